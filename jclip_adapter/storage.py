@@ -153,9 +153,7 @@ def write_manifest(folder: str | Path, names: list[str], **facts: Any) -> None:
         facts: Anything else worth keeping, as JSON.
     """
     base = Path(folder)
-    parts = {
-        name: {"bytes": (base / name).stat().st_size, "sha256": sha256_file(base / name)} for name in names
-    }
+    parts = {name: {"bytes": (base / name).stat().st_size, "sha256": sha256_file(base / name)} for name in names}
     write_json(base / MANIFEST, {**facts, "files": parts})
 
 
