@@ -1,0 +1,160 @@
+"""CLIP: two towers and a temperature (openai/CLIP's arithmetic, in float32)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.errors import WeightsError
+from jclip_adapter.runtime import jt
+
+from .config import ClipConfig, infer_config
+from .resnet import ModifiedResNet
+from .transformer import Transformer, causal_mask
+from .vision_transformer import VisionTransformer
+
+
+class CLIP(jt.nn.Module):
+    """Contrastive language–image pretraining (Radford et al., 2021), with JCLIP's calls.
+
+    Its parameters start as zeros: `build_model` loads them, `initialise` draws them.
+
+    Args:
+        config: The sizes.
+    """
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers = config.vision_layers
+        if isinstance(layers, int):
+            self.visual = VisionTransformer(
+                config.image_resolution, config.vision_patch_size, config.vision_width, layers, config.embed_dim
+            )
+        else:
+            self.visual = ModifiedResNet(config.image_resolution, config.vision_width, layers, config.embed_dim)
+        self.token_embedding = jt.nn.Embedding(config.vocab_size, config.transformer_width)
+        self.positional_embedding = jt.zeros((config.context_length, config.transformer_width))
+        self.transformer = Transformer(config.transformer_width, config.transformer_layers)
+        self.ln_final = jt.nn.LayerNorm(config.transformer_width)
+        self.text_projection = jt.zeros((config.transformer_width, config.embed_dim))
+        self.logit_scale = jt.zeros((1,))
+
+    def encode_image(self, images: Any) -> Any:
+        """Image features.
+
+        Args:
+            images: (B, 3, n, n) preprocessed pixels, jt.Var or numpy.
+
+        Returns:
+            (B, embed_dim) float32, not normalised.
+        """
+        return self.visual(images if isinstance(images, jt.Var) else jt.array(images))
+
+    def encode_text(self, tokens: Any) -> Any:
+        """Text features.
+
+        Only as many positions are computed as the longest text needs: the mask is causal, so what follows the
+        last end-of-text token cannot change anything before it.
+
+        Args:
+            tokens: (B, context_length) token ids, jt.Var or numpy; the largest id of a row ends its text.
+
+        Returns:
+            (B, embed_dim) float32, not normalised.
+
+        Raises:
+            ValueError: a row is longer than the model's context.
+        """
+        ids = np.asarray(tokens.numpy() if isinstance(tokens, jt.Var) else tokens)
+        if ids.shape[1] > self.config.context_length:
+            raise ValueError(f"{ids.shape[1]} tokens do not fit a context of {self.config.context_length}")
+        end = ids.argmax(axis=1)
+        length = int(end.max()) + 1
+        x = self.token_embedding(jt.array(ids[:, :length].astype(np.int32))) + self.positional_embedding[:length]
+        return self.project_text(x, end)
+
+    def project_text(self, embedded: Any, end: npt.NDArray[np.int64]) -> Any:
+        """The text tower behind the embedding: where learnt prompts enter.
+
+        Args:
+            embedded: (B, L, width) token embeddings with positions added.
+            end: (B,) index of each row's end-of-text token.
+
+        Returns:
+            (B, embed_dim) float32, not normalised.
+        """
+        batch, length, width = embedded.shape
+        x = self.transformer(embedded, causal_mask(length)).reshape((batch * length, width))
+        last = x[jt.array((np.arange(batch) * length + end).astype(np.int32))]
+        # The norm works row by row, so it is enough to take the rows that are read.
+        return jt.matmul(self.ln_final(last), self.text_projection)
+
+    def execute(self, images: Any, tokens: Any) -> tuple[Any, Any]:
+        """Both logits: exp(logit_scale) · cosine, (B, T) per image and (T, B) per text."""
+        image = normalise(self.encode_image(images))
+        text = normalise(self.encode_text(tokens))
+        per_image = self.logit_scale.exp() * jt.matmul(image, text.transpose(1, 0))
+        return per_image, per_image.transpose(1, 0)
+
+
+def normalise(rows: Any) -> Any:
+    """Divide each row of a jt.Var (…, d) by its Euclidean norm."""
+    return rows / jt.sqrt((rows * rows).sum(dim=-1, keepdims=True))
+
+
+def build_model(state: Mapping[str, npt.NDArray[Any]]) -> CLIP:
+    """A CLIP with the given weights, its sizes read off them, in evaluation mode.
+
+    Args:
+        state: Arrays by OpenAI's key names.
+
+    Returns:
+        The model.
+
+    Raises:
+        WeightsError: a key is missing, unknown or of another shape; all of them are listed.
+    """
+    model = CLIP(infer_config(state))
+    load_state(model, state)
+    model.eval()
+    return model
+
+
+def load_state(model: Any, state: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Copy weights into a model, all of them or none.
+
+    Args:
+        model: A Jittor module.
+        state: Arrays by parameter name. BatchNorm's `num_batches_tracked` counters are ignored, and a scalar
+            fits a parameter of one element.
+
+    Raises:
+        WeightsError: a key is missing, unknown or of another shape; all of them are listed.
+    """
+    given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    problems = [f"missing {key}" for key in own if key not in given]
+    problems += [f"unknown {key}" for key in given if key not in own]
+    for key in own.keys() & given.keys():
+        shape = tuple(own[key].shape)
+        if tuple(given[key].shape) != shape and not (given[key].size == 1 and shape == (1,)):
+            problems.append(f"{key} is {tuple(given[key].shape)} instead of {shape}")
+    if problems:
+        raise WeightsError(
+            f"the weights do not fit the model: {'; '.join(sorted(problems))}.",
+            "Give a checkpoint of a CLIP model as it was published.",
+        )
+    for key, parameter in own.items():
+        parameter.assign(jt.array(np.asarray(given[key], dtype=np.float32).reshape(tuple(parameter.shape))))
+
+
+def state_arrays(model: Any) -> dict[str, npt.NDArray[np.float32]]:
+    """A model's weights as float32 arrays by OpenAI's key names; `logit_scale` is a scalar there."""
+    arrays = {key: np.asarray(value.numpy(), dtype=np.float32) for key, value in model.state_dict().items()}
+    if "logit_scale" in arrays:
+        arrays["logit_scale"] = arrays["logit_scale"].reshape(())
+    return arrays

@@ -1,0 +1,55 @@
+"""CLIP's vision transformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jclip_adapter.runtime import jt
+
+from .transformer import Transformer
+
+
+class PatchEmbedding(jt.nn.Module):
+    """Non-overlapping patches through one linear map.
+
+    A convolution whose stride equals its kernel is a reshape and a matrix product; written as that, it needs no
+    cuDNN. The weight keeps the convolution's shape (width, 3, patch, patch) and so its name in the state dict.
+    """
+
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.weight = jt.zeros((width, 3, patch, patch))
+
+    def execute(self, images: Any) -> Any:
+        """(B, 3, n, n) → (B, (n/patch)², width)."""
+        batch, _, height, width = images.shape
+        size = self.patch
+        rows, columns = height // size, width // size
+        patches = images.reshape((batch, 3, rows, size, columns, size)).transpose(0, 2, 4, 1, 3, 5)
+        flat = self.weight.reshape((self.weight.shape[0], -1))
+        return jt.nn.matmul_transpose(patches.reshape((batch, rows * columns, 3 * size * size)), flat)
+
+
+class VisionTransformer(jt.nn.Module):
+    """CLIP's ViT: patches, class token, positions, transformer, projection of the class token."""
+
+    def __init__(self, resolution: int, patch: int, width: int, layers: int, embed_dim: int) -> None:
+        super().__init__()
+        self.input_resolution = resolution
+        self.conv1 = PatchEmbedding(width, patch)
+        self.class_embedding = jt.zeros((width,))
+        self.positional_embedding = jt.zeros(((resolution // patch) ** 2 + 1, width))
+        self.ln_pre = jt.nn.LayerNorm(width)
+        self.transformer = Transformer(width, layers)
+        self.ln_post = jt.nn.LayerNorm(width)
+        self.proj = jt.zeros((width, embed_dim))
+
+    def execute(self, images: Any) -> Any:
+        """(B, 3, n, n) preprocessed pixels → (B, embed_dim), not normalised."""
+        patches = self.conv1(images)
+        batch, _, width = patches.shape
+        token = self.class_embedding.reshape((1, 1, width)).expand((batch, 1, width))
+        x = jt.concat([token, patches], dim=1) + self.positional_embedding
+        x = self.transformer(self.ln_pre(x))
+        return jt.matmul(self.ln_post(x[:, 0, :]), self.proj)

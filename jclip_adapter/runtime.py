@@ -1,0 +1,402 @@
+"""Everything that has to happen before `import jittor`, and the import itself.
+
+Jittor reads its settings from the environment while it is imported, compiles its core at the first import and
+downloads what it misses. This module decides the device, links oneDNN from the installed PyPI packages, forbids
+the downloads, lets a child process do the compiling, and only then imports Jittor. Every other module gets it by
+
+    from jclip_adapter.runtime import jt
+
+which starts it on first use; `start` chooses the device beforehand.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import platform
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import SetupError, UsageError
+from .storage import read_json, write_text
+
+logger = logging.getLogger(__name__)
+
+DEVICES = ("auto", "cpu", "cuda")
+# Optional parts of Jittor that would be downloaded at import and that nothing here uses.
+_WITHOUT = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "use_mpi": "0"}
+# CUDA 13 took two fields from cudaDeviceProp that Jittor prints; two others of the same type stand in for them.
+_CUDA13_FLAGS = "-DcomputeMode=integrated -DclockRate=warpSize"
+_ONEDNN = "dnnl_lnx_2.2.0_cpu_gomp"  # the folder name that Jittor looks for
+_READY = "jittor is ready"
+_PROGRESS = re.compile(r"Compiling ([A-Za-z_]+)\w*\((\d+)/(\d+)\)")
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """What of CUDA was found.
+
+    Attributes:
+        driver: A driver initialised and reported at least one device.
+        reason: Why not, or what was found.
+        nvcc: The compiler's path, empty if there is none.
+        version: nvcc's (major, minor), (0, 0) if unknown.
+        cudnn8: Whether cuDNN 8, the newest that Jittor can use, is there.
+    """
+
+    driver: bool
+    reason: str
+    nvcc: str = ""
+    version: tuple[int, int] = (0, 0)
+    cudnn8: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How Jittor is going to be started.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        reason: Why this device, in words.
+        environment: What has to be set before the import.
+    """
+
+    device: str
+    reason: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def find_cuda() -> Cuda:
+    """Look for a CUDA driver that works, for nvcc and for cuDNN 8. Nothing is changed."""
+    nvcc = os.environ.get("nvcc_path") or shutil.which("nvcc") or ""
+    if not nvcc and Path("/usr/local/cuda/bin/nvcc").is_file():
+        nvcc = "/usr/local/cuda/bin/nvcc"
+    driver, reason = _initialise_driver()
+    return Cuda(driver, reason, nvcc, _nvcc_version(nvcc), _loads("libcudnn_ops_infer.so.8"))
+
+
+def _initialise_driver() -> tuple[bool, str]:
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False, "no CUDA driver (libcuda.so.1 does not load)"
+    status = library.cuInit(0)
+    if status != 0:
+        return False, f"the CUDA driver does not initialise (cuInit returned {status})"
+    count = ctypes.c_int(0)
+    if library.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return False, "the CUDA driver reports no device"
+    return True, f"the CUDA driver reports {count.value} device(s)"
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _nvcc_version(nvcc: str) -> tuple[int, int]:
+    if not nvcc:
+        return (0, 0)
+    try:
+        done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return (0, 0)
+    match = re.search(r"release (\d+)\.(\d+)", done.stdout)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
+    """Decide the device and the environment for Jittor.
+
+    Args:
+        device: "auto" takes CUDA only where a driver initialises and nvcc is there; "cpu" and "cuda" insist.
+        cuda: What was found; looked up if not given.
+
+    Returns:
+        The plan; nothing is changed yet.
+
+    Raises:
+        UsageError: an unknown device.
+        SetupError: "cuda" was asked for and cannot be had.
+    """
+    if device not in DEVICES:
+        raise UsageError(f"there is no device '{device}'.", f"Known are: {', '.join(DEVICES)}.")
+    environment = {**_WITHOUT, "JITTOR_HOME": str(jittor_home())}
+    environment["log_silent"] = os.environ.get("log_silent", "1")
+    # Without this Jittor names its cache after the git branch around the environment, and every new branch
+    # would compile everything again.
+    environment["cache_name"] = os.environ.get("cache_name", "default")
+    config = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}-config"
+    if config.is_file():
+        environment.setdefault("python_config_path", str(config))
+    if device == "cpu":
+        return Plan("cpu", "asked for", {**environment, "nvcc_path": ""})
+    cuda = cuda or find_cuda()
+    obstacle = "" if cuda.driver else cuda.reason
+    if not obstacle and not cuda.nvcc:
+        obstacle = "there is a CUDA driver, but no nvcc, which Jittor compiles its kernels with"
+    if obstacle and device == "cuda":
+        raise SetupError(f"CUDA was asked for: {obstacle}.", "Run `python runner.py --doctor`, or use --device cpu.")
+    if obstacle:
+        return Plan("cpu", obstacle, {**environment, "nvcc_path": ""})
+    environment["nvcc_path"] = cuda.nvcc
+    if cuda.version >= (13, 0):
+        environment["cc_flags"] = f"{os.environ.get('cc_flags', '')} {_CUDA13_FLAGS}".strip()
+    if not cuda.cudnn8:
+        environment["conv_opt"] = "1"  # leaves cuDNN out; cuBLAS and cuRAND stay
+    return Plan("cuda", cuda.reason, environment)
+
+
+def jittor_home() -> Path:
+    """The folder below which Jittor keeps its `.cache/jittor`.
+
+    As Jittor itself finds it: the environment variable JITTOR_HOME, else the one that it remembered from an
+    earlier run, else the home folder.
+    """
+    if os.environ.get("JITTOR_HOME"):
+        return Path(os.environ["JITTOR_HOME"]).absolute()
+    remembered = Path.home() / ".cache" / "jittor" / "config.json"
+    folder = read_json(remembered).get("JITTOR_HOME") if remembered.is_file() else None
+    return Path(folder).absolute() if folder else Path.home()
+
+
+def onednn_folders() -> tuple[Path, Path] | None:
+    """Where the PyPI packages onednn-cpu-gomp and onednn-devel-cpu-gomp put lib and include; None without them."""
+    prefix = Path(sys.prefix)
+    if (prefix / "lib" / "libmkldnn.so").exists() and (prefix / "include" / "dnnl.hpp").is_file():
+        return prefix / "lib", prefix / "include"
+    return None
+
+
+def link_onednn(home: Path) -> bool:
+    """Put oneDNN where Jittor looks for it, as links to the installed packages.
+
+    A working copy that is already there is left alone; links into an environment that is gone are renewed.
+
+    Args:
+        home: The folder that `jittor_home` names.
+
+    Returns:
+        Whether oneDNN is in place.
+
+    Raises:
+        SetupError: the folder cannot be written.
+    """
+    place = home / ".cache" / "jittor" / "mkl" / _ONEDNN
+    if (place / "lib" / "libmkldnn.so").exists() and (place / "include" / "dnnl.hpp").exists():
+        return True
+    folders = onednn_folders()
+    if folders is None:
+        return False
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        for name, source in zip(("lib", "include"), folders, strict=True):
+            link = place / name
+            fresh = place / f"{name}.{os.getpid()}"
+            fresh.symlink_to(source, target_is_directory=True)
+            fresh.replace(link)
+    except OSError as error:
+        raise SetupError(
+            f"cannot prepare {place}: {error.strerror or error}.", "Point JITTOR_HOME at a folder that can be written."
+        ) from error
+    return True
+
+
+def _needs_onednn(plan: Plan) -> bool:
+    return plan.device == "cpu" and sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+@functools.cache
+def compiler() -> str:
+    """The C++ compiler's first version line; empty if there is none."""
+    path = os.environ.get("cc_path") or shutil.which("g++")
+    if not path:
+        return ""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.split("\n", 1)[0]
+
+
+def _marker(plan: Plan) -> Path:
+    """A file that exists once Jittor's core was compiled for just these circumstances."""
+    spec = importlib.util.find_spec("jittor")
+    circumstances = [
+        importlib.metadata.version("jittor"),
+        str(spec.origin if spec else ""),
+        sys.version,
+        platform.platform() + platform.node(),
+        compiler(),
+        *(f"{key}={value}" for key, value in sorted(plan.environment.items())),
+    ]
+    digest = hashlib.sha256("\n".join(circumstances).encode()).hexdigest()[:16]
+    return jittor_home() / ".cache" / "jittor" / f"jclip_adapter_{digest}.ready"
+
+
+def check_requirements() -> None:
+    """Refuse to start where Jittor cannot be built.
+
+    Raises:
+        SetupError: Python, g++, Jittor or oneDNN is missing or of a version that does not work.
+    """
+    if not (3, 10) <= sys.version_info[:2] < (3, 13):
+        raise SetupError(f"this is Python {platform.python_version()}.", "Use Python 3.10, 3.11 or 3.12.")
+    if importlib.util.find_spec("jittor") is None:
+        raise SetupError("Jittor is not installed.", "Run `pip install -r requirements.txt`.")
+    if not compiler():
+        raise SetupError(
+            "there is no g++, which Jittor compiles its kernels with.",
+            "Install it (Debian and Ubuntu: apt-get install g++).",
+        )
+
+
+@functools.cache
+def _started() -> list[Plan]:
+    """Holds the plan that Jittor was started with; a list, because a process starts it once."""
+    return []
+
+
+def current_device() -> str:
+    """The device that Jittor runs on: "cpu", "cuda", or "" before it is started."""
+    return _started()[0].device if _started() else ""
+
+
+def start(device: str = "auto") -> Any:
+    """Prepare the environment, compile what has to be compiled, and import Jittor.
+
+    Args:
+        device: "auto", "cpu" or "cuda". A second call may repeat the choice or say "auto".
+
+    Returns:
+        The jittor module.
+
+    Raises:
+        UsageError: an unknown device, or another one than Jittor was started with.
+        SetupError: Jittor cannot be built or imported; the message names the cure.
+    """
+    if _started():
+        if device not in ("auto", current_device()):
+            raise UsageError(
+                f"Jittor already runs on {current_device()}, so --device {device} comes too late.",
+                "Choose the device before anything is computed.",
+            )
+        return sys.modules["jittor"]
+    check_requirements()
+    plan = make_plan(device)
+    home = jittor_home()
+    if not link_onednn(home) and _needs_onednn(plan):
+        raise SetupError(
+            "oneDNN is missing, which Jittor needs on the CPU.",
+            "Run `pip install -r requirements.txt` (packages onednn-cpu-gomp and onednn-devel-cpu-gomp).",
+        )
+    os.environ.update(plan.environment)
+    marker = _marker(plan)
+    if not marker.is_file():
+        _compile_in_child(plan)
+        write_text(marker, f"{plan.device}: {plan.reason}\n")
+    jittor = _import(marker)
+    jittor.flags.use_cuda = int(plan.device == "cuda")
+    _started().append(plan)
+    logger.info("Jittor runs on %s (%s)", plan.device, plan.reason)
+    return jittor
+
+
+def _import(marker: Path) -> Any:
+    """Import Jittor and undo what its import does to the whole process."""
+    recursion = sys.getrecursionlimit()
+    # Jittor replaces the default https context by one that checks no certificates.
+    https_context = ssl._create_default_https_context
+    try:
+        import jittor
+    except (SystemExit, ImportError, OSError, RuntimeError, AssertionError) as error:
+        marker.unlink(missing_ok=True)
+        folder = jittor_home() / ".cache" / "jittor"
+        raise SetupError(
+            f"Jittor does not start ({error or 'it rebuilt its core'}).",
+            f"Run the command again; if that does not help, delete {folder} and run it once more.",
+        ) from error
+    finally:
+        ssl._create_default_https_context = https_context
+        sys.setrecursionlimit(recursion)
+    return jittor
+
+
+def _compile_in_child(plan: Plan) -> None:
+    """Do the first import in a child process, until it really succeeds.
+
+    Jittor leaves with status 0 after it rebuilt a part of itself, so only the line that the child prints after
+    the import counts.
+    """
+    sys.stderr.write("Jittor compiles its core: about 2 minutes on 2 cores, once for this machine.\n")
+    code = f"import jittor; print({_READY!r})"
+    output: list[str] = []
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # Only the talkative log tells how far the compilation is.
+            env={**os.environ, **plan.environment, "log_silent": "0"},
+        ) as child:
+            output = list(_show_progress(child))
+        if any(_READY in line for line in output):
+            return
+        if child.returncode != 0:
+            break
+    tail = " | ".join(line.strip() for line in output[-3:] if line.strip())[-400:]
+    raise SetupError(
+        f"Jittor could not be compiled: {tail or f'exit status {child.returncode}'}.",
+        "Run `python runner.py --doctor`; if its checks pass, delete "
+        f"{jittor_home() / '.cache' / 'jittor'} and run the command again.",
+    )
+
+
+def _show_progress(child: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Turn Jittor's compile counter into a progress bar; yields the lines that are no progress."""
+    from tqdm import tqdm
+
+    assert child.stdout is not None  # noqa: S101  (Popen was given a pipe; this tells the type checker)
+    bar: Any = None
+    rest = b""
+    while chunk := child.stdout.read1(65536):  # type: ignore[attr-defined]
+        *pieces, rest = re.split(rb"[\r\n]", rest + chunk)
+        for piece in pieces:
+            line = piece.decode("utf-8", "replace")
+            match = _PROGRESS.search(line)
+            if not match:
+                if line.strip():
+                    yield line
+                continue
+            total = int(match[3])
+            if bar is None or bar.total != total:
+                if bar is not None:
+                    bar.close()
+                bar = tqdm(total=total, desc=f"compiling {match[1].strip('_')[:24]}", unit="file")
+            bar.update(int(match[2]) - bar.n)
+    if bar is not None:
+        bar.close()
+    yield rest.decode("utf-8", "replace")
+
+
+def __getattr__(name: str) -> Any:
+    """`jt`: the jittor module, started on first use."""
+    if name == "jt":
+        return start()
+    raise AttributeError(f"module {__name__} has no attribute {name}")
