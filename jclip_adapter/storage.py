@@ -105,6 +105,30 @@ def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
+def write_safetensors(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, str]) -> None:
+    """Write arrays as safetensors atomically, with `facts` as the header's metadata."""
+    from safetensors.numpy import save
+
+    # safetensors stores memory as it lies, so a transposed view would come back wrong.
+    solid = {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in arrays.items()}
+    write_bytes(path, save(solid, metadata=dict(facts)))
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Read a safetensors file: its arrays and its header's metadata.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as handle:  # type: ignore[no-untyped-call]
+            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}.", "Run the command that makes it again.") from error
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 

@@ -1,0 +1,79 @@
+"""The methods, one file each, found by walking this package.
+
+A new method is a new file with one public subclass of `Method`; it is then listed, tested and benchmarked.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+from jclip_adapter.errors import UsageError, suggest
+from jclip_adapter.storage import read_safetensors
+
+from .base import Method
+
+__all__ = ["Method", "available", "create", "get", "load"]
+
+
+@functools.cache
+def _methods() -> dict[str, type[Method]]:
+    found: dict[str, type[Method]] = {}
+    for module_info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        for _, member in inspect.getmembers(module, inspect.isclass):
+            if issubclass(member, Method) and not inspect.isabstract(member) and member.__module__ == module.__name__:
+                found[member.meta.name] = member
+    return dict(sorted(found.items()))
+
+
+def available() -> list[str]:
+    """The names of all methods.
+
+    >>> "zero-shot" in available()
+    True
+    """
+    return list(_methods())
+
+
+def get(name: str) -> type[Method]:
+    """A method's class by its name.
+
+    Raises:
+        UsageError: there is none of that name; the nearest is suggested.
+    """
+    if name not in _methods():
+        raise UsageError(f"there is no method '{name}'.", suggest(name, available()))
+    return _methods()[name]
+
+
+def create(name: str, *, seed: int = 0, **values: Any) -> Method:
+    """A method by its name.
+
+    Args:
+        name: One of `available()`.
+        seed: For everything random in it.
+        values: Its hyper-parameters.
+
+    Returns:
+        The method, not fitted.
+
+    Raises:
+        UsageError: unknown name or hyper-parameter, or a value out of its range.
+    """
+    return get(name)(seed=seed, **values)
+
+
+def load(path: str | Path) -> Method:
+    """Read a fitted method that `save` wrote, whichever it is.
+
+    Raises:
+        DataError: the file is missing or damaged.
+        UsageError: it was learnt by a method that is not installed.
+    """
+    _, manifest = read_safetensors(path)
+    return get(manifest.get("method", "")).load(path)

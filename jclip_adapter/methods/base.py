@@ -1,0 +1,258 @@
+"""What every method is: hyper-parameters, metadata, fit, logits, save and load."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter import __version__
+from jclip_adapter.errors import DataError, UsageError, suggest
+from jclip_adapter.storage import read_safetensors, write_safetensors
+from jclip_adapter.task import Array, FewShotTask, check_rows
+
+if TYPE_CHECKING:
+    from typing import Self
+
+T = TypeVar("T")
+
+
+def hyper(
+    default: T,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    grid: tuple[Any, ...] = (),
+) -> T:
+    """Declare one hyper-parameter of a method.
+
+    Args:
+        default: Its value when nothing is said; its type is the parameter's type.
+        text: What it does, with its unit, in one line.
+        low: Smallest value allowed.
+        high: Largest value allowed.
+        choices: The values allowed, for a string.
+        grid: The values that a search tries.
+
+    Returns:
+        A dataclass field.
+    """
+    facts = {"help": text, "low": low, "high": high, "choices": choices, "grid": grid}
+    return dataclasses.field(default=default, metadata=facts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameters:
+    """Base of a method's hyper-parameters: a frozen dataclass whose fields are declared by `hyper`."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = self._converted(item, getattr(self, item.name))
+            object.__setattr__(self, item.name, value)
+
+    @staticmethod
+    def _converted(item: dataclasses.Field[Any], value: Any) -> Any:
+        kind: type[Any] = type(item.default)
+        refused = UsageError(f"{item.name}={value!r} is no {kind.__name__}.", f"Its default is {item.default!r}.")
+        if kind is bool:
+            words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+            if not isinstance(value, bool) and str(value).lower() not in words:
+                raise refused
+            return value if isinstance(value, bool) else words[str(value).lower()]
+        try:
+            result = kind(value)
+        except (TypeError, ValueError) as error:
+            raise refused from error
+        if kind is int and result != float(value):
+            raise refused
+        return _in_range(item, result)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values by name."""
+        return dataclasses.asdict(self)
+
+
+def _in_range(item: dataclasses.Field[Any], value: Any) -> Any:
+    low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
+    if choices and value not in choices:
+        raise UsageError(f"{item.name}={value!r} is not known.", suggest(str(value), choices))
+    if isinstance(value, float) and not np.isfinite(value):
+        raise UsageError(f"{item.name}={value!r} is not a finite number.")
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"{'' if low is None else low}…{'' if high is None else high}"
+        raise UsageError(f"{item.name}={value!r} is out of its range {bounds}.", f"Its default is {item.default!r}.")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """A method's metadata, as data.
+
+    Attributes:
+        name: The name that users type.
+        summary: The idea in one line.
+        paper: Authors and title.
+        year: Of the paper.
+        trains: What is learnt, in a few words; "nothing" for none.
+        arxiv: The paper's arXiv number; empty if there is none.
+        code: The authors' repository, owner/name; empty if there is none.
+        transductive: Whether it needs all queries at once.
+        needs: What the task has to carry beyond support and text: any of "support", "raw", "views",
+            "validation", "auxiliary".
+    """
+
+    name: str
+    summary: str
+    paper: str
+    year: int
+    trains: str
+    arxiv: str = ""
+    code: str = ""
+    transductive: bool = False
+    needs: tuple[str, ...] = ("support",)
+
+
+class Method(ABC):
+    """A few-shot classifier on CLIP features, in scikit-learn's manner.
+
+    Hyper-parameters are given to the constructor and stay as they are; `fit` returns self; what is learnt are
+    numpy arrays whose names end in an underscore, and they are all that `logits` needs.
+
+    Args:
+        seed: For everything random in `fit`; same seed, same bytes on the CPU.
+        values: Hyper-parameters by name.
+
+    Raises:
+        UsageError: an unknown hyper-parameter or a value out of its range.
+    """
+
+    meta: ClassVar[Meta]
+    Hyper: ClassVar[type[Hyperparameters]] = Hyperparameters
+
+    def __init__(self, *, seed: int = 0, **values: Any) -> None:
+        known = [item.name for item in dataclasses.fields(self.Hyper)]
+        for name in values:
+            if name not in known:
+                hint = suggest(name, known) if known else "It has no hyper-parameters."
+                raise UsageError(f"{self.meta.name} has no hyper-parameter '{name}'.", hint)
+        self.seed = seed
+        self.hyper = self.Hyper(**values)
+        self.classes_: tuple[str, ...] = ()
+        self.width_ = 0
+        self.history_: list[dict[str, float]] = []
+
+    def fit(self, task: FewShotTask) -> Self:
+        """Learn from a task's support set and texts.
+
+        Args:
+            task: The task.
+
+        Returns:
+            self.
+
+        Raises:
+            DataError: the task lacks what this method needs.
+        """
+        self._check_needs(task)
+        self.classes_ = task.class_names
+        self.width_ = task.width
+        self.history_ = []
+        self._fit(task)
+        return self
+
+    def logits(self, queries: npt.ArrayLike) -> Array:
+        """Score queries; the highest score wins.
+
+        Args:
+            queries: (M, d) image features, L2-normalised unless "raw" is among the method's needs.
+
+        Returns:
+            (M, C) float32, finite for every class.
+
+        Raises:
+            DataError: not fitted, another width than the task had, or NaN in the queries.
+        """
+        if not self.classes_:
+            raise DataError(f"{self.meta.name} is not fitted.", "Call fit(task) first.")
+        rows = check_rows(queries, "queries", self.width_)
+        scores = np.asarray(self._logits(rows), dtype=np.float32)
+        if not np.isfinite(scores).all():
+            raise DataError(f"{self.meta.name} produced NaN or infinite scores.", "Lower its learning rate.")
+        return scores
+
+    @abstractmethod
+    def _fit(self, task: FewShotTask) -> None:
+        """Set the learnt arrays."""
+
+    @abstractmethod
+    def _logits(self, queries: Array) -> npt.NDArray[Any]:
+        """(M, d) checked float32 queries → (M, C)."""
+
+    def _check_needs(self, task: FewShotTask) -> None:
+        needs = self.meta.needs
+        if "support" in needs and not len(task.support_labels):
+            raise DataError(f"{self.meta.name} needs support photos, and there is none.", "Give --shots 1 or more.")
+        if "raw" in needs and task.support_raw is None:
+            raise DataError(f"{self.meta.name} needs un-normalised features, and the task has none.")
+
+    def learnt(self) -> dict[str, npt.NDArray[Any]]:
+        """The learnt arrays by attribute name."""
+        return {key: value for key, value in vars(self).items() if key.endswith("_") and isinstance(value, np.ndarray)}
+
+    def save(self, path: str | Path, **facts: str) -> None:
+        """Write the learnt state: a safetensors file whose header holds the manifest.
+
+        Args:
+            path: Of the file.
+            facts: Further facts for the manifest, such as the weights' SHA-256.
+
+        Raises:
+            DataError: not fitted.
+        """
+        if not self.classes_:
+            raise DataError(f"{self.meta.name} is not fitted, so there is nothing to save.")
+        manifest = {
+            "method": self.meta.name,
+            "version": __version__,
+            "seed": str(self.seed),
+            "hyperparameters": json.dumps(self.hyper.as_dict()),
+            "classes": json.dumps(self.classes_, ensure_ascii=False),
+            "width": str(self.width_),
+            **facts,
+        }
+        write_safetensors(path, self.learnt(), manifest)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            path: Of the file.
+
+        Returns:
+            A fitted method.
+
+        Raises:
+            DataError: damaged, or learnt by another method.
+        """
+        arrays, manifest = read_safetensors(path)
+        if manifest.get("method") != cls.meta.name:
+            raise DataError(f"{path} was learnt by {manifest.get('method') or 'nothing known'}, not {cls.meta.name}.")
+        return cls._restored(arrays, manifest)
+
+    @classmethod
+    def _restored(cls, arrays: Mapping[str, npt.NDArray[Any]], manifest: Mapping[str, str]) -> Self:
+        method = cls(seed=int(manifest["seed"]), **json.loads(manifest["hyperparameters"]))
+        method.classes_ = tuple(json.loads(manifest["classes"]))
+        method.width_ = int(manifest["width"])
+        for name, value in arrays.items():
+            setattr(method, name, value)
+        return method

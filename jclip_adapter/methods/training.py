@@ -1,0 +1,70 @@
+"""The training loop that methods with a gradient share."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.runtime import jt
+from jclip_adapter.task import Array
+
+logger = logging.getLogger(__name__)
+
+
+def linear_weight(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
+    """(outputs, inputs) weights drawn as PyTorch's Linear does: uniform in ±1/√inputs."""
+    bound = 1 / math.sqrt(inputs)
+    return rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32)
+
+
+def train_epochs(
+    logits: Callable[[Any, npt.NDArray[np.int64]], Any],
+    loss: Callable[[Any, Any], Any],
+    optimiser: Any,
+    features: Array,
+    labels: npt.NDArray[np.int64],
+    *,
+    epochs: int,
+    batch_size: int,
+    rng: np.random.Generator,
+) -> list[dict[str, float]]:
+    """Minimise a loss over shuffled mini-batches, reporting each epoch.
+
+    Args:
+        logits: Takes a batch (B, d) jt.Var and its row numbers (B,), returns (B, C).
+        loss: Takes logits (B, C) and labels (B,), returns a scalar.
+        optimiser: A Jittor optimiser over the parameters that `logits` uses.
+        features: (N, d) training rows.
+        labels: (N,) class indices.
+        epochs: Passes over the rows.
+        batch_size: Rows per step; the last batch may be smaller.
+        rng: Shuffles the rows.
+
+    Returns:
+        Per epoch: "epoch" from 1, mean "loss", and "top1" in percent, both over the epoch's own steps.
+    """
+    history: list[dict[str, float]] = []
+    rows = len(features)
+    for epoch in range(1, epochs + 1):
+        order = rng.permutation(rows)
+        losses: list[Any] = []
+        hits: list[Any] = []
+        for first in range(0, rows, batch_size):
+            chosen = order[first : first + batch_size]
+            target = jt.array(labels[chosen].astype(np.int32))
+            scores = logits(jt.array(features[chosen]), chosen)
+            value = loss(scores, target)
+            optimiser.step(value)
+            # Only remembered here: reading a value would make Jittor stop and compute at every step.
+            losses.append(value.stop_grad() * len(chosen))
+            hits.append((scores.argmax(dim=1)[0] == target).sum())
+        total = float(jt.concat([x.reshape((1,)) for x in losses]).sum().item())
+        correct = int(jt.concat([x.reshape((1,)) for x in hits]).sum().item())
+        history.append({"epoch": epoch, "loss": total / rows, "top1": 100.0 * correct / rows})
+        logger.info("epoch %2d/%d  loss %.4f  train top-1 %.1f %%", epoch, epochs, total / rows, history[-1]["top1"])
+    return history

@@ -1,0 +1,154 @@
+"""What a method is given: the few-shot task, without any query label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataError
+
+Array = npt.NDArray[np.float32]
+LOGIT_SCALE = 100.0  # exp(4.6052): what every published CLIP was trained to, and clamped at
+
+
+def normalise(rows: npt.ArrayLike) -> Array:
+    """Divide rows (…, d) by their Euclidean norm; rows of zeros stay zeros."""
+    array = np.asarray(rows, dtype=np.float32)
+    norm = np.linalg.norm(array, axis=-1, keepdims=True)
+    return np.asarray(array / np.maximum(norm, np.finfo(np.float32).tiny), dtype=np.float32)
+
+
+def softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Softmax over the last axis of (…, C), in float64."""
+    array = np.asarray(logits, dtype=np.float64)
+    shifted = np.exp(array - array.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def text_classifier(views: npt.ArrayLike) -> Array:
+    """Class text weights from several templates (golden: Tip-Adapter's `clip_classifier`).
+
+    Args:
+        views: (C, T, d) text features of each class's T templates, normalised or not.
+
+    Returns:
+        (C, d): each template's feature normalised, their mean, normalised again.
+    """
+    return normalise(normalise(views).mean(axis=-2))
+
+
+@dataclass(frozen=True)
+class FewShotTask:
+    """A few-shot classification task on features.
+
+    Arrays are float32 (labels int64), checked and made read-only. Query labels have no place in it: only the
+    scorer sees them. N is the number of support rows, C of classes, d the feature width.
+
+    Attributes:
+        support_features: (N, d) L2-normalised image features of the shots.
+        support_labels: (N,) class indices 0…C−1; a class may have none.
+        text_features: (C, d) L2-normalised class text weights.
+        class_names: C names, as the data set spells them.
+        domains: C domain names; empty for none.
+        logit_scale: What cosines are multiplied by.
+        support_raw: (N, d) the support features before normalisation; None where they are not known.
+        text_raw: (C, d) mean of the un-normalised template features; None where they are not known.
+        support_views: (V, N, d) L2-normalised features of augmented copies; None for none.
+        text_views: one (T_c, d) array of L2-normalised template features per class; empty for none.
+
+    Raises:
+        DataError: shapes contradict each other, a label is out of range, or a value is not finite.
+    """
+
+    support_features: Array
+    support_labels: npt.NDArray[np.int64]
+    text_features: Array
+    class_names: tuple[str, ...]
+    domains: tuple[str, ...] = ()
+    logit_scale: float = LOGIT_SCALE
+    support_raw: Array | None = None
+    text_raw: Array | None = None
+    support_views: Array | None = None
+    text_views: tuple[Array, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        put("text_features", check_rows(self.text_features, "text_features"))
+        classes, width = self.text_features.shape
+        put("support_features", check_rows(self.support_features, "support_features", width))
+        put("class_names", tuple(self.class_names))
+        put("domains", tuple(self.domains))
+        rows = len(self.support_features)
+        for name, count in (("support_raw", rows), ("text_raw", classes)):
+            value = getattr(self, name)
+            if value is not None:
+                put(name, check_rows(value, name, width, count))
+        if self.support_views is not None:
+            views = np.asarray(self.support_views, dtype=np.float32)
+            flat = check_rows(views.reshape((-1, views.shape[-1])), "support_views", width, len(views) * rows)
+            put("support_views", flat.reshape(views.shape))
+        put("text_views", tuple(check_rows(view, "text_views", width) for view in self.text_views))
+        self._check_labels(classes)
+        for name in ("class_names", "domains", "text_views"):
+            count = len(getattr(self, name))
+            if count != classes and (count or name == "class_names"):
+                raise DataError(f"{name} has {count} entries for {classes} classes.")
+
+    def _check_labels(self, classes: int) -> None:
+        labels = np.array(self.support_labels, dtype=np.int64)
+        if labels.shape != (len(self.support_features),):
+            raise DataError(f"there are {labels.shape} labels for {len(self.support_features)} support rows.")
+        if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+            raise DataError(f"support labels lie in {labels.min()}…{labels.max()}, classes in 0…{classes - 1}.")
+        labels.flags.writeable = False
+        object.__setattr__(self, "support_labels", labels)
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of classes."""
+        return len(self.text_features)
+
+    @property
+    def width(self) -> int:
+        """Width d of the features."""
+        return int(self.text_features.shape[1])
+
+    @property
+    def seen(self) -> npt.NDArray[np.int64]:
+        """Indices of the classes that have support rows, ascending."""
+        return np.unique(self.support_labels)
+
+
+def check_rows(value: npt.ArrayLike, name: str, width: int | None = None, rows: int | None = None) -> Array:
+    """Take a matrix of features, refusing what would only fail later.
+
+    Args:
+        value: (N, d), any real dtype.
+        name: What it is, for the message.
+        width: The d it must have; None for any.
+        rows: The N it must have; None for any.
+
+    Returns:
+        A read-only float32 copy, or `value` itself where it is one already.
+
+    Raises:
+        DataError: another shape, no column, or NaN or infinity in it.
+    """
+    array = np.asarray(value, dtype=np.float32)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise DataError(f"{name} has shape {array.shape}; rows of features (N, d) are needed.")
+    if width is not None and array.shape[1] != width:
+        raise DataError(f"{name} is {array.shape[1]} wide, but the task's features are {width} wide.")
+    if rows is not None and len(array) != rows:
+        raise DataError(f"{name} has {len(array)} rows instead of {rows}.")
+    if not np.isfinite(array).all():
+        raise DataError(f"{name} contains NaN or infinity.", "Extract the features again.")
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
