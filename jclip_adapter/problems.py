@@ -31,7 +31,7 @@ class Problems:
     """
 
     def __init__(self, source: object, error: type[AdapterError] = DataError) -> None:
-        self.source = str(source)
+        self.source = one_line(str(source))
         self.error = error
         self._texts: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
@@ -51,7 +51,7 @@ class Problems:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         texts = self._texts.setdefault(kind, [])
         if len(texts) < SHOWN:
-            texts.append(text)
+            texts.append(one_line(text))
         if hint:
             self._hints.setdefault(kind, hint)
 
@@ -93,6 +93,15 @@ def fits_a_line(name: str) -> bool:
     """
     # Cc holds CR, LF and tab; Zl and Zp are Unicode's line separators; Cs marks bytes that are no UTF-8.
     return (name.isascii() and name.isprintable()) or not any(unicodedata.category(c) in _UNFIT for c in name)
+
+
+def one_line(text: str) -> str:
+    r"""The text with whatever `fits_a_line` objects to written as escapes, so that an error stays one line.
+
+    >>> print(one_line("a\nb"))
+    a\nb
+    """
+    return text if fits_a_line(text) else "".join(c if fits_a_line(c) else repr(c)[1:-1] for c in text)
 
 
 _UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp"})

@@ -38,6 +38,14 @@ def test_kinds_are_counted_and_long_lists_cut():
     assert error.details[SHOWN] == "bad lines: … and 1,490 more"
 
 
+def test_odd_names_do_not_break_the_line():
+    problems = Problems("a\nb.txt")
+    problems.add("bad lines", "x\r\u2028\udcff熊 is bad")
+    error = raised(problems)
+    assert str(error) == "a\\nb.txt: x\\r\\u2028\\udcff熊 is bad."
+    assert error.details == ["bad lines: x\\r\\u2028\\udcff熊 is bad"]
+
+
 def test_errors_without_details_have_an_empty_list():
     assert DataError("x").details == []
 

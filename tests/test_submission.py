@@ -36,6 +36,7 @@ def test_writes_the_contests_lines_in_natural_order(tmp_path):
     assert text.read_bytes() == expected
     with zipfile.ZipFile(packed) as archive:
         assert archive.namelist() == ["result.txt"]
+        assert archive.infolist()[0].date_time == (1980, 1, 1, 0, 0, 0)
         assert archive.read("result.txt") == expected
     report = check_submission(text, image_set())
     assert (report.lines, report.top, report.zip_checked) == (3, 5, True)
@@ -172,7 +173,7 @@ def test_files_that_are_no_results(tmp_path):
         check_submission(path, image_set(), top=0)
 
 
-def test_the_zip_beside_it_is_checked(tmp_path):
+def test_the_zip_beside_it_is_checked(tmp_path, monkeypatch):
     path, packed = write_submission(tmp_path / "result.txt", NAMES, IDS)
     whole = packed.read_bytes()
     with zipfile.ZipFile(packed, "a") as archive:
@@ -185,6 +186,11 @@ def test_the_zip_beside_it_is_checked(tmp_path):
         with zipfile.ZipFile(packed, "w") as archive:
             archive.writestr("result.txt", other)
         assert "differs from the one beside it" in faults(path)[0]
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)  # a file of another size is not even unpacked
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("result.txt", b"short")
+    assert "differs from the one beside it" in faults(path)[0]
+    monkeypatch.undo()
     packed.write_bytes(whole[:40] + bytes([whole[40] ^ 255]) + whole[41:])
     assert "cannot be read" in faults(path)[0]
     packed.write_bytes(whole[: len(whole) // 2])

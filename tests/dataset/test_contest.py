@@ -86,6 +86,12 @@ def test_domain_with_an_underscore_is_told_by_the_folder(contest):
     assert data.domains == ("My_Birds", "My_Birds", "")
 
 
+def test_a_class_without_photos_takes_the_longest_domain_known(contest):
+    train = ["TrainSet/My/Cat/1.jpg 0", "TrainSet/My_Birds/Tit/1.jpg 1"]
+    data = load_dataset(contest(classes=["My_Cat 0", "My_Birds_Tit 1", "My_Birds_Owl 2"], train=train, files=train))
+    assert data.domains == ("My", "My_Birds", "My_Birds")
+
+
 def test_a_name_may_hold_blanks(contest):
     train = ["TrainSet/My Zoo/Polar bear/photo 1.jpg 0"]
     data = load_dataset(contest(classes=["My Zoo_Polar bear 0"], train=train, files=train))
@@ -96,6 +102,7 @@ def test_a_name_may_hold_blanks(contest):
     ("change", "expected"),
     [
         ({"classes": [*CLASSES, "Animal_Cow 6"]}, "classes.txt has no id 4 to 5"),
+        ({"classes": CLASSES[1:], "train": TRAIN[6:]}, "classes.txt has no id 0"),
         ({"classes": [*CLASSES, "Animal_Cow 3"]}, "classes.txt line 5: id 3 stands on line 4 already"),
         ({"classes": [*CLASSES, "Animal_Bear 4"]}, "classes.txt line 5: Animal_Bear stands on line 1 already"),
         ({"classes": [*CLASSES, "Animal_Cow"]}, "classes.txt line 5: 'Animal_Cow' is not 'name id'"),
@@ -108,6 +115,7 @@ def test_a_name_may_hold_blanks(contest):
             {"train": [*TRAIN, "TrainSet/Animal/bear/1.jpg 0"]},
             "Animal/bear is listed under id 0, which classes.txt calls",
         ),
+        ({"train": [*TRAIN, "TrainSet/Animal_Sea/lion/1.jpg 1"]}, "TrainSet/Animal_Sea/lion is listed under id 1"),
         ({"train": [*TRAIN, "Animal/Bear/1.jpg 0"]}, "line 25: Animal/Bear is listed under id 0"),
         ({"train": [*TRAIN, "7.jpg 0"]}, "line 25: no folder is listed under id 0"),
         ({"train": [*TRAIN, "TrainSet/../../x/1.jpg 0"]}, "line 25: TrainSet/../../x leaves the data folder"),

@@ -25,6 +25,10 @@ def test_reads_rows_and_keeps_odd_class_names(tmp_path):
     assert data.train[0].path == tmp_path / "b/1.jpg"
 
 
+def test_numbers_stay_text(tmp_path):
+    assert load_dataset(table(tmp_path, "path,label\n1,007\n2,10\n")).class_names == ("007", "10")
+
+
 def test_a_folder_with_one_table_is_read(tmp_path):
     table(tmp_path, "path,label\na.jpg,x\n")
     table(tmp_path, "alpha,beta\n1,2\n", name="other.csv")
