@@ -16,12 +16,15 @@ class AdapterError(Exception):
     Args:
         message: What is wrong, naming the file or the value.
         hint: What to do about it, as a full sentence; empty where there is nothing to suggest.
+        details: Further lines, where one error stands for many (every bad line of a list, say). They are shown
+            below the error and are not part of its text, which stays one line.
     """
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", details: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.details = list(details)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".rstrip()

@@ -152,11 +152,13 @@ def read_lines(path: str | Path) -> list[str]:
         DataError: it is missing, unreadable or not UTF-8.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+    lines = text.split("\n")  # not splitlines: that also breaks at U+2028 and others, which file names may hold
+    return lines if lines[-1] else lines[:-1]
 
 
 def sha256_file(path: str | Path) -> str:

@@ -1,0 +1,183 @@
+"""Photos and their classes: the contest's layout, a folder per class, or a CSV file; and few-shot sampling."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+from jclip_adapter.errors import DataError, UsageError, suggest
+from jclip_adapter.problems import Problems
+
+from .contest import load_contest, numbered_pairs
+from .folders import folder_labels, load_folders
+from .model import PHOTO_SUFFIXES, ClassInfo, ImageSet, Photo
+from .paths import check_files
+from .sampling import (
+    first_support,
+    note_short_classes,
+    read_support,
+    remaining,
+    sample_support,
+    support_lines,
+)
+from .table import is_table, load_table, table_labels
+
+__all__ = [
+    "PHOTO_SUFFIXES",
+    "ClassInfo",
+    "ImageSet",
+    "Photo",
+    "check_dataset",
+    "find_labels",
+    "first_support",
+    "load_dataset",
+    "load_labels",
+    "read_support",
+    "remaining",
+    "sample_support",
+    "support_lines",
+]
+
+_log = logging.getLogger(__name__)
+_CONTEST_MARKS = ("classes.txt", "train.txt", "classes_b.txt", "TrainSet", "TestSetA", "TestSetB")
+_MEND = "Mend what is listed, or fetch the data again."
+
+
+def load_dataset(root: str | Path, *, split: Literal["A", "B"] = "A", shots: int | None = None) -> ImageSet:
+    """Read a data set's lists; its layout is recognised by what lies in the folder.
+
+    - the contest's: classes.txt (classes_b.txt for split B), train.txt, TrainSet/, TestSetA/ or TestSetB/;
+    - a CSV file, or a folder with exactly one, that has the columns path, label and perhaps split;
+    - a folder per class, or per domain and class, perhaps below train/ and test/.
+
+    Photos are not looked for one by one, as the contest has 181,729: whoever chooses some (`sample_support`,
+    `read_support`, `remaining`) checks those, and `check_dataset` with `deep=True` checks all. Labels of test
+    photos are never read.
+
+    Args:
+        root: The folder or the CSV file.
+        split: The contest's test set.
+        shots: If given, classes with fewer training photos are faults too, named in the same message.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: there is no data set, or it contradicts itself; all faults are listed in `details`.
+        UsageError: `split` is neither A nor B.
+    """
+    root = Path(root)
+    if split not in ("A", "B"):
+        raise UsageError(f"there is no split {split!r}.", "The contest's test sets are A and B.")
+    problems = Problems(root)
+    image_set = _load(root, split, problems)
+    if shots is not None:
+        note_short_classes(image_set, shots, problems)
+    problems.raise_if_any(_MEND)
+    return image_set
+
+
+def _load(root: Path, split: str, problems: Problems) -> ImageSet:
+    if not root.exists():
+        raise DataError(f"there is no data set at {root}.", _nearby(root))
+    if root.is_file():
+        if root.suffix.lower() != ".csv":
+            raise DataError(f"{root} is a file, but not a CSV file.", "Name the folder that holds the data set.")
+        return load_table(root, problems)
+    if any((root / mark).exists() for mark in _CONTEST_MARKS):
+        return load_contest(root, split, problems)
+    inner = next((folder for folder in sorted(root.glob("*/classes.txt")) if folder.is_file()), None)
+    if inner is not None:
+        raise DataError(f"{root} holds no data set, but {inner.parent} does.", f"Use --data {inner.parent}.")
+    tables = sorted(path for path in root.glob("*.csv") if is_table(path))
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise DataError(f"{root} holds more than one CSV file of photos ({names}).", "Name the one to use.")
+    return load_table(tables[0], problems) if tables else load_folders(root, problems)
+
+
+def _nearby(root: Path) -> str:
+    parent = root.parent
+    siblings = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    near = suggest(root.name, siblings) if siblings else ""
+    return near if near.startswith("Did you mean") else "Give the folder by --data."
+
+
+def check_dataset(image_set: ImageSet, *, shots: int | None = None, deep: bool = False) -> None:
+    """Check what `load_dataset` leaves out.
+
+    Args:
+        image_set: The data set.
+        shots: If given, classes with training photos, but fewer than this, are faults.
+        deep: Look for every photo of the data set.
+
+    Raises:
+        DataError: listing all faults in `details`.
+    """
+    problems = Problems(image_set.source)
+    if shots is not None:
+        note_short_classes(image_set, shots, problems)
+    if deep:
+        check_files((*image_set.train, *(image_set.test if image_set.layout == "csv" else ())), problems)
+    problems.raise_if_any(_MEND)
+
+
+def load_labels(path: str | Path, image_set: ImageSet) -> dict[str, int]:
+    """Read the answers for the test photos. For scoring only: nothing that trains or tunes may call this.
+
+    Args:
+        path: A file of lines "image_1.jpg 142", the number being a class id.
+        image_set: The data set.
+
+    Returns:
+        Class index by the photo's name as it stands in result.txt. Photos that the file does not name are
+        left out, and counted in the log.
+
+    Raises:
+        DataError: lines that are malformed or repeated, or name a photo or an id that the data set lacks.
+    """
+    path = Path(path)
+    problems = Problems(path)
+    known = set(image_set.test_names)
+    labels: dict[str, int] = {}
+    for number, name, identity in numbered_pairs(path, problems):
+        where = f"{path.name} line {number}"
+        index = image_set.index_of_id.get(identity)
+        if index is None:
+            problems.add("unknown ids", f"{where}: no class has id {identity}")
+        elif name not in known:
+            problems.add("unknown photos", f"{where}: there is no test photo {name}")
+        elif name in labels:
+            problems.add("duplicate lines", f"{where}: {name} is listed already")
+        else:
+            labels[name] = index
+    if not labels and not problems:
+        problems.add("empty lists", f"{path.name} names no photo")
+    problems.raise_if_any()
+    if len(labels) < len(known):
+        _log.warning("%s: %d of %d test photos have no label", path, len(known) - len(labels), len(known))
+    return labels
+
+
+def find_labels(image_set: ImageSet) -> dict[str, int]:
+    """Find the answers that a data set brings along. For scoring only, as with `load_labels`.
+
+    In the contest's layout they are TestSetA_labels.txt or TestSetB_labels.txt beside the test folder; otherwise
+    the folders of test/, or the label column of the CSV's test rows.
+
+    Args:
+        image_set: The data set.
+
+    Returns:
+        Class index by the photo's name as it stands in result.txt; empty where there are no answers.
+
+    Raises:
+        DataError: the labels file is faulty.
+    """
+    if image_set.layout == "folders":
+        return folder_labels(image_set)
+    if image_set.layout == "csv":
+        return table_labels(image_set)
+    path = image_set.root / f"TestSet{image_set.split}_labels.txt"
+    return load_labels(path, image_set) if path.exists() else {}

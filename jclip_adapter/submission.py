@@ -1,0 +1,278 @@
+"""The contest's result file: one line "image_1.jpg 371 332 350 358 360" per test photo, best class first."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from . import storage
+from .dataset.model import ImageSet
+from .errors import SubmissionError, UsageError
+from .natural import natural_key
+from .problems import Problems, fits_a_line
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; a real time would make equal results differ
+_ID = re.compile(r"0|[1-9][0-9]{0,8}")
+_AGAIN = "Write it again with --predict."
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a valid result file holds.
+
+    Args:
+        path: The file.
+        lines: How many photos it names.
+        top: How many ids stand on a line.
+        zip_checked: Whether the zip beside it was there, and is right.
+        first_choices: How many photos have each class, by its full name, as their first choice; classes that
+            are nobody's first choice are left out.
+        per_domain: The same by domain.
+    """
+
+    path: Path
+    lines: int
+    top: int
+    zip_checked: bool
+    first_choices: dict[str, int] = field(repr=False)
+    per_domain: dict[str, int]
+
+
+def format_lines(file_names: Sequence[str], class_ids: npt.ArrayLike) -> str:
+    r"""Write the lines of a result file.
+
+    Args:
+        file_names: M names of test photos, all different.
+        class_ids: (M, k) class ids, best first, different within a row.
+
+    Returns:
+        M lines in the order given, each ended by LF.
+
+    Raises:
+        SubmissionError: the numbers of names and rows differ, or a name or an id cannot stand in a result file.
+
+    >>> format_lines(["image_1.jpg"], [[371, 332]])
+    'image_1.jpg 371 332\n'
+    """
+    ids = np.asarray(class_ids)
+    if ids.ndim != 2 or ids.shape[0] != len(file_names) or ids.shape[1] < 1:
+        raise SubmissionError(f"there are {len(file_names)} photos, but ids of shape {ids.shape}, not (photos, k).")
+    if not np.issubdtype(ids.dtype, np.integer) or (ids < 0).any():
+        raise SubmissionError("class ids must be whole numbers from 0 up.")
+    if len(set(file_names)) != len(file_names):
+        raise SubmissionError("a photo is named twice among the results.")
+    odd = next((name for name in file_names if not name or not fits_a_line(name)), None)
+    if odd is not None:
+        raise SubmissionError(f"the file name {odd!r} cannot stand in a result file.", "Rename the photo.")
+    in_order = np.sort(ids, axis=1)
+    repeats = np.flatnonzero((in_order[:, 1:] == in_order[:, :-1]).any(axis=1))
+    if len(repeats):
+        raise SubmissionError(f"{file_names[repeats[0]]} has the same id twice.")
+    rows: list[list[int]] = ids.tolist()
+    return "".join(f"{name} {' '.join(map(str, row))}\n" for name, row in zip(file_names, rows, strict=True))
+
+
+def write_submission(path: str | Path, names: Sequence[str], ids: npt.ArrayLike) -> tuple[Path, Path]:
+    """Write a result file and, beside it, the zip that the contest takes.
+
+    Equal results give equal bytes, of the zip too.
+
+    Args:
+        path: The text file; the zip has the same name with the ending .zip.
+        names: M names of test photos; the lines are brought into their natural order.
+        ids: (M, k) class ids, best first.
+
+    Returns:
+        The paths of the text file and the zip.
+
+    Raises:
+        SubmissionError: as `format_lines`.
+        UsageError: the path is a folder or ends in .zip.
+        SetupError: the files cannot be written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder.", f"Name a file, such as {target / 'result.txt'}.")
+    if target.suffix.lower() == ".zip":
+        raise UsageError(f"{target} names the zip.", "Name the text file; the zip is written beside it.")
+    rows = np.asarray(ids)
+    if len(rows.shape) == 2 and len(rows) == len(names):  # else format_lines says what is wrong
+        order = sorted(range(len(names)), key=lambda at: natural_key(names[at]))
+        names, rows = [names[at] for at in order], rows[order]
+    data = format_lines(names, rows).encode("utf-8")
+    packed = target.with_suffix(".zip")
+    # The text comes last: where it is new, the zip beside it is new as well, wherever the power fails.
+    storage.write_bytes(packed, _zip_bytes(target.name, data))
+    storage.write_bytes(target, data)
+    return target, packed
+
+
+def _zip_bytes(name: str, data: bytes) -> bytes:
+    entry = zipfile.ZipInfo(name, _ZIP_TIME)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.create_system = 3  # Unix, whatever wrote it
+    entry.external_attr = 0o644 << 16
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(entry, data)
+    return buffer.getvalue()
+
+
+def check_submission(path: str | Path, image_set: ImageSet, *, top: int = 5) -> Report:
+    """Check a result file as the contest would, and the zip beside it if there is one.
+
+    Every test photo must have exactly one line, in natural order, with `top` different known ids, or as many as
+    there are classes if that is fewer; single blanks, LF, nothing behind the last id.
+
+    Args:
+        path: The text file.
+        image_set: The data set whose test photos it is about.
+        top: Ids per line: 5, or 1 for the one-id form.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        SubmissionError: listing what is wrong in `details`, with line numbers.
+        UsageError: `top` is less than 1.
+    """
+    if top < 1:
+        raise UsageError(f"top is {top}.", "It must be at least 1.")
+    path = Path(path)
+    if not image_set.test:
+        raise SubmissionError(f"{image_set.source} has no test photos to check {path} against.")
+    problems = Problems(path, SubmissionError)
+    data = _read(path)
+    top = min(top, len(image_set.classes))
+    firsts: dict[str, int] = {}  # photo → class index of its first id, in the order of the lines
+    for number, line in enumerate(_text_lines(data, problems), 1):
+        name, ids = _take_apart(line, number, top, problems)
+        if name in firsts:
+            problems.add("repeated photos", f"line {number}: {name} has a line already")
+        elif name:
+            firsts[name] = _check_ids(ids, number, image_set, problems)
+    _check_names(list(firsts), image_set, problems)
+    packed = path.with_suffix(".zip")
+    zip_there = packed.exists()
+    if zip_there:
+        _check_zip(packed, path.name, data, problems)
+    problems.raise_if_any(_AGAIN)
+    infos = [image_set.classes[index] for index in firsts.values()]
+    return Report(path, len(firsts), top, zip_there, _count([x.name for x in infos]), _count([x.domain for x in infos]))
+
+
+def _read(path: Path) -> bytes:
+    if path.suffix.lower() == ".zip":
+        raise SubmissionError(f"{path} is the zip.", "Name the text file; the zip beside it is checked with it.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SubmissionError(f"cannot read {path}: {error.strerror or error}.", _AGAIN) from error
+
+
+def _text_lines(data: bytes, problems: Problems) -> list[str]:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        problems.add("undecodable text", f"byte {error.start} is not UTF-8")
+        return []
+    if text.startswith("\ufeff"):
+        problems.add("byte-order marks", "the file begins with a byte-order mark")
+        text = text[1:]
+    if not text:
+        problems.add("empty files", "there are no lines")
+        return []
+    return text.removesuffix("\n").split("\n")
+
+
+def _take_apart(line: str, number: int, top: int, problems: Problems) -> tuple[str, list[str]]:
+    """The name and the ids of a line; an empty name where it cannot be told."""
+    if "\r" in line:
+        problems.add("line ends", f"line {number} ends in CR LF", "Lines must end in LF alone.")
+        line = line.replace("\r", "")
+    if line != line.rstrip():
+        problems.add("trailing blanks", f"line {number} ends in a blank")
+        line = line.rstrip()
+    if not line:
+        problems.add("blank lines", f"line {number} is blank")
+        return "", []
+    words = line.split(" ")
+    # The ids are taken from the right, as a name may hold blanks (though not in the contest); its last word ends
+    # in .jpg or the like and is never taken for an id.
+    start = len(words)
+    while start > 1 and _ID.fullmatch(words[start - 1]):
+        start -= 1
+    name, ids = " ".join(words[:start]), words[start:]
+    if ids and name == name.strip() and len(ids) != top:
+        hint = "For the one-id form pass --top 1." if len(ids) == 1 else ""
+        problems.add("wrong numbers of ids", f"line {number} has {len(ids)} ids instead of {top}", hint)
+        return name, []
+    if not ids or name != name.strip():
+        problems.add(
+            "malformed lines", f"line {number}: {line[:80]!r} is not a name and {top} ids, single blanks between"
+        )
+        return "", []
+    return name, ids
+
+
+def _check_ids(ids: list[str], number: int, image_set: ImageSet, problems: Problems) -> int:
+    """Note unknown and repeated ids; return the index of the first, 0 where it is unknown."""
+    indices = [image_set.index_of_id.get(int(word)) for word in ids]
+    unknown = [word for word, index in zip(ids, indices, strict=True) if index is None]
+    if unknown:
+        problems.add("unknown ids", f"line {number}: no class has id {', '.join(unknown)}")
+    if len(set(ids)) != len(ids):
+        problems.add("repeated ids", f"line {number}: an id stands twice")
+    return (indices[0] if indices else None) or 0
+
+
+def _check_names(names: list[str], image_set: ImageSet, problems: Problems) -> None:
+    known = {name: position for position, name in enumerate(image_set.test_names)}
+    stems = {_stem(name): name for name in known}
+    given = set(names)
+    for name in known:
+        if name not in given:
+            problems.add("missing photos", f"{name} has no line")
+    for name in names:
+        if name not in known:
+            same = stems.get(_stem(name))  # only the ending differs: the commonest way to get a name wrong
+            near = f", but {same} is" if same else ""
+            problems.add("unknown photos", f"{name} is not among the test photos{near}")
+    mine = [name for name in names if name in known]
+    late = next((b for a, b in pairwise(mine) if known[a] > known[b]), None)
+    if late is not None:
+        problems.add("order", f"the lines are not in natural order: {late} comes too late")
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _check_zip(path: Path, name: str, data: bytes, problems: Problems) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if [entry.filename for entry in entries] != [name]:
+                held = ", ".join(entry.filename for entry in entries[:3]) or "nothing"
+                problems.add("zip contents", f"{path.name} must hold {name} alone, but holds {held}")
+            # The size is compared first, so that a bomb is not unpacked.
+            elif entries[0].file_size != len(data) or archive.read(entries[0]) != data:
+                problems.add("zip contents", f"{name} inside {path.name} differs from the one beside it")
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        problems.add("zip contents", f"{path.name} cannot be read ({error})")
+
+
+def _count(names: Sequence[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts

@@ -1,0 +1,46 @@
+"""Names in list files."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jclip_adapter.dataset.paths import list_folders, list_photos, unsafe
+from jclip_adapter.errors import DataError
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../a", "a/../b", "a/..", "/a", "//a", "C:/a", "c:a", "..\\a", "a//b", "./a", "a/./b"]
+)
+def test_paths_that_are_refused(name):
+    assert unsafe(name)
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.jpg", "a..b/c...jpg", "..a/b", "ä/熊.jpg", "a b/c d.jpg"])
+def test_paths_that_are_taken(name):
+    assert not unsafe(name)
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "a", "b.jpg", "..."]), min_size=1).map("/".join))
+def test_what_is_taken_stays_inside(name):
+    if not unsafe(name):
+        assert os.path.normpath(f"/data/{name}").startswith("/data/")
+
+
+def test_photos_are_known_by_their_endings(tmp_path):
+    kept = [f"{n}{end}" for n, end in enumerate([".jpg", ".JPEG", ".Png", ".bmp", ".webp", ".gif", ".tif", ".TIFF"])]
+    for name in [*kept, "a.txt", "jpg", ".jpg", "b\nc.jpg"]:
+        (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    names, others = list_photos(tmp_path)
+    assert names == [*kept, "dangling.jpg"]
+    assert others == 5
+
+
+def test_unreadable_folders(tmp_path):
+    for listing in (list_photos, list_folders):
+        with pytest.raises(DataError, match="cannot read"):
+            listing(tmp_path / "none")
