@@ -2,11 +2,11 @@
 
 Needs what the program itself does without, so it is run by hand and its output is committed:
 
-    python tests/golden/make_weight_files.py torch     # in an environment with torch 2.13 and numpy < 2
+    python tests/golden/make_weight_files.py torch     # in an environment with torch 2.13, numpy < 2 and safetensors
     python tests/golden/make_weight_files.py jittor    # in the project's own environment
 
 The two calls write expected-torch.npz and expected-jittor.npz, the numbers that every file must give, under
-`<file>/<OpenAI name>`.
+`<file> <file> …/<OpenAI name>`.
 """
 # ruff: noqa: TID251, T201
 
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).parent / "weights"
-WIDTH, LAYERS, PATCH = 4, 2, 2
+WIDTH, PATCH = 4, 2
 
 
 def jittor_bytes(value: object, protocol: int = 4) -> bytes:
@@ -31,8 +31,8 @@ def jittor_bytes(value: object, protocol: int = 4) -> bytes:
     return data + hashlib.sha1(data, usedforsecurity=False).digest() + b"HCAJSLHD"
 
 
-def build_model() -> Any:
-    """A CLIP of width 4 with OpenAI's attribute names, nested as theirs is."""
+def build_models() -> tuple[Any, Any]:  # noqa: C901  # classes that need torch have to be defined here
+    """A CLIP of width 4 with OpenAI's attribute names, nested as theirs is, and its text tower."""
     import torch
     from torch import nn
 
@@ -50,17 +50,17 @@ def build_model() -> Any:
             self.ln_2 = nn.LayerNorm(WIDTH)
             self.attn_mask = mask
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x):
             y = self.ln_1(x)
             x = x + self.attn(y, y, y, need_weights=False, attn_mask=self.attn_mask)[0]
             return x + self.mlp(self.ln_2(x))
 
     class Transformer(nn.Module):
-        def __init__(self, mask: Any = None) -> None:
+        def __init__(self, layers: int, mask: Any = None) -> None:
             super().__init__()
-            self.resblocks = nn.Sequential(*[Block(mask) for _ in range(LAYERS)])
+            self.resblocks = nn.Sequential(*[Block(mask) for _ in range(layers)])
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x):
             return self.resblocks(x)
 
     class Visual(nn.Module):
@@ -70,11 +70,11 @@ def build_model() -> Any:
             self.class_embedding = nn.Parameter(torch.randn(WIDTH))
             self.positional_embedding = nn.Parameter(torch.randn(5, WIDTH))
             self.ln_pre = nn.LayerNorm(WIDTH)
-            self.transformer = Transformer()
+            self.transformer = Transformer(2)
             self.ln_post = nn.LayerNorm(WIDTH)
             self.proj = nn.Parameter(torch.randn(WIDTH, 3))
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x):
             x = self.conv1(x).flatten(2).permute(0, 2, 1)
             x = torch.cat([self.class_embedding.expand(x.shape[0], 1, -1), x], 1) + self.positional_embedding
             return self.ln_post(self.transformer(self.ln_pre(x).permute(1, 0, 2))[0]) @ self.proj
@@ -83,7 +83,7 @@ def build_model() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.visual = Visual()
-            self.transformer = Transformer(torch.full((6, 6), float("-inf")).triu_(1))
+            self.transformer = Transformer(1, torch.full((6, 6), float("-inf")).triu_(1))
             self.token_embedding = nn.Embedding(11, WIDTH)
             self.positional_embedding = nn.Parameter(torch.randn(6, WIDTH))
             self.ln_final = nn.LayerNorm(WIDTH)
@@ -92,13 +92,21 @@ def build_model() -> Any:
             for name, value in (("input_resolution", 4), ("context_length", 6), ("vocab_size", 11)):
                 self.register_buffer(name, torch.tensor(value))
 
-        def forward(self, image: Any, text: Any) -> Any:
-            x = self.token_embedding(text) + self.positional_embedding
-            x = self.ln_final(self.transformer(x.permute(1, 0, 2)))[-1] @ self.text_projection
-            return self.logit_scale.exp() * self.visual(image) @ x.t()
+    class Tower(nn.Module):
+        """The part of it that goes into the TorchScript archives, whose code would make the whole one large."""
+
+        def __init__(self, clip: Clip) -> None:
+            super().__init__()
+            self.transformer, self.logit_scale = clip.transformer, clip.logit_scale
+            self.register_buffer("input_resolution", clip.input_resolution)
+            self.vocab_size = 11
+
+        def forward(self, x):
+            return self.transformer(x) * self.logit_scale.exp()
 
     torch.manual_seed(0)
-    return Clip().eval()
+    model = Clip().eval()
+    return model, Tower(model).eval()
 
 
 def weights_only(state: Any) -> dict[str, Any]:
@@ -147,16 +155,14 @@ def hugging_face(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_torch() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Every kind that PyTorch writes; the answer is file → name → float32 array as torch itself reads it."""
+    """Every kind that PyTorch writes; the answer is files → name → float32 array as torch itself reads it."""
     import torch
+    from safetensors.torch import save_file
 
-    model = build_model()
-    image, text = torch.randn(2, 3, 4, 4), torch.zeros(2, 6, dtype=torch.long)
-    torch.jit.trace(model, (image, text)).save(FOLDER / "traced.pt")
-    half = build_model()
-    for parameter in half.parameters():  # OpenAI's archives: weights in fp16, layer norms too
-        parameter.data = parameter.data.half()
-    torch.jit.script(half.visual).save(FOLDER / "scripted-half-visual.pt")
+    model, tower = build_models()
+    torch.jit.trace(tower, torch.randn(6, 2, WIDTH)).save(FOLDER / "traced.pt")
+    half = build_models()[1].transformer.resblocks[0].mlp.half()  # OpenAI's archives hold fp16
+    torch.jit.script(half).save(FOLDER / "scripted-half.pt")
 
     state = model.state_dict()
     plain = weights_only(state)
@@ -186,27 +192,20 @@ def make_torch() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
     (FOLDER / "jclip-torch.pkl").write_bytes(jittor_bytes(converted))
     (FOLDER / "wide-torch.pkl").write_bytes(pickle.dumps(dict(wide), 2))
 
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        print("safetensors is not installed beside torch: no .safetensors made")
-    else:
-        save_file({k: v.contiguous() for k, v in hf.items()}, FOLDER / "hugging_face.safetensors")
-        save_file({k: v.bfloat16() for k, v in plain.items()}, FOLDER / "bfloat16.safetensors")
+    save_file({k: v.contiguous() for k, v in hf.items()}, FOLDER / "hugging_face.safetensors")
+    save_file({k: v.bfloat16() for k, v in plain.items()}, FOLDER / "bfloat16.safetensors")
 
     def numbers(tensors: Any) -> dict[str, np.ndarray[Any, Any]]:
         return {k: v.detach().float().contiguous().numpy() for k, v in weights_only(tensors).items()}
 
-    expected = {name: numbers(state) for name in ("traced.pt", "zip.pt", "open_clip.pt", "hugging_face.bin")}
-    expected["jclip-torch.pkl"] = numbers(state)
-    expected["legacy.pt"] = expected["wide-torch.pkl"] = numbers(wide)
-    expected["scripted-half-visual.pt"] = numbers(torch.jit.load(FOLDER / "scripted-half-visual.pt").state_dict())
-    expected["half.pt"] = numbers({k: v.half() for k, v in plain.items()})
-    expected["bfloat16.pt"] = expected["b16-legacy.pt"] = numbers({k: v.bfloat16() for k, v in plain.items()})
-    for name, numbers_of in (("hugging_face.safetensors", "zip.pt"), ("bfloat16.safetensors", "bfloat16.pt")):
-        if (FOLDER / name).exists():
-            expected[name] = expected[numbers_of]
-    return expected
+    return {
+        "zip.pt open_clip.pt hugging_face.bin jclip-torch.pkl hugging_face.safetensors": numbers(state),
+        "legacy.pt wide-torch.pkl": numbers(wide),
+        "half.pt": numbers({k: v.half() for k, v in plain.items()}),
+        "bfloat16.pt b16-legacy.pt bfloat16.safetensors": numbers({k: v.bfloat16() for k, v in plain.items()}),
+        "traced.pt": numbers(tower.state_dict()),
+        "scripted-half.pt": numbers(half.state_dict()),
+    }
 
 
 def make_jittor() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
@@ -226,12 +225,11 @@ def make_jittor() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
         {name: jt.array(np.ascontiguousarray(value, np.float32)) for name, value in arrays.items()},
         str(FOLDER / "jittor-vars.pkl"),
     )
-    expected = {name: value.astype("<f4") for name, value in arrays.items()}
     files = ["jittor-numpy.pkl", "jittor-vars.pkl"]
     for protocol in range(6):
-        (FOLDER / f"numpy-protocol-{protocol}.pkl").write_bytes(pickle.dumps(arrays, protocol))
         files.append(f"numpy-protocol-{protocol}.pkl")
-    return {name: expected for name in files}
+        (FOLDER / files[-1]).write_bytes(pickle.dumps(arrays, protocol))
+    return {" ".join(files): {name: value.astype("<f4") for name, value in arrays.items()}}
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def to_openai(weights: Mapping[str, Floats]) -> dict[str, Floats]:
     """Give weights OpenAI's names, whatever project's names they have.
 
     Hugging Face keeps query, key and value apart and its projections transposed; open_clip's newer models keep
-    the text tower under `text.`.
+    the text tower under `text.`; Jittor has no scalars, so that it saves `logit_scale` with shape (1,).
 
     Args:
         weights: Name → array, by OpenAI's, open_clip's or Hugging Face's names.
@@ -57,10 +57,14 @@ def to_openai(weights: Mapping[str, Floats]) -> dict[str, Floats]:
         WeightsError: Hugging Face's names with one missing, misshapen or unknown among them.
     """
     if any(name.startswith(tuple(_TOWERS)) for name in weights):
-        return _from_hugging_face(weights)
-    if "text.token_embedding.weight" in weights:
-        return {name.removeprefix(_OPEN_CLIP_TEXT): value for name, value in weights.items()}
-    return dict(weights)
+        renamed = _from_hugging_face(weights)
+    elif "text.token_embedding.weight" in weights:
+        renamed = {name.removeprefix(_OPEN_CLIP_TEXT): value for name, value in weights.items()}
+    else:
+        renamed = dict(weights)
+    if "logit_scale" in renamed and renamed["logit_scale"].size == 1:
+        renamed["logit_scale"] = renamed["logit_scale"].reshape(())
+    return renamed
 
 
 def _from_hugging_face(weights: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -23,7 +23,7 @@ Arguments = tuple[object, ...]
 Call = Callable[[Arguments], object]
 Symbols = Mapping[tuple[str, str], Call | StorageKind | None]
 
-MAX_OPCODES = 2_000_000  # the largest CLIP has under 100,000
+MAX_OPCODES = 500_000  # the largest CLIP needs under 100,000, a checkpoint with its optimiser three times that
 MAX_INTEGER_BITS = 128  # the longest real one is torch's magic number, 77 bits
 SAVE_AGAIN = (
     "Nothing in it was executed. If you trust the file, save only its tensors where it was made: "

@@ -61,7 +61,7 @@ def _read(file: Path) -> dict[str, Floats]:
     with file.open("rb") as handle:
         head = handle.read(32)
         handle.seek(0)
-        if size < 16 or head.startswith(_NO_WEIGHTS):
+        if not size or head.startswith(_NO_WEIGHTS):
             raise WeightsError("it is no weight file.", _DOWNLOAD_AGAIN)
         if safetensors_file.looks_like(head, size):
             return safetensors_file.read(file)

@@ -95,7 +95,10 @@ def _read_archive(archive: zipfile.ZipFile, size: int) -> object:
 
     budget = Budget(unfolded)
     data = archive.read(roots[0])
-    return read_pickle(Stream(io.BytesIO(data), len(data)), allow_list(budget), budget, persistent)
+    stream = Stream(io.BytesIO(data), len(data))
+    root = read_pickle(stream, allow_list(budget), budget, persistent)
+    _expect_end(stream)
+    return root
 
 
 def read_stream(stream: Stream, budget: Budget) -> object:
@@ -125,9 +128,13 @@ def read_stream(stream: Stream, budget: Budget) -> object:
     root = read_pickle(stream, allow_list(budget, load_from_bytes), budget)
     if isinstance(root, int) and root == MAGIC:
         root = _read_chain(stream, budget)
-    if stream.left():
-        raise WeightsError(f"{stream.left()} bytes follow behind its end.", "Get the file again: it is damaged.")
+    _expect_end(stream)
     return root
+
+
+def _expect_end(stream: Stream) -> None:
+    if stream.left():
+        raise WeightsError(f"{stream.left()} bytes follow behind its end.", _DAMAGED)
 
 
 def _read_chain(stream: Stream, budget: Budget) -> object:
