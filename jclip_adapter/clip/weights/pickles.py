@@ -126,7 +126,7 @@ def read_pickle(stream: Stream, symbols: Symbols, budget: Budget, persistent: Ca
     while not machine.stopped:
         try:
             opcode, argument, _ = next(opcodes)
-        except (ValueError, StopIteration) as error:
+        except (ValueError, StopIteration, Warning) as error:  # Python warns of odd escapes, as an error under -W error
             raise WeightsError(f"its pickle is damaged or cut short ({_short(str(error))}).") from error
         budget.spend(opcodes=1)
         machine.step(opcode.name, argument)

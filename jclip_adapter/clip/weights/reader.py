@@ -51,7 +51,9 @@ def read_state_dict(path: str | Path) -> dict[str, Floats]:
     except WeightsError as error:
         raise WeightsError(f"cannot read weights from {file}: {error.message}", error.hint) from error
     except OSError as error:
-        raise WeightsError(f"cannot read weights from {file}: {error.strerror or error}.") from error
+        raise WeightsError(
+            f"cannot read weights from {file}: {error.strerror or error}.", "Check the path and its permissions."
+        ) from error
     _log.debug("%s: %d tensors, %d numbers", file, len(weights), sum(value.size for value in weights.values()))
     return weights
 

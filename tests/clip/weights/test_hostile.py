@@ -274,6 +274,13 @@ def test_symbol_cannot_write_to_the_terminal(tmp_path: Path) -> None:
     assert len(caught.value.message) < 400
 
 
+@pytest.mark.filterwarnings("error")
+def test_text_of_python_2_with_an_odd_escape(tmp_path: Path) -> None:
+    (tmp_path / "x.pkl").write_bytes(entry(b"S'\\q'\n"))
+    with pytest.raises(WeightsError, match="escape"):
+        read_state_dict(tmp_path / "x.pkl")
+
+
 def test_the_parts_that_the_hostile_files_are_made_of_are_sound(tmp_path: Path) -> None:
     """So that each is refused for what it does, and not for a slip in the test."""
     good = {
