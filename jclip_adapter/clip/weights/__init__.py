@@ -1,0 +1,12 @@
+"""CLIP's weight files: found, downloaded, read and converted without PyTorch and without executing anything.
+
+>>> sorted(KNOWN)[:3]
+['RN101', 'RN50', 'RN50x16']
+"""
+
+from __future__ import annotations
+
+from .download import KNOWN, KnownWeights, resolve
+from .reader import convert, read_state_dict
+
+__all__ = ["KNOWN", "KnownWeights", "convert", "read_state_dict", "resolve"]

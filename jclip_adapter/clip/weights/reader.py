@@ -1,0 +1,116 @@
+"""Read a weight file of any kind, recognised from its content, and convert it to safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+from jclip_adapter import storage
+from jclip_adapter.errors import UsageError, WeightsError
+
+from . import safetensors_file
+from .download import resolve
+from .names import to_openai
+from .pickles import Budget, Stream
+from .state import state_dict
+from .tensors import Floats
+from .torch_archive import read_stream, read_zip
+
+_log = logging.getLogger(__name__)
+
+_JITTOR_MARK = b"HCAJSLHD"
+_JITTOR_TRAILER = 20 + len(_JITTOR_MARK)  # a SHA-1 of the pickle, and the mark
+_DOWNLOAD_AGAIN = "Download it again; a web page or a pointer to the file may have been saved in its place."
+_NO_WEIGHTS = (b"version https://git-lfs", b"<!DOCTYPE", b"<!doctype", b"<html", b"<?xml", b"<HTML")
+
+
+def read_state_dict(path: str | Path) -> dict[str, Floats]:
+    """Read CLIP's weights from a file, executing nothing of it.
+
+    Read are JCLIP's and Jittor's `.pkl` (numpy arrays, Jittor variables or torch tensors), OpenAI's `.pt`
+    (TorchScript), whatever `torch.save` made of a state dict (also within a checkpoint, or from DataParallel),
+    and safetensors; with OpenAI's, open_clip's or Hugging Face's names. The file's name does not matter.
+
+    Args:
+        path: The file.
+
+    Returns:
+        OpenAI's name → float32 array, in the file's order. The arrays may be read-only. Left out is what is no
+        weight: `input_resolution`, `context_length`, `vocab_size`, and all `attn_mask`, `num_batches_tracked`,
+        `position_ids`.
+
+    Raises:
+        WeightsError: the file is missing, damaged, unsafe, or holds no tensors.
+    """
+    file = Path(path)
+    try:
+        weights = to_openai(_read(file))
+        if not weights:
+            raise WeightsError("it holds no tensors.", "CLIP's weights are a dict of tensors by name.")
+    except WeightsError as error:
+        raise WeightsError(f"cannot read weights from {file}: {error.message}", error.hint) from error
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read weights from {file}: {error.strerror or error}.", "Check the path and its permissions."
+        ) from error
+    _log.debug("%s: %d tensors, %d numbers", file, len(weights), sum(value.size for value in weights.values()))
+    return weights
+
+
+def _read(file: Path) -> dict[str, Floats]:
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        head = handle.read(32)
+        handle.seek(0)
+        if not size or head.startswith(_NO_WEIGHTS):
+            raise WeightsError("it is no weight file.", _DOWNLOAD_AGAIN)
+        if safetensors_file.looks_like(head, size):
+            return safetensors_file.read(file)
+        if head.startswith(b"PK\x03\x04"):
+            root, unfolded = read_zip(file)
+            return state_dict(root, limit=unfolded)
+        end = _pickle_end(file, size)
+        root = read_stream(Stream(handle, end), Budget(size))
+    return state_dict(root, limit=size)
+
+
+def _pickle_end(file: Path, size: int) -> int:
+    """Where the pickle ends: before Jittor's trailer, whose SHA-1 is checked, or with the file."""
+    with file.open("rb") as handle:
+        if size < _JITTOR_TRAILER:
+            return size
+        handle.seek(size - _JITTOR_TRAILER)
+        trailer = handle.read(_JITTOR_TRAILER)
+        if not trailer.endswith(_JITTOR_MARK):
+            return size
+        handle.seek(0)
+        digest = hashlib.sha1(usedforsecurity=False)  # Jittor's choice; it guards against damage, not malice
+        left = size - _JITTOR_TRAILER
+        while left and (block := handle.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+    if digest.digest() != trailer[:20]:
+        raise WeightsError("its check sum is wrong: the file is damaged.", _DOWNLOAD_AGAIN)
+    return size - _JITTOR_TRAILER
+
+
+def convert(src: str | Path, dst: str | Path) -> None:
+    """Convert a weight file of any kind to safetensors (float32, OpenAI's names).
+
+    Args:
+        src: The file, or a name of `KNOWN`.
+        dst: Where to; must end in `.safetensors`. The same source gives the same bytes.
+
+    Raises:
+        UsageError: `dst` ends otherwise.
+        WeightsError: `src` cannot be read.
+        SetupError: `dst` cannot be written.
+    """
+    target = Path(dst)
+    if target.suffix != ".safetensors":
+        raise UsageError(f"weights are converted to safetensors, not to {target.name}.", "Let it end in .safetensors.")
+    source = resolve(src)
+    weights = read_state_dict(source)
+    metadata = {"format": "jclip-adapter", "source_sha256": storage.sha256_file(source)}
+    safetensors_file.write(target, weights, metadata)

@@ -1,0 +1,145 @@
+"""Safetensors files: read with bfloat16 (which the library cannot give to numpy), written the same every time.
+
+The format is eight bytes of header length, a JSON header and the raw little-endian numbers:
+https://github.com/huggingface/safetensors. The library's writer holds the whole file in memory and orders the
+metadata at random; this one streams and is reproducible.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from jclip_adapter import storage
+from jclip_adapter.errors import WeightsError
+
+from .state import is_weight
+from .tensors import BFLOAT16, Floats, bfloat16_values, dimensions, to_float32
+
+_KINDS = {
+    "F64": "f8",
+    "F32": "f4",
+    "F16": "f2",
+    "BF16": BFLOAT16,
+    "I64": "i8",
+    "I32": "i4",
+    "I16": "i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "b1",
+}
+_MAX_HEADER = 100_000_000  # the format's own limit
+_DAMAGED = "Get the file again: it is damaged or cut short."
+
+
+def looks_like(head: bytes, size: int) -> bool:
+    """Tell whether a file begins as safetensors do.
+
+    Args:
+        head: Its first nine bytes.
+        size: Its size in bytes.
+    """
+    return len(head) >= 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8
+
+
+def read(path: Path) -> dict[str, Floats]:
+    """Read a safetensors file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name → float32 array, in the order of the header; without what is no weight.
+
+    Raises:
+        WeightsError: the file is damaged, or holds numbers of a kind that CLIP has no use for.
+    """
+    with path.open("rb") as handle:
+        header, start = _header(handle)
+        entries = _checked(header, path.stat().st_size - start)
+        found: dict[str, Floats] = {}
+        for name, (code, shape, begin, end) in entries.items():
+            if is_weight(name):
+                handle.seek(start + begin)
+                found[name] = _values(handle.read(end - begin), code, shape)
+    return found
+
+
+def _values(data: bytes, code: str, shape: tuple[int, ...]) -> Floats:
+    if code == BFLOAT16:
+        return bfloat16_values(np.frombuffer(data, "<u2")).reshape(shape)
+    return to_float32(np.frombuffer(data, "<" + code).reshape(shape))
+
+
+def _header(handle: IO[bytes]) -> tuple[dict[str, Any], int]:
+    length = struct.unpack("<Q", handle.read(8))[0]
+    if length > _MAX_HEADER:
+        raise WeightsError("its header is longer than safetensors allow.", _DAMAGED)
+    try:
+        header = json.loads(handle.read(length).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"its safetensors header is not JSON ({type(error).__name__}).", _DAMAGED) from error
+    if not isinstance(header, dict):
+        raise WeightsError("its safetensors header is not a table.", _DAMAGED)
+    return header, 8 + length
+
+
+def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
+    """Each tensor's kind, shape and place; all places lie side by side within the `size` bytes of data."""
+    entries: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        match entry:
+            case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+                pass
+            case _:
+                raise WeightsError(f"its header says nothing usable about {name[:80]!r}.", _DAMAGED)
+        if kind not in _KINDS:
+            raise WeightsError(f"its tensor {name[:80]!r} is of kind {kind[:20]!r}, which cannot be read.")
+        code = _KINDS[kind]
+        sizes = dimensions(shape)
+        width = 2 if code == BFLOAT16 else np.dtype(code).itemsize
+        if not 0 <= begin <= end <= size or end - begin != math.prod(sizes) * width:
+            raise WeightsError(f"its tensor {name[:80]!r} does not fit its bytes.", _DAMAGED)
+        entries[name] = code, sizes, begin, end
+    places = sorted((begin, end) for _, _, begin, end in entries.values())
+    if any(first[1] > second[0] for first, second in itertools.pairwise(places)):
+        raise WeightsError("its tensors overlap.", _DAMAGED)
+    return entries
+
+
+def write(path: str | Path, weights: Mapping[str, Floats], metadata: Mapping[str, str]) -> None:
+    """Write float32 arrays as safetensors, atomically; the same content gives the same bytes.
+
+    Args:
+        path: Where to.
+        weights: Name → float32 array; written in the order of the names.
+        metadata: Text to keep in the header.
+
+    Raises:
+        SetupError: the file cannot be written.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    position = 0
+    for name in sorted(weights):
+        value = weights[name]
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(value.shape),
+            "data_offsets": [position, position + value.size * 4],
+        }
+        position += value.size * 4
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of eight bytes
+    with storage.atomic_write(path) as handle:
+        handle.write(struct.pack("<Q", len(text)) + text)
+        for name in sorted(weights):
+            handle.write(to_float32(weights[name]).data)

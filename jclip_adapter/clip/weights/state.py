@@ -1,0 +1,86 @@
+"""From the object in a weight file to named float32 arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jclip_adapter.errors import WeightsError
+
+from .tensors import Array, Floats, Record, Tensor, tensor_values, to_float32
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+_MAX_DEPTH = 32
+_MAX_VISITS = 200_000  # shared sub-modules are visited once per path, which a hostile file could make endless
+# Numbers that say how the model was built (OpenAI's archives), a mask that Jittor takes for a parameter, a counter
+# of training steps and a constant range: none is a weight.
+_NO_WEIGHTS = frozenset(["input_resolution", "context_length", "vocab_size"])
+_NO_WEIGHT_ENDS = frozenset(["attn_mask", "num_batches_tracked", "position_ids"])
+
+
+def is_weight(name: str) -> bool:
+    """Tell whether a name stands for a trained weight, not for a mask, a counter or a size.
+
+    >>> is_weight("visual.proj"), is_weight("transformer.resblocks.0.attn_mask"), is_weight("vocab_size")
+    (True, False, False)
+    """
+    return name not in _NO_WEIGHTS and name.rpartition(".")[2] not in _NO_WEIGHT_ENDS
+
+
+def state_dict(root: object, limit: int) -> dict[str, Floats]:
+    """Find the tensors of a file's object.
+
+    Args:
+        root: A dict of tensors, perhaps within a checkpoint's `state_dict`, or a TorchScript module.
+        limit: How many numbers they may have together; what the file's size allows.
+
+    Returns:
+        Name → float32 array, in the file's order; without what is no weight.
+
+    Raises:
+        WeightsError: it holds something else than tensors, or more numbers than it has bytes.
+    """
+    found: dict[str, Floats] = {}
+    for name, value in _module_entries(root) if isinstance(root, Record) else _dict_entries(root):
+        if not is_weight(name):
+            continue
+        numbers = value.values if isinstance(value, Array) else tensor_values(value)
+        if numbers is None:
+            raise WeightsError(f"its array {name!r} was never filled.")
+        limit -= numbers.size
+        if limit < 0:
+            raise WeightsError("its tensors have more numbers than the file has bytes.")
+        found[name] = to_float32(numbers)
+    if found and all(name.startswith("module.") for name in found):  # torch's DataParallel
+        found = {name.removeprefix("module."): value for name, value in found.items()}
+    return found
+
+
+def _dict_entries(root: object) -> Iterator[tuple[str, Array | Tensor]]:
+    for _ in range(len(_WRAPPERS)):
+        inner = [root[key] for key in _WRAPPERS if isinstance(root.get(key), dict)] if isinstance(root, dict) else []
+        if not inner:
+            break
+        root = inner[0]
+    if not isinstance(root, dict):
+        raise WeightsError(f"it holds a {type(root).__name__.lower()}, not a dict of tensors.")
+    for name, value in root.items():
+        if isinstance(value, Array | Tensor) and isinstance(name, str):
+            yield name, value
+        elif not (value is None or isinstance(value, bool | int | float | str)):
+            raise WeightsError(f"its entry {str(name)[:80]!r} is a {type(value).__name__.lower()}, not a tensor.")
+
+
+def _module_entries(root: Record) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of nested TorchScript modules, named by the path of attributes."""
+    visits = 0
+    waiting: list[tuple[str, object, int]] = [("", root, 0)]
+    while waiting:
+        path, value, depth = waiting.pop()
+        visits += 1
+        if depth > _MAX_DEPTH or visits > _MAX_VISITS:
+            raise WeightsError("its modules are nested without end.")
+        if isinstance(value, Tensor):
+            yield path, value
+        elif isinstance(value, Record):
+            inner = [(f"{path}.{name}".lstrip("."), item, depth + 1) for name, item in value.fields.items()]
+            waiting.extend(reversed(inner))
