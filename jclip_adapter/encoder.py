@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from .task import Array
 if TYPE_CHECKING:
     from .clip.model import CLIP
 
+T = TypeVar("T", bound=np.generic)
 SAMPLE = "sample"
 BATCH = {"cpu": 32, "cuda": 256}
 _ARITHMETIC = 1  # raise it when a change of the model's code changes features
@@ -109,7 +110,7 @@ class Encoder:
         return np.array(features[: len(tokens)], dtype=np.float32)
 
 
-def _pad(rows: npt.NDArray[np.generic], count: int) -> npt.NDArray[np.generic]:
+def _pad(rows: npt.NDArray[T], count: int) -> npt.NDArray[T]:
     """Repeat the last row until there are `count`."""
     if len(rows) > count:
         raise ValueError(f"{len(rows)} rows do not fit a batch of {count}")

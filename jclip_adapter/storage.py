@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import struct
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,17 @@ from .errors import DataError, SetupError
 
 MANIFEST = "manifest.json"
 _STRAY = re.compile(r"^\..+\.[0-9a-f]{12}\.partial$")
+_KINDS = {
+    "f8": "F64",
+    "f4": "F32",
+    "f2": "F16",
+    "i8": "I64",
+    "i4": "I32",
+    "i2": "I16",
+    "i1": "I8",
+    "u1": "U8",
+    "b1": "BOOL",
+}
 _STRAY_AGE_S = 3600.0  # younger ones may belong to a process that still writes
 
 
@@ -106,12 +118,30 @@ def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 
 def write_safetensors(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, str]) -> None:
-    """Write arrays as safetensors atomically, with `facts` as the header's metadata."""
-    from safetensors.numpy import save
+    """Write arrays as safetensors atomically; the same content gives the same bytes.
 
-    # safetensors stores memory as it lies, so a transposed view would come back wrong.
-    solid = {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in arrays.items()}
-    write_bytes(path, save(solid, metadata=dict(facts)))
+    The format is eight bytes of header length, a JSON header and the raw little-endian numbers
+    (https://github.com/huggingface/safetensors). The library's own writer holds the whole file in memory and
+    orders the metadata at random.
+
+    Args:
+        path: Of the file.
+        arrays: By name, of float, integer or bool kinds.
+        facts: Kept in the header as its metadata.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(facts.items()))}
+    solid = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    position = 0
+    for name, value in solid.items():
+        end = position + value.nbytes
+        header[name] = {"dtype": _KINDS[value.dtype.str[1:]], "shape": value.shape, "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of eight bytes
+    with atomic_write(path) as handle:
+        handle.write(struct.pack("<Q", len(text)) + text)
+        for value in solid.values():
+            handle.write(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:

@@ -1,14 +1,59 @@
 """CLIP in Jittor, with the calls of uyzhang/JCLIP: `load`, `tokenize`, `encode_image`, `encode_text`.
 
+    from jclip_adapter import clip
+
+    model, preprocess = clip.load("ViT-B-32.pkl")
+    image = preprocess(Image.open("dog.jpg")).unsqueeze(0)
+    per_image, per_text = model(image, clip.tokenize(["a dog", "a cat"]))
+
 Everything that needs Jittor is imported on first use, so that the names of this package cost nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["tokenize"]
+if TYPE_CHECKING:
+    from .model import CLIP
+    from .preprocess import Preprocess
+
+__all__ = ["available_models", "load", "tokenize"]
+
+
+def load(name: str | Path) -> tuple[CLIP, Preprocess]:
+    """Load a CLIP, as `jclip.load` does.
+
+    Args:
+        name: A weight file of any format that `weights.read_state_dict` knows, or one of `available_models()`,
+            which is looked up in data/weights/ and else downloaded.
+
+    Returns:
+        The model in evaluation mode, and the preprocessing that turns a Pillow image into its input.
+
+    Raises:
+        WeightsError: missing, unsafe, damaged, or no CLIP's weights.
+    """
+    from .weights import read_state_dict, resolve
+
+    state = read_state_dict(resolve(name))  # before Jittor starts: a mistake shows at once
+    from .model import build_model
+    from .preprocess import Preprocess
+
+    model = build_model(state)
+    return model, Preprocess(model.config.image_resolution)
+
+
+def available_models() -> list[str]:
+    """The names that `load` knows.
+
+    >>> "ViT-B/32" in available_models()
+    True
+    """
+    from .weights import KNOWN
+
+    return list(KNOWN)
 
 
 def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> Any:

@@ -113,4 +113,4 @@ def convert(src: str | Path, dst: str | Path) -> None:
     source = resolve(src)
     weights = read_state_dict(source)
     metadata = {"format": "jclip-adapter", "source_sha256": storage.sha256_file(source)}
-    safetensors_file.write(target, weights, metadata)
+    storage.write_safetensors(target, weights, metadata)

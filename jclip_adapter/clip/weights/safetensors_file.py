@@ -1,8 +1,6 @@
-"""Safetensors files: read with bfloat16 (which the library cannot give to numpy), written the same every time.
+"""Weights from safetensors files, with bfloat16, which the library cannot give to numpy.
 
-The format is eight bytes of header length, a JSON header and the raw little-endian numbers:
-https://github.com/huggingface/safetensors. The library's writer holds the whole file in memory and orders the
-metadata at random; this one streams and is reproducible.
+The format is told in `storage.write_safetensors`, which writes it.
 """
 
 from __future__ import annotations
@@ -11,13 +9,11 @@ import itertools
 import json
 import math
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from jclip_adapter import storage
 from jclip_adapter.errors import WeightsError
 
 from .state import is_weight
@@ -114,32 +110,3 @@ def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[str, tuple[in
     if any(first[1] > second[0] for first, second in itertools.pairwise(places)):
         raise WeightsError("its tensors overlap.", _DAMAGED)
     return entries
-
-
-def write(path: str | Path, weights: Mapping[str, Floats], metadata: Mapping[str, str]) -> None:
-    """Write float32 arrays as safetensors, atomically; the same content gives the same bytes.
-
-    Args:
-        path: Where to.
-        weights: Name → float32 array; written in the order of the names.
-        metadata: Text to keep in the header.
-
-    Raises:
-        SetupError: the file cannot be written.
-    """
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    position = 0
-    for name in sorted(weights):
-        value = weights[name]
-        header[name] = {
-            "dtype": "F32",
-            "shape": list(value.shape),
-            "data_offsets": [position, position + value.size * 4],
-        }
-        position += value.size * 4
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of eight bytes
-    with storage.atomic_write(path) as handle:
-        handle.write(struct.pack("<Q", len(text)) + text)
-        for name in sorted(weights):
-            handle.write(to_float32(weights[name]).data)

@@ -1,0 +1,25 @@
+"""The main job: train on the shots, predict the test photos, evaluate on labelled ones."""
+
+from .evaluation import Evaluation, evaluate
+from .prediction import Guess, Prediction, check_target, classify, predict
+from .stage import Stage, Trained, choose_support, make_task, open_data, open_trained, set_up
+from .training import Training, train
+
+__all__ = [
+    "Evaluation",
+    "Guess",
+    "Prediction",
+    "Stage",
+    "Trained",
+    "Training",
+    "check_target",
+    "choose_support",
+    "classify",
+    "evaluate",
+    "make_task",
+    "open_data",
+    "open_trained",
+    "predict",
+    "set_up",
+    "train",
+]

@@ -1,0 +1,106 @@
+"""Evaluation: accuracy on labelled photos. The only room of the pipeline that reads test labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.dataset import Photo, find_labels, load_labels, read_support, remaining
+from jclip_adapter.errors import DataError
+from jclip_adapter.metrics import ConfusedPair, Score, by_domain, confusion_matrix, worst_pairs
+from jclip_adapter.report import confusion_picture
+from jclip_adapter.runs import SUPPORT
+from jclip_adapter.settings import Settings
+from jclip_adapter.storage import write_bytes, write_json
+
+from .stage import Trained, open_trained
+
+HOLDOUT = 20  # labelled photos per class that --evaluate takes from the rest of the training set
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy on labelled photos.
+
+    Attributes:
+        scores: Per domain, and in total.
+        baseline: The same for zero-shot on the same photos.
+        pairs: The worst confused pairs.
+        source: Which photos.
+        rejects: How many of them could not be read; they count as wrong.
+        files: What was written.
+    """
+
+    scores: list[Score]
+    baseline: list[Score]
+    pairs: list[ConfusedPair]
+    source: str
+    rejects: int
+    files: tuple[Path, ...]
+
+
+def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int | None = None) -> Evaluation:
+    """Measure a trained run on labelled photos that it was not trained on.
+
+    Args:
+        settings: The settings.
+        given: Names of the settings that the user gave.
+        labels: A file of "image_1.jpg 142" lines; empty takes what the data set brings along, or else photos of
+            the training set that were not chosen.
+        holdout: Take so many of those per class in any case; 0 for all.
+
+    Returns:
+        The evaluation; evaluation.json and confusion.png lie in the run folder.
+
+    Raises:
+        DataError: there are no labelled photos.
+    """
+    trained = open_trained(settings, given)
+    photos, truth, source = _labelled(trained, labels, holdout)
+    features = trained.stage.photos([photo.path for photo in photos])
+    logits = np.zeros((len(photos), len(trained.stage.images.classes)), dtype=np.float32)
+    logits[features.readable] = trained.logits(features)
+    zero_shot = trained.stage.zero_shot(features.normalised)
+    for number in features.bad:  # nothing was seen, so nothing may count as right by chance
+        logits[number, truth[number]] = zero_shot[number, truth[number]] = -1.0
+    images = trained.stage.images
+    scores, baseline = (by_domain(each, truth, images.domains) for each in (logits, zero_shot))
+    confusion = confusion_matrix(truth, logits.argmax(axis=1), len(images.classes))
+    pairs = worst_pairs(confusion, images.class_names)
+    folder = trained.folder or settings.run_folder
+    files = (folder / "evaluation.json", folder / "confusion.png")
+    report = {
+        "photos": source,
+        "unreadable": len(features.bad),
+        "method": trained.method.meta.name,
+        "transductive": trained.method.meta.transductive,
+        "scores": [dataclasses.asdict(score) for score in scores],
+        "zero_shot": [dataclasses.asdict(score) for score in baseline],
+        "worst_pairs": [dataclasses.asdict(pair) for pair in pairs],
+    }
+    write_json(files[0], report)
+    write_bytes(files[1], confusion_picture(confusion, images.domains))
+    return Evaluation(scores, baseline, pairs, source, len(features.bad), files)
+
+
+def _labelled(
+    trained: Trained, labels: str, holdout: int | None
+) -> tuple[tuple[Photo, ...], npt.NDArray[np.int64], str]:
+    """Labelled photos, their class indices, and what they are."""
+    images = trained.stage.images
+    answers = {} if holdout is not None else load_labels(labels, images) if labels else find_labels(images)
+    if answers:
+        photos = tuple(photo for photo in images.test if photo.relative in answers)
+        truth = [answers[photo.relative] for photo in photos]
+        return photos, np.array(truth, dtype=np.int64), f"{len(photos)} labelled test photos"
+    support = read_support(trained.folder / SUPPORT, images) if trained.folder else ()
+    per_class = (HOLDOUT if holdout is None else holdout) or None
+    photos = remaining(images, support, per_class, trained.stage.settings.seed)
+    if not photos:
+        raise DataError(f"{images.source} has no labelled photos besides the chosen ones.", "Give --labels FILE.")
+    truth = [photo.label for photo in photos if photo.label is not None]
+    return photos, np.array(truth, dtype=np.int64), f"{len(photos)} photos of the training set's rest"

@@ -1,0 +1,144 @@
+"""Prediction: the contest's result file, and guesses for photos anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.dataset.paths import list_photos
+from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.metrics import top_k_ids
+from jclip_adapter.settings import Settings
+from jclip_adapter.storage import write_text
+from jclip_adapter.submission import write_submission
+from jclip_adapter.task import softmax
+
+from .stage import open_trained
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a prediction came to.
+
+    Attributes:
+        result: The result file.
+        archive: Its zip.
+        names: M photos.
+        ids: (M, k) class ids, best first.
+        rejects: What is wrong with the photos that could not be read, by name.
+        domains: First choices per domain.
+    """
+
+    result: Path
+    archive: Path
+    names: tuple[str, ...]
+    ids: npt.NDArray[np.int64]
+    rejects: dict[str, str]
+    domains: dict[str, int]
+
+
+def predict(settings: Settings, given: set[str], result: Path, top: int = 5, on_bad: str = "fallback") -> Prediction:
+    """Classify the test photos and write the result file and its zip.
+
+    Args:
+        settings: The settings.
+        given: Names of the settings that the user gave.
+        result: Where result.txt shall be; its folder has to be there.
+        top: Ids per line.
+        on_bad: "fallback" gives a photo that cannot be read the classes that zero-shot expects most often over
+            the readable ones, and lists it beside the result; "stop" refuses.
+
+    Returns:
+        The prediction.
+
+    Raises:
+        DataError: no test photo, or an unreadable one under "stop".
+        UsageError: the result's folder is missing or is the file itself.
+    """
+    check_target(result)
+    trained = open_trained(settings, given)
+    stage, images = trained.stage, trained.stage.images
+    if not images.test:
+        raise DataError(f"{images.source} has no test photos.", "Use --images to classify photos elsewhere.")
+    features = stage.photos([photo.path for photo in images.test])
+    rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
+    if rejects and (on_bad == "stop" or len(rejects) == len(images.test)):
+        raise DataError(
+            f"{len(rejects)} test photos cannot be read, the first: {next(iter(rejects.values()))}",
+            "Replace them, or let --on-bad-image fallback write a guess for them.",
+            list(rejects.values()),
+        )
+    top = min(top, len(images.classes))
+    ids = np.zeros((len(images.test), top), dtype=np.int64)
+    ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
+    if rejects:
+        prior = softmax(stage.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
+        ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
+        write_text(result.with_suffix(".rejects.txt"), "".join(f"{name}\t{why}\n" for name, why in rejects.items()))
+    written, archive = write_submission(result, images.test_names, ids)
+    domain_of = {info.id: info.domain for info in images.classes}
+    first = [domain_of[int(number)] for number in ids[:, 0]]
+    counts = {domain: first.count(domain) for domain in dict.fromkeys(images.domains)}
+    return Prediction(written, archive, images.test_names, ids, rejects, counts)
+
+
+def check_target(path: Path) -> None:
+    """Refuse a result path that cannot be written, before the long work.
+
+    Raises:
+        UsageError: its folder is missing, or it is a folder.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", "Name a file, such as result.txt.")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} for {path.name}.", "Make it first, or name another.")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One photo's most probable classes: names and probabilities, or what is wrong with it."""
+
+    path: Path
+    names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    problem: str = ""
+
+
+def classify(settings: Settings, given: set[str], paths: Sequence[str], top: int = 5) -> list[Guess]:
+    """Classify photos anywhere.
+
+    Args:
+        settings: The settings.
+        given: Names of the settings that the user gave.
+        paths: Photos and folders of photos.
+        top: Classes per photo.
+
+    Returns:
+        One guess per photo, in the order given, folders in natural order.
+
+    Raises:
+        DataError: a path is missing, or a folder holds no photo.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise DataError(f"there is no {path}.", "Give photos, or folders of photos.")
+        found = [path / name for name in list_photos(path)[0]] if path.is_dir() else [path]
+        if not found:
+            raise DataError(f"{path} holds no photo.", "Give photos, or folders of photos.")
+        files += found
+    trained = open_trained(settings, given)
+    images = trained.stage.images
+    features = trained.stage.photos(files)
+    guesses = {number: Guess(files[number], (), (), problem) for number, problem in features.bad.items()}
+    readable = [number for number in range(len(files)) if number not in features.bad]
+    if readable:
+        shares = softmax(trained.logits(features))
+        for number, row, best in zip(readable, shares, top_k_ids(shares, min(top, shares.shape[1])), strict=True):
+            names = tuple(images.class_names[index] for index in best)
+            guesses[number] = Guess(files[number], names, tuple(float(row[index]) for index in best))
+    return [guesses[number] for number in range(len(files))]

@@ -1,0 +1,134 @@
+"""Pictures and tables of results. Pictures come back as PNG bytes; storage writes them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .metrics import Score
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BLUE, _ORANGE, _GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # Without the library's name in it the same numbers give the same bytes.
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def training_curves(history: Sequence[dict[str, float]], title: str) -> bytes:
+    """Draw training loss and top-1 over epochs.
+
+    Args:
+        history: Per epoch: "epoch", "loss", and "top1" in percent.
+        title: Above the picture.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, key, label, colour in ((left, "loss", "loss", _BLUE), (right, "top1", "top-1 in %", _ORANGE)):
+        axes.plot(epochs, [row[key] for row in history], color=colour, marker=".", linewidth=1.5)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.set_title(f"training {label}")
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    return _png(figure)
+
+
+def confusion_picture(confusion: npt.NDArray[np.int64], domains: Sequence[str]) -> bytes:
+    """Draw a confusion matrix, rows scaled to shares, with lines between domains.
+
+    Args:
+        confusion: (C, C) counts, true classes in rows.
+        domains: C domain names, "" for none.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib.figure import Figure
+
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(7, 6.2), layout="constrained")
+    axes = figure.subplots()
+    # Square root: single confusions would be invisible beside the diagonal.
+    image = axes.imshow(np.sqrt(shares), cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+    starts = [number for number in range(len(domains)) if number == 0 or domains[number] != domains[number - 1]]
+    for start in starts[1:]:
+        axes.axhline(start - 0.5, color=_GREY, linewidth=0.8)
+        axes.axvline(start - 0.5, color=_GREY, linewidth=0.8)
+    middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], len(domains)], strict=True)]
+    names = [domains[start] or "all" for start in starts]
+    axes.set_xticks(middles, names)
+    axes.set_yticks(middles, names, rotation=90, va="center")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5**0.5, 1])
+    bar.ax.set_yticklabels(["0 %", "50 %", "100 %"])
+    bar.set_label("share of the true class")
+    return _png(figure)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table whose columns line up in plain text too; numbers right, words left.
+
+    >>> print(markdown_table(["name", "n"], [["a", 10], ["bc", 2]]))
+    | name |  n |
+    |------|---:|
+    | a    | 10 |
+    | bc   |  2 |
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    numeric = [all(_is_number(row[column]) for row in rows) for column in range(len(header))]
+    widths = [max(len(cell) for cell in column) for column in zip(header, *cells, strict=True)]
+
+    def line(values: Sequence[str]) -> str:
+        parts = (v.rjust(w) if right else v.ljust(w) for v, w, right in zip(values, widths, numeric, strict=True))
+        return f"| {' | '.join(parts)} |"
+
+    rule = "|".join("-" * (w + 1) + (":" if right else "-") for w, right in zip(widths, numeric, strict=True))
+    return "\n".join([line(list(header)), f"|{rule}|", *map(line, cells)])
+
+
+def _is_number(cell: object) -> bool:
+    return not isinstance(cell, str) or cell.endswith("%")
+
+
+def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str) -> str:
+    """Accuracy per domain and in total, beside zero-shot, with 95 % intervals.
+
+    Args:
+        scores: Of the method.
+        baseline: Of zero-shot on the same photos, in the same order.
+        name: The method's name.
+
+    Returns:
+        A Markdown table.
+    """
+    rows = [
+        [
+            score.domain,
+            score.n,
+            f"{100 * zero.top1:.1f} %",
+            f"{100 * score.top1:.1f} %",
+            f"{100 * score.top1_interval[0]:.1f}–{100 * score.top1_interval[1]:.1f} %",
+            f"{100 * zero.top5:.1f} %",
+            f"{100 * score.top5:.1f} %",
+        ]
+        for score, zero in zip(scores, baseline, strict=True)
+    ]
+    header = ["domain", "photos", "zero-shot", name, "95 % interval", "zero-shot top-5", f"{name} top-5"]
+    return markdown_table(header, rows)

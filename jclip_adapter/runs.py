@@ -1,0 +1,111 @@
+"""Run folders: what a training leaves behind and what a prediction needs.
+
+A run folder holds the learnt adapter, the list of photos that it was learnt from, every setting, the metrics per
+epoch and their picture. manifest.json is written last: without it the run is not finished.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from . import __version__, runtime
+from .errors import DataError, UsageError
+from .methods import Method
+from .methods import load as load_method
+from .report import training_curves
+from .settings import Settings
+from .storage import MANIFEST, check_manifest, read_json, write_bytes, write_json, write_manifest, write_text
+
+ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
+# What the features depend on, and so may not change between training and prediction.
+_BOUND = ("weights", "prompts", "method", "split")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where it lies.
+        method: The fitted method.
+        facts: run.json.
+    """
+
+    folder: Path
+    method: Method
+    facts: dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """What a run's numbers depend on besides its settings."""
+    packages = ("jittor", "numpy", "pillow", "scipy", "scikit-learn", "ftfy", "instant-clip-tokenizer")
+    return {
+        "jclip_adapter": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": runtime.current_device(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Write a run folder, its manifest last.
+
+    Args:
+        folder: Of the run; an older run in it is replaced.
+        method: The fitted method.
+        support: The photos that it was fitted on, in the contest's line form.
+        facts: For run.json.
+        metrics: For metrics.json.
+    """
+    # An unfinished folder must not pass for the older run that it replaces.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    method.save(folder / ADAPTER, weights_sha256=facts["weights_sha256"])
+    write_text(folder / SUPPORT, support)
+    write_json(folder / RUN, facts)
+    write_json(folder / METRICS, metrics)
+    names = [ADAPTER, SUPPORT, RUN, METRICS]
+    if method.history_:
+        write_bytes(folder / CURVES, training_curves(method.history_, method.meta.name))
+        names.append(CURVES)
+    write_manifest(folder, names)
+
+
+def load_run(settings: Settings, given: set[str]) -> Run:
+    """Read the run that settings name.
+
+    Args:
+        settings: The settings; their run folder is read.
+        given: Names of the settings that the user gave, which must not contradict the run's.
+
+    Returns:
+        The run.
+
+    Raises:
+        DataError: there is no finished run, or it is damaged.
+        UsageError: a setting contradicts the run's.
+    """
+    folder = settings.run_folder
+    if not folder.is_dir():
+        raise DataError(f"there is no trained run in {folder}.", _hint(settings))
+    check_manifest(folder)
+    facts: dict[str, Any] = read_json(folder / RUN)
+    trained = facts["settings"]
+    for name in _BOUND:
+        if name in given and getattr(settings, name) != trained[name]:
+            raise UsageError(
+                f"{folder} was trained with {name} '{trained[name]}', not '{getattr(settings, name)}'.",
+                "Train again with the new setting, or leave it out.",
+            )
+    return Run(folder, load_method(folder / ADAPTER), facts)
+
+
+def _hint(settings: Settings) -> str:
+    folder = settings.run_folder.parent
+    finished = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
+    hint = "Run --train with the same flags first"
+    return f"{hint}, or choose one with --run {folder}/… ({', '.join(finished[:5])})." if finished else f"{hint}."

@@ -1,0 +1,148 @@
+"""What a command is told: flags over a YAML file over defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .encoder import SAMPLE
+from .errors import UsageError, suggest
+from .runtime import DEVICES
+from .strict_yaml import read_yaml_mapping
+
+DEFAULT_WEIGHTS = "ViT-B/32"
+RUNS = Path("results/runs")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run, apart from which command it is.
+
+    Attributes:
+        data: Data folder, CSV file, or "sample".
+        weights: Weight file, a model's name, or "sample"; empty for ViT-B/32, or the sample's on its data.
+        method: Name of the method.
+        set: The method's hyper-parameters by name, as typed.
+        shots: Training photos per class.
+        seed: Chooses the shots and everything random in training.
+        split: Which of the contest's test sets and class lists: "A" or "B".
+        support: "random", "first" (the first photos in list order), or a list file of the chosen photos.
+        prompts: Name or path of a prompt set.
+        device: "auto", "cpu" or "cuda".
+        batch_size: Photos per forward pass; 0 chooses by device.
+        workers: Decoding processes; −1 for one per core.
+        run: Run folder; empty for one named after the settings.
+        cache: Where features are kept.
+    """
+
+    data: str = "Dataset"
+    weights: str = ""
+    method: str = "jclip-adapter"
+    set: Mapping[str, Any] = field(default_factory=dict)
+    shots: int = 4
+    seed: int = 0
+    split: Literal["A", "B"] = "A"
+    support: str = "random"
+    prompts: str = "seed"
+    device: str = "auto"
+    batch_size: int = 0
+    workers: int = -1
+    run: str = ""
+    cache: str = "results/features"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("split", ("A", "B")), ("device", DEVICES)):
+            if getattr(self, name) not in choices:
+                raise UsageError(
+                    f"{name} '{getattr(self, name)}' is not known.", suggest(str(getattr(self, name)), choices)
+                )
+        for name, low in (("shots", 1), ("seed", 0), ("batch_size", 0), ("workers", -1)):
+            if getattr(self, name) < low:
+                raise UsageError(f"{name} is {getattr(self, name)}, but has to be {low} or more.")
+
+    @property
+    def weights_or_default(self) -> str:
+        """The weights to load."""
+        return self.weights or (SAMPLE if self.data == SAMPLE else DEFAULT_WEIGHTS)
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run's files lie: the same settings find the same folder again."""
+        if self.run:
+            return Path(self.run)
+        shots = f"{self.shots}shot-seed{self.seed}"
+        if self.support != "random":
+            shots = f"{self.shots}first" if self.support == "first" else f"support-{Path(self.support).stem}"
+        parts = (
+            Path(self.data).stem if self.data.endswith(".csv") else Path(self.data).resolve().name,
+            self.split,
+            Path(self.weights_or_default).stem
+            if Path(self.weights_or_default).suffix
+            else self.weights_or_default.replace("/", "-"),
+            Path(self.prompts).stem,
+            self.method,
+            shots,
+        )
+        return RUNS / "-".join(re.sub(r"[^\w.@+]+", "-", part) for part in parts)
+
+
+def build_settings(flags: Mapping[str, Any], config: str = "") -> Settings:
+    """Put flags over a YAML file over the defaults.
+
+    Args:
+        flags: What was typed, by Settings' names; absent or None where nothing was.
+        config: Path of a YAML file with Settings' names as keys; empty for none.
+
+    Returns:
+        The settings.
+
+    Raises:
+        UsageError: an unknown key, or a value of another kind than the setting's.
+    """
+    known = {item.name: item for item in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+    if config:
+        for key, value in read_yaml_mapping(Path(config)).items():
+            name = str(key).replace("-", "_")
+            if name not in known:
+                raise UsageError(f"{config} has an unknown key '{key}'.", suggest(name, known))
+            values[name] = _typed(name, value, config)
+    typed = {name: value for name, value in flags.items() if value is not None}
+    if "set" in values and "set" in typed:
+        typed["set"] = {**values["set"], **typed["set"]}
+    return Settings(**{**values, **typed})
+
+
+def _typed(name: str, value: Any, config: str) -> Any:
+    default = getattr(Settings(), name)
+    kind = dict if name == "set" else type(default)
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise UsageError(
+            f"{config}: {name} is {value!r}, but has to be a {'mapping' if kind is dict else kind.__name__}.",
+            f"Its default is {default!r}.",
+        )
+    return value
+
+
+def parse_assignments(pairs: list[str]) -> dict[str, str]:
+    """Take `--set key=value` arguments apart.
+
+    >>> parse_assignments(["ratio=0.3", "epochs=5"])
+    {'ratio': '0.3', 'epochs': '5'}
+
+    Raises:
+        UsageError: one has no "=" or no key, or a key stands twice.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key.strip():
+            raise UsageError(f"--set {pair} is no assignment.", "Write --set key=value, such as --set ratio=0.3.")
+        if key.strip() in values:
+            raise UsageError(f"--set gives '{key.strip()}' twice.")
+        values[key.strip()] = value.strip()
+    return values
