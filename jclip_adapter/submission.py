@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -35,7 +36,7 @@ class Report:
         top: How many ids stand on a line.
         zip_checked: Whether the zip beside it was there, and is right.
         first_choices: How many photos have each class, by its full name, as their first choice; classes that
-            are nobody's first choice are left out.
+            are no photo's first choice are left out. In the order of the classes.
         per_domain: The same by domain.
     """
 
@@ -166,8 +167,9 @@ def check_submission(path: str | Path, image_set: ImageSet, *, top: int = 5) -> 
     if zip_there:
         _check_zip(packed, path.name, data, problems)
     problems.raise_if_any(_AGAIN)
-    infos = [image_set.classes[index] for index in firsts.values()]
-    return Report(path, len(firsts), top, zip_there, _count([x.name for x in infos]), _count([x.domain for x in infos]))
+    infos = [image_set.classes[index] for index in sorted(firsts.values())]
+    choices, domains = Counter(info.name for info in infos), Counter(info.domain for info in infos)
+    return Report(path, len(firsts), top, zip_there, dict(choices), dict(domains))
 
 
 def _read(path: Path) -> bytes:
@@ -269,10 +271,3 @@ def _check_zip(path: Path, name: str, data: bytes, problems: Problems) -> None:
                 problems.add("zip contents", f"{name} inside {path.name} differs from the one beside it")
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
         problems.add("zip contents", f"{path.name} cannot be read ({error})")
-
-
-def _count(names: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts

@@ -40,8 +40,10 @@ def test_writes_the_contests_lines_in_natural_order(tmp_path):
         assert archive.read("result.txt") == expected
     report = check_submission(text, image_set())
     assert (report.lines, report.top, report.zip_checked) == (3, 5, True)
-    assert report.first_choices == {"D0_class0": 1, "D1_class5": 1, "D0_class6": 1}
+    assert list(report.first_choices.items()) == [("D0_class0", 1), ("D1_class5", 1), ("D0_class6", 1)]
     assert report.per_domain == {"D0": 2, "D1": 1}
+    write_submission(text, NAMES, IDS[[2, 1, 0]])
+    assert list(check_submission(text, image_set()).first_choices) == ["D0_class0", "D1_class5", "D0_class6"]
 
 
 def test_equal_results_give_equal_bytes(tmp_path):
