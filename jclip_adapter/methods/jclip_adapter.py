@@ -64,8 +64,7 @@ class JclipAdapter(Method):
 
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
-
-        from .training import train_epochs
+        from jclip_adapter.training import train_epochs
 
         rng = np.random.default_rng(self.seed)
         ratio, scale = self.hyper.ratio, task.logit_scale
@@ -108,8 +107,7 @@ class JclipAdapter(Method):
     def _draw(self, rng: np.random.Generator, width: int) -> list[Any]:
         """One bottleneck's weights and biases: (r, d), (r,), (d, r), (d,)."""
         from jclip_adapter.runtime import jt
-
-        from .training import linear_weight
+        from jclip_adapter.training import linear_weight
 
         inner = self.hyper.width or max(1, width // 4)
         down, up = linear_weight(rng, width, inner), linear_weight(rng, inner, width)

@@ -31,6 +31,7 @@ class Evaluation:
         baseline: The same for zero-shot on the same photos.
         pairs: The worst confused pairs.
         source: Which photos.
+        transductive: Whether the method saw all of them at once.
         rejects: How many of them could not be read; they count as wrong.
         files: What was written.
     """
@@ -39,6 +40,7 @@ class Evaluation:
     baseline: list[Score]
     pairs: list[ConfusedPair]
     source: str
+    transductive: bool
     rejects: int
     files: tuple[Path, ...]
 
@@ -84,7 +86,7 @@ def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int
     }
     write_json(files[0], report)
     write_bytes(files[1], confusion_picture(confusion, images.domains))
-    return Evaluation(scores, baseline, pairs, source, len(features.bad), files)
+    return Evaluation(scores, baseline, pairs, source, trained.method.meta.transductive, len(features.bad), files)
 
 
 def _labelled(

@@ -1,0 +1,290 @@
+"""The command line: arguments in, calls out, results on stdout; everything else on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import __version__
+from .errors import AdapterError, UsageError, suggest
+from .settings import Settings, build_settings, parse_assignments
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Few-shot image classification with CLIP in Jittor: from four photos a class to a submission.
+
+  python runner.py --train                          learn an adapter from Dataset/ and JCLIP's ViT-B/32
+  python runner.py --predict result.txt             classify the test photos, write result.txt and result.zip
+  python runner.py --train --data sample            try it without data and weights (a toy)
+"""
+_EXIT_MISTAKE, _EXIT_STOPPED = 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that tells mistakes in one line, with a suggestion."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        hint = f"`{self.prog} --help` lists all flags."
+        if message.startswith("unrecognized arguments:"):
+            flag = message.split(":", 1)[1].split(maxsplit=1)[0].split("=", maxsplit=1)[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            near = suggest(flag, known)
+            hint = near if near.startswith("Did") else hint
+            message = f"there is no flag '{flag}'" if flag.startswith("-") else f"'{flag}' belongs to no flag"
+        raise UsageError(f"{message}.", hint)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags of runner.py."""
+    parser = _Parser(
+        prog="runner.py",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    _add_commands(parser.add_argument_group("commands (--train, --evaluate and --predict may stand together)"))
+    _add_choices(parser.add_argument_group("what to work on"))
+    _add_details(parser.add_argument_group("details"))
+    return parser
+
+
+def _add_commands(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--train", action="store_true", help="learn from the shots; leaves a run folder")
+    group.add_argument("--evaluate", action="store_true", help="accuracy on labelled photos, in total and per domain")
+    group.add_argument(
+        "--predict",
+        nargs="?",
+        const="result.txt",
+        metavar="FILE",
+        help="classify the test photos into FILE (result.txt) and its zip; with --images: those photos",
+    )
+    group.add_argument("--check", metavar="FILE", help="check a result file as the contest would read it")
+    group.add_argument("--convert", nargs=2, metavar=("IN", "OUT"), help="convert weights of any kind to safetensors")
+    group.add_argument("--list", action="store_true", help="the methods, prompt sets and known weights")
+    group.add_argument("--doctor", action="store_true", help="what was found on this machine, and what to do about it")
+    group.add_argument("--version", action="version", version=f"jclip-adapter {__version__}")
+    group.add_argument("-h", "--help", action="help", help="show this text")
+
+
+def _add_choices(group: argparse._ArgumentGroup) -> None:
+    default = Settings()
+    group.add_argument("--data", metavar="DIR", help="contest folder, folder per class, CSV, or 'sample' (Dataset)")
+    group.add_argument("--weights", metavar="PATH", help="weight file, model name, or 'sample' (ViT-B/32)")
+    group.add_argument("--method", metavar="NAME", help=f"adaptation method ({default.method})")
+    group.add_argument("--set", action="append", metavar="KEY=VALUE", help="a hyper-parameter of the method")
+    group.add_argument("--shots", type=int, metavar="K", help=f"training photos per class ({default.shots})")
+    group.add_argument("--seed", type=int, metavar="N", help=f"chooses the shots and all else random ({default.seed})")
+    group.add_argument("--split", choices=("A", "B"), help="test set and class list of the contest (A)")
+    group.add_argument("--support", metavar="LIST.txt", help="list of the chosen photos; or 'first', 'random' (random)")
+    group.add_argument("--prompts", metavar="NAME", help=f"prompt set: a name or a YAML file ({default.prompts})")
+    group.add_argument("--images", nargs="+", metavar="PATH", help="with --predict: photos or folders of photos")
+    group.add_argument("--labels", metavar="FILE", help="with --evaluate: the test photos' labels")
+    group.add_argument(
+        "--holdout", type=int, metavar="N", help="with --evaluate: N photos per class that were not chosen (0: all)"
+    )
+
+
+def _add_details(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--config", metavar="FILE", help="YAML file with any of these settings; flags come first")
+    group.add_argument("--run", metavar="DIR", help="run folder (results/runs/…, named after the settings)")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where Jittor computes (auto)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="photos per forward pass (by device)")
+    group.add_argument("--workers", type=int, metavar="N", help="decoding processes; 0 for none (one per core)")
+    group.add_argument("--cache", metavar="DIR", help="where features are kept (results/features)")
+    group.add_argument("--top", type=int, default=5, metavar="K", help="ids per line of the result (5)")
+    group.add_argument(
+        "--on-bad-image",
+        choices=("stop", "fallback"),
+        default="fallback",
+        help="a test photo that cannot be read: stop, or write the most expected classes for it (fallback)",
+    )
+    group.add_argument("--quiet", action="store_true", help="no messages, only results and errors")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: The arguments; the process's own by default.
+
+    Returns:
+        Exit status: 0 done, 2 a mistake of the user's, 130 stopped by Ctrl-C.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    try:
+        arguments = build_parser().parse_args(argv)
+        if arguments.quiet:
+            logging.getLogger().setLevel(logging.ERROR)
+        _run(arguments)
+    except AdapterError as error:
+        sys.stderr.write(f"error: {error}\n")
+        for line in error.details[:40]:
+            sys.stderr.write(f"  {line}\n")
+        return _EXIT_MISTAKE
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; the same command goes on where this one was.\n")
+        return _EXIT_STOPPED
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    lone: list[tuple[Any, Callable[[argparse.Namespace], None]]] = [
+        (arguments.check, _check),
+        (arguments.convert, _convert),
+        (arguments.list, _list),
+        (arguments.doctor, _doctor),
+    ]
+    main_job = [arguments.train, arguments.evaluate, arguments.predict]
+    chosen = [call for wanted, call in lone if wanted]
+    if len(chosen) + any(main_job) != 1:
+        raise UsageError(
+            "there is nothing to do." if not chosen else "these commands do not go together.",
+            "Give --train, --predict FILE, --evaluate, --check FILE, --convert IN OUT, --list or --doctor.",
+        )
+    _refuse_strays(arguments)
+    if chosen:
+        chosen[0](arguments)
+        return
+    if arguments.train:
+        _train(arguments)
+    if arguments.evaluate:
+        _evaluate(arguments)
+    if arguments.images:
+        _classify(arguments)
+    elif arguments.predict:
+        _predict(arguments)
+
+
+def _refuse_strays(arguments: argparse.Namespace) -> None:
+    """Flags that would silently do nothing."""
+    for flag, value, command in (
+        ("--images", arguments.images, "predict"),
+        ("--labels", arguments.labels, "evaluate"),
+        ("--holdout", arguments.holdout, "evaluate"),
+    ):
+        if value is not None and not getattr(arguments, command):
+            raise UsageError(f"{flag} goes with --{command}.", f"Add --{command}, or leave {flag} out.")
+    if arguments.labels and arguments.holdout is not None:
+        raise UsageError("--labels and --holdout exclude each other.", "Choose the photos to evaluate on by one.")
+    if arguments.holdout is not None and arguments.holdout < 0:
+        raise UsageError(f"--holdout {arguments.holdout} is negative.", "Give photos per class, or 0 for all.")
+    if arguments.images and arguments.predict != "result.txt":
+        raise UsageError("with --images the guesses are printed, not written.", "Write --predict --images PATH ….")
+    if arguments.top < 1:
+        raise UsageError(f"--top {arguments.top} leaves nothing.", "Give 1 or more; the contest takes 5.")
+
+
+def _settings(arguments: argparse.Namespace) -> tuple[Settings, set[str]]:
+    """The settings, and the names of those that the user gave."""
+    names = Settings.__dataclass_fields__
+    typed = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if "set" in typed:
+        typed["set"] = parse_assignments(typed["set"])
+    return build_settings(typed, arguments.config or ""), set(typed)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from .pipeline import train
+
+    done = train(_settings(arguments)[0])
+    support = done.metrics.get("support", {})
+    print(f"run: {done.folder}")
+    if support:
+        print(
+            f"top-1 on the shots themselves: zero-shot {support['zero_shot_top1']:.1f} %, "
+            f"{done.method.meta.name} {support['trained_top1']:.1f} %"
+        )
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from .pipeline import evaluate
+    from .report import markdown_table, score_table
+
+    settings, given = _settings(arguments)
+    done = evaluate(settings, given, arguments.labels or "", arguments.holdout)
+    print(f"{settings.method} on {done.source}{' (transductive)' if done.transductive else ''}")
+    print(score_table(done.scores, done.baseline, settings.method))
+    if done.rejects:
+        print(f"{done.rejects} photos could not be read and count as wrong")
+    if done.pairs:
+        rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in done.pairs]
+        print(markdown_table(["class", "taken for", "photos", "share"], rows))
+    print(f"written: {', '.join(map(str, done.files))}")
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from .pipeline import predict
+
+    settings, given = _settings(arguments)
+    done = predict(settings, given, Path(arguments.predict), arguments.top, arguments.on_bad_image)
+    print(f"written: {done.result} ({len(done.names)} photos, {done.ids.shape[1]} ids each) and {done.archive}")
+    if done.rejects:
+        print(f"{len(done.rejects)} photos could not be read: {done.result.with_suffix('.rejects.txt')} lists them")
+    for domain, count in done.domains.items():
+        print(f"{domain or 'all'}: {count} photos")
+
+
+def _classify(arguments: argparse.Namespace) -> None:
+    from .pipeline import classify
+
+    settings, given = _settings(arguments)
+    for guess in classify(settings, given, arguments.images, arguments.top):
+        if guess.problem:
+            print(f"{guess.path}: {guess.problem}")
+            continue
+        shares = ", ".join(f"{n} {100 * p:.1f} %" for n, p in zip(guess.names, guess.probabilities, strict=True))
+        print(f"{guess.path}: {shares}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from .pipeline import open_data
+    from .submission import check_submission
+
+    report = check_submission(arguments.check, open_data(_settings(arguments)[0]), top=arguments.top)
+    archive = "and its zip are" if report.zip_checked else "is"
+    print(f"{report.path} {archive} valid: {report.lines} photos, {report.top} ids each")
+    for domain, count in report.per_domain.items():
+        print(f"{domain or 'all'}: {count} photos")
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from .clip.weights import convert
+
+    source, target = arguments.convert
+    convert(source, target)
+    print(f"written: {target}")
+
+
+def _list(_: argparse.Namespace) -> None:
+    from .clip.weights import KNOWN
+    from .methods import available, get
+    from .prompts import available_prompts
+    from .report import markdown_table
+
+    metas = [get(name).meta for name in available()]
+    rows = [
+        [m.name, str(m.year), m.summary, m.trains, "transductive" if m.transductive else ", ".join(m.needs)]
+        for m in metas
+    ]
+    print(markdown_table(["method", "year", "idea", "trains", "needs"], rows))
+    print(f"\nprompt sets: {', '.join(available_prompts())}")
+    print(f"weights by name: {', '.join(KNOWN)}")
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from .doctor import examine
+
+    findings = examine(arguments.device or "auto")
+    for finding in findings:
+        cure = f" → {finding.cure}" if finding.cure else ""
+        print(f"[{finding.state:^7}] {finding.subject}: {finding.found}{cure}")
+    problems = [finding.subject for finding in findings if finding.state == "problem"]
+    if problems:
+        raise AdapterError(f"{len(problems)} problems: {', '.join(problems)}.", "The cures stand above.")
