@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .cuda import Cuda, find_cuda
 from .errors import SetupError, UsageError
 from .storage import read_json, write_text
@@ -261,6 +263,8 @@ def _import(marker: Path) -> Any:
     recursion = sys.getrecursionlimit()
     # Jittor replaces the default https context by one that checks no certificates.
     https_context = ssl._create_default_https_context
+    # Its libraries make the processor flush denormal numbers to zero, which numpy would warn about later.
+    np.finfo(np.float32), np.finfo(np.float64)
     try:
         import jittor
     except (SystemExit, ImportError, OSError, RuntimeError, AssertionError) as error:

@@ -13,6 +13,7 @@ from PIL import Image
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+_LONGEST = 50  # long side over short, up to which an image is resized whole as OpenAI does
 VERSION = "openai-clip-bicubic-1"  # part of every stored feature's key: raise it when pixels change
 
 
@@ -31,6 +32,13 @@ def square_pixels(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     """
     width, height = image.size
     short, long = min(width, height), max(width, height)
+    if long > _LONGEST * short:
+        # Resized whole, a 1×60000 image would fill gigabytes; what is cut away may as well be cut before.
+        margin = (long - _LONGEST * short) // 2
+        box = (0, margin, width, height - margin) if height > width else (margin, 0, width - margin, height)
+        image = image.crop(box)
+        width, height = image.size
+        long = max(width, height)
     if short != size:
         scaled = int(size * long / short)
         image = image.resize((size, scaled) if width <= height else (scaled, size), Image.Resampling.BICUBIC)

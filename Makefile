@@ -1,0 +1,59 @@
+# `make demo` and `make test` are all that a fresh machine needs: Python 3.10–3.12, g++, make and PyPI.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+RUN = $(BIN)/python runner.py
+
+.PHONY: help demo test lint format sample doctor clean
+
+help:
+	@echo "make demo     train on the built-in sample, evaluate, predict, check the submission"
+	@echo "make test     make the environment and run the tests"
+	@echo "make lint     ruff, mypy, docstring coverage, file sizes"
+	@echo "make format   let ruff format the code"
+	@echo "make sample   measure the sample over five seeds, and renew results/ and the READMEs' figures"
+	@echo "make doctor   what was found on this machine, and what to do about it"
+	@echo "make clean    remove the environment, the drawn sample and all runs (not Jittor's compile cache)"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' || \
+	  { echo "error: $(PYTHON) is not Python 3.10, 3.11 or 3.12. Name one: make PYTHON=python3.11 …" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# Installed packages are marked by a stamp that is newer than the list they came from.
+$(VENV)/run.stamp: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@ $(VENV)/run.stamp
+
+demo: $(VENV)/run.stamp
+	$(RUN) --train --evaluate --predict result.txt --data sample
+	$(RUN) --check result.txt --data sample
+	@echo "pictures and tables: results/runs/"
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/interrogate --quiet jclip_adapter runner.py baseline.py
+	$(BIN)/python -m tests.file_sizes
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+sample: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.sample_accuracy
+	$(BIN)/python -m benchmarks.readme
+
+doctor: $(VENV)/run.stamp
+	$(RUN) --doctor
+
+clean:
+	rm -rf $(VENV) data/sample/photos results/runs results/features result.txt result.zip result.rejects.txt

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+
+from jclip_adapter.clip.config import infer_config
+from jclip_adapter.clip.model import CLIP, build_model, state_arrays
+from jclip_adapter.errors import WeightsError
+from jclip_adapter.runtime import jt
+from tests.golden_files import Golden
+from tests.random_weights import TINY, random_state
+
+CASES = ("openai_clip_vit", "openai_clip_resnet")
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    golden = Golden(request.param)
+    return golden, build_model(golden.state_dict())
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return random_state(TINY)
+
+
+@pytest.mark.golden
+def test_features_and_logits_are_openais(case):
+    golden, model = case
+    close = {"atol": golden.tolerance("features_atol"), "rtol": golden.tolerance("features_rtol")}
+    with jt.no_grad():
+        np.testing.assert_allclose(model.encode_image(golden["images"]).numpy(), golden["encode_image"], **close)
+        np.testing.assert_allclose(model.encode_text(golden["tokens"]).numpy(), golden["encode_text"], **close)
+        per_image, per_text = model(jt.array(golden["images"]), jt.array(golden["tokens"]))
+    atol = golden.tolerance("logits_atol")
+    np.testing.assert_allclose(per_image.numpy(), golden["logits_per_image"], atol=atol)
+    np.testing.assert_allclose(per_text.numpy(), golden["logits_per_text"], atol=atol)
+
+
+@pytest.mark.golden
+def test_sizes_are_read_off_the_weights(case):
+    golden, model = case
+    wanted = golden.facts["config"]
+    for name in ("embed_dim", "image_resolution", "vision_width", "context_length", "vocab_size", "transformer_width"):
+        assert getattr(model.config, name) == wanted[name], name
+    layers = wanted["vision_layers"]
+    assert model.config.vision_layers == (tuple(layers) if isinstance(layers, list) else layers)
+    assert model.config.vision_patch_size == (wanted["vision_patch_size"] or 0)
+    assert model.visual.input_resolution == wanted["image_resolution"]
+
+
+@pytest.mark.golden
+def test_parameters_are_those_of_the_state_dict_and_no_mask(case):
+    golden, model = case
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    learnt = {key for key in golden.state_dict() if not key.endswith(buffers)}
+    assert {name for name, _ in model.named_parameters() if not name.endswith(buffers)} == learnt
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", CASES)
+def test_weights_come_back_unchanged(name):
+    golden = Golden(name)
+    state = golden.state_dict()
+    back = state_arrays(build_model(state))
+    for key, value in state.items():
+        if not key.endswith("num_batches_tracked"):
+            assert back[key].shape == value.shape, key
+            np.testing.assert_array_equal(back[key], value, err_msg=key)
+
+
+def test_text_is_encoded_as_if_padded_to_the_full_context(tiny):
+    model = build_model(tiny)
+    rng = np.random.default_rng(0)
+    tokens = np.zeros((3, 77), np.int32)
+    for row, length in enumerate((5, 9, 77)):
+        tokens[row, :length] = rng.integers(1, 49000, length)
+        tokens[row, length - 1] = 49407
+    with jt.no_grad():
+        together = model.encode_text(tokens).numpy()
+        alone = np.concatenate([model.encode_text(tokens[row : row + 1]).numpy() for row in range(3)])
+    np.testing.assert_allclose(together, alone, atol=2e-6)
+
+
+def test_text_beyond_the_context_is_refused(tiny):
+    with pytest.raises(ValueError, match="do not fit"):
+        build_model(tiny).encode_text(np.ones((1, 78), np.int32))
+
+
+def test_all_unfitting_keys_are_listed(tiny):
+    state = dict(tiny)
+    del state["ln_final.bias"]
+    state["visual.proj"] = np.zeros((3, 64), np.float32)
+    state["extra"] = np.zeros(1, np.float32)
+    with pytest.raises(WeightsError) as caught:
+        build_model(state)
+    text = str(caught.value)
+    assert "missing ln_final.bias" in text
+    assert "unknown extra" in text
+    assert "visual.proj is (3, 64) instead of (64, 64)" in text
+
+
+def test_nothing_is_loaded_where_something_does_not_fit(tiny):
+    model = CLIP(infer_config(tiny))
+    before = state_arrays(model)
+    with pytest.raises(WeightsError):
+        build_model({**tiny, "extra": np.zeros(1, np.float32)})
+    for key, value in state_arrays(model).items():
+        np.testing.assert_array_equal(value, before[key], err_msg=key)
+
+
+def test_other_weights_are_told_apart():
+    with pytest.raises(WeightsError, match="not the weights of a CLIP"):
+        infer_config({"conv1.weight": np.zeros((8, 3, 7, 7), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("width", "patch", "side", "layers"), [(768, 32, 7, 12), (768, 16, 14, 12), (1024, 14, 16, 24), (1024, 14, 24, 24)]
+)
+def test_vision_transformers_of_every_published_size(width, patch, side, layers):
+    blocks = {f"visual.transformer.resblocks.{n}.ln_1.bias": np.zeros(1) for n in range(layers)}
+    state = {
+        "ln_final.weight": np.zeros(512),
+        "visual.proj": np.zeros((width, 512)),
+        "visual.conv1.weight": np.zeros((width, 3, patch, patch)),
+        "visual.positional_embedding": np.zeros((side * side + 1, width)),
+        "text_projection": np.zeros((512, 512)),
+        "positional_embedding": np.zeros((77, 512)),
+        "token_embedding.weight": np.zeros((49408, 1)),
+        "transformer.resblocks.11.ln_1.bias": np.zeros(1),
+        **blocks,
+    }
+    config = infer_config(state)
+    assert (config.vision_layers, config.vision_width, config.image_resolution) == (layers, width, patch * side)
+    assert config.transformer_layers == 12

@@ -1,0 +1,53 @@
+"""Numbers computed by the authors' own code, and the weights that they were computed with."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OWN = Path(__file__).parent / "golden"
+FOLDER = Path(os.environ.get("JCLIP_GOLDEN_DIR") or OWN)
+
+
+def golden_path(name: str) -> Path:
+    """A golden file: JCLIP_GOLDEN_DIR's where it has one of that name, else this repository's."""
+    return FOLDER / name if (FOLDER / name).is_file() else OWN / name
+
+
+class Golden:
+    """One case: what its JSON says and what its arrays hold.
+
+    Args:
+        name: File name without ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.facts: dict[str, Any] = json.loads(golden_path(f"{name}.json").read_text(encoding="utf-8"))
+        with np.load(golden_path(f"{name}.npz"), allow_pickle=False) as arrays:
+            self.arrays = {key: arrays[key] for key in arrays.files}
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self.arrays[key]
+
+    def tolerance(self, key: str) -> float:
+        """A stated tolerance."""
+        return float(self.facts["tolerance"][key])
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The weights that the case's recipe draws."""
+        recipe = self.facts["recipe"]
+        state: dict[str, np.ndarray] = {}
+        for entry in recipe["params"]:
+            name, shape = entry["name"], entry["shape"]
+            if "value" in entry:
+                state[name] = np.full(shape, entry["value"], np.float32)
+                continue
+            rng = np.random.default_rng([recipe["seed"], entry["index"]])
+            noise = rng.standard_normal(shape, dtype=np.float32)
+            value = np.float32(entry["mean"]) + np.float32(entry["std"]) * noise
+            state[name] = np.abs(value) + np.float32(0.1) if name.endswith("running_var") else value
+        return state

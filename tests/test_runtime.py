@@ -1,0 +1,218 @@
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jclip_adapter import doctor, runtime
+from jclip_adapter.cuda import Cuda
+from jclip_adapter.errors import SetupError, UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+NO_DRIVER = Cuda(False, "no CUDA driver", "/opt/cuda/bin/nvcc", (13, 0))
+GPU_12 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (12, 2), cudnn8=True)
+GPU_13 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0))
+
+
+def test_nvcc_without_a_driver_means_the_cpu():
+    plan = runtime.make_plan("auto", NO_DRIVER)
+    assert plan.device == "cpu"
+    assert plan.environment["nvcc_path"] == ""
+    assert "no CUDA driver" in plan.reason
+
+
+def test_a_driver_without_nvcc_means_the_cpu():
+    plan = runtime.make_plan("auto", Cuda(True, "1 device"))
+    assert (plan.device, plan.environment["nvcc_path"]) == ("cpu", "")
+    assert "no nvcc" in plan.reason
+
+
+def test_cuda_12_with_cudnn_8_needs_no_help():
+    plan = runtime.make_plan("auto", GPU_12)
+    assert plan.device == "cuda"
+    assert plan.environment["nvcc_path"] == GPU_12.nvcc
+    assert not {"cc_flags", "conv_opt"} & plan.environment.keys()
+
+
+def test_cuda_13_gets_the_fields_that_it_lost_and_goes_without_cudnn(monkeypatch):
+    monkeypatch.setenv("cc_flags", "-DMINE")
+    plan = runtime.make_plan("cuda", GPU_13)
+    assert plan.environment["cc_flags"].split() == ["-DMINE", "-DcomputeMode=integrated", "-DclockRate=warpSize"]
+    assert plan.environment["conv_opt"] == "1"
+
+
+def test_cpu_is_taken_when_asked_for_even_with_a_gpu():
+    assert runtime.make_plan("cpu", GPU_12).environment["nvcc_path"] == ""
+
+
+def test_cuda_that_cannot_be_had_is_refused():
+    with pytest.raises(SetupError, match="CUDA was asked for: no CUDA driver"):
+        runtime.make_plan("cuda", NO_DRIVER)
+
+
+def test_unknown_device():
+    with pytest.raises(UsageError, match="no device 'gpu'"):
+        runtime.make_plan("gpu", NO_DRIVER)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_nothing_is_downloaded_at_import(device):
+    environment = runtime.make_plan(device, NO_DRIVER).environment
+    assert all(environment[name] == "0" for name in ("use_cutt", "use_cutlass", "use_nccl", "use_mpi"))
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """A Python prefix with the oneDNN packages' files in it."""
+    prefix = tmp_path / "prefix"
+    for name in ("lib/libmkldnn.so", "include/dnnl.hpp"):
+        (prefix / name).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / name).write_text("x")
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    return prefix
+
+
+def test_onednn_is_linked_from_the_packages(packages, tmp_path):
+    home = tmp_path / "home"
+    assert runtime.link_onednn(home)
+    place = home / ".cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp"
+    assert (place / "lib/libmkldnn.so").read_text() == "x"
+    assert (place / "lib").readlink() == packages / "lib"
+    assert runtime.link_onednn(home)
+
+
+def test_links_into_an_environment_that_is_gone_are_renewed(packages, tmp_path):
+    place = tmp_path / "home/.cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp"
+    place.mkdir(parents=True)
+    for name in ("lib", "include"):
+        (place / name).symlink_to(tmp_path / "gone" / name)
+    assert runtime.link_onednn(tmp_path / "home")
+    assert (place / "include").readlink() == packages / "include"
+
+
+def test_a_downloaded_onednn_is_left_alone(packages, tmp_path):
+    place = tmp_path / "home/.cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp"
+    for name in ("lib/libmkldnn.so", "include/dnnl.hpp"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("downloaded")
+    assert runtime.link_onednn(tmp_path / "home")
+    assert not (place / "lib").is_symlink()
+
+
+def test_without_packages_there_is_no_onednn(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert not runtime.link_onednn(tmp_path / "home")
+
+
+def test_a_home_that_cannot_be_written_is_told(packages, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="JITTOR_HOME"):
+        runtime.link_onednn(tmp_path / "file")
+
+
+def test_jittor_home_is_found_as_jittor_finds_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("JITTOR_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert runtime.jittor_home() == tmp_path
+    (tmp_path / ".cache/jittor").mkdir(parents=True)
+    (tmp_path / ".cache/jittor/config.json").write_text('{"JITTOR_HOME": "/elsewhere"}')
+    assert runtime.jittor_home() == Path("/elsewhere")
+    monkeypatch.setenv("JITTOR_HOME", str(tmp_path / "mine"))
+    assert runtime.jittor_home() == tmp_path / "mine"
+
+
+@pytest.fixture
+def fake_jittor(tmp_path, monkeypatch):
+    """Puts a module `jittor` of the given source before the real one, for child processes."""
+
+    def put(source: str) -> runtime.Plan:
+        (tmp_path / "jittor.py").write_text(source)
+        return runtime.Plan("cpu", "test", {"PYTHONPATH": str(tmp_path), "FAKE_DIR": str(tmp_path)})
+
+    return put
+
+
+def test_the_rerun_exit_is_repeated_until_the_import_succeeds(fake_jittor, tmp_path):
+    plan = fake_jittor(
+        "import os, sys, pathlib\n"
+        "mark = pathlib.Path(os.environ['FAKE_DIR'], 'once')\n"
+        "if not mark.exists():\n"
+        "    mark.write_text('')\n"
+        "    print('jit_utils updated, please rerun your command.')\n"
+        "    sys.exit(0)\n"
+    )
+    runtime._compile_in_child(plan)
+    assert (tmp_path / "once").exists()
+
+
+def test_a_build_that_never_succeeds_is_an_error(fake_jittor):
+    with pytest.raises(SetupError, match="could not be compiled"):
+        runtime._compile_in_child(fake_jittor("import sys; sys.exit(0)"))
+
+
+def test_a_build_that_fails_tells_its_last_words(fake_jittor):
+    with pytest.raises(SetupError, match=r"Python\.h: No such file.*delete"):
+        runtime._compile_in_child(fake_jittor("raise RuntimeError('Python.h: No such file')"))
+
+
+def test_compiling_shows_its_progress(fake_jittor, capsys):
+    runtime._compile_in_child(
+        fake_jittor("print('Compiling jittor_core(1/2) used', 'Compiling jittor_core(2/2)', sep='\\r')")
+    )
+    told = capsys.readouterr().err
+    assert "compiles its core" in told
+    assert "2/2" in told
+
+
+def test_jittor_starts_on_the_cpu_and_leaves_the_process_as_it_was():
+    before = ssl._create_default_https_context, sys.getrecursionlimit()
+    jt = runtime.start()
+    assert (ssl._create_default_https_context, sys.getrecursionlimit()) == before
+    assert jt.__name__ == "jittor"
+    assert runtime.current_device() in ("cpu", "cuda")
+    assert runtime.start("auto") is jt
+    other = "cuda" if runtime.current_device() == "cpu" else "cpu"
+    with pytest.raises(UsageError, match="comes too late"):
+        runtime.start(other)
+
+
+def test_a_broken_cache_names_its_cure(tmp_path):
+    """A cached core that is cut short makes the import fail; the error says what to delete."""
+    (tmp_path / "jittor.py").write_text("raise ImportError('file too short')")
+    code = (
+        "from jclip_adapter import runtime\n"
+        "runtime.link_onednn = lambda home: True\n"
+        "runtime._compile_in_child = lambda plan: None\n"
+        "try:\n    runtime.start('cpu')\n"
+        "except runtime.SetupError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "JITTOR_HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "does not start (file too short)" in done.stdout
+    assert f"delete {tmp_path / 'home' / '.cache' / 'jittor'}" in done.stdout
+
+
+def test_doctor_finds_nothing_wrong_here():
+    findings = doctor.examine("cpu" if runtime.current_device() != "cuda" else "cuda")
+    assert [finding for finding in findings if finding.state == "problem"] == []
+    assert {"Python", "C++ compiler", "packages", "JCLIP", "oneDNN", "Jittor's cache", "CUDA", "device", "Jittor"} <= {
+        finding.subject for finding in findings
+    }
+
+
+def test_doctor_names_a_cure_for_every_problem(monkeypatch):
+    monkeypatch.setattr(runtime, "compiler", lambda: "")
+    monkeypatch.setattr(runtime, "onednn_folders", lambda: None)
+    problems = [finding for finding in doctor.examine("cpu", start=True) if finding.state == "problem"]
+    assert {"C++ compiler", "oneDNN"} <= {finding.subject for finding in problems}
+    assert all(finding.cure for finding in problems)
+
+
+def test_doctor_says_that_pypis_jclip_is_another(monkeypatch):
+    real = doctor.metadata.version
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.0" if name == "jclip" else real(name))
+    finding = next(f for f in doctor.examine("cpu", start=False) if f.subject == "JCLIP")
+    assert finding.state == "note"
+    assert "pip uninstall jclip" in finding.cure
