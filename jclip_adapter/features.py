@@ -29,7 +29,7 @@ from .storage import npz_bytes, sweep_strays, write_bytes
 from .task import Array, normalise, text_classifier
 
 logger = logging.getLogger(__name__)
-SHARD_ROWS = 256
+SHARD_ROWS = 128  # what a run that is killed has to do again at most
 _FEW = 32  # so few photos are decoded faster than a pool of processes starts
 
 

@@ -41,6 +41,52 @@ def text_classifier(views: npt.ArrayLike) -> Array:
 
 
 @dataclass(frozen=True)
+class Queries:
+    """Photos to be classified, M of them.
+
+    Attributes:
+        features: (M, d) L2-normalised image features.
+        raw: (M, d) the same before normalisation; where they are not known, the normalised ones.
+        auxiliary: (M, d') raw features of a second backbone; None for none.
+
+    Raises:
+        DataError: shapes contradict each other, or a value is not finite.
+    """
+
+    features: Array
+    raw: Array | None = None
+    auxiliary: Array | None = None
+
+    def __post_init__(self) -> None:
+        features = check_rows(self.features, "queries")
+        object.__setattr__(self, "features", features)
+        if self.raw is not None:
+            object.__setattr__(self, "raw", check_rows(self.raw, "raw queries", features.shape[1], len(features)))
+        if self.auxiliary is not None:
+            object.__setattr__(self, "auxiliary", check_rows(self.auxiliary, "auxiliary queries", rows=len(features)))
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: Any) -> Queries:
+        """The queries of some rows: an index array, a mask or a slice."""
+        return Queries(*(None if part is None else part[rows] for part in (self.features, self.raw, self.auxiliary)))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Queries with their answers: for choosing hyper-parameters, never the test set.
+
+    Attributes:
+        queries: M photos.
+        labels: (M,) class indices.
+    """
+
+    queries: Queries
+    labels: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class FewShotTask:
     """A few-shot classification task on features.
 
@@ -58,6 +104,10 @@ class FewShotTask:
         text_raw: (C, d) mean of the un-normalised template features; None where they are not known.
         support_views: (V, N, d) L2-normalised features of augmented copies; None for none.
         text_views: one (T_c, d) array of L2-normalised template features per class; empty for none.
+        validation: Labelled photos for choosing, if the user has given some; None for none.
+        auxiliary: (N, d') raw features of the support photos by a second backbone; None for none.
+        extra_features: (E, d) L2-normalised rows of further modalities in the same space, such as audio.
+        extra_labels: (E,) their class indices.
 
     Raises:
         DataError: shapes contradict each other, a label is out of range, or a value is not finite.
@@ -73,6 +123,10 @@ class FewShotTask:
     text_raw: Array | None = None
     support_views: Array | None = None
     text_views: tuple[Array, ...] = field(default=())
+    validation: Labelled | None = None
+    auxiliary: Array | None = None
+    extra_features: Array | None = None
+    extra_labels: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -93,20 +147,27 @@ class FewShotTask:
             flat = check_rows(views.reshape((-1, views.shape[-1])), "support_views", width, len(views) * rows)
             put("support_views", flat.reshape(views.shape))
         put("text_views", tuple(check_rows(view, "text_views", width) for view in self.text_views))
-        self._check_labels(classes)
+        if self.auxiliary is not None:
+            put("auxiliary", check_rows(self.auxiliary, "auxiliary", rows=rows))
+        put("support_labels", _check_labels(self.support_labels, rows, classes, "support"))
         for name in ("class_names", "domains", "text_views"):
             count = len(getattr(self, name))
             if count != classes and (count or name == "class_names"):
                 raise DataError(f"{name} has {count} entries for {classes} classes.")
+        self._check_further_rows()
 
-    def _check_labels(self, classes: int) -> None:
-        labels = np.array(self.support_labels, dtype=np.int64)
-        if labels.shape != (len(self.support_features),):
-            raise DataError(f"there are {labels.shape} labels for {len(self.support_features)} support rows.")
-        if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-            raise DataError(f"support labels lie in {labels.min()}…{labels.max()}, classes in 0…{classes - 1}.")
-        labels.flags.writeable = False
-        object.__setattr__(self, "support_labels", labels)
+    def _check_further_rows(self) -> None:
+        """Check what comes beside the shots: other modalities' rows, and photos to choose by."""
+        if (self.extra_features is None) != (self.extra_labels is None):
+            raise DataError("extra_features and extra_labels go together.")
+        if self.extra_features is not None and self.extra_labels is not None:
+            extra = check_rows(self.extra_features, "extra_features", self.width)
+            object.__setattr__(self, "extra_features", extra)
+            labels = _check_labels(self.extra_labels, len(extra), self.num_classes, "extra")
+            object.__setattr__(self, "extra_labels", labels)
+        if self.validation is not None:
+            check_rows(self.validation.queries.features, "validation", self.width)
+            _check_labels(self.validation.labels, len(self.validation.queries), self.num_classes, "validation")
 
     @property
     def num_classes(self) -> int:
@@ -119,9 +180,25 @@ class FewShotTask:
         return int(self.text_features.shape[1])
 
     @property
+    def raw(self) -> Array:
+        """(N, d) un-normalised support features, or the normalised ones where those are all there is."""
+        return self.support_features if self.support_raw is None else self.support_raw
+
+    @property
     def seen(self) -> npt.NDArray[np.int64]:
         """Indices of the classes that have support rows, ascending."""
         return np.unique(self.support_labels)
+
+
+def _check_labels(labels: npt.ArrayLike, rows: int, classes: int, name: str) -> npt.NDArray[np.int64]:
+    """(rows,) read-only class indices; DataError where they are not."""
+    array = np.array(labels, dtype=np.int64)
+    if array.shape != (rows,):
+        raise DataError(f"there are {array.shape} labels for {rows} {name} rows.")
+    if array.size and not (array.min() >= 0 and array.max() < classes):
+        raise DataError(f"{name} labels lie in {array.min()}…{array.max()}, classes in 0…{classes - 1}.")
+    array.flags.writeable = False
+    return array
 
 
 def check_rows(value: npt.ArrayLike, name: str, width: int | None = None, rows: int | None = None) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from abc import ABC, abstractmethod
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from jclip_adapter import __version__
 from jclip_adapter.errors import DataError, UsageError, suggest
 from jclip_adapter.storage import read_safetensors, write_safetensors
-from jclip_adapter.task import Array, FewShotTask, check_rows
+from jclip_adapter.task import Array, FewShotTask, Queries, check_rows
 
 if TYPE_CHECKING:
     from typing import Self
@@ -31,6 +32,7 @@ def hyper(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     grid: tuple[Any, ...] = (),
+    refit: bool = True,
 ) -> T:
     """Declare one hyper-parameter of a method.
 
@@ -40,12 +42,13 @@ def hyper(
         low: Smallest value allowed.
         high: Largest value allowed.
         choices: The values allowed, for a string.
-        grid: The values that a search tries.
+        grid: The values that a search tries; empty to leave it at its default.
+        refit: Whether another value needs another `fit`; False where only `logits` uses it.
 
     Returns:
         A dataclass field.
     """
-    facts = {"help": text, "low": low, "high": high, "choices": choices, "grid": grid}
+    facts = {"help": text, "low": low, "high": high, "choices": choices, "grid": grid, "refit": refit}
     return dataclasses.field(default=default, metadata=facts)
 
 
@@ -105,8 +108,9 @@ class Meta:
         arxiv: The paper's arXiv number; empty if there is none.
         code: The authors' repository, owner/name; empty if there is none.
         transductive: Whether it needs all queries at once.
-        needs: What the task has to carry beyond support and text: any of "support", "raw", "views",
-            "validation", "auxiliary".
+        needs: What the task has to carry beyond the text features: any of "support", "auxiliary".
+        uses: What it makes use of where the task carries it: any of "raw", "views", "text_views", "validation",
+            "extra".
     """
 
     name: str
@@ -118,6 +122,7 @@ class Meta:
     code: str = ""
     transductive: bool = False
     needs: tuple[str, ...] = ("support",)
+    uses: tuple[str, ...] = ()
 
 
 class Method(ABC):
@@ -147,6 +152,7 @@ class Method(ABC):
         self.hyper = self.Hyper(**values)
         self.classes_: tuple[str, ...] = ()
         self.width_ = 0
+        self.raw_ = False
         self.history_: list[dict[str, float]] = []
 
     def fit(self, task: FewShotTask) -> Self:
@@ -164,44 +170,67 @@ class Method(ABC):
         self._check_needs(task)
         self.classes_ = task.class_names
         self.width_ = task.width
+        self.raw_ = task.support_raw is not None
         self.history_ = []
         self._fit(task)
         return self
 
-    def logits(self, queries: npt.ArrayLike) -> Array:
+    def logits(self, queries: npt.ArrayLike | Queries) -> Array:
         """Score queries; the highest score wins.
 
         Args:
-            queries: (M, d) image features, L2-normalised unless "raw" is among the method's needs.
+            queries: (M, d) L2-normalised image features, or `Queries` that carry more than that. A method that
+                uses un-normalised features takes the normalised ones where there are no others.
 
         Returns:
             (M, C) float32, finite for every class.
 
         Raises:
-            DataError: not fitted, another width than the task had, or NaN in the queries.
+            DataError: not fitted, another width than the task had, NaN in the queries, or no un-normalised
+                or auxiliary features although `fit` had some.
         """
         if not self.classes_:
             raise DataError(f"{self.meta.name} is not fitted.", "Call fit(task) first.")
-        rows = check_rows(queries, "queries", self.width_)
-        scores = np.asarray(self._logits(rows), dtype=np.float32)
+        given = queries if isinstance(queries, Queries) else Queries(np.asarray(queries, dtype=np.float32))
+        check_rows(given.features, "queries", self.width_)
+        if "auxiliary" in self.meta.needs and given.auxiliary is None:
+            raise DataError(f"{self.meta.name} needs the queries' auxiliary features too.")
+        if "raw" in self.meta.uses and self.raw_ and given.raw is None:
+            raise DataError(f"{self.meta.name} was fitted on un-normalised features and needs the queries' too.")
+        if not len(given):
+            return np.zeros((0, len(self.classes_)), dtype=np.float32)
+        scores = np.asarray(self._logits(given), dtype=np.float32)
         if not np.isfinite(scores).all():
             raise DataError(f"{self.meta.name} produced NaN or infinite scores.", "Lower its learning rate.")
         return scores
+
+    def with_values(self, **values: Any) -> Self:
+        """This method with other hyper-parameters, as fitted: for those whose `refit` is False.
+
+        Raises:
+            UsageError: one of them needs another `fit`.
+        """
+        for item in dataclasses.fields(self.Hyper):
+            if item.name in values and item.metadata["refit"]:
+                raise UsageError(f"{self.meta.name} has to be fitted again for another {item.name}.")
+        twin = copy.copy(self)
+        twin.hyper = dataclasses.replace(self.hyper, **values)
+        return twin
 
     @abstractmethod
     def _fit(self, task: FewShotTask) -> None:
         """Set the learnt arrays."""
 
     @abstractmethod
-    def _logits(self, queries: Array) -> npt.NDArray[Any]:
-        """(M, d) checked float32 queries → (M, C)."""
+    def _logits(self, queries: Queries) -> npt.NDArray[Any]:
+        """Checked queries, at least one → (M, C)."""
 
     def _check_needs(self, task: FewShotTask) -> None:
         needs = self.meta.needs
         if "support" in needs and not len(task.support_labels):
             raise DataError(f"{self.meta.name} needs support photos, and there is none.", "Give --shots 1 or more.")
-        if "raw" in needs and task.support_raw is None:
-            raise DataError(f"{self.meta.name} needs un-normalised features, and the task has none.")
+        if "auxiliary" in needs and task.auxiliary is None:
+            raise DataError(f"{self.meta.name} needs a second backbone's features, and the task has none.")
 
     def learnt(self) -> dict[str, npt.NDArray[Any]]:
         """The learnt arrays by attribute name."""
@@ -226,6 +255,7 @@ class Method(ABC):
             "hyperparameters": json.dumps(self.hyper.as_dict()),
             "classes": json.dumps(self.classes_, ensure_ascii=False),
             "width": str(self.width_),
+            "raw": str(int(self.raw_)),
             **facts,
         }
         write_safetensors(path, self.learnt(), manifest)
@@ -253,6 +283,7 @@ class Method(ABC):
         method = cls(seed=int(manifest["seed"]), **json.loads(manifest["hyperparameters"]))
         method.classes_ = tuple(json.loads(manifest["classes"]))
         method.width_ = int(manifest["width"])
+        method.raw_ = manifest["raw"] == "1"
         for name, value in arrays.items():
             setattr(method, name, value)
         return method

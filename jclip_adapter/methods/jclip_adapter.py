@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jclip_adapter.task import Array, FewShotTask, normalise
+from jclip_adapter.task import Array, FewShotTask, Queries, normalise
 
 from .base import Hyperparameters, Meta, Method, hyper
 
@@ -114,10 +114,10 @@ class JclipAdapter(Method):
         arrays = (down, np.zeros(inner, np.float32), up, np.zeros(width, np.float32))
         return [jt.array(array) for array in arrays]
 
-    def _logits(self, queries: Array) -> Array:
-        features = queries
+    def _logits(self, queries: Queries) -> Array:
+        features = queries.features
         if self.hyper.adapt != "text":
-            hidden = np.maximum(queries @ self.down_.T + self.down_bias_, 0)
+            hidden = np.maximum(queries.features @ self.down_.T + self.down_bias_, 0)
             ratio = np.float32(self.hyper.ratio)
-            features = normalise(ratio * (hidden @ self.up_.T + self.up_bias_) + (1 - ratio) * queries)
+            features = normalise(ratio * (hidden @ self.up_.T + self.up_bias_) + (1 - ratio) * queries.features)
         return np.asarray(self.scale_ * (features @ self.text_.T), dtype=np.float32)

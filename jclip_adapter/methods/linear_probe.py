@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask
+from jclip_adapter.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
 
@@ -75,8 +75,8 @@ class LinearProbe(Method):
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         return weight, bias
 
-    def _logits(self, queries: Array) -> Array:
-        scores = queries @ self.weight_.T + self.bias_
+    def _logits(self, queries: Queries) -> Array:
+        scores = queries.features @ self.weight_.T + self.bias_
         if self.unseen_.any() and not self.unseen_.all():
             scores[:, self.unseen_] = scores[:, ~self.unseen_].min(axis=1, keepdims=True) - 1
         return np.asarray(scores, dtype=np.float32)

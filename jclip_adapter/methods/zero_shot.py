@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jclip_adapter.task import Array, FewShotTask
+from jclip_adapter.task import Array, FewShotTask, Queries
 
 from .base import Meta, Method
 
@@ -22,7 +22,7 @@ class ZeroShot(Method):
 
     >>> import numpy as np
     >>> task = FewShotTask(np.zeros((0, 2)), np.zeros(0), np.eye(2), ("cat", "dog"))
-    >>> ZeroShot().fit(task).logits([[0.6, 0.8]]).tolist()
+    >>> ZeroShot().fit(task).logits([[0.6, 0.8]]).round(3).tolist()
     [[60.0, 80.0]]
     """
 
@@ -41,5 +41,5 @@ class ZeroShot(Method):
         self.text_ = task.text_features
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
 
-    def _logits(self, queries: Array) -> Array:
-        return np.asarray(self.scale_ * (queries @ self.text_.T), dtype=np.float32)
+    def _logits(self, queries: Queries) -> Array:
+        return np.asarray(self.scale_ * (queries.features @ self.text_.T), dtype=np.float32)

@@ -18,7 +18,7 @@ from jclip_adapter.methods import Method, create
 from jclip_adapter.prompts import load_prompts
 from jclip_adapter.runs import load_run
 from jclip_adapter.settings import Settings
-from jclip_adapter.task import Array, FewShotTask
+from jclip_adapter.task import Array, FewShotTask, Queries
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,7 @@ class Trained:
 
     def logits(self, features: PhotoFeatures) -> Array:
         """(M, C) scores of the readable photos, M of them, in order."""
-        rows = features.raw if "raw" in self.method.meta.needs else features.normalised
-        return self.method.logits(rows[features.readable])
+        return self.method.logits(Queries(features.normalised, features.raw)[features.readable])
 
 
 def open_trained(settings: Settings, given: set[str]) -> Trained:

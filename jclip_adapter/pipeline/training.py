@@ -14,7 +14,7 @@ from jclip_adapter.metrics import accuracy
 from jclip_adapter.prompts import load_prompts
 from jclip_adapter.runs import save_run, versions
 from jclip_adapter.settings import Settings
-from jclip_adapter.task import Array, FewShotTask
+from jclip_adapter.task import Queries
 
 from .stage import choose_support, make_task, set_up
 
@@ -60,9 +60,10 @@ def train(settings: Settings) -> Training:
     metrics: dict[str, Any] = {"epochs": method.history_}
     if len(support):
         before = stage.zero_shot(task.support_features)
+        after = method.logits(Queries(task.support_features, task.support_raw))
         metrics["support"] = {
             "zero_shot_top1": 100 * accuracy(before, task.support_labels),
-            "trained_top1": 100 * accuracy(_scores(method, task.support_raw, task), task.support_labels),
+            "trained_top1": 100 * accuracy(after, task.support_labels),
         }
     facts = {
         "settings": {**dataclasses.asdict(settings), "weights": settings.weights_or_default},
@@ -76,9 +77,3 @@ def train(settings: Settings) -> Training:
     }
     save_run(settings.run_folder, method, support_lines(support, stage.images), facts, metrics)
     return Training(settings.run_folder, method, metrics)
-
-
-def _scores(method: Method, raw: Array | None, task: FewShotTask) -> Array:
-    if raw is not None and "raw" in method.meta.needs:
-        return method.logits(raw)
-    return method.logits(task.support_features)

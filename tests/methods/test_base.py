@@ -25,7 +25,7 @@ class Scale(Method):
         self.text_ = task.text_features
 
     def _logits(self, queries):
-        return self.hyper.factor * queries @ self.text_.T
+        return self.hyper.factor * queries.features @ self.text_.T
 
 
 @pytest.fixture
