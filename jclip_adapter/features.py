@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import multiprocessing
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -208,9 +207,12 @@ def _decoded(
     if count == 0 or len(jobs) <= _FEW:
         yield from map(try_square, jobs)
         return
-    # Spawned, not forked: a fork would copy Jittor's running threads.
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
-        yield from pool.imap(try_square, jobs, chunksize=4)
+    from joblib import Parallel, delayed
+
+    # joblib's processes are neither forked, which would copy Jittor's threads, nor do they run the caller's script
+    # again as multiprocessing's spawned ones do, which never ends where a script lacks its __main__ guard.
+    pool = Parallel(n_jobs=count, return_as="generator", batch_size=4, pre_dispatch="8 * n_jobs")
+    yield from pool(delayed(try_square)(job) for job in jobs)
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:

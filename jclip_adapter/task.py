@@ -70,7 +70,9 @@ class Queries:
 
     def __getitem__(self, rows: Any) -> Queries:
         """The queries of some rows: an index array, a mask or a slice."""
-        return Queries(*(None if part is None else part[rows] for part in (self.features, self.raw, self.auxiliary)))
+        raw = None if self.raw is None else self.raw[rows]
+        auxiliary = None if self.auxiliary is None else self.auxiliary[rows]
+        return Queries(self.features[rows], raw, auxiliary)
 
 
 @dataclass(frozen=True)
