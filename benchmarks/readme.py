@@ -1,0 +1,139 @@
+"""Rewrite the READMEs' generated sections: the methods' table and the sample's figures.
+
+    python -m benchmarks.readme            rewrite both READMEs
+    python -m benchmarks.readme --check    change nothing; exit status 1 if they are out of date
+
+A section stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jclip_adapter.errors import AdapterError, DataError
+from jclip_adapter.methods import available, get
+from jclip_adapter.report import markdown_table
+from jclip_adapter.storage import read_lines, write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
+_HEADER = {
+    "en": ["method", "learns", "needs", "idea", "source"],
+    "zh": ["方法", "学习什么", "需要什么", "思路", "出处"],
+}
+_NOTHING = {"en": "nothing", "zh": "无"}
+# The only words of results/sample.md's table; names of methods and domains stay.
+_CHINESE = (
+    (r"\bdomain\b", "领域"),
+    (r"\bphotos\b", "图片数"),
+    (r"\((\d+) shots, mean of (\d+) seeds\)", r"（\1-shot，\2 个种子的均值）"),
+    (r"95 % interval", "95 % 区间"),
+    (r"gain in points", "提升（百分点）"),
+    (r"\btotal\b", "合计"),
+)
+
+
+def sections(language: str) -> dict[str, str]:
+    """The generated sections by name.
+
+    Args:
+        language: "en" or "zh".
+
+    Raises:
+        DataError: results/sample.md is missing or holds no table.
+    """
+    return {"methods": methods_table(language), "sample": sample_table(language)}
+
+
+def methods_table(language: str) -> str:
+    """One line per method, from the methods' own metadata, which is English."""
+    rows = []
+    for name in available():
+        meta = get(name).meta
+        source = f"{meta.paper}, {meta.year}"
+        if meta.arxiv:
+            source += f", [arXiv:{meta.arxiv}](https://arxiv.org/abs/{meta.arxiv})"
+        if meta.code:
+            source += f"; [{meta.code}](https://github.com/{meta.code})"
+        trains = _NOTHING[language] if meta.trains == "nothing" else meta.trains
+        rows.append([f"`{name}`", trains, ", ".join(meta.needs) or _NOTHING[language], meta.summary, source])
+    return markdown_table(_HEADER[language], rows)
+
+
+def sample_table(language: str) -> str:
+    """The table of results/sample.md."""
+    path = ROOT / "results" / "sample.md"
+    lines = [line for line in read_lines(path) if line.startswith("|")]
+    if not lines:
+        raise DataError(f"{path} holds no table.", "Run `python -m benchmarks.sample_accuracy`.")
+    text = "\n".join(lines)
+    for pattern, chinese in _CHINESE if language == "zh" else ():
+        text = re.sub(pattern, chinese, text)
+    return text
+
+
+def renewed(text: str, parts: dict[str, str], name: str) -> str:
+    r"""A README's text with its sections replaced.
+
+    Args:
+        text: As it stands.
+        parts: Sections by name.
+        name: What to call the file in an error.
+
+    Returns:
+        The text with each section's lines between its markers.
+
+    Raises:
+        DataError: a section's markers do not stand exactly once, in order.
+
+    >>> renewed("<!-- a:begin -->old<!-- a:end -->", {"a": "new"}, "x")
+    '<!-- a:begin -->\nnew\n<!-- a:end -->'
+    """
+    for key, part in parts.items():
+        begin, end = f"<!-- {key}:begin -->", f"<!-- {key}:end -->"
+        if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+            raise DataError(f"{name} lacks the markers {begin} and {end}.", "Each has to stand once, in this order.")
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{part}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Rewrite or check both READMEs.
+
+    Args:
+        argv: The arguments; the process's own by default.
+
+    Returns:
+        Exit status: 0 done or up to date, 1 out of date, 2 something is missing.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.readme", description="Rewrite the generated sections of both READMEs."
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if they are out of date")
+    check = parser.parse_args(argv).check
+    stale = []
+    try:
+        for language, path in READMES.items():
+            old = "".join(f"{line}\n" for line in read_lines(path))
+            new = renewed(old, sections(language), path.name)
+            if new != old:
+                stale.append(path.name)
+                if not check:
+                    write_text(path, new)
+    except AdapterError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    if stale and check:
+        print(f"out of date: {', '.join(stale)}; run `python -m benchmarks.readme`")
+        return 1
+    print(f"rewritten: {', '.join(stale)}" if stale else "up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
