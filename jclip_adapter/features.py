@@ -14,7 +14,10 @@ import logging
 import multiprocessing
 import os
 import zipfile
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +25,17 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from .decode import PhotoError, read_file, try_square
+from .decode import Decoded, PhotoError, begin_worker, read_file, try_square, try_squares
 from .encoder import Encoder
+from .errors import SetupError
 from .prompts import PromptSet
 from .storage import npz_bytes, sweep_strays, write_bytes
 from .task import Array, normalise, text_classifier
 
 logger = logging.getLogger(__name__)
 SHARD_ROWS = 128  # what a run that is killed has to do again at most
+_CHUNK = 8  # photos that a decoding process takes at a time
+_AHEAD = 4  # such chunks per process that may lie ready
 _FEW = 32  # so few photos are decoded faster than a pool of processes starts
 
 
@@ -200,17 +206,32 @@ def _encode_missing(
     return encoded
 
 
-def _decoded(
-    jobs: list[tuple[int, str, int]], workers: int
-) -> Iterator[tuple[int, bytes, npt.NDArray[np.uint8] | str]]:
+def _decoded(jobs: list[tuple[int, str, int]], workers: int) -> Iterator[Decoded]:
     """Decode jobs in order, in other processes where it pays."""
     count = min(8, os.cpu_count() or 1) if workers < 0 else workers
     if count == 0 or len(jobs) <= _FEW:
         yield from map(try_square, jobs)
         return
+    count = min(count, -(-len(jobs) // _CHUNK))
     # Spawned, not forked: a fork would copy Jittor's running threads.
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
-        yield from pool.imap(try_square, jobs, chunksize=4)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=begin_worker) as pool:
+        ahead: deque[Future[list[Decoded]]] = deque()
+        try:
+            for first in range(0, len(jobs), _CHUNK):
+                ahead.append(pool.submit(try_squares, jobs[first : first + _CHUNK]))
+                # Not all at once: where CLIP is slower than the decoders, the pixels would fill the memory.
+                if len(ahead) > _AHEAD * count:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
+        except BrokenProcessPool as error:
+            raise SetupError(
+                "a decoding process was killed, perhaps as the memory did not suffice.",
+                "Run the command again, with fewer --workers; what is encoded is kept.",
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:
