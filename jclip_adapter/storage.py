@@ -202,7 +202,9 @@ def read_lines(path: str | Path) -> list[str]:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+        raise DataError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).", "Save it as UTF-8."
+        ) from error
     lines = text.split("\n")  # not splitlines: that also breaks at U+2028 and others, which file names may hold
     return lines if lines[-1] else lines[:-1]
 

@@ -322,8 +322,8 @@ SPOILT = [
     Mistake(
         "weights: hostile",
         "--train --weights w.pkl",
-        "w.pkl",
-        "ViT-B-32.pkl",
+        "mkdir",
+        "save only its tensors",
         put("w.pkl", pickle.dumps({"x": Hostile()})),
     ),
     Mistake(
