@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from . import __version__
 from .errors import AdapterError, UsageError, suggest
+from .problems import one_line
 from .settings import Settings, build_settings, parse_assignments
 
 logger = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ Few-shot image classification with CLIP in Jittor: from four photos a class to a
   python runner.py --predict result.txt             classify the test photos, write result.txt and result.zip
   python runner.py --train --data sample            try it without data and weights (a toy)
 """
-_EXIT_MISTAKE, _EXIT_STOPPED = 2, 130
+_EXIT_MISTAKE, _EXIT_STOPPED, _EXIT_UNREAD = 2, 130, 141
 
 
 class _Parser(argparse.ArgumentParser):
@@ -115,42 +117,63 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; the process's own by default.
 
     Returns:
-        Exit status: 0 done, 2 a mistake of the user's, 130 stopped by Ctrl-C.
+        Exit status: 0 done, 2 a mistake of the user's, 130 stopped by Ctrl-C, 141 nobody read the results on.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     try:
         arguments = build_parser().parse_args(argv)
         if arguments.quiet:
             logging.getLogger().setLevel(logging.ERROR)
         _run(arguments)
+        sys.stdout.flush()
     except AdapterError as error:
-        sys.stderr.write(f"error: {error}\n")
-        for line in error.details[:40]:
-            sys.stderr.write(f"  {line}\n")
-        return _EXIT_MISTAKE
+        return _refuse(str(error), error.details)
+    except BrokenPipeError:
+        # Whoever read the results has enough; without this Python would complain when it flushes stdout at its end.
+        sys.stdout = None
+        return _EXIT_UNREAD
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{where}{error.strerror or error}. Check the path, its permissions and the free space.")
+    except MemoryError:
+        return _refuse("the memory does not suffice. Give a smaller --batch-size, or fewer --workers.")
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on where this one was.\n")
         return _EXIT_STOPPED
     return 0
 
 
+def _refuse(message: str, details: Sequence[str] = ()) -> int:
+    """Tell a mistake in one line, many faults one by one below it; returns the exit status."""
+    sys.stderr.write(f"error: {one_line(message)}\n")
+    for line in details[:40]:
+        sys.stderr.write(f"  {one_line(line)}\n")
+    return _EXIT_MISTAKE
+
+
 def _run(arguments: argparse.Namespace) -> None:
-    lone: list[tuple[Any, Callable[[argparse.Namespace], None]]] = [
-        (arguments.check, _check),
-        (arguments.convert, _convert),
-        (arguments.list, _list),
-        (arguments.doctor, _doctor),
-    ]
-    main_job = [arguments.train, arguments.evaluate, arguments.predict]
-    chosen = [call for wanted, call in lone if wanted]
-    if len(chosen) + any(main_job) != 1:
+    lone: dict[str, Callable[[argparse.Namespace], None]] = {
+        "check": _check,
+        "convert": _convert,
+        "list": _list,
+        "doctor": _doctor,
+    }
+    chosen = [name for name in ("train", "evaluate", "predict", *lone) if getattr(arguments, name)]
+    if not chosen:
         raise UsageError(
-            "there is nothing to do." if not chosen else "these commands do not go together.",
+            "there is nothing to do.",
             "Give --train, --predict FILE, --evaluate, --check FILE, --convert IN OUT, --list or --doctor.",
         )
+    if len(chosen) > 1 and not lone.keys().isdisjoint(chosen):
+        raise UsageError(
+            f"{' and '.join(f'--{name}' for name in chosen)} do not go together.",
+            "Give one of them; only --train, --evaluate and --predict may stand together.",
+        )
     _refuse_strays(arguments)
-    if chosen:
-        chosen[0](arguments)
+    if chosen[0] in lone:
+        lone[chosen[0]](arguments)
         return
     if arguments.train:
         _train(arguments)
@@ -187,12 +210,14 @@ def _settings(arguments: argparse.Namespace) -> tuple[Settings, set[str]]:
     typed = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if "set" in typed:
         typed["set"] = parse_assignments(typed["set"])
-    return build_settings(typed, arguments.config or ""), set(typed)
+    return build_settings(typed, arguments.config or "")
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from .pipeline import train
+    from .pipeline import check_target, train
 
+    if arguments.predict and not arguments.images:
+        check_target(Path(arguments.predict))  # before the training, not after it
     done = train(_settings(arguments)[0])
     support = done.metrics.get("support", {})
     print(f"run: {done.folder}")
@@ -209,8 +234,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     settings, given = _settings(arguments)
     done = evaluate(settings, given, arguments.labels or "", arguments.holdout)
-    print(f"{settings.method} on {done.source}{' (transductive)' if done.transductive else ''}")
-    print(score_table(done.scores, done.baseline, settings.method))
+    print(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
+    print(score_table(done.scores, done.baseline, done.method))
     if done.rejects:
         print(f"{done.rejects} photos could not be read and count as wrong")
     if done.pairs:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import multiprocessing
+import os
+import signal
 import struct
+import threading
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +27,8 @@ from .errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 150_000_000  # a 150-megapixel photo takes 450 MB as RGB
+Decoded = tuple[int, bytes, npt.NDArray[np.uint8] | str]
+"""A job's number, the SHA-256 of its file and its pixels; or b"" and what is wrong."""
 # What Pillow's decoders raise on damaged files.
 _DECODER_ERRORS = (
     OSError,
@@ -103,7 +110,28 @@ def read_file(path: str | Path) -> bytes:
         raise PhotoError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
 
 
-def try_square(job: tuple[int, str, int]) -> tuple[int, bytes, npt.NDArray[np.uint8] | str]:
+def begin_worker() -> None:
+    """What a decoding process does first: leave Ctrl-C to its parent, and end when that does.
+
+    Without the second, the processes of a killed parent would wait for work for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def try_squares(jobs: Sequence[tuple[int, str, int]]) -> list[Decoded]:
+    """`try_square` for several jobs."""
+    return [try_square(job) for job in jobs]
+
+
+def try_square(job: tuple[int, str, int]) -> Decoded:
     """`read_square` for a pool of processes: errors come back as text instead of being raised.
 
     Args:

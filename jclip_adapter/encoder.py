@@ -15,7 +15,7 @@ from . import runtime
 from .clip import weights as clip_weights
 from .clip.preprocess import VERSION, normalise_pixels
 from .clip.tokenizer import token_ids
-from .errors import UsageError
+from .errors import UsageError, WeightsError
 from .storage import sha256_file
 from .task import Array
 
@@ -145,4 +145,8 @@ def load_encoder(weights: str, device: str = "auto", batch_size: int = 0) -> Enc
     from .clip.model import build_model
 
     size = batch_size or BATCH[runtime.current_device()]
-    return Encoder(build_model(state), path, sha256_file(path), size)
+    try:
+        model = build_model(state)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error.message}", error.hint, error.details) from error
+    return Encoder(model, path, sha256_file(path), size)

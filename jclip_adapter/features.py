@@ -13,7 +13,9 @@ import io
 import logging
 import os
 import zipfile
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +23,17 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from .decode import PhotoError, read_file, try_square
+from .decode import Decoded, PhotoError, begin_worker, read_file, try_square, try_squares
 from .encoder import Encoder
+from .errors import SetupError
 from .prompts import PromptSet
 from .storage import npz_bytes, sweep_strays, write_bytes
 from .task import Array, normalise, text_classifier
 
 logger = logging.getLogger(__name__)
 SHARD_ROWS = 128  # what a run that is killed has to do again at most
+_CHUNK = 8  # photos that a decoding process takes at a time
+_AHEAD = 4  # such chunks per process that may lie ready
 _FEW = 32  # so few photos are decoded faster than a pool of processes starts
 
 
@@ -199,20 +204,34 @@ def _encode_missing(
     return encoded
 
 
-def _decoded(
-    jobs: list[tuple[int, str, int]], workers: int
-) -> Iterator[tuple[int, bytes, npt.NDArray[np.uint8] | str]]:
+def _decoded(jobs: list[tuple[int, str, int]], workers: int) -> Iterator[Decoded]:
     """Decode jobs in order, in other processes where it pays."""
     count = min(8, os.cpu_count() or 1) if workers < 0 else workers
     if count == 0 or len(jobs) <= _FEW:
         yield from map(try_square, jobs)
         return
-    from joblib import Parallel, delayed
+    count = min(count, -(-len(jobs) // _CHUNK))
+    from loky import BrokenProcessPool, ProcessPoolExecutor
 
-    # joblib's processes are neither forked, which would copy Jittor's threads, nor do they run the caller's script
+    # loky's processes are neither forked, which would copy Jittor's threads, nor do they run the caller's script
     # again as multiprocessing's spawned ones do, which never ends where a script lacks its __main__ guard.
-    pool = Parallel(n_jobs=count, return_as="generator", batch_size=4, pre_dispatch="8 * n_jobs")
-    yield from pool(delayed(try_square)(job) for job in jobs)
+    with ProcessPoolExecutor(count, initializer=begin_worker) as pool:
+        ahead: deque[Future[list[Decoded]]] = deque()
+        try:
+            for first in range(0, len(jobs), _CHUNK):
+                ahead.append(pool.submit(try_squares, jobs[first : first + _CHUNK]))
+                # Not all at once: where CLIP is slower than the decoders, the pixels would fill the memory.
+                if len(ahead) > _AHEAD * count:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
+        except BrokenProcessPool as error:
+            raise SetupError(
+                "a decoding process was killed, perhaps as the memory did not suffice.",
+                "Run the command again, with fewer --workers; what is encoded is kept.",
+            ) from error
+        finally:
+            pool.shutdown(wait=False, kill_workers=True)
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:

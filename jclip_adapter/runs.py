@@ -14,15 +14,17 @@ from typing import Any
 
 from . import __version__, runtime
 from .errors import DataError, UsageError
-from .methods import Method
+from .methods import Method, create
 from .methods import load as load_method
 from .report import training_curves
 from .settings import Settings
-from .storage import MANIFEST, check_manifest, read_json, write_bytes, write_json, write_manifest, write_text
+from .storage import MANIFEST, check_manifest, discard, read_json, write_bytes, write_json, write_manifest, write_text
 
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
-# What the features depend on, and so may not change between training and prediction.
-_BOUND = ("weights", "prompts", "method", "split")
+# What a run depends on, and so may not be given otherwise at prediction; the paths among it may be spelled anew.
+_BOUND = ("weights", "prompts", "method", "split", "shots", "support")
+_PATHS = ("weights", "prompts", "support")
+_AGAIN = "Train again with the new setting, or leave it out."
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,17 @@ def versions() -> dict[str, str]:
     }
 
 
+def check_run_folder(folder: Path) -> None:
+    """Refuse a run folder that cannot be made, before the long work.
+
+    Raises:
+        UsageError: it, or a folder above it, is a file.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UsageError(f"{existing} is a file, so {folder} cannot be a run folder.", "Check --run.")
+
+
 def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], metrics: dict[str, Any]) -> None:
     """Write a run folder, its manifest last.
 
@@ -63,7 +76,7 @@ def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], 
         metrics: For metrics.json.
     """
     # An unfinished folder must not pass for the older run that it replaces.
-    (folder / MANIFEST).unlink(missing_ok=True)
+    discard(folder / MANIFEST)
     method.save(folder / ADAPTER, weights_sha256=facts["weights_sha256"])
     write_text(folder / SUPPORT, support)
     write_json(folder / RUN, facts)
@@ -92,16 +105,25 @@ def load_run(settings: Settings, given: set[str]) -> Run:
     folder = settings.run_folder
     if not folder.is_dir():
         raise DataError(f"there is no trained run in {folder}.", _hint(settings))
-    check_manifest(folder)
+    if not {ADAPTER, RUN} <= set(check_manifest(folder)["files"]):
+        raise DataError(f"{folder / MANIFEST} is not that of a trained run.", "Train again, or check --run.")
     facts: dict[str, Any] = read_json(folder / RUN)
     trained = facts["settings"]
     for name in _BOUND:
-        if name in given and getattr(settings, name) != trained[name]:
+        if name in given and not _same(name, getattr(settings, name), trained[name]):
             raise UsageError(
-                f"{folder} was trained with {name} '{trained[name]}', not '{getattr(settings, name)}'.",
-                "Train again with the new setting, or leave it out.",
+                f"{folder} was trained with {name} '{trained[name]}', not '{getattr(settings, name)}'.", _AGAIN
             )
-    return Run(folder, load_method(folder / ADAPTER), facts)
+    method = load_method(folder / ADAPTER)
+    learnt, wanted = method.hyper.as_dict(), create(method.meta.name, **settings.set).hyper.as_dict()
+    for name in settings.set:
+        if wanted[name] != learnt[name]:
+            raise UsageError(f"{folder} was trained with {name}={learnt[name]!r}, not {wanted[name]!r}.", _AGAIN)
+    return Run(folder, method, facts)
+
+
+def _same(name: str, new: Any, old: Any) -> bool:
+    return bool(new == old or (name in _PATHS and Path(new).absolute() == Path(old).absolute()))
 
 
 def _hint(settings: Settings) -> str:

@@ -20,9 +20,11 @@ import os
 import platform
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -263,6 +265,8 @@ def _import(marker: Path) -> Any:
     recursion = sys.getrecursionlimit()
     # Jittor replaces the default https context by one that checks no certificates.
     https_context = ssl._create_default_https_context
+    # Its own handlers leave at once when Ctrl-C is pressed or a child process is killed, past all clearing up.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)}
     # Its libraries make the processor flush denormal numbers to zero, which numpy would warn about later.
     np.finfo(np.float32), np.finfo(np.float64)
     try:
@@ -277,6 +281,9 @@ def _import(marker: Path) -> Any:
     finally:
         ssl._create_default_https_context = https_context
         sys.setrecursionlimit(recursion)
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return jittor
 
 

@@ -16,6 +16,8 @@ from .strict_yaml import read_yaml_mapping
 
 DEFAULT_WEIGHTS = "ViT-B/32"
 RUNS = Path("results/runs")
+# The upper ends keep a slip of the hand from taking all memory or starting thousands of processes.
+_RANGES = {"shots": (1, 1_000_000), "seed": (0, 2**63 - 1), "batch_size": (0, 8192), "workers": (-1, 256)}
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,17 @@ class Settings:
                 raise UsageError(
                     f"{name} '{getattr(self, name)}' is not known.", suggest(str(getattr(self, name)), choices)
                 )
-        for name, low in (("shots", 1), ("seed", 0), ("batch_size", 0), ("workers", -1)):
-            if getattr(self, name) < low:
-                raise UsageError(f"{name} is {getattr(self, name)}, but has to be {low} or more.")
+        for name, (low, high) in _RANGES.items():
+            value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
+            if value < low:
+                raise UsageError(f"{flag} is {value}.", f"Give {low} or more.")
+            if value > high:
+                raise UsageError(f"{flag} is {value}.", f"Give {high} or less.")
+        for key in self.set:
+            if not isinstance(key, str):
+                raise UsageError(f"set: {key!r} names no hyper-parameter.", "Write key: value, such as ratio: 0.3.")
+        if "seed" in self.set:
+            raise UsageError("'seed' is no hyper-parameter.", "Use --seed.")
 
     @property
     def weights_or_default(self) -> str:
@@ -90,7 +100,7 @@ class Settings:
         return RUNS / "-".join(re.sub(r"[^\w.@+]+", "-", part) for part in parts)
 
 
-def build_settings(flags: Mapping[str, Any], config: str = "") -> Settings:
+def build_settings(flags: Mapping[str, Any], config: str = "") -> tuple[Settings, set[str]]:
     """Put flags over a YAML file over the defaults.
 
     Args:
@@ -98,7 +108,7 @@ def build_settings(flags: Mapping[str, Any], config: str = "") -> Settings:
         config: Path of a YAML file with Settings' names as keys; empty for none.
 
     Returns:
-        The settings.
+        The settings, and the names of those that were given by flag or file.
 
     Raises:
         UsageError: an unknown key, or a value of another kind than the setting's.
@@ -114,7 +124,8 @@ def build_settings(flags: Mapping[str, Any], config: str = "") -> Settings:
     typed = {name: value for name, value in flags.items() if value is not None}
     if "set" in values and "set" in typed:
         typed["set"] = {**values["set"], **typed["set"]}
-    return Settings(**{**values, **typed})
+    given = {**values, **typed}
+    return Settings(**given), set(given)
 
 
 def _typed(name: str, value: Any, config: str) -> Any:
@@ -143,6 +154,6 @@ def parse_assignments(pairs: list[str]) -> dict[str, str]:
         if not separator or not key.strip():
             raise UsageError(f"--set {pair} is no assignment.", "Write --set key=value, such as --set ratio=0.3.")
         if key.strip() in values:
-            raise UsageError(f"--set gives '{key.strip()}' twice.")
+            raise UsageError(f"--set gives '{key.strip()}' twice.", "Keep one of them.")
         values[key.strip()] = value.strip()
     return values

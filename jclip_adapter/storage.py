@@ -86,6 +86,20 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def discard(path: str | Path) -> None:
+    """Remove a file that may be there.
+
+    Raises:
+        SetupError: its folder is none, or cannot be written.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise SetupError(
+            f"cannot remove {path}: {error.strerror or error}.", "Check the folder's permissions."
+        ) from error
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write bytes atomically."""
     with atomic_write(path) as handle:
@@ -168,7 +182,9 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise DataError(
+            f"cannot read {path}: {error.strerror or error}.", "Run the command that makes it again."
+        ) from error
     except ValueError as error:
         raise DataError(
             f"{path} is not JSON ({error}).", "Delete it and run the command that made it again."
@@ -186,7 +202,9 @@ def read_lines(path: str | Path) -> list[str]:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+        raise DataError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).", "Save it as UTF-8."
+        ) from error
     lines = text.split("\n")  # not splitlines: that also breaks at U+2028 and others, which file names may hold
     return lines if lines[-1] else lines[:-1]
 
@@ -228,12 +246,16 @@ def check_manifest(folder: str | Path) -> dict[str, Any]:
             f"{base} holds no finished result ({MANIFEST} is missing).",
             "Run the command that makes it again.",
         )
-    manifest: dict[str, Any] = read_json(base / MANIFEST)
-    for name, part in manifest.get("files", {}).items():
+    manifest: Any = read_json(base / MANIFEST)
+    parts = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
+        raise DataError(f"{base / MANIFEST} is no list of files.", "Run the command that makes it again.")
+    for name, part in parts.items():
         path = base / name
-        if not path.is_file() or path.stat().st_size != part["bytes"] or sha256_file(path) != part["sha256"]:
+        size, digest = part.get("bytes"), part.get("sha256")
+        if not path.is_file() or path.stat().st_size != size or sha256_file(path) != digest:
             raise DataError(f"{path} is missing or damaged.", "Run the command that makes it again.")
-    return manifest
+    return dict(manifest)
 
 
 def sweep_strays(folder: str | Path) -> int:

@@ -150,7 +150,7 @@ def check_submission(path: str | Path, image_set: ImageSet, *, top: int = 5) -> 
         raise UsageError(f"top is {top}.", "It must be at least 1.")
     path = Path(path)
     if not image_set.test:
-        raise SubmissionError(f"{image_set.source} has no test photos to check {path} against.")
+        raise SubmissionError(f"{image_set.source} has no test photos to check {path} against.", "Check --data.")
     problems = Problems(path, SubmissionError)
     data = _read(path)
     top = min(top, len(image_set.classes))

@@ -356,7 +356,7 @@ def test_a_set_cannot_be_changed():
 # ---- anything at all
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=12)
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.dates() | WORDS
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | st.dates() | WORDS
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3))
 FILES = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 

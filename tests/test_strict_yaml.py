@@ -56,7 +56,14 @@ def test_eight_levels_are_read_and_nine_refused(read):
         read("a: " + "[" * 8 + "]" * 8)
 
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.dates()
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_subnormal=False)
+    | st.text(max_size=8)
+    | st.dates()
+)
 KEYS = st.text(max_size=8).filter(lambda key: key != "<<")
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3), max_leaves=5)
 

@@ -144,9 +144,11 @@ def load_state(model: Any, state: Mapping[str, npt.NDArray[Any]]) -> None:
         if tuple(given[key].shape) != shape and not (given[key].size == 1 and shape == (1,)):
             problems.append(f"{key} is {tuple(given[key].shape)} instead of {shape}")
     if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise WeightsError(
-            f"the weights do not fit the model: {'; '.join(sorted(problems))}.",
+            f"the weights do not fit the model: {min(problems)}{more}.",
             "Give a checkpoint of a CLIP model as it was published.",
+            sorted(problems),
         )
     for key, parameter in own.items():
         parameter.assign(jt.array(np.asarray(given[key], dtype=np.float32).reshape(tuple(parameter.shape))))

@@ -154,7 +154,7 @@ def load_labels(path: str | Path, image_set: ImageSet) -> dict[str, int]:
             labels[name] = index
     if not labels and not problems:
         problems.add("empty lists", f"{path.name} names no photo")
-    problems.raise_if_any()
+    problems.raise_if_any("Its lines name a test photo and its class id, as in 'image_1.jpg 142'.")
     if len(labels) < len(known):
         _log.warning("%s: %d of %d test photos have no label", path, len(known) - len(labels), len(known))
     return labels

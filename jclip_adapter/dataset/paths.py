@@ -111,7 +111,7 @@ def list_photos(folder: Path) -> tuple[list[str], int]:
                 names += [entry.name] if photo else []
                 others += not photo
     except OSError as error:
-        raise DataError(f"cannot read {folder}: {error.strerror or error}.") from error
+        raise DataError(f"cannot read {folder}: {error.strerror or error}.", "Check its permissions.") from error
     return sorted(names, key=natural_key), others
 
 
@@ -124,7 +124,7 @@ def list_folders(folder: Path) -> list[str]:
     try:
         names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     except OSError as error:
-        raise DataError(f"cannot read {folder}: {error.strerror or error}.") from error
+        raise DataError(f"cannot read {folder}: {error.strerror or error}.", "Check its permissions.") from error
     return sorted(names, key=natural_key)
 
 

@@ -128,7 +128,7 @@ def read_support(path: str | Path, image_set: ImageSet) -> tuple[Photo, ...]:
     photos = [image_set.train[position] for position in sorted(lines)]
     photos.sort(key=lambda photo: -1 if photo.label is None else photo.label)
     check_files(photos, problems)
-    problems.raise_if_any()
+    problems.raise_if_any("Its lines are those of the training list, as in 'TrainSet/Animal/Bear/1.jpg 0'.")
     _log_uncovered(image_set, photos)
     return tuple(photos)
 
@@ -183,7 +183,7 @@ def _approved(
     if not allow_fewer:
         note_short_classes(image_set, shots, problems)
     check_files(photos, problems)
-    problems.raise_if_any()
+    problems.raise_if_any("Mend what is listed, or fetch the data again.")
     return tuple(photos)
 
 

@@ -92,7 +92,7 @@ def _rows(path: Path) -> list[tuple[str, str, str]]:
             # Without keep_default_na a class called "NA" or "null" would be read as missing.
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise DataError(f"cannot read {path}: {error.strerror or error}.", "Check its permissions.") from error
     except (ValueError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is not a CSV file that can be read ({reason}).", _QUOTES) from error

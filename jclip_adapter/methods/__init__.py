@@ -51,7 +51,7 @@ def get(name: str) -> type[Method]:
     return _methods()[name]
 
 
-def create(name: str, *, seed: int = 0, **values: Any) -> Method:
+def create(name: str, /, *, seed: int = 0, **values: Any) -> Method:
     """A method by its name.
 
     Args:

@@ -72,9 +72,10 @@ class Hyperparameters:
             return value if isinstance(value, bool) else words[str(value).lower()]
         try:
             result = kind(value)
-        except (TypeError, ValueError) as error:
+            whole = kind is not int or result == float(value)
+        except (TypeError, ValueError, OverflowError) as error:
             raise refused from error
-        if kind is int and result != float(value):
+        if not whole:
             raise refused
         return _in_range(item, result)
 
@@ -88,7 +89,7 @@ def _in_range(item: dataclasses.Field[Any], value: Any) -> Any:
     if choices and value not in choices:
         raise UsageError(f"{item.name}={value!r} is not known.", suggest(str(value), choices))
     if isinstance(value, float) and not np.isfinite(value):
-        raise UsageError(f"{item.name}={value!r} is not a finite number.")
+        raise UsageError(f"{item.name}={value!r} is not a finite number.", f"Its default is {item.default!r}.")
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"{'' if low is None else low}…{'' if high is None else high}"
         raise UsageError(f"{item.name}={value!r} is out of its range {bounds}.", f"Its default is {item.default!r}.")
@@ -142,11 +143,11 @@ class Method(ABC):
     meta: ClassVar[Meta]
     Hyper: ClassVar[type[Hyperparameters]] = Hyperparameters
 
-    def __init__(self, *, seed: int = 0, **values: Any) -> None:
+    def __init__(self, /, *, seed: int = 0, **values: Any) -> None:
         known = [item.name for item in dataclasses.fields(self.Hyper)]
         for name in values:
             if name not in known:
-                hint = suggest(name, known) if known else "It has no hyper-parameters."
+                hint = suggest(str(name), known) if known else "It has no hyper-parameters."
                 raise UsageError(f"{self.meta.name} has no hyper-parameter '{name}'.", hint)
         self.seed = seed
         self.hyper = self.Hyper(**values)

@@ -30,6 +30,7 @@ class Evaluation:
         scores: Per domain, and in total.
         baseline: The same for zero-shot on the same photos.
         pairs: The worst confused pairs.
+        method: Name of the method.
         source: Which photos.
         transductive: Whether the method saw all of them at once.
         rejects: How many of them could not be read; they count as wrong.
@@ -39,6 +40,7 @@ class Evaluation:
     scores: list[Score]
     baseline: list[Score]
     pairs: list[ConfusedPair]
+    method: str
     source: str
     transductive: bool
     rejects: int
@@ -86,7 +88,8 @@ def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int
     }
     write_json(files[0], report)
     write_bytes(files[1], confusion_picture(confusion, images.domains))
-    return Evaluation(scores, baseline, pairs, source, trained.method.meta.transductive, len(features.bad), files)
+    meta = trained.method.meta
+    return Evaluation(scores, baseline, pairs, meta.name, source, meta.transductive, len(features.bad), files)
 
 
 def _labelled(

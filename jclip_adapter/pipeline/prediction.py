@@ -12,8 +12,9 @@ import numpy.typing as npt
 from jclip_adapter.dataset.paths import list_photos
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.metrics import top_k_ids
+from jclip_adapter.problems import one_line
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import write_text
+from jclip_adapter.storage import discard, write_text
 from jclip_adapter.submission import write_submission
 from jclip_adapter.task import softmax
 
@@ -75,10 +76,12 @@ def predict(settings: Settings, given: set[str], result: Path, top: int = 5, on_
     top = min(top, len(images.classes))
     ids = np.zeros((len(images.test), top), dtype=np.int64)
     ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
+    listing = result.with_suffix(".rejects.txt")
+    discard(listing)  # that of an earlier prediction would tell of this one
     if rejects:
         prior = softmax(stage.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
         ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
-        write_text(result.with_suffix(".rejects.txt"), "".join(f"{name}\t{why}\n" for name, why in rejects.items()))
+        write_text(listing, "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items()))
     written, archive = write_submission(result, images.test_names, ids)
     domain_of = {info.id: info.domain for info in images.classes}
     first = [domain_of[int(number)] for number in ids[:, 0]]
@@ -90,10 +93,12 @@ def check_target(path: Path) -> None:
     """Refuse a result path that cannot be written, before the long work.
 
     Raises:
-        UsageError: its folder is missing, or it is a folder.
+        UsageError: its folder is missing, or it is a folder or ends in .zip.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", "Name a file, such as result.txt.")
+    if path.suffix.lower() == ".zip":
+        raise UsageError(f"{path} names the zip.", "Name the text file; the zip is written beside it.")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent} for {path.name}.", "Make it first, or name another.")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jclip_adapter.dataset import ImageSet, Photo, first_support, load_dataset, read_support, sample_support
 from jclip_adapter.encoder import SAMPLE, Encoder, load_encoder
-from jclip_adapter.errors import DataError
+from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.features import PhotoFeatures, TextFeatures, encode_classes, encode_photos
 from jclip_adapter.methods import Method, create
 from jclip_adapter.prompts import load_prompts
@@ -72,6 +72,8 @@ def choose_support(settings: Settings, images: ImageSet) -> tuple[Photo, ...]:
         return sample_support(images, settings.shots, settings.seed)
     if settings.support == "first":
         return first_support(images, settings.shots)
+    if not Path(settings.support).is_file():
+        raise UsageError(f"there is no list {settings.support}.", "Give --support a file, or 'first' or 'random'.")
     return read_support(settings.support, images)
 
 
@@ -139,6 +141,10 @@ def open_trained(settings: Settings, given: set[str]) -> Trained:
         return Trained(stage, create(settings.method, seed=settings.seed, **settings.set).fit(task), None)
     run = load_run(settings, given)
     trained = run.facts["settings"]
+    if load_prompts(trained["prompts"]).fingerprint() != run.facts["prompts"]:
+        raise DataError(
+            f"{run.folder} was trained with other prompts than {trained['prompts']} holds now.", "Train again."
+        )
     stage = set_up(dataclasses.replace(settings, **{name: trained[name] for name in ("weights", "prompts", "split")}))
     if stage.encoder.sha256 != run.facts["weights_sha256"]:
         raise DataError(

@@ -12,7 +12,7 @@ from jclip_adapter.dataset import support_lines
 from jclip_adapter.methods import Method, create
 from jclip_adapter.metrics import accuracy
 from jclip_adapter.prompts import load_prompts
-from jclip_adapter.runs import save_run, versions
+from jclip_adapter.runs import check_run_folder, save_run, versions
 from jclip_adapter.settings import Settings
 from jclip_adapter.task import Queries
 
@@ -46,6 +46,7 @@ def train(settings: Settings) -> Training:
         The training's outcome.
     """
     method = create(settings.method, seed=settings.seed, **settings.set)  # refuse a typo before the long work
+    check_run_folder(settings.run_folder)
     stage = set_up(settings)
     support = choose_support(settings, stage.images)
     task = make_task(stage, support)

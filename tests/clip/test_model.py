@@ -92,7 +92,7 @@ def test_all_unfitting_keys_are_listed(tiny):
     state["extra"] = np.zeros(1, np.float32)
     with pytest.raises(WeightsError) as caught:
         build_model(state)
-    text = str(caught.value)
+    text = " ".join(caught.value.details)
     assert "missing ln_final.bias" in text
     assert "unknown extra" in text
     assert "visual.proj is (3, 64) instead of (64, 64)" in text

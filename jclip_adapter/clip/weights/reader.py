@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _JITTOR_MARK = b"HCAJSLHD"
 _JITTOR_TRAILER = 20 + len(_JITTOR_MARK)  # a SHA-1 of the pickle, and the mark
 _DOWNLOAD_AGAIN = "Download it again; a web page or a pointer to the file may have been saved in its place."
+_OTHER = "Give JCLIP's ViT-B-32.pkl, or a CLIP checkpoint by OpenAI, open_clip or Hugging Face."
 _NO_WEIGHTS = (b"version https://git-lfs", b"<!DOCTYPE", b"<!doctype", b"<html", b"<?xml", b"<HTML")
 
 
@@ -49,7 +50,7 @@ def read_state_dict(path: str | Path) -> dict[str, Floats]:
         if not weights:
             raise WeightsError("it holds no tensors.", "CLIP's weights are a dict of tensors by name.")
     except WeightsError as error:
-        raise WeightsError(f"cannot read weights from {file}: {error.message}", error.hint) from error
+        raise WeightsError(f"cannot read weights from {file}: {error.message}", error.hint or _OTHER) from error
     except OSError as error:
         raise WeightsError(
             f"cannot read weights from {file}: {error.strerror or error}.", "Check the path and its permissions."
