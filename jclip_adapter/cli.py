@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_commands(parser.add_argument_group("commands (--train, --evaluate and --predict may stand together)"))
     _add_choices(parser.add_argument_group("what to work on"))
+    _add_benchmark(parser.add_argument_group("with --benchmark (--method all or NAME,NAME; --shots 1,2,4; --seed 1,2)"))
     _add_details(parser.add_argument_group("details"))
     return parser
 
@@ -67,6 +68,7 @@ def _add_commands(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="classify the test photos into FILE (result.txt) and its zip; with --images: those photos",
     )
+    group.add_argument("--benchmark", action="store_true", help="methods side by side, on feature files or photos")
     group.add_argument("--check", metavar="FILE", help="check a result file as the contest would read it")
     group.add_argument("--convert", nargs=2, metavar=("IN", "OUT"), help="convert weights of any kind to safetensors")
     group.add_argument("--list", action="store_true", help="the methods, prompt sets and known weights")
@@ -81,8 +83,10 @@ def _add_choices(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--weights", metavar="PATH", help="weight file, model name, or 'sample' (ViT-B/32)")
     group.add_argument("--method", metavar="NAME", help=f"adaptation method ({default.method})")
     group.add_argument("--set", action="append", metavar="KEY=VALUE", help="a hyper-parameter of the method")
-    group.add_argument("--shots", type=int, metavar="K", help=f"training photos per class ({default.shots})")
-    group.add_argument("--seed", type=int, metavar="N", help=f"chooses the shots and all else random ({default.seed})")
+    group.add_argument("--shots", type=_numbers, metavar="K", help=f"training photos per class ({default.shots})")
+    group.add_argument(
+        "--seed", type=_numbers, metavar="N", help=f"chooses the shots and all else random ({default.seed})"
+    )
     group.add_argument("--split", choices=("A", "B"), help="test set and class list of the contest (A)")
     group.add_argument("--support", metavar="LIST.txt", help="list of the chosen photos; or 'first', 'random' (random)")
     group.add_argument("--prompts", metavar="NAME", help=f"prompt set: a name or a YAML file ({default.prompts})")
@@ -91,6 +95,19 @@ def _add_choices(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--holdout", type=int, metavar="N", help="with --evaluate: N photos per class that were not chosen (0: all)"
     )
+
+
+def _add_benchmark(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--features", nargs="+", metavar="FILE.npz", help="feature files instead of photos")
+    group.add_argument(
+        "--select", metavar="WHERE", help="choose hyper-parameters on: support, validation, none (support)"
+    )
+    group.add_argument("--out", metavar="FILE.csv", help="one row per cell; tables and picture beside it (results.csv)")
+
+
+def _numbers(text: str) -> list[int]:
+    """Take "1,2,4" apart."""
+    return [int(part) for part in text.split(",")]
 
 
 def _add_details(group: argparse._ArgumentGroup) -> None:
@@ -155,6 +172,7 @@ def _refuse(message: str, details: Sequence[str] = ()) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     lone: dict[str, Callable[[argparse.Namespace], None]] = {
+        "benchmark": _benchmark,
         "check": _check,
         "convert": _convert,
         "list": _list,
@@ -164,7 +182,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if not chosen:
         raise UsageError(
             "there is nothing to do.",
-            "Give --train, --predict FILE, --evaluate, --check FILE, --convert IN OUT, --list or --doctor.",
+            "Give --train, --predict FILE, --evaluate, --benchmark, --check FILE, --convert IN OUT, --list "
+            "or --doctor.",
         )
     if len(chosen) > 1 and not lone.keys().isdisjoint(chosen):
         raise UsageError(
@@ -191,6 +210,9 @@ def _refuse_strays(arguments: argparse.Namespace) -> None:
         ("--images", arguments.images, "predict"),
         ("--labels", arguments.labels, "evaluate"),
         ("--holdout", arguments.holdout, "evaluate"),
+        ("--features", arguments.features, "benchmark"),
+        ("--select", arguments.select, "benchmark"),
+        ("--out", arguments.out, "benchmark"),
     ):
         if value is not None and not getattr(arguments, command):
             raise UsageError(f"{flag} goes with --{command}.", f"Add --{command}, or leave {flag} out.")
@@ -208,6 +230,11 @@ def _settings(arguments: argparse.Namespace) -> tuple[Settings, set[str]]:
     """The settings, and the names of those that the user gave."""
     names = Settings.__dataclass_fields__
     typed = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    for name in ("shots", "seed"):
+        if name in typed and not arguments.benchmark:
+            if len(typed[name]) > 1:
+                raise UsageError(f"--{name} {typed[name]} is a list.", "Only --benchmark takes several.")
+            typed[name] = typed[name][0]
     if "set" in typed:
         typed["set"] = parse_assignments(typed["set"])
     return build_settings(typed, arguments.config or "")
@@ -266,6 +293,24 @@ def _classify(arguments: argparse.Namespace) -> None:
             continue
         shares = ", ".join(f"{n} {100 * p:.1f} %" for n, p in zip(guess.names, guess.probabilities, strict=True))
         print(f"{guess.path}: {shares}")
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from .pipeline import benchmark
+
+    shots, seeds, methods = arguments.shots or [], arguments.seed or [1], arguments.method or "all"
+    arguments.shots = arguments.seed = arguments.method = None
+    done = benchmark(
+        _settings(arguments)[0],
+        features=arguments.features or [],
+        methods=methods,
+        shots=shots,
+        seeds=seeds,
+        selection=arguments.select or "support",
+        out=Path(arguments.out or "results.csv"),
+    )
+    print(done.files[1].read_text(encoding="utf-8"))
+    print(f"written: {', '.join(map(str, done.files))}")
 
 
 def _check(arguments: argparse.Namespace) -> None:

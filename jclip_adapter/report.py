@@ -132,3 +132,97 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str) -
     ]
     header = ["domain", "photos", "zero-shot", name, "95 % interval", "zero-shot top-5", f"{name} top-5"]
     return markdown_table(header, rows)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half the width of its 95 % confidence interval (Student's t); the latter NaN for one value.
+
+    >>> mean, half = mean_interval([1.0, 2.0, 3.0])
+    >>> round(mean, 3), round(half, 3)
+    (2.0, 2.484)
+    """
+    from scipy import stats
+
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return float(array.mean()), float("nan")
+    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / len(array) ** 0.5
+    return float(array.mean()), float(half)
+
+
+def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
+    """Top-1 of every method by data set and shots, mean over seeds; transductive methods in a table of their own.
+
+    Args:
+        cells: As `benchmark.run_benchmark` returns them.
+
+    Returns:
+        Markdown, one or two tables.
+    """
+    parts = []
+    for transductive, title in ((False, "Inductive methods"), (True, "Transductive methods (all queries at once)")):
+        chosen = [cell for cell in cells if cell["transductive"] is transductive]
+        if chosen:
+            parts.append(f"### {title}\n\n{_pivot(chosen)}")
+    return "\n\n".join(parts)
+
+
+def _pivot(cells: Sequence[dict[str, Any]]) -> str:
+    columns = sorted({(cell["dataset"], cell["shots"]) for cell in cells})
+    rows = []
+    for method in sorted({cell["method"] for cell in cells}):
+        row = [method]
+        for dataset, shots in columns:
+            place = (method, dataset, shots)
+            values = [c["top1"] for c in cells if (c["method"], c["dataset"], c["shots"]) == place]
+            if not values:
+                row.append("–")
+                continue
+            mean, half = mean_interval(values)
+            row.append(f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}")
+        rows.append(row)
+    return markdown_table(["method", *(f"{dataset}, {shots}-shot" for dataset, shots in columns)], rows)
+
+
+def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
+    """Draw top-1 over shots, one panel per data set, and top-1 over fit time.
+
+    Args:
+        cells: As `benchmark.run_benchmark` returns them; transductive methods are drawn dashed.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    datasets = sorted({cell["dataset"] for cell in cells})
+    methods = sorted({cell["method"] for cell in cells})
+    figure = Figure(figsize=(4.6 * len(datasets) + 2.4, 7.6), layout="constrained")
+    panels = figure.subplots(2, len(datasets), squeeze=False)
+    for column, dataset in enumerate(datasets):
+        for number, method in enumerate(methods):
+            mine = [cell for cell in cells if (cell["dataset"], cell["method"]) == (dataset, method)]
+            if not mine:
+                continue
+            shots = sorted({cell["shots"] for cell in mine})
+            top1 = [mean_interval([c["top1"] for c in mine if c["shots"] == k])[0] for k in shots]
+            seconds = [mean_interval([c["fit_seconds"] for c in mine if c["shots"] == k])[0] for k in shots]
+            colour = colormaps["tab20"](number % 20)
+            line = "--" if mine[0]["transductive"] else "-"
+            marker = "osD^v"[number // 20 % 5] if number >= 20 else "o"
+            panels[0, column].plot(shots, top1, line, color=colour, marker=marker, markersize=3.5, label=method)
+            panels[1, column].scatter(
+                np.maximum(seconds[-1:], 1e-4), top1[-1:], color=colour, marker=marker, s=28, label=method
+            )
+        panels[0, column].set_title(dataset)
+        panels[0, column].set_xscale("log", base=2)
+        panels[0, column].set_xlabel("shots per class")
+        panels[1, column].set_xscale("log")
+        panels[1, column].set_xlabel("seconds to fit, at the most shots")
+        for row in (0, 1):
+            panels[row, column].set_ylabel("top-1 in %")
+            panels[row, column].grid(alpha=0.3)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=7)
+    return _png(figure)

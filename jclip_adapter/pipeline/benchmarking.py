@@ -1,0 +1,126 @@
+"""The benchmark command: problems from feature files or photos, cells, and what is derived from them."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jclip_adapter.benchmark import COLUMNS, Problem, choose_methods, feature_problems, run_benchmark
+from jclip_adapter.dataset import Photo, find_labels, remaining, sample_support
+from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.report import benchmark_picture, benchmark_table
+from jclip_adapter.settings import Settings
+from jclip_adapter.storage import write_bytes, write_text
+from jclip_adapter.task import FewShotTask, Labelled, Queries
+
+from .evaluation import HOLDOUT
+from .stage import Stage, make_task, set_up
+
+CELLS = Path("results/cells")
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a benchmark left.
+
+    Attributes:
+        cells: One per data set, shot count, seed and method.
+        files: The CSV, the tables and the picture.
+    """
+
+    cells: list[dict[str, Any]]
+    files: tuple[Path, Path, Path]
+
+
+def benchmark(
+    settings: Settings,
+    *,
+    features: Sequence[str],
+    methods: str,
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    selection: str,
+    out: Path,
+) -> Table:
+    """Run methods on feature files, or on a data set's photos.
+
+    Args:
+        settings: The settings; data, weights and prompts matter only without feature files.
+        features: Feature files; none for the photos that the settings name.
+        methods: "all", or names separated by commas.
+        shots: Shot counts; empty for all that the files have, or the settings' one.
+        seeds: Seeds.
+        selection: How hyper-parameters come about: "support", "validation" or "none".
+        out: The CSV; tables and picture are written beside it.
+
+    Returns:
+        The cells and the files.
+
+    Raises:
+        UsageError: `out` is no CSV.
+    """
+    if out.suffix != ".csv":
+        raise UsageError(f"{out} is no CSV.", "Let --out end in .csv.")
+    if features:
+        problems = feature_problems(features, shots, seeds)
+    else:
+        problems = _photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
+    names = choose_methods(methods, problems[0].load()[0])
+    cells = run_benchmark(problems, names, CELLS, selection=selection, given=settings.set)
+    files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
+    write_text(files[0], _csv(cells))
+    write_text(files[1], benchmark_table(cells) + "\n")
+    write_bytes(files[2], benchmark_picture(cells))
+    return Table(cells, files)
+
+
+def _csv(cells: Sequence[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for cell in cells:
+        rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds")}
+        writer.writerow({**cell, **rounded, "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True)})
+    return buffer.getvalue()
+
+
+def _photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
+    facts = (stage.encoder.sha256, stage.settings.prompts, stage.images.name, stage.images.split)
+    return [
+        Problem(
+            stage.images.name,
+            count,
+            seed,
+            " ".join(facts),
+            functools.partial(_photo_task, stage, count, seed),
+        )
+        for count in shots
+        for seed in seeds
+    ]
+
+
+def _photo_task(stage: Stage, shots: int, seed: int) -> tuple[FewShotTask, Labelled]:
+    """One draw of shots, and the labelled photos to score on: the test set's, or the training set's rest."""
+    images = stage.images
+    support = sample_support(images, shots, seed)
+    answers = find_labels(images)
+    photos: tuple[Photo, ...] = tuple(photo for photo in images.test if photo.relative in answers)
+    labels = [answers[photo.relative] for photo in photos]
+    if not answers:
+        photos = remaining(images, support, HOLDOUT, seed)
+        labels = [photo.label for photo in photos if photo.label is not None]
+    if not photos:
+        raise DataError(f"{images.source} has no labelled photos besides the shots.", "Add test labels.")
+    found = stage.photos([photo.path for photo in photos])
+    rows = np.flatnonzero(found.readable)
+    queries = Queries(found.normalised, found.raw)[rows]
+    task = replace(make_task(stage, support), validation=None)
+    return task, Labelled(queries, np.array(labels, dtype=np.int64)[rows])
