@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
 import os
 import signal
 import struct
 import threading
+import time
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -116,12 +116,12 @@ def begin_worker() -> None:
     Without the second, the processes of a killed parent would wait for work for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
+    parent = os.getppid()
 
     def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
 
