@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .clip.preprocess import square_pixels
 from .errors import DataError
@@ -73,6 +73,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise PhotoError(f"{name} has {image.width}×{image.height} pixels, more than {MAX_PIXELS} in all.")
             image.load()
+    except UnidentifiedImageError as error:  # Pillow's own words name a BytesIO object
+        raise PhotoError(f"{name} is no readable image (none of {', '.join(FORMATS)}).") from error
     except _DECODER_ERRORS as error:
         raise PhotoError(f"{name} is no readable image ({str(error) or type(error).__name__}).") from error
     return image
