@@ -1,0 +1,1 @@
+"""The built-in sample: a picture-book data set and the program that pretrained its small CLIP. It is a toy."""
