@@ -92,6 +92,9 @@ class Pen:
         image: What to draw on, in any size.
         style: How to draw.
         rng: The photo's own random numbers: first its pose is drawn from them, then each painter's choices.
+
+    Attributes:
+        facing: 1, or −1 where the picture is mirrored; what must not be mirrored is multiplied by it.
     """
 
     def __init__(self, image: Image.Image, style: Style, rng: np.random.Generator) -> None:
@@ -100,10 +103,10 @@ class Pen:
         self._draw = ImageDraw.Draw(image)
         scale = rng.uniform(*style.scale)
         angle = math.radians(rng.uniform(-style.turn, style.turn))
-        flip = -1.0 if rng.random() < 0.5 else 1.0
+        self.facing = -1.0 if rng.random() < 0.5 else 1.0
         self._pixels = scale * min(image.size) / 2
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        self._matrix = self._pixels * turn @ np.diag([flip, 1.0])
+        self._matrix = self._pixels * turn @ np.diag([self.facing, 1.0])
         self._centre = (1 + rng.uniform(-style.shift, style.shift, 2)) * np.array(image.size) / 2
         self._warp_phase = rng.uniform(0, 2 * math.pi, 4)
         self._warp_rate = rng.uniform(1.5, 3.5, 4)

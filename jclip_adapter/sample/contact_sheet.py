@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import textwrap
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -15,7 +16,9 @@ from .classes import CLASSES, KINDS, PictureClass
 from .painter import BOOK_STYLE, PHOTO_STYLE, SEED, paint, picture_rng
 
 _CELL = 72
-_CAPTION = 14
+_HEADING = 14
+_CAPTION = 26  # two lines
+_LINE = 13  # characters of a caption that fit under a picture
 _MARGIN = 6
 
 
@@ -41,16 +44,17 @@ def draw_contact_sheet(
             for start in range(0, len(members), per_row)
         ]
     step = _CELL + _CAPTION + _MARGIN
-    sheet = Image.new("RGB", (per_row * (_CELL + _MARGIN) + _MARGIN, len(rows) * (step + _CAPTION) + _MARGIN), "white")
+    sheet = Image.new("RGB", (per_row * (_CELL + _MARGIN) + _MARGIN, len(rows) * (step + _HEADING) + _MARGIN), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=10)
     for row, (domain, members) in enumerate(rows):
-        y = _MARGIN + row * (step + _CAPTION)
+        y = _MARGIN + row * (step + _HEADING)
         draw.text((_MARGIN, y), domain, fill="black", font=font)
         for column, (class_id, kind) in enumerate(members):
             x = _MARGIN + column * (_CELL + _MARGIN)
             picture = paint(kind, style, picture_rng(seed, split, class_id, 0))
-            sheet.paste(picture.resize((_CELL, _CELL), Image.Resampling.LANCZOS), (x, y + _CAPTION))
-            draw.text((x, y + _CAPTION + _CELL + 1), kind.spoken[:14], fill=(60, 60, 60), font=font)
+            sheet.paste(picture.resize((_CELL, _CELL), Image.Resampling.LANCZOS), (x, y + _HEADING))
+            caption = "\n".join(textwrap.wrap(kind.spoken, _LINE)[:2])
+            draw.multiline_text((x, y + _HEADING + _CELL + 1), caption, fill=(60, 60, 60), font=font, spacing=1)
     return sheet
 
 

@@ -143,9 +143,9 @@ def stop_sign(pen: Pen) -> None:
         "P": [(-0.07, 0.15), (-0.07, -0.14), (0.08, -0.1), (0.08, 0.0), (-0.07, 0.02)],
     }
     for x, letter in ((-0.39, "S"), (0.13, "O"), (0.39, "P")):
-        pen.line([(x + a, b - 0.26) for a, b in strokes[letter]], _WHITE, 0.055)
-    pen.line([(-0.25, -0.4), (0.0, -0.4)], _WHITE, 0.055)
-    pen.line([(-0.125, -0.4), (-0.125, -0.11)], _WHITE, 0.055)
+        pen.line([(pen.facing * (x + a), b - 0.26) for a, b in strokes[letter]], _WHITE, 0.055)
+    pen.line([(-0.25 * pen.facing, -0.4), (0.0, -0.4)], _WHITE, 0.055)
+    pen.line([(-0.125 * pen.facing, -0.4), (-0.125 * pen.facing, -0.11)], _WHITE, 0.055)
 
 
 def sunflower(pen: Pen) -> None:

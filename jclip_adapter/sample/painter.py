@@ -57,14 +57,19 @@ BOOK_STYLE = Style(
     outline=0.03,
     ink=0.2,
     shading=0.3,
-    warp=0.03,
-    backgrounds=("plain", "dots", "stripes", "gradient"),
+    warp=0.035,
+    scale=(0.66, 1.0),
+    turn=16.0,
+    shift=0.2,
+    backgrounds=("plain", "dots", "stripes", "gradient", "meadow", "room", "bokeh"),
+    clutter=0.3,
     saturation=1.15,
-    light=(0.92, 1.05),
-    cast=0.03,
-    noise=2.0,
+    light=(0.82, 1.08),
+    cast=0.06,
+    noise=5.0,
+    blur=(0.0, 0.7),
 )
-"""What the small CLIP was pretrained on: inked, flat and clean, as in a picture book."""
+"""What the small CLIP was pretrained on: inked and colourful, as in a picture book."""
 
 
 def paint(

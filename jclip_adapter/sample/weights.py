@@ -31,10 +31,18 @@ def write_sample_weights(
         state: Weights by OpenAI's key names, the token embedding with one row per token of `ids`.
         ids: The tokens that its rows stand for, ascending.
         facts: Kept in the file's header.
+
+    Raises:
+        ValueError: the tokens are not one per row, ascending, within the vocabulary.
+        SetupError: the file cannot be written.
     """
+    tokens = np.asarray(ids, dtype=np.int32)
+    rising = bool((np.diff(tokens) > 0).all()) and int(tokens[0]) >= 0 and int(tokens[-1]) < VOCABULARY
+    if tokens.shape != state[_EMBEDDING].shape[:1] or not rising:
+        raise ValueError(f"{len(tokens)} tokens do not stand for {len(state[_EMBEDDING])} rows of {VOCABULARY}")
     arrays = {name: np.asarray(value, dtype=np.float16) for name, value in state.items() if name != _EMBEDDING}
     arrays[_ROWS] = np.asarray(state[_EMBEDDING], dtype=np.float16)
-    storage.write_safetensors(path, {**arrays, _IDS: np.asarray(ids, dtype=np.int32)}, facts)
+    storage.write_safetensors(path, {**arrays, _IDS: tokens}, facts)
 
 
 def read_sample_weights(path: str | Path = SAMPLE_WEIGHTS) -> dict[str, npt.NDArray[np.float32]]:
