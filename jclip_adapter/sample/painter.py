@@ -23,7 +23,7 @@ from .canvas import Pen, Style
 from .classes import CLASSES, PictureClass
 from .scenery import grade, paint_background, paint_clutter
 
-VERSION = 1
+VERSION = 2
 """Raise it whenever a change here or in a painter changes the photos: it makes `ensure_sample` draw them anew."""
 
 PHOTO_SIZE = 96
@@ -35,24 +35,26 @@ _SPLITS = {"train": 0, "test": 1, "pretrain": 2}
 
 PHOTO_STYLE = Style(
     name="photo",
-    outline=0.0,
+    outline=0.012,
     shading=0.9,
     warp=0.035,
-    scale=(0.66, 0.98),
-    turn=16.0,
-    shift=0.2,
-    backgrounds=("plain", "dots", "stripes", "gradient"),
+    scale=(0.75, 0.98),
+    turn=12.0,
+    shift=0.15,
+    backgrounds=("meadow", "room", "bokeh", "gradient"),
+    clutter=0.2,
+    hue=-23.0,
     saturation=0.8,
-    light=(0.7, 0.9),
-    cast=0.06,
-    tint=(1.0, 0.88, 0.7),
+    light=(0.85, 1.05),
+    cast=0.03,
+    tint=(1.0, 0.98, 0.95),
     noise=5.0,
-    blur=(0.0, 0.4),
+    blur=(0.0, 0.6),
 )
-"""The sample's own photos: no outline, rounder, dim, in warm light and noisy.
+"""The sample's own photos: hardly an outline, round shading, scenes behind the subject, and a rosy light.
 
-The light and the missing outline shift all features alike, which is what an adapter can learn from four photos a
-class; what varies from photo to photo (pose, background, colour cast) it cannot.
+The light (`hue`) is what zero-shot stumbles over most, and what a few shots mend best: it moves all features of a
+class alike. It was set so that zero-shot ends where the contest's does.
 """
 
 BOOK_STYLE = Style(
