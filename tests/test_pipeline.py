@@ -389,7 +389,7 @@ def test_stopped_and_run_again(
 def decoders(process: int) -> list[int]:
     """The children that decode; Jittor has some of its own."""
     numbers = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [int(number) for number in numbers if "popen_loky" in Path(f"/proc/{number}/cmdline").read_text()]
+    return [int(number) for number in numbers if "serve()" in Path(f"/proc/{number}/cmdline").read_text()]
 
 
 def alive(process: int) -> bool:
