@@ -50,6 +50,7 @@ format: $(VENV)/dev.stamp
 
 sample: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.sample_accuracy
+	$(BIN)/python -m jclip_adapter.sample.contact_sheet --out results/sample.png
 	$(BIN)/python -m benchmarks.readme
 
 doctor: $(VENV)/run.stamp

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
-import os
-import signal
 import struct
-import threading
 import warnings
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .clip.preprocess import square_pixels
 from .errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 150_000_000  # a 150-megapixel photo takes 450 MB as RGB
+Job = tuple[int, str, int]
+"""A photo's number, its path, and the side of the square wanted in pixels."""
 Decoded = tuple[int, bytes, npt.NDArray[np.uint8] | str]
 """A job's number, the SHA-256 of its file and its pixels; or b"" and what is wrong."""
 # What Pillow's decoders raise on damaged files.
@@ -73,6 +70,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise PhotoError(f"{name} has {image.width}×{image.height} pixels, more than {MAX_PIXELS} in all.")
             image.load()
+    except UnidentifiedImageError as error:  # Pillow's own words name a BytesIO object
+        raise PhotoError(f"{name} is no readable image (none of {', '.join(FORMATS)}).") from error
     except _DECODER_ERRORS as error:
         raise PhotoError(f"{name} is no readable image ({str(error) or type(error).__name__}).") from error
     return image
@@ -110,29 +109,8 @@ def read_file(path: str | Path) -> bytes:
         raise PhotoError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
 
 
-def begin_worker() -> None:
-    """What a decoding process does first: leave Ctrl-C to its parent, and end when that does.
-
-    Without the second, the processes of a killed parent would wait for work for ever.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def try_squares(jobs: Sequence[tuple[int, str, int]]) -> list[Decoded]:
-    """`try_square` for several jobs."""
-    return [try_square(job) for job in jobs]
-
-
-def try_square(job: tuple[int, str, int]) -> Decoded:
-    """`read_square` for a pool of processes: errors come back as text instead of being raised.
+def try_square(job: Job) -> Decoded:
+    """`read_square` for other processes: errors come back as text instead of being raised.
 
     Args:
         job: (number, path, size).

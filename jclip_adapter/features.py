@@ -13,9 +13,7 @@ import io
 import logging
 import os
 import zipfile
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +21,16 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from .decode import Decoded, PhotoError, begin_worker, read_file, try_square, try_squares
+from .decode import Decoded, Job, PhotoError, read_file, try_square
+from .decoders import decode_all
 from .encoder import Encoder
-from .errors import SetupError
 from .prompts import PromptSet
 from .storage import npz_bytes, sweep_strays, write_bytes
 from .task import Array, normalise, text_classifier
 
 logger = logging.getLogger(__name__)
 SHARD_ROWS = 128  # what a run that is killed has to do again at most
-_CHUNK = 8  # photos that a decoding process takes at a time
-_AHEAD = 4  # such chunks per process that may lie ready
-_FEW = 32  # so few photos are decoded faster than a pool of processes starts
+_FEW = 32  # so few photos are decoded faster than other processes start
 
 
 class FeatureStore:
@@ -160,7 +156,7 @@ def encode_photos(encoder: Encoder, paths: Sequence[Path], cache: Path, workers:
 def _encode_missing(
     encoder: Encoder,
     store: FeatureStore,
-    jobs: list[tuple[int, str, int]],
+    jobs: list[Job],
     keys: list[bytes],
     bad: dict[int, str],
     workers: int,
@@ -204,34 +200,13 @@ def _encode_missing(
     return encoded
 
 
-def _decoded(jobs: list[tuple[int, str, int]], workers: int) -> Iterator[Decoded]:
+def _decoded(jobs: list[Job], workers: int) -> Iterator[Decoded]:
     """Decode jobs in order, in other processes where it pays."""
     count = min(8, os.cpu_count() or 1) if workers < 0 else workers
     if count == 0 or len(jobs) <= _FEW:
         yield from map(try_square, jobs)
         return
-    count = min(count, -(-len(jobs) // _CHUNK))
-    from loky import BrokenProcessPool, ProcessPoolExecutor
-
-    # loky's processes are neither forked, which would copy Jittor's threads, nor do they run the caller's script
-    # again as multiprocessing's spawned ones do, which never ends where a script lacks its __main__ guard.
-    with ProcessPoolExecutor(count, initializer=begin_worker) as pool:
-        ahead: deque[Future[list[Decoded]]] = deque()
-        try:
-            for first in range(0, len(jobs), _CHUNK):
-                ahead.append(pool.submit(try_squares, jobs[first : first + _CHUNK]))
-                # Not all at once: where CLIP is slower than the decoders, the pixels would fill the memory.
-                if len(ahead) > _AHEAD * count:
-                    yield from ahead.popleft().result()
-            while ahead:
-                yield from ahead.popleft().result()
-        except BrokenProcessPool as error:
-            raise SetupError(
-                "a decoding process was killed, perhaps as the memory did not suffice.",
-                "Run the command again, with fewer --workers; what is encoded is kept.",
-            ) from error
-        finally:
-            pool.shutdown(wait=False, kill_workers=True)
+    yield from decode_all(jobs, count)
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:

@@ -182,9 +182,7 @@ def test_photos_from_anywhere(trained: Path, cli: Cli) -> None:
     assert outcome.status == 0
     lines = outcome.out.splitlines()
     assert len(lines) == TESTS + 2
-    assert lines[-1] == "elsewhere/b.jpg: elsewhere/b.jpg is no readable image (cannot identify image file)." or (
-        lines[-1].startswith("elsewhere/b.jpg: elsewhere/b.jpg is no readable image")
-    )
+    assert lines[-1].startswith("elsewhere/b.jpg: elsewhere/b.jpg is no readable image (none of JPEG, ")
     for line, (name, ids) in zip(lines, results().items(), strict=False):
         path, guesses = line.split(": ")
         assert path == f"Dataset/TestSetA/{name}"
@@ -391,7 +389,7 @@ def test_stopped_and_run_again(
 def decoders(process: int) -> list[int]:
     """The children that decode; Jittor has some of its own."""
     numbers = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [int(number) for number in numbers if "spawn_main" in Path(f"/proc/{number}/cmdline").read_text()]
+    return [int(number) for number in numbers if "serve()" in Path(f"/proc/{number}/cmdline").read_text()]
 
 
 def alive(process: int) -> bool:

@@ -383,7 +383,11 @@ LOOSE = settings(
 @LOOSE
 @given(
     name=st.sampled_from(GENUINE),
-    edits=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=9), st.integers(0, 9)), min_size=1, max_size=4),
+    edits=st.lists(
+        st.tuples(st.floats(0, 1, allow_subnormal=False), st.binary(max_size=9), st.integers(0, 9)),
+        min_size=1,
+        max_size=4,
+    ),
 )
 def test_mutants_of_genuine_files(name: str, edits: list[tuple[float, bytes, int]], tmp_path: Path) -> None:
     data = body(name)
@@ -396,7 +400,7 @@ def test_mutants_of_genuine_files(name: str, edits: list[tuple[float, bytes, int
 @LOOSE
 @given(
     name=st.sampled_from([name for name in GENUINE if body(name).startswith(b"PK")]),
-    where=st.floats(0, 1),
+    where=st.floats(0, 1, allow_subnormal=False),
     new=st.binary(max_size=4),
     gone=st.integers(0, 4),
 )

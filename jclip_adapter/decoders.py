@@ -1,0 +1,145 @@
+"""Photos decoded by child processes, in order.
+
+A child is this Python with two pipes: a line of JSON per chunk of jobs goes in, a header and the pixels per photo
+come out. The pools of multiprocessing and loky were tried before: forked children copy Jittor's threads,
+spawned ones run the caller's script again, a child killed amid an answer left the parent waiting for ever, and the
+children of a killed parent lived on. Here the end of a pipe tells either side that the other is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+import numpy as np
+
+from .decode import Decoded, Job, try_square
+from .errors import SetupError
+
+_CHUNK = 8  # photos that a child is asked for at a time
+_AHEAD = 4  # chunks that lie at a child; the pixels of more would wait in it anyway, as a pipe holds little
+_HEADER = struct.Struct("<?I")  # whether the photo could be read, and the bytes that follow
+_DIGEST = 32
+_PATIENCE_S = 5.0
+
+
+def decode_all(jobs: Sequence[Job], count: int) -> Iterator[Decoded]:
+    """Decode photos in child processes.
+
+    Args:
+        jobs: (number, path, size) each, as `try_square` takes them.
+        count: How many processes.
+
+    Yields:
+        What `try_square` gives for each job, in order.
+
+    Raises:
+        SetupError: a child could not be started, or was killed.
+    """
+    chunks = [jobs[first : first + _CHUNK] for first in range(0, len(jobs), _CHUNK)]
+    count = min(count, len(chunks))
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(_Child()) for _ in range(count)]
+        # Chunk i is for child i modulo count, so that answers come in order without being sorted.
+        for number, chunk in enumerate(chunks[: _AHEAD * count]):
+            children[number % count].ask(chunk)
+        for number, chunk in enumerate(chunks):
+            child = children[number % count]
+            for job in chunk:
+                yield child.answer(job)
+            if number + _AHEAD * count < len(chunks):
+                child.ask(chunks[number + _AHEAD * count])
+
+
+class _Child:
+    """One decoding process; ends with its `with` block."""
+
+    def __init__(self) -> None:
+        # -c puts the working directory first among the places of modules; the parent's own places are right.
+        code = f"import sys; sys.path[:] = {sys.path!r}; from jclip_adapter.decoders import serve; serve()"
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is the parent's affair
+            )
+        except OSError as error:
+            raise SetupError(
+                f"no decoding process can be started ({error.strerror or error}).", "Give fewer --workers, or 0."
+            ) from error
+        assert self._process.stdin is not None  # noqa: S101  (Popen was given pipes; this tells the type checker)
+        assert self._process.stdout is not None  # noqa: S101
+        self._questions: IO[bytes] = self._process.stdin
+        self._answers: IO[bytes] = self._process.stdout
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._questions.close()  # which ends the child
+        self._answers.close()
+        try:
+            self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            self._process.wait()
+
+    def ask(self, chunk: Sequence[Job]) -> None:
+        try:
+            self._questions.write(json.dumps(chunk).encode() + b"\n")
+            self._questions.flush()
+        except OSError as error:
+            raise self._gone() from error
+
+    def answer(self, job: Job) -> Decoded:
+        number, _, size = job
+        readable, length = _HEADER.unpack(self._read(_HEADER.size))
+        body = self._read(length)
+        if not readable:
+            return number, b"", body.decode("utf-8", "surrogatepass")
+        return number, body[:_DIGEST], np.frombuffer(body, np.uint8, offset=_DIGEST).reshape((size, size, 3))
+
+    def _read(self, count: int) -> bytes:
+        data = self._answers.read(count)
+        if len(data) < count:
+            raise self._gone()
+        return data
+
+    def _gone(self) -> SetupError:
+        return SetupError(
+            "a decoding process was killed, perhaps as the memory did not suffice.",
+            "Run the command again, with fewer --workers; what is encoded is kept.",
+        )
+
+
+def serve() -> None:
+    """What a child does: answer on stdout what stdin asks, until stdin ends."""
+    chunks: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin.buffer:
+            chunks.put(json.loads(line))
+        os._exit(0)  # the parent needs no more, or is gone: nothing here is worth finishing
+
+    # In a thread: a parent that waits to ask and a child that waits to answer would wait for each other.
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        for job in chunks.get():
+            _, digest, result = try_square(job)
+            readable = not isinstance(result, str)
+            body = result.encode("utf-8", "surrogatepass") if isinstance(result, str) else digest + result.tobytes()
+            try:
+                sys.stdout.buffer.write(_HEADER.pack(readable, len(body)) + body)
+                sys.stdout.buffer.flush()
+            except OSError:
+                os._exit(0)

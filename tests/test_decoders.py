@@ -1,0 +1,73 @@
+"""Decoding in other processes gives what decoding in this one gives, whatever surrounds it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jclip_adapter.decode import try_square
+from jclip_adapter.decoders import decode_all
+from jclip_adapter.errors import SetupError
+
+from .conftest import write_photo
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[tuple[int, str, int]]:
+    """Numbers with gaps, a broken photo, a missing one, and a name that is no UTF-8."""
+    names = [*(f"{number}.jpg" for number in range(40)), "caf\udce9 \u2028.jpg"]
+    for number, name in enumerate(names):
+        write_photo(tmp_path / name, number)
+    (tmp_path / "7.jpg").write_bytes(b"\xff\xd8 no photo")
+    (tmp_path / "8.jpg").unlink()
+    return [(3 * number, str(tmp_path / name), 32) for number, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+def test_the_same_as_in_this_process(count: int, jobs: list[tuple[int, str, int]]) -> None:
+    found = list(decode_all(jobs, count))
+    assert len(found) == len(jobs)
+    for (number, digest, result), (own_number, own_digest, own) in zip(found, map(try_square, jobs), strict=True):
+        assert (number, digest) == (own_number, own_digest)
+        assert type(result) is type(own)
+        np.testing.assert_array_equal(result, own)
+    assert [number for number, _, result in found if isinstance(result, str)] == [21, 24]
+
+
+def test_nothing_to_do() -> None:
+    assert list(decode_all([], 2)) == []
+
+
+def test_left_early(jobs: list[tuple[int, str, int]]) -> None:
+    decoded = decode_all(jobs * 20, 2)
+    assert next(decoded)[0] == 0
+    decoded.close()
+
+
+def test_no_process_to_be_had(jobs: list[tuple[int, str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(SetupError, match="no decoding process can be started"):
+        list(decode_all(jobs, 2))
+
+
+def test_a_script_without_a_guard_in_a_folder_of_misleading_names(
+    tmp_path: Path, jobs: list[tuple[int, str, int]]
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("numpy", "json", "PIL"):
+        (work / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "from jclip_adapter.decoders import decode_all\n"
+        f"print(len(list(decode_all({jobs[:20]!r}, 2))))\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=work, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("20\n", "", 0)
