@@ -15,7 +15,7 @@ TRAINED = {"iterations": 60, "lr": 3e-3, "batch_size": 16}
 
 @pytest.fixture(scope="module")
 def world():
-    return World(noise=2.0)
+    return World(noise=2.0, shift=2.0)
 
 
 @pytest.mark.parametrize("name", CROSS + UNI)
@@ -24,7 +24,7 @@ def test_training_helps(world, name):
     zero_shot = create("zero-shot").fit(world.task).logits(world.queries)
     assert world.accuracy(method.logits(world.queries)) > world.accuracy(zero_shot)
     losses = [row["loss"] for row in method.history_]
-    assert losses[-1] < losses[0]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
 
 
 @pytest.mark.parametrize("name", CROSS + UNI)
