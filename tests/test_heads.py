@@ -12,7 +12,6 @@ from jclip_adapter.heads import (
     extra_rows,
     image_rows,
     joint_batches,
-    score_unseen,
     shuffled,
     text_rows,
     train_head,
@@ -154,16 +153,3 @@ def test_a_bottleneck_is_the_same_in_numpy():
     expected = 0.3 * np.maximum(up.astype(np.float64) @ np.maximum(down @ x.T.astype(np.float64), 0), 0).T + 0.7 * x
     np.testing.assert_allclose(bottleneck_numpy(x, down, up, 0.3), expected, atol=1e-6)
     np.testing.assert_allclose(bottleneck(*map(jt.array, (x, down, up)), 0.3).numpy(), expected, atol=1e-6)
-
-
-def test_unseen_classes_are_scored_on_the_heads_scale():
-    rng = np.random.default_rng(4)
-    zero_shot = rng.standard_normal((3, 6))
-    unseen = np.array([False, True, False, False, True, False])
-    # A head that is zero-shot on another scale must be completed to just that.
-    np.testing.assert_allclose(
-        score_unseen(np.where(unseen, 0, 5 * zero_shot - 7), zero_shot, unseen), 5 * zero_shot - 7, rtol=1e-5
-    )
-    np.testing.assert_allclose(score_unseen(zero_shot, zero_shot, ~unseen | unseen), zero_shot, rtol=1e-6)
-    one = np.arange(6) > 0
-    np.testing.assert_allclose(score_unseen(zero_shot + 3, zero_shot, one), zero_shot + 3, rtol=1e-5)

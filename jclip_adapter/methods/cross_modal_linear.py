@@ -128,7 +128,7 @@ class CrossModalLinear(Method):
 
     def _scores(self, features: Array, weight: Array) -> Array:
         """(M, C) scores of features by a classifier."""
-        from jclip_adapter.heads import score_unseen
+        from jclip_adapter.unseen import score_unseen
 
         scores = self.scale_ * (features @ weight.T)
         if self.hyper.init == "zero-shot":

@@ -74,9 +74,9 @@ class MultimodalAdapter(Method):
         attention: int = hyper(128, "width a of the attention, a multiple of the heads", low=1, high=65536)
         inner: int = hyper(32, "width r of the narrow layers", low=1, high=65536)
         heads: int = hyper(4, "attention heads", low=1, high=1024)
-        epochs: int = hyper(10, "passes over the shots", low=0, high=100_000)
+        epochs: int = hyper(5, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(1e-3, "Adam's learning rate", low=0, high=10)
+        lr: float = hyper(2e-3, "Adam's learning rate", low=0, high=10)
         weight_decay: float = hyper(1e-4, "Adam's L2 penalty", low=0, high=10)
 
         def __post_init__(self) -> None:
