@@ -180,6 +180,7 @@ def train_head(
     schedule: Callable[[int], float],
     weight_decay: float,
     per_epoch: int = 1,
+    barred: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None = None,
 ) -> tuple[Head, list[dict[str, float]]]:
     """Train a head with AdamW as cross-modal adaptation does (golden: cross_modal).
 
@@ -193,6 +194,7 @@ def train_head(
         schedule: Learning rate by the step's number from 0.
         weight_decay: AdamW's.
         per_epoch: Steps per entry of the history.
+        barred: (R,) rows and (C,) classes that do not meet: these classes are left out of these rows' softmax.
 
     Returns:
         The trained head, and the history as `train_steps` returns it.
@@ -205,7 +207,8 @@ def train_head(
         batch = jt.array(features[chosen])
         if len(params) > 1:
             batch = bottleneck(batch, params[0], params[1], head.ratio)
-        return scale * jt.nn.matmul_transpose(batch, params[-1])
+        scores = scale * jt.nn.matmul_transpose(batch, params[-1])
+        return scores if barred is None else scores - 1e6 * jt.array(np.outer(barred[0][chosen], barred[1]))
 
     optimiser = AdamW(params, schedule(0), weight_decay=weight_decay)
     history = train_steps(logits, labels, optimiser, batches, per_epoch=per_epoch, schedule=schedule)

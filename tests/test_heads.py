@@ -153,3 +153,16 @@ def test_a_bottleneck_is_the_same_in_numpy():
     expected = 0.3 * np.maximum(up.astype(np.float64) @ np.maximum(down @ x.T.astype(np.float64), 0), 0).T + 0.7 * x
     np.testing.assert_allclose(bottleneck_numpy(x, down, up, 0.3), expected, atol=1e-6)
     np.testing.assert_allclose(bottleneck(*map(jt.array, (x, down, up)), 0.3).numpy(), expected, atol=1e-6)
+
+
+def test_barred_rows_leave_the_barred_classes_alone():
+    rng = np.random.default_rng(6)
+    rows = normalise(rng.standard_normal((4, 8))), np.array([0, 1, 0, 2])
+    head = Head(rng.standard_normal((3, 8)).astype(np.float32))
+    barred = np.array([True, True, True, False]), np.array([False, False, True])
+    facts = {"scale": 10.0, "schedule": lambda step: 1e-2, "weight_decay": 0.0, "barred": barred}
+    photos, _ = train_head(head, rows, [np.array([0, 1, 2])] * 3, **facts)
+    np.testing.assert_array_equal(photos.weight[2], head.weight[2])
+    assert (photos.weight[:2] != head.weight[:2]).all()
+    text, _ = train_head(head, rows, [np.array([3])], **facts)
+    assert (text.weight != head.weight).all()

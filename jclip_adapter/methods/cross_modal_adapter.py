@@ -25,7 +25,7 @@ class CrossModalAdapter(CrossModalLinear):
     The authors choose the iteration by a validation set out of 12,800 with batches of 8; here as in
     CrossModalLinear, with larger batches (`iterations=12800`, `batch_size=8` bring theirs back).
 
-    A class without photos still has its texts among the training rows.
+    A class without photos still has its texts among the training rows (see CrossModalLinear).
 
     Learnt arrays: `weight_` W (C, d), `down_` W₁ (r, d), `up_` W₂ (d, r), `text_` W_zero-shot (C, d), `scale_` (),
     `unseen_` (C,) bool; r is d/4.

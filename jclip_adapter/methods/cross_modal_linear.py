@@ -29,11 +29,13 @@ class CrossModalLinear(Method):
     The authors take the iteration that is best on a validation set out of 12,800 with batches of 8 or 32; here a
     few hundred steps of 256 rows do, and the support set chooses their number, of which 0 is zero-shot
     (`iterations=12800`, `batch_size=32` bring the authors' schedule back). Their script for this row of the paper
-    starts at random (`init="random"`), those for the other rows at zero-shot, which harms nothing at one shot.
+    starts at random (`init="random"`, which needs a higher rate and more steps), those for the other rows at
+    zero-shot, which harms nothing at one shot.
     Their loader refuses a batch whose share of a modality is not smaller than that modality; here the share
     shrinks to it. With several views their feature extraction keeps the last only; here all are rows.
 
-    A class without photos still has its texts among the training rows.
+    A class without photos still has its texts among the training rows; the photos' softmax leaves it out, as they
+    would only push it away.
 
     Learnt arrays: `weight_` (C, d), `scale_` (); and `text_` (C, d), `unseen_` (C,) bool.
 
@@ -104,6 +106,10 @@ class CrossModalLinear(Method):
             sources += [text_rows(task), *extra_rows(task)]
         features, labels = (np.concatenate(parts) for parts in zip(*sources, strict=True))
         classes = np.flatnonzero(~self.unseen_)
+        names = np.zeros(len(labels), dtype=bool)
+        if self.texts:
+            names[len(sources[0][0]) :][: len(sources[1][0])] = True
+        unseen = ~np.isin(classes, labels[~names])
         batches = joint_batches([len(rows) for rows, _ in sources], self.hyper.batch_size, rng)
 
         def schedule(step: int) -> float:
@@ -118,6 +124,7 @@ class CrossModalLinear(Method):
             schedule=schedule,
             weight_decay=self.hyper.weight_decay,
             per_epoch=max(1, len(features) // self.hyper.batch_size),
+            barred=(~names, unseen) if unseen.any() else None,
         )
         weight = head.weight.copy()
         weight[classes] = trained.weight

@@ -20,7 +20,7 @@ class CrossModalWiseFt(CrossModalLinear):
     zero-shot. Their function changes the trained head in place; here both are kept, so that another α needs no
     further training.
 
-    An unseen class has its texts among the training rows, and its zero-shot row in the sum.
+    An unseen class has its texts among the training rows (see CrossModalLinear), and its zero-shot row in the sum.
 
     Learnt arrays: `weight_` W_trained (C, d), `text_` W_zero-shot (C, d), `scale_` (), `unseen_` (C,) bool.
 
