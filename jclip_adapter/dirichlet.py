@@ -1,11 +1,12 @@
-"""Dirichlet distributions fitted by expectation and maximisation: what the EM-Dirichlet methods compute."""
+"""Dirichlet distributions fitted by expectation and maximisation: what the EM-Dirichlet methods compute.
+
+scipy is imported where it is used: listing the methods must not wait for it.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
-from scipy.special import digamma, gammaln
 
 Floats = npt.NDArray[np.float64]
 SMALL = 1e-4  # below it the formula of the curvature cancels to nothing, and its Taylor series is exact
@@ -28,12 +29,16 @@ def curvature(alpha: npt.ArrayLike) -> Floats:
     >>> curvature([0.0, 1.0]).round(4).tolist()
     [1.6449, 0.8456]
     """
+    from scipy.special import digamma
+
     alpha = np.asarray(alpha, dtype=np.float64)
     return _curvature(alpha, digamma(alpha + 1))
 
 
 def _curvature(alpha: Floats, slope: Floats) -> Floats:
     """`curvature` for which ψ(α+1) is known already: it is what costs the time."""
+    from scipy.special import gammaln
+
     safe = np.maximum(alpha, SMALL)
     direct = np.abs(2 * (slope * safe - gammaln(safe + 1)) / safe**2)
     series = np.pi**2 / 6 - 4 / 3 * 1.2020569031595943 * alpha + 1.5 * np.pi**4 / 90 * alpha**2
@@ -62,6 +67,8 @@ def fit_dirichlet(
     >>> fit_dirichlet([[-1.0, -1.0]], [[5.0, 5.0]], 1000).round(3).tolist()
     [[1.0, 1.0]]
     """
+    from scipy.special import digamma
+
     means = np.asarray(means, dtype=np.float64)
     alpha = np.asarray(start, dtype=np.float64)
     for step in range(steps):
@@ -81,6 +88,8 @@ def log_density(logs: Floats, alpha: Floats) -> Floats:
     >>> log_density(np.log([[0.5, 0.5]]), np.array([[1.0, 1.0], [2.0, 2.0]])).round(4).tolist()
     [[0.0, 0.4055]]
     """
+    from scipy.special import gammaln
+
     return np.asarray(gammaln(alpha.sum(axis=-1)) - gammaln(alpha).sum(axis=-1) + logs @ (alpha - 1).T)
 
 
@@ -152,6 +161,8 @@ def objective(
     Returns:
         Its value.
     """
+    from scipy.special import gammaln
+
     u, alpha = np.asarray(u, np.float64), np.asarray(alpha, np.float64)
     queries = np.sum(u * log_density(np.log(np.asarray(probabilities, np.float64) + EPSILON), alpha))
     constant = gammaln(alpha.sum(axis=1)) - gammaln(alpha).sum(axis=1)
@@ -178,6 +189,8 @@ def match_clusters(u: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArra
     >>> match_clusters([[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.2, 0.8]]).tolist()
     [1, -1]
     """
+    from scipy.optimize import linear_sum_assignment
+
     member, probabilities = np.asarray(u).argmax(axis=1), np.asarray(probabilities, dtype=np.float64)
     # In the order in which they appear among the queries, as the authors': it settles ties.
     clusters = member[np.sort(np.unique(member, return_index=True)[1])]

@@ -29,8 +29,8 @@ class ClipAdapter(Method):
     hard-code d = 1024; d is the task's here. The paper's second adapter, on the texts, is not in the code, nor is it
     here: `jclip-adapter` has it.
 
-    The softmax of the loss runs over the classes that have shots: the others would only be pushed away. They keep
-    their text rows and are scored like any other.
+    The softmax of the loss runs over the classes that have shots: the unseen ones would only be pushed away. They
+    keep their text rows and are scored like any other.
 
     Learnt arrays: `down_` W₁ (r, d), `up_` W₂ (d, r), `text_` (C, d), `scale_` (); r is d/4.
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
 
 from jclip_adapter.seen_classes import SeenClassMethod
 from jclip_adapter.task import Array, FewShotTask, Queries, normalise
@@ -71,6 +70,8 @@ class Proker(SeenClassMethod):
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
+        from scipy.linalg import cho_factor, cho_solve
+
         keys, labels = self._rows(task)
         rows = keys.astype(np.float64)
         residual = np.eye(task.num_classes)[labels] - rows @ task.text_features.T.astype(np.float64)
