@@ -41,6 +41,7 @@ class LinearProbe(Method):
         arxiv="2103.00020",
         code="uyzhang/JCLIP",
         trains="a linear layer (C×d + C)",
+        unseen="last",
     )
 
     @dataclass(frozen=True)
