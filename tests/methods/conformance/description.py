@@ -127,7 +127,7 @@ def check_the_docstring_is_complete(name: str) -> None:
     assert source.lower() in text.lower()
     assert "Learnt arrays:" in text
     assert "See Also:" in text
-    assert re.search(r"unseen|without\s+(any\s+|support\s+)?(shots|photos)", text)
+    assert re.search(r"unseen|without\s+(any\s+|support\s+)?(shots|photos)|have\s+(no\s+)?(shots|photos)", text)
     examples = doctest.DocTestFinder(recurse=False).find(method, name, globs={})
     assert any(example.want for test in examples for example in test.examples)
     assert inspect.getdoc(inspect.getmodule(method))
