@@ -116,11 +116,6 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_npz(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write numpy arrays as an uncompressed .npz atomically; object arrays are refused."""
-    write_bytes(path, npz_bytes(arrays))
-
-
 def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """The bytes of an uncompressed .npz that holds `arrays`; object arrays are refused."""
     buffer = io.BytesIO()
