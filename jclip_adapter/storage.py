@@ -154,7 +154,7 @@ def write_safetensors(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], 
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """Read a safetensors file: its arrays and its header's metadata.
+    """Read a safetensors file: its arrays, and its header's metadata by name (the library gives it in any order).
 
     Raises:
         DataError: it is missing or damaged.
@@ -163,7 +163,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dic
 
     try:
         with safe_open(str(path), framework="numpy") as handle:  # type: ignore[no-untyped-call]
-            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
+            arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  (no dict, no iterator)
+            return arrays, dict(sorted((handle.metadata() or {}).items()))
     except (OSError, SafetensorError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}.", "Run the command that makes it again.") from error
 
