@@ -125,20 +125,17 @@ def select(name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, A
         source, trials = "support", folds(task)
     if not trials:
         return Choice(given, "defaults", float("nan"), 0)
-    candidates = [{**outer, **inner} for outer in _product(refit) for inner in _product(free)]
+    outers, inners = list(_product(refit)), list(_product(free))
+    candidates = [{**outer, **inner} for outer in outers for inner in inners]
     correct = np.zeros(len(candidates))
     likelihood = np.zeros(len(candidates))
     total = sum(len(held.labels) for _, held in trials)
-    inner_count = len(candidates) // max(1, len(list(_product(refit))))
-    rounds = [(pair, number) for pair in trials for number in range(0, len(candidates), inner_count)]
-    for (part, held), start in tqdm(rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2):
-        outer = {key: candidates[start][key] for key in refit}
+    rounds = list(itertools.product(trials, enumerate(outers)))
+    for (part, held), (row, outer) in tqdm(rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2):
         fitted = method(seed=seed, **given, **outer).fit(part)
-        for number in range(start, start + inner_count):
-            inner = {key: candidates[number][key] for key in free}
-            hits, evidence = _score(
-                (fitted.with_values(**inner) if inner else fitted).logits(held.queries), held.labels
-            )
+        for number, inner in enumerate(inners, row * len(inners)):
+            candidate = fitted.with_values(**inner) if inner else fitted
+            hits, evidence = _score(candidate.logits(held.queries), held.labels)
             correct[number] += hits
             likelihood[number] += evidence
     best = max(range(len(candidates)), key=lambda number: (correct[number], likelihood[number], -number))

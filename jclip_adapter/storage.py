@@ -116,11 +116,6 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_npz(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write numpy arrays as an uncompressed .npz atomically; object arrays are refused."""
-    write_bytes(path, npz_bytes(arrays))
-
-
 def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """The bytes of an uncompressed .npz that holds `arrays`; object arrays are refused."""
     buffer = io.BytesIO()
@@ -159,7 +154,7 @@ def write_safetensors(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], 
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """Read a safetensors file: its arrays and its header's metadata.
+    """Read a safetensors file: its arrays, and its header's metadata by name (the library gives it in any order).
 
     Raises:
         DataError: it is missing or damaged.
@@ -168,7 +163,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dic
 
     try:
         with safe_open(str(path), framework="numpy") as handle:  # type: ignore[no-untyped-call]
-            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
+            arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  (no dict, no iterator)
+            return arrays, dict(sorted((handle.metadata() or {}).items()))
     except (OSError, SafetensorError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}.", "Run the command that makes it again.") from error
 

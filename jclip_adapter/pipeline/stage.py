@@ -15,7 +15,7 @@ from jclip_adapter.encoder import SAMPLE, Encoder, load_encoder
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.features import PhotoFeatures, TextFeatures, encode_classes, encode_photos
 from jclip_adapter.methods import Method, create
-from jclip_adapter.prompts import load_prompts
+from jclip_adapter.prompts import PromptSet, load_prompts
 from jclip_adapter.runs import load_run
 from jclip_adapter.settings import Settings
 from jclip_adapter.task import Array, FewShotTask, Queries
@@ -29,6 +29,7 @@ class Stage:
 
     settings: Settings
     images: ImageSet
+    prompts: PromptSet
     encoder: Encoder
     texts: TextFeatures
 
@@ -63,7 +64,7 @@ def set_up(settings: Settings) -> Stage:
         logger.warning("%s", warning)
     encoder = load_encoder(settings.weights_or_default, settings.device, settings.batch_size)
     texts = encode_classes(encoder, prompts, images.class_names, images.domains, Path(settings.cache))
-    return Stage(settings, images, encoder, texts)
+    return Stage(settings, images, prompts, encoder, texts)
 
 
 def choose_support(settings: Settings, images: ImageSet) -> tuple[Photo, ...]:
@@ -130,15 +131,8 @@ def open_trained(settings: Settings, given: set[str]) -> Trained:
     needs_run = "support" in create(settings.method).meta.needs
     if not needs_run and not settings.run:
         stage = set_up(settings)
-        empty = np.zeros((0, stage.encoder.width), dtype=np.float32)
-        task = FewShotTask(
-            empty,
-            np.zeros(0, dtype=np.int64),
-            stage.texts.weights,
-            stage.images.class_names,
-            logit_scale=stage.encoder.logit_scale,
-        )
-        return Trained(stage, create(settings.method, seed=settings.seed, **settings.set).fit(task), None)
+        method = create(settings.method, seed=settings.seed, **settings.set)
+        return Trained(stage, method.fit(make_task(stage, ())), None)
     run = load_run(settings, given)
     trained = run.facts["settings"]
     if load_prompts(trained["prompts"]).fingerprint() != run.facts["prompts"]:

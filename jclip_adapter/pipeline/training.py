@@ -11,7 +11,6 @@ from typing import Any
 from jclip_adapter.dataset import support_lines
 from jclip_adapter.methods import Method, create
 from jclip_adapter.metrics import accuracy
-from jclip_adapter.prompts import load_prompts
 from jclip_adapter.runs import check_run_folder, save_run, versions
 from jclip_adapter.settings import Settings
 from jclip_adapter.task import Queries
@@ -71,7 +70,7 @@ def train(settings: Settings) -> Training:
         "hyperparameters": method.hyper.as_dict(),
         "weights_sha256": stage.encoder.sha256,
         "weights_parameters": stage.encoder.parameters,
-        "prompts": load_prompts(settings.prompts).fingerprint(),
+        "prompts": stage.prompts.fingerprint(),
         "classes": list(stage.images.class_names),
         "class_ids": list(stage.images.class_ids),
         "versions": versions(),

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from jclip_adapter import storage
 from jclip_adapter.clip.model import CLIP, build_model
 from jclip_adapter.clip.preprocess import normalise_pixels, square_pixels
 from jclip_adapter.clip.tokenizer import token_ids
 from jclip_adapter.dataset import find_labels, load_dataset
+from jclip_adapter.decode import read_square
 from jclip_adapter.metrics import Score, by_domain
 from jclip_adapter.prompts import load_prompts
 from jclip_adapter.runtime import jt
@@ -78,10 +78,7 @@ def zero_shot_scores(model: CLIP) -> list[Score]:
     images = load_dataset(ensure_sample())
     labels = find_labels(images)
     size = model.config.image_resolution
-    pixels = []
-    for photo in images.test:
-        with Image.open(photo.path) as opened:
-            pixels.append(square_pixels(opened, size))
+    pixels = [read_square(photo.path, size)[1] for photo in images.test]
     logits = encode(model, np.stack(pixels)) @ class_texts(model).T
     return by_domain(logits, np.array([labels[name] for name in images.test_names]), images.domains)
 
