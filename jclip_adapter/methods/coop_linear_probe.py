@@ -15,6 +15,8 @@ from .base import Hyperparameters, Meta, Method, hyper
 
 # The coarse grid of the authors, from the strongest penalty to the weakest.
 GRID = tuple(10.0**power for power in range(-6, 7, 2))
+# Of fewer held-out photos too many candidates get equally many right.
+ENOUGH = 300
 
 
 class CoopLinearProbe(Method):
@@ -26,10 +28,11 @@ class CoopLinearProbe(Method):
     interval of one decade to each side of it is halved in log₁₀ C again and again, towards its better end.
 
     The authors take the validation set, halve 8 times, train every candidate anew and report the test accuracy of
-    ten runs. Here the validation set decides where the task has one, else every class's first shot is held out;
-    the interval is halved `steps` times, no candidate is trained twice, and each starts from its predecessor's
-    weights. Where no class has two shots nothing can be held out, and C is `unsearched` divided by the features'
-    mean squared norm. The authors' tolerance is kept, which stops early where the penalty is weak.
+    ten runs. Here the validation set decides where the task has one, else held-out shots: one fold of them, or as
+    many as hold 300 photos together. The interval is halved `steps` times, no candidate is trained twice, and each
+    starts from the weights of the next stronger penalty. Where no class has two shots nothing can be held out, and
+    C is `unsearched` divided by the features' mean squared norm. The authors' tolerance is kept, on the features'
+    own scale; it stops early where the penalty is weak.
 
     A class without photos gets its zero-shot scores, brought to the mean and spread of the probe's.
 
@@ -77,26 +80,27 @@ class CoopLinearProbe(Method):
         c = self.hyper.c
         if len(seen) > 1:
             c = c or self._search(task)
-            self.weight_[seen], self.bias_[seen] = _Regression(task, self.hyper.max_iter).fit(c)
+            regression = _Regression(task, self.hyper.max_iter)
+            for stronger in (number for number in GRID if number < c):
+                regression.fit(stronger)
+            self.weight_[seen], self.bias_[seen] = regression.fit(c)
         self.c_ = np.array(c)
 
     def _search(self, task: FewShotTask) -> float:
         """The C that is best on held-out photos."""
-        trial = _trial(task)
-        if trial is None:
+        trials = _trials(task)
+        if not trials:
             return self.hyper.unsearched / max(float((task.raw**2).sum(axis=1).mean()), 1e-12)
-        part, held = trial
-        regression = _Regression(part, self.hyper.max_iter)
-        photos = held.queries.features if held.queries.raw is None else held.queries.raw
-        known: dict[float, float] = {}
+        regressions = [_Regression(part, self.hyper.max_iter) for part, _ in trials]
+        known: dict[float, int] = {}
 
-        def accuracy(c: float) -> float:
+        def correct(c: float) -> int:
             if c not in known:
-                weight, bias = regression.fit(c)
-                known[c] = float((part.seen[(photos @ weight.T + bias).argmax(axis=1)] == held.labels).mean())
+                pairs = zip(regressions, trials, strict=True)
+                known[c] = sum(_correct(regression.fit(c), part, held) for regression, (part, held) in pairs)
             return known[c]
 
-        return binary_search(accuracy, self.hyper.steps)
+        return binary_search(correct, self.hyper.steps)
 
     def _logits(self, queries: Queries) -> Array:
         from jclip_adapter.unseen import score_unseen
@@ -129,37 +133,58 @@ def binary_search(accuracy: Any, steps: int) -> float:
     return float(best)
 
 
-def _trial(task: FewShotTask) -> tuple[FewShotTask, Labelled] | None:
-    """What to train on and what to judge by; None where nothing can be held out."""
+def _trials(task: FewShotTask) -> list[tuple[FewShotTask, Labelled]]:
+    """What to train on and what to judge by; an empty list where nothing can be held out."""
     if task.validation is not None and len(task.validation.labels):
-        return task, task.validation
+        return [(task, task.validation)]
     from jclip_adapter.selection import folds
 
-    pairs = [pair for pair in folds(task) if len(pair[0].seen) > 1]
-    return pairs[0] if pairs else None
+    trials: list[tuple[FewShotTask, Labelled]] = []
+    for part, held in folds(task):
+        if len(part.seen) > 1 and sum(len(other.labels) for _, other in trials) < ENOUGH:
+            trials.append((part, held))
+    return trials
+
+
+def _correct(learnt: tuple[npt.NDArray[Any], npt.NDArray[Any]], part: FewShotTask, held: Labelled) -> int:
+    """How many held-out photos a regression on the other shots gets right."""
+    weight, bias = learnt
+    photos = held.queries.features if held.queries.raw is None else held.queries.raw
+    return int((part.seen[(photos @ weight.T + bias).argmax(axis=1)] == held.labels).sum())
 
 
 class _Regression:
-    """Logistic regressions on the same rows; each starts from the last one's weights."""
+    """Logistic regressions on the same rows, each started from that of the next stronger penalty.
+
+    The tolerance lets a regression with a weak penalty stop where it is nearly, so its start is part of the result:
+    the search and what is learnt in the end have to come the same way.
+    """
 
     def __init__(self, task: FewShotTask, max_iter: int) -> None:
         from sklearn.linear_model import LogisticRegression
 
         self.rows, self.labels = task.raw, task.support_labels
         self.binary = len(task.seen) == 2
-        self.model = LogisticRegression(max_iter=max_iter, warm_start=True)
+        self.known: dict[float, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
+        # The authors' tolerance is 1e-4 for features whose norm is about 10, and the gradient grows with the norm.
+        tolerance = 1e-5 * float(np.sqrt((self.rows**2).sum(axis=1).mean()))
+        self.model = LogisticRegression(max_iter=max_iter, tol=max(tolerance, 1e-12), warm_start=True)
 
     def fit(self, c: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(seen, d) weights and (seen,) biases at one C."""
         from sklearn.exceptions import ConvergenceWarning
 
+        if self.known:
+            start = max((number for number in self.known if number < c), default=min(self.known))
+            self.model.coef_, self.model.intercept_ = (part.copy() for part in self.known[start])
         # Of two classes scikit-learn fits one row w, whose softmax twin (−w/2, w/2) has half the penalty ½‖w‖².
         self.model.C = c * (2 if self.binary else 1)
         with warnings.catch_warnings():
             # The authors' iteration limit is part of the method.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.model.fit(self.rows, self.labels)
-        weight, bias = self.model.coef_, self.model.intercept_
+        weight, bias = self.model.coef_.copy(), self.model.intercept_.copy()
+        self.known[c] = weight, bias
         if self.binary:
             return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        return weight.copy(), bias.copy()
+        return weight, bias
