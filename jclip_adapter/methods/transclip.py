@@ -38,6 +38,10 @@ class TransClip(Method):
     that were the shot itself; here only a query itself is dropped (`drop_nearest` brings theirs back). It keeps z,
     μ and σ² from one γ tried to the next and returns the last, not the best; here each starts afresh.
 
+    It expects that most classes are among the queries. A prototype starts from eight of them whether its class is
+    there or not, so a batch of few classes loses much (75 photos of 5 of 62 classes: 66 % where zero-shot has
+    92 %); `em-dirichlet` is made for those.
+
     Shots that are left out for choosing γ are queries with every class present and hardly a photo of the same
     class beside it, so neighbours mislead there more than among real queries: they can tell how far to trust the
     shots (γ) and ŷ (λ), not how many neighbours to ask. The authors look at validation photos' nearest test
