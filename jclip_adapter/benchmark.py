@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import json
 import logging
 import time
@@ -18,14 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from . import __version__
 from .errors import DataError, UsageError
 from .feature_file import read_feature_file
 from .methods import available, create, get
-from .metrics import accuracy
-from .selection import Choice, select
+from .metrics import accuracy, seen_and_unseen
+from .provenance import code_digest
+from .selection import SELECTIONS, choose
 from .storage import read_json, write_json
 from .task import FewShotTask, Labelled
 
@@ -41,7 +42,6 @@ COLUMNS = (
     "predict_seconds",
     "hyperparameters",
 )
-SELECTIONS = ("support", "validation", "none")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Problem:
         seed: For everything random.
         fingerprint: Of all that its features depend on.
         load: Gives the task and the queries with their labels, when they are needed.
+        unseen: Share of the classes, the last ones, whose shots are taken away.
     """
 
     dataset: str
@@ -61,15 +62,20 @@ class Problem:
     seed: int
     fingerprint: str
     load: Callable[[], tuple[FewShotTask, Labelled]]
+    unseen: float = 0.0
 
 
-def feature_problems(paths: Sequence[str], shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
+def feature_problems(
+    paths: Sequence[str], shots: Sequence[int], seeds: Sequence[int], *, resample: bool = False
+) -> list[Problem]:
     """The problems that feature files hold.
 
     Args:
         paths: Of the files.
         shots: Shot counts wanted; empty for all that a file has.
-        seeds: Seeds; the files' shots are fixed, so they only change what is random in a method.
+        seeds: Seeds, for everything random in a method.
+        resample: Whether each seed draws its own shots from the file's largest training set; else the file's are
+            taken as they are.
 
     Raises:
         DataError: a file is faulty, or has none of the shot counts wanted.
@@ -84,11 +90,26 @@ def feature_problems(paths: Sequence[str], shots: Sequence[int], seeds: Sequence
                 f"It has {', '.join(map(str, content.tasks))}.",
             )
         for count in counts:
-            task = replace(content.tasks[count], validation=content.validation)
             for seed in seeds:
-                load = functools.partial(_pair, task, content.test)
-                problems.append(Problem(content.name, count, seed, content.sha256, load))
+                task = _draw(content.tasks, count, seed) if resample else content.tasks[count]
+                load = functools.partial(_pair, replace(task, validation=content.validation), content.test)
+                fingerprint = content.sha256 + (" resampled" if resample else "")
+                problems.append(Problem(content.name, count, seed, fingerprint, load))
     return problems
+
+
+def _draw(tasks: Mapping[int, FewShotTask], shots: int, seed: int) -> FewShotTask:
+    """So many shots per class, drawn from the largest training set."""
+    pool = tasks[max(tasks)]
+    rng = np.random.default_rng(seed)
+    rows = [rng.permutation(np.flatnonzero(pool.support_labels == label))[:shots] for label in pool.seen]
+    return pool.keep(np.sort(np.concatenate(rows)))
+
+
+def without_shots(task: FewShotTask, share: float) -> FewShotTask:
+    """The task without the shots of the last classes: a share of them, rounded down, but one at least has some."""
+    first = max(1, task.num_classes - int(share * task.num_classes))
+    return task.keep(task.support_labels < first)
 
 
 def _pair(task: FewShotTask, test: Labelled) -> tuple[FewShotTask, Labelled]:
@@ -129,19 +150,18 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
         The cell: COLUMNS and how the hyper-parameters came about.
     """
     task, test = problem.load()
-    if selection == "validation" and task.validation is None:
-        raise DataError(f"{problem.dataset} has no validation set.", "Use --select support.")
-    if selection != "validation":
-        task = replace(task, validation=None)
+    if problem.unseen:
+        task = without_shots(task, problem.unseen)
     started = time.perf_counter()
-    choice = Choice(dict(given), "defaults", float("nan"), 0)
-    if selection != "none":
-        choice = select(name, task, seed=problem.seed, given=given)
+    choice = choose(selection, name, task, seed=problem.seed, given=given)
     chosen = time.perf_counter()
+    if selection != "validation":  # some methods look at it by themselves
+        task = replace(task, validation=None)
     method = create(name, seed=problem.seed, **choice.values).fit(task)
     fitted = time.perf_counter()
     logits = method.logits(test.queries)
     predicted = time.perf_counter()
+    groups = seen_and_unseen(logits, test.labels, task.seen) if problem.unseen else {}
     return {
         "dataset": problem.dataset,
         "method": name,
@@ -158,6 +178,7 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
         "candidates": choice.candidates,
         "transductive": method.meta.transductive,
         "queries": len(test.labels),
+        **groups,
     }
 
 
@@ -193,7 +214,8 @@ def run_benchmark(
 
 def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) -> str:
     """A cell's file name: readable, and ending in a digest of all that its numbers depend on."""
-    code = inspect.getsource(inspect.getmodule(get(name)) or get(name))
-    facts = [problem.fingerprint, code, selection, json.dumps(given, sort_keys=True, default=str), __version__]
+    code = code_digest(get(name).__module__)
+    values = json.dumps(given, sort_keys=True, default=str)
+    facts = [problem.fingerprint, str(problem.unseen), code, selection, values, __version__]
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     return f"{problem.dataset}-{problem.shots}shot-seed{problem.seed}-{name}-{digest}"

@@ -83,6 +83,11 @@ def _add_choices(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--weights", metavar="PATH", help="weight file, model name, or 'sample' (ViT-B/32)")
     group.add_argument("--method", metavar="NAME", help=f"adaptation method ({default.method})")
     group.add_argument("--set", action="append", metavar="KEY=VALUE", help="a hyper-parameter of the method")
+    group.add_argument(
+        "--select",
+        choices=("support", "validation", "none"),
+        help="choose the other hyper-parameters on left-out shots, or a validation set (none; --benchmark: support)",
+    )
     group.add_argument("--shots", type=_numbers, metavar="K", help=f"training photos per class ({default.shots})")
     group.add_argument(
         "--seed", type=_numbers, metavar="N", help=f"chooses the shots and all else random ({default.seed})"
@@ -99,8 +104,9 @@ def _add_choices(group: argparse._ArgumentGroup) -> None:
 
 def _add_benchmark(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--features", nargs="+", metavar="FILE.npz", help="feature files instead of photos")
+    group.add_argument("--resample", action="store_true", help="each seed draws its shots from the file's most shots")
     group.add_argument(
-        "--select", metavar="WHERE", help="choose hyper-parameters on: support, validation, none (support)"
+        "--unseen", type=float, metavar="SHARE", help="leave this share of the classes without shots; base and new"
     )
     group.add_argument("--out", metavar="FILE.csv", help="one row per cell; tables and picture beside it (results.csv)")
 
@@ -211,11 +217,14 @@ def _refuse_strays(arguments: argparse.Namespace) -> None:
         ("--labels", arguments.labels, "evaluate"),
         ("--holdout", arguments.holdout, "evaluate"),
         ("--features", arguments.features, "benchmark"),
-        ("--select", arguments.select, "benchmark"),
         ("--out", arguments.out, "benchmark"),
+        ("--resample", arguments.resample or None, "benchmark"),
+        ("--unseen", arguments.unseen, "benchmark"),
     ):
         if value is not None and not getattr(arguments, command):
             raise UsageError(f"{flag} goes with --{command}.", f"Add --{command}, or leave {flag} out.")
+    if arguments.select is not None and not (arguments.benchmark or arguments.train):
+        raise UsageError("--select goes with --train or --benchmark.", "Add one of them, or leave --select out.")
     if arguments.labels and arguments.holdout is not None:
         raise UsageError("--labels and --holdout exclude each other.", "Choose the photos to evaluate on by one.")
     if arguments.holdout is not None and arguments.holdout < 0:
@@ -245,7 +254,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     if arguments.predict and not arguments.images:
         check_target(Path(arguments.predict))  # before the training, not after it
-    done = train(_settings(arguments)[0])
+    done = train(_settings(arguments)[0], arguments.select or "none")
     support = done.metrics.get("support", {})
     print(f"run: {done.folder}")
     if support:
@@ -263,6 +272,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     done = evaluate(settings, given, arguments.labels or "", arguments.holdout)
     print(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
     print(score_table(done.scores, done.baseline, done.method))
+    for name, group in done.groups.items():
+        shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
+        print(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
     if done.rejects:
         print(f"{done.rejects} photos could not be read and count as wrong")
     if done.pairs:
@@ -308,6 +320,8 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         seeds=seeds,
         selection=arguments.select or "support",
         out=Path(arguments.out or "results.csv"),
+        resample=arguments.resample,
+        unseen=arguments.unseen or 0.0,
     )
     print(done.files[1].read_text(encoding="utf-8"))
     print(f"written: {', '.join(map(str, done.files))}")

@@ -32,7 +32,7 @@ def contrastive_loss(rows: Any, labels: npt.NDArray[np.int64], temperature: floa
     counts = pairs.sum(axis=1, keepdims=True)
     weights = pairs / np.maximum(counts, 1) / max(1, int((counts > 0).sum()))
     unit = unit_rows(rows)
-    similar = jt.matmul(unit, unit.transpose(1, 0)) / temperature - jt.array(1e4 * itself)
+    similar = jt.nn.matmul_transpose(unit, unit) / temperature - jt.array(1e4 * itself)
     shifted = similar - similar.max(dim=1, keepdims=True).stop_grad()
     log_share = shifted - jt.log(jt.exp(shifted).sum(dim=1, keepdims=True))
     return -(jt.array(weights) * log_share).sum()

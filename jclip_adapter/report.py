@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .metrics import Score
+from .metrics import Score, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,24 +134,10 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str) -
     return markdown_table(header, rows)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95 % confidence interval (Student's t); the latter NaN for one value.
-
-    >>> mean, half = mean_interval([1.0, 2.0, 3.0])
-    >>> round(mean, 3), round(half, 3)
-    (2.0, 2.484)
-    """
-    from scipy import stats
-
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) < 2:
-        return float(array.mean()), float("nan")
-    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / len(array) ** 0.5
-    return float(array.mean()), float(half)
-
-
 def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
     """Top-1 of every method by data set and shots, mean over seeds; transductive methods in a table of their own.
+
+    Where some classes had no shots, each column is three: base, new and their harmonic mean.
 
     Args:
         cells: As `benchmark.run_benchmark` returns them.
@@ -169,19 +155,26 @@ def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
 
 def _pivot(cells: Sequence[dict[str, Any]]) -> str:
     columns = sorted({(cell["dataset"], cell["shots"]) for cell in cells})
+    keys = ["base", "new", "harmonic"] if "harmonic" in cells[0] else ["top1"]
     rows = []
     for method in sorted({cell["method"] for cell in cells}):
         row = [method]
         for dataset, shots in columns:
             place = (method, dataset, shots)
-            values = [c["top1"] for c in cells if (c["method"], c["dataset"], c["shots"]) == place]
-            if not values:
-                row.append("–")
-                continue
-            mean, half = mean_interval(values)
-            row.append(f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}")
+            found = [c for c in cells if (c["method"], c["dataset"], c["shots"]) == place]
+            row += [_mean_of(found, key) for key in keys]
         rows.append(row)
-    return markdown_table(["method", *(f"{dataset}, {shots}-shot" for dataset, shots in columns)], rows)
+    names = {"top1": "", "base": ", base", "new": ", new", "harmonic": ", H"}
+    header = [f"{dataset}, {shots}-shot{names[key]}" for dataset, shots in columns for key in keys]
+    return markdown_table(["method", *header], rows)
+
+
+def _mean_of(cells: Sequence[dict[str, Any]], key: str) -> str:
+    """Mean and 95 % interval over the seeds; a dash where there are no cells."""
+    if not cells:
+        return "–"
+    mean, half = mean_interval([cell[key] for cell in cells])
+    return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"
 
 
 def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:

@@ -34,6 +34,7 @@ import numpy as np
 
 from .cuda import Cuda, find_cuda
 from .errors import SetupError, UsageError
+from .kernels import shorten_compilation
 from .storage import read_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -255,6 +256,8 @@ def start(device: str = "auto") -> Any:
         write_text(marker, f"{plan.device}: {plan.reason}\n")
     jittor = _import(marker)
     jittor.flags.use_cuda = int(plan.device == "cuda")
+    if plan.device == "cpu":
+        shorten_compilation(jittor, home / ".cache" / "jittor", compiler())
     _started().append(plan)
     logger.info("Jittor runs on %s (%s)", plan.device, plan.reason)
     return jittor

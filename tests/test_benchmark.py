@@ -169,3 +169,42 @@ def test_shots_that_the_file_lacks_are_told(workplace, capsys):
 def test_unknown_selection(workplace):
     with pytest.raises(UsageError, match="--select luck"):
         benchmark.run_benchmark([], [], workplace, selection="luck", given={})
+
+
+def test_resampled_shots_differ_by_seed_and_come_from_the_file(workplace):
+    facts = arrays()
+    content = read_feature_file("toy.npz")
+    problems = benchmark.feature_problems(["toy.npz"], [1], [1, 2], resample=True)
+    drawn = [problem.load()[0] for problem in problems]
+    pool = normalise(facts["train3_x"])
+    for task in drawn:
+        assert task.support_labels.tolist() == list(range(CLASSES))
+        for row, label in zip(task.support_features, task.support_labels, strict=True):
+            assert np.abs(pool[facts["train3_y"] == label] - row).max(axis=1).min() < 1e-6
+    assert not np.array_equal(drawn[0].support_features, drawn[1].support_features)
+    as_given = benchmark.feature_problems(["toy.npz"], [1], [1, 2])
+    for problem in as_given:
+        np.testing.assert_array_equal(problem.load()[0].support_features, content.tasks[1].support_features)
+    assert {problem.fingerprint for problem in problems}.isdisjoint(problem.fingerprint for problem in as_given)
+
+
+def test_classes_without_shots_are_told_apart(workplace):
+    rows = run("--method", "zero-shot,linear-probe", "--shots", "3", "--unseen", "0.5")
+    assert list(rows[0]) == [*benchmark.COLUMNS, "base", "new", "harmonic"]
+    zero_shot, probe = ({key: float(row[key]) for key in ("base", "new", "harmonic")} for row in rows)
+    if rows[0]["method"] == "linear-probe":
+        zero_shot, probe = probe, zero_shot
+    # The probe ranks classes without shots last: it never finds one.
+    assert (probe["new"], probe["harmonic"]) == (0, 0)
+    assert probe["base"] > zero_shot["base"]
+    base, new = zero_shot["base"], zero_shot["new"]
+    assert zero_shot["harmonic"] == pytest.approx(2 * base * new / (base + new), abs=1e-3)
+    header = (workplace / "out.md").read_text().splitlines()[2]
+    assert "toy, 3-shot, base" in header
+    assert "toy, 3-shot, H" in header
+
+
+@pytest.mark.parametrize("share", ["1", "-0.1"])
+def test_no_share_of_the_classes(workplace, share, capsys):
+    assert cli.main(["--benchmark", "--features", "toy.npz", "--unseen", share]) == 2
+    assert "share of the classes" in capsys.readouterr().err

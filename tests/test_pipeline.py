@@ -123,6 +123,37 @@ def test_evaluation_on_the_rest_of_the_training_photos(trained: Path, cli: Cli) 
     assert "12 photos of" in cli("--evaluate", "--weights", "tiny.pkl").out
 
 
+def test_hyperparameters_are_chosen_on_the_shots_if_asked(workplace: Path, cli: Cli) -> None:
+    from jclip_adapter.methods import get
+
+    flags = ("--train", "--weights", "tiny.pkl", "--method", "tip-adapter", "--set", "beta=2")
+    assert cli(*flags, "--run", "plain").status == 0
+    assert cli(*flags, "--run", "chosen", "--select", "support").status == 0
+    plain, chosen = (json.loads(Path(run, "run.json").read_text()) for run in ("plain", "chosen"))
+    assert (plain["selected_on"], chosen["selected_on"]) == ("given", "support")
+    defaults = get("tip-adapter").Hyper(beta=2.0)
+    assert plain["hyperparameters"] == defaults.as_dict()
+    assert chosen["hyperparameters"]["beta"] == 2
+    assert chosen["hyperparameters"]["alpha"] in get("tip-adapter").Hyper.__dataclass_fields__["alpha"].metadata["grid"]
+    assert cli(*flags, "--select", "validation").status == 2
+
+
+def test_evaluation_tells_classes_with_and_without_shots_apart(trained: Path, cli: Cli) -> None:
+    assert "classes with shots" not in cli("--evaluate", "--weights", "tiny.pkl").out
+    lines = Path(RUN, "support.txt").read_text().splitlines(keepends=True)
+    Path("some.txt").write_text("".join(line for line in lines if int(line.split()[1]) < 4))
+    flags = ("--weights", "tiny.pkl", "--support", "some.txt", "--method", "linear-probe")
+    assert cli("--train", *flags).status == 0
+    outcome = cli("--evaluate", *flags)
+    assert "classes with shots (base) and without (new), method: base " in outcome.out
+    report = json.loads(Path("results/runs/Dataset-A-tiny-seed-linear-probe-support-some/evaluation.json").read_text())
+    probe, zero_shot = (report["seen_and_unseen"][key] for key in ("method", "zero_shot"))
+    assert (probe["new"], probe["harmonic"]) == (0, 0)  # this method ranks classes without shots last
+    total = next(score["top1"] for score in report["zero_shot"] if score["domain"] == "total")
+    few = np.isin(list(answers().values()), range(4)).mean()
+    assert 100 * total == pytest.approx(few * zero_shot["base"] + (1 - few) * zero_shot["new"])
+
+
 def test_evaluation_names_the_method_of_the_run(workplace: Path, cli: Cli) -> None:
     assert cli("--train", "--weights", "tiny.pkl", "--method", "linear-probe", "--run", "mine").status == 0
     outcome = cli("--evaluate", "--run", "mine")

@@ -48,3 +48,8 @@ def test_one_seen_class_only_shifts():
 def test_seen_classes_of_one_text_only_shift():
     zero_shot = np.array([[2.0, 2.0, 5.0]])
     np.testing.assert_allclose(with_unseen(np.array([[3.0, 9.0]]), zero_shot, np.array([0, 1])), [[3.0, 9.0, 9.0]])
+
+
+def test_without_unseen_classes_the_scores_stay():
+    scores = np.array([[1.0, 4.0, 2.0]])
+    np.testing.assert_array_equal(with_unseen(scores, np.zeros((1, 3)), np.arange(3)), scores)

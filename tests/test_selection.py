@@ -129,3 +129,14 @@ def test_with_values_refuses_what_needs_a_fit():
 
 def test_create_is_what_select_names():
     assert create("linear-probe", **{"c": 1.0}).hyper.c == 1.0
+
+
+def test_of_equal_candidates_the_defaults_win():
+    """Texts and prototypes that are the same score alike, whatever their shares."""
+    centres = np.eye(4, 8)
+    labels = np.repeat(np.arange(4), 2)
+    task = FewShotTask(centres[labels], labels, centres, tuple("abcd"))
+    scores = selection.score_candidates("blend", task, {"sign": (1.0,)}, {"share": (0.0, 0.5, 1.0)})
+    assert len(set(zip(scores.accuracy, scores.likelihood, strict=True))) == 1
+    assert scores.best({"sign": 1.0, "share": 0.5}) == 1
+    assert scores.best({"sign": 1.0, "share": 0.7}) == 0

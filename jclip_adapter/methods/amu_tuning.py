@@ -145,7 +145,7 @@ class AmuTuning(SeenClassMethod):
         latest: list[Any] = []
 
         def logits(batch: Any, chosen: npt.NDArray[np.int64]) -> Any:
-            latest[:] = [standardised(jt.matmul(batch, weight.transpose(1, 0)))]
+            latest[:] = [standardised(jt.nn.matmul_transpose(batch, weight))]
             return jt.array(zero_shot[chosen]) + jt.array(bias[chosen]) * latest[0]
 
         def loss(fused: Any, target: Any) -> Any:

@@ -46,7 +46,7 @@ def scores(features: Any, prototypes: Any, scale: float) -> Any:
     from jclip_adapter.runtime import jt
 
     rows = prototypes / jt.sqrt((prototypes * prototypes).sum(dim=1, keepdims=True))
-    return scale * jt.matmul(features, rows.transpose(1, 0))
+    return scale * jt.nn.matmul_transpose(features, rows)
 
 
 def penalty(prototypes: Any, base: Any, alpha: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Labelled, Queries
+from jclip_adapter.seen_classes import with_unseen
+from jclip_adapter.task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
 
@@ -103,10 +104,10 @@ class CoopLinearProbe(Method):
         return binary_search(correct, self.hyper.steps)
 
     def _logits(self, queries: Queries) -> Array:
-        from jclip_adapter.unseen import score_unseen
-
         raw = queries.features if queries.raw is None else queries.raw
-        return score_unseen(raw @ self.weight_.T + self.bias_, 100 * queries.features @ self.text_.T, self.unseen_)
+        known = ~self.unseen_
+        scores = raw @ self.weight_[known].T + self.bias_[known]
+        return with_unseen(scores, LOGIT_SCALE * (queries.features @ self.text_.T), np.flatnonzero(known))
 
 
 def binary_search(accuracy: Any, steps: int) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from jclip_adapter.seen_classes import with_unseen
 from jclip_adapter.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
@@ -135,9 +136,8 @@ class CrossModalLinear(Method):
 
     def _scores(self, features: Array, weight: Array) -> Array:
         """(M, C) scores of features by a classifier."""
-        from jclip_adapter.unseen import score_unseen
-
         scores = self.scale_ * (features @ weight.T)
         if self.hyper.init == "zero-shot":
             return np.asarray(scores, dtype=np.float32)
-        return score_unseen(scores, self.scale_ * (features @ self.text_.T), self.unseen_)
+        known = np.flatnonzero(~self.unseen_)
+        return with_unseen(scores[:, known], self.scale_ * (features @ self.text_.T), known)

@@ -110,7 +110,7 @@ class Dac(SeenClassMethod):
             losses = []
             for chosen in class_batches(labels, self.hyper.batch_size, rng):
                 loss = contrastive_loss(
-                    jt.matmul(jt.array(rows[chosen]), (start + change).transpose(1, 0)),
+                    jt.nn.matmul_transpose(jt.array(rows[chosen]), start + change),
                     labels[chosen],
                     self.hyper.temperature,
                 )
@@ -132,7 +132,7 @@ class Dac(SeenClassMethod):
             return unit_rows(start + change)
 
         def logits(batch: Any, _: Any) -> Any:
-            return task.logit_scale * jt.matmul(batch, tuned().transpose(1, 0))
+            return task.logit_scale * jt.nn.matmul_transpose(batch, tuned())
 
         self.history_ += train_epochs(
             logits,

@@ -63,6 +63,7 @@ class JclipAdapter(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
+        from jclip_adapter.optimisers import AdamW
         from jclip_adapter.runtime import jt
         from jclip_adapter.training import train_epochs
 
@@ -76,19 +77,19 @@ class JclipAdapter(Method):
             if weights is None:
                 return features
             down, down_bias, up, up_bias = weights
-            hidden = jt.nn.relu(jt.matmul(features, down.transpose(1, 0)) + down_bias)
-            mixed = ratio * (jt.matmul(hidden, up.transpose(1, 0)) + up_bias) + (1 - ratio) * features
+            hidden = jt.nn.relu(jt.nn.matmul_transpose(features, down) + down_bias)
+            mixed = ratio * (jt.nn.matmul_transpose(hidden, up) + up_bias) + (1 - ratio) * features
             return mixed / jt.sqrt((mixed * mixed).sum(dim=1, keepdims=True))
 
         def logits(batch: Any, _: Any) -> Any:
-            return scale * jt.matmul(adapted(batch, image), adapted(rows, text).transpose(1, 0))
+            return scale * jt.nn.matmul_transpose(adapted(batch, image), adapted(rows, text))
 
         def loss(scores: Any, target: Any) -> Any:
             if self.hyper.double_softmax:
                 scores = jt.nn.softmax(scores, dim=1)
             return jt.nn.cross_entropy_loss(scores, target)
 
-        optimiser = jt.nn.AdamW([*(image or []), *(text or [])], lr=self.hyper.lr, weight_decay=self.hyper.weight_decay)
+        optimiser = AdamW([*(image or []), *(text or [])], self.hyper.lr, weight_decay=self.hyper.weight_decay)
         self.history_ = train_epochs(
             logits,
             loss,

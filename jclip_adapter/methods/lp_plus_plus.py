@@ -87,7 +87,7 @@ def train(
     slope = jt.zeros(alpha.shape)
     losses: list[Any] = []
     for step in range(1, steps + 1):
-        loss = jt.nn.cross_entropy_loss(jt.matmul(rows, weight.transpose(1, 0)) + bias + alpha * near, target)
+        loss = jt.nn.cross_entropy_loss(jt.nn.matmul_transpose(rows, weight) + bias + alpha * near, target)
         *gradients, last = jt.grad(loss, [weight, bias, alpha])
         optimiser.apply(gradients)
         slope.update(slope + last.stop_grad() if accumulate else last.stop_grad())

@@ -32,8 +32,8 @@ def cache_logits(batch: Any, keys: Any, values: Any, text: Any, *, alpha: float,
     """
     from jclip_adapter.runtime import jt
 
-    votes = jt.exp(beta * (jt.matmul(batch, keys.transpose(1, 0)) - 1))
-    return scale * jt.matmul(batch, text.transpose(1, 0)) + alpha * jt.matmul(votes, values)
+    votes = jt.exp(beta * (jt.nn.matmul_transpose(batch, keys) - 1))
+    return scale * jt.nn.matmul_transpose(batch, text) + alpha * jt.matmul(votes, values)
 
 
 def sorted_views(task: FewShotTask) -> list[Array]:

@@ -49,6 +49,8 @@ def benchmark(
     seeds: Sequence[int],
     selection: str,
     out: Path,
+    resample: bool = False,
+    unseen: float = 0.0,
 ) -> Table:
     """Run methods on feature files, or on a data set's photos.
 
@@ -60,19 +62,24 @@ def benchmark(
         seeds: Seeds.
         selection: How hyper-parameters come about: "support", "validation" or "none".
         out: The CSV; tables and picture are written beside it.
+        resample: Feature files: whether each seed draws its own shots from the largest training set.
+        unseen: Share of the classes whose shots are taken away; accuracy is then told for both groups.
 
     Returns:
         The cells and the files.
 
     Raises:
-        UsageError: `out` is no CSV.
+        UsageError: `out` is no CSV, or `unseen` is no share.
     """
+    if not 0 <= unseen < 1:
+        raise UsageError(f"--unseen {unseen} is no share of the classes.", "Give a number from 0 to below 1.")
     if out.suffix != ".csv":
         raise UsageError(f"{out} is no CSV.", "Let --out end in .csv.")
     if features:
-        problems = feature_problems(features, shots, seeds)
+        problems = feature_problems(features, shots, seeds, resample=resample)
     else:
         problems = _photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
+    problems = [replace(problem, unseen=unseen) for problem in problems]
     names = choose_methods(methods, problems[0].load()[0])
     cells = run_benchmark(problems, names, CELLS, selection=selection, given=settings.set)
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
@@ -84,10 +91,12 @@ def benchmark(
 
 def _csv(cells: Sequence[dict[str, Any]]) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    groups = [key for key in ("base", "new", "harmonic") if key in cells[0]]
+    columns = [*COLUMNS, *groups]
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for cell in cells:
-        rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds")}
+        rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds", *groups)}
         writer.writerow({**cell, **rounded, "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True)})
     return buffer.getvalue()
 

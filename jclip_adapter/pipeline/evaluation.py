@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from jclip_adapter.dataset import Photo, find_labels, load_labels, read_support, remaining
 from jclip_adapter.errors import DataError
-from jclip_adapter.metrics import ConfusedPair, Score, by_domain, confusion_matrix, worst_pairs
+from jclip_adapter.metrics import ConfusedPair, Score, by_domain, confusion_matrix, seen_and_unseen, worst_pairs
 from jclip_adapter.report import confusion_picture
 from jclip_adapter.runs import SUPPORT
 from jclip_adapter.settings import Settings
@@ -35,6 +35,8 @@ class Evaluation:
         transductive: Whether the method saw all of them at once.
         rejects: How many of them could not be read; they count as wrong.
         files: What was written.
+        groups: Where some classes have no shots: base, new and harmonic mean as `metrics.seen_and_unseen` gives
+            them, by "method" and "zero_shot"; else empty.
     """
 
     scores: list[Score]
@@ -45,6 +47,7 @@ class Evaluation:
     transductive: bool
     rejects: int
     files: tuple[Path, ...]
+    groups: dict[str, dict[str, float]]
 
 
 def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int | None = None) -> Evaluation:
@@ -77,6 +80,7 @@ def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int
     pairs = worst_pairs(confusion, images.class_names)
     folder = trained.folder or settings.run_folder
     files = (folder / "evaluation.json", folder / "confusion.png")
+    groups = _groups(trained, {"method": logits, "zero_shot": zero_shot}, truth)
     report = {
         "photos": source,
         "unreadable": len(features.bad),
@@ -84,12 +88,26 @@ def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int
         "transductive": trained.method.meta.transductive,
         "scores": [dataclasses.asdict(score) for score in scores],
         "zero_shot": [dataclasses.asdict(score) for score in baseline],
+        "seen_and_unseen": groups,
         "worst_pairs": [dataclasses.asdict(pair) for pair in pairs],
     }
     write_json(files[0], report)
     write_bytes(files[1], confusion_picture(confusion, images.domains))
     meta = trained.method.meta
-    return Evaluation(scores, baseline, pairs, meta.name, source, meta.transductive, len(features.bad), files)
+    return Evaluation(scores, baseline, pairs, meta.name, source, meta.transductive, len(features.bad), files, groups)
+
+
+def _groups(
+    trained: Trained, logits: dict[str, npt.NDArray[np.float32]], truth: npt.NDArray[np.int64]
+) -> dict[str, dict[str, float]]:
+    """Accuracy on classes with and without shots, where there are photos of both."""
+    if not trained.folder:
+        return {}
+    support = read_support(trained.folder / SUPPORT, trained.stage.images)
+    seen = np.array(sorted({photo.label for photo in support if photo.label is not None}), dtype=np.int64)
+    if np.isin(truth, seen).all() or not np.isin(truth, seen).any():
+        return {}
+    return {name: seen_and_unseen(scores, truth, seen) for name, scores in logits.items()}
 
 
 def _labelled(

@@ -29,8 +29,7 @@ def world(classes=12, width=32, shots=4, queries=20, seed=3):
 
 def without(task, *classes):
     """The task without the shots of some classes."""
-    kept = ~np.isin(task.support_labels, classes)
-    return FewShotTask(task.support_features[kept], task.support_labels[kept], task.text_features, task.class_names)
+    return task.keep(~np.isin(task.support_labels, classes))
 
 
 def top1(logits, labels):

@@ -19,7 +19,6 @@ from .worlds import (
     assert_close,
     assert_scores,
     fitted,
-    keep,
     quick,
     scratch,
     world,
@@ -146,7 +145,7 @@ def check_unfitted_it_refuses(name: str) -> None:
 def check_what_it_needs_is_named(name: str) -> None:
     """Without what `meta.needs` lists, the error names the method and the need; without the rest it works."""
     given = world(name)
-    empty = keep(given.task, np.zeros(0, dtype=np.int64))
+    empty = given.task.keep(np.zeros(0, dtype=np.int64))
     if "support" in get(name).meta.needs:
         with pytest.raises(DataError, match=f"{name} needs support photos"):
             quick(name).fit(empty)

@@ -11,7 +11,6 @@ from jclip_adapter.task import normalise
 from .worlds import (
     assert_close,
     fitted,
-    keep,
     permute_classes,
     quick,
     world,
@@ -30,7 +29,7 @@ def check_the_order_of_the_photos(name: str) -> None:
     """Another order of the support rows."""
     method, given = fitted(name)
     order = np.random.default_rng(1).permutation(len(given.task.support_labels))
-    assert_close(name, quick(name).fit(keep(given.task, order)).logits(given.queries), method.logits(given.queries))
+    assert_close(name, quick(name).fit(given.task.keep(order)).logits(given.queries), method.logits(given.queries))
 
 
 def check_the_order_of_the_queries(name: str) -> None:

@@ -15,7 +15,6 @@ from .worlds import (
     CLASSES,
     assert_scores,
     fitted,
-    keep,
     predictions,
     quick,
     world,
@@ -116,21 +115,21 @@ def check_one_shot(name: str) -> None:
 def check_a_single_photo(name: str) -> None:
     """One photo in all: four classes have none."""
     given = world(name)
-    method = quick(name).fit(keep(given.task, np.array([0])))
+    method = quick(name).fit(given.task.keep(np.array([0])))
     assert_scores(method.logits(given.queries), len(given.queries), CLASSES)
 
 
 def check_uneven_shots(name: str) -> None:
     """Three photos of some classes, one of others."""
     given = world(name)
-    method = quick(name).fit(keep(given.task, np.array([0, 1, 2, 3, 6, 9, 10, 11, 12])))
+    method = quick(name).fit(given.task.keep(np.array([0, 1, 2, 3, 6, 9, 10, 11, 12])))
     assert_scores(method.logits(given.queries), len(given.queries), CLASSES)
 
 
 def check_duplicate_photos(name: str) -> None:
     """The same photo several times, also as the only photo of its class."""
     given = world(name)
-    method = quick(name).fit(keep(given.task, np.array([0, 0, 0, 3, 4, 5, 6, 6, 9, 10, 12, 12])))
+    method = quick(name).fit(given.task.keep(np.array([0, 0, 0, 3, 4, 5, 6, 6, 9, 10, 12, 12])))
     assert_scores(method.logits(given.queries), len(given.queries), CLASSES)
 
 
@@ -162,7 +161,7 @@ def check_a_full_task(name: str) -> None:
 def check_an_unseen_class_has_finite_scores(name: str) -> None:
     """A class without photos among others that have some."""
     given = world(name)
-    method = quick(name).fit(keep(given.task, given.task.support_labels != 2))
+    method = quick(name).fit(given.task.keep(given.task.support_labels != 2))
     assert_scores(method.logits(given.queries), len(given.queries), CLASSES)
 
 
@@ -170,7 +169,7 @@ def check_unseen_classes_do_not_collapse(name: str) -> None:
     """At least half of zero-shot's accuracy on a class without photos; or, where the metadata says so, always last."""
     if get(name).meta.unseen == "last":
         given = world(name)
-        method = quick(name).fit(keep(given.task, given.task.support_labels < CLASSES - 1))
+        method = quick(name).fit(given.task.keep(given.task.support_labels < CLASSES - 1))
         assert (method.logits(given.queries).argmin(axis=1) == CLASSES - 1).all()
         return
     shares = []

@@ -74,16 +74,6 @@ def world(
     return World(task, Queries(queries, raw, second(answers)), answers)
 
 
-def keep(task: FewShotTask, rows: np.ndarray) -> FewShotTask:
-    """The task with some of its support rows, in this order: an index array or a mask."""
-    return dataclasses.replace(
-        task,
-        support_features=task.support_features[rows],
-        support_labels=task.support_labels[rows],
-        auxiliary=None if task.auxiliary is None else task.auxiliary[rows],
-    )
-
-
 def permute_classes(task: FewShotTask, order: np.ndarray) -> FewShotTask:
     """The same task with class order[i] at place i."""
     return dataclasses.replace(
@@ -120,7 +110,7 @@ def fitted(name: str, seed: int = 0) -> tuple[Method, World]:
 def predictions(name: str, unseen: int | None = None) -> tuple[np.ndarray, World]:
     """What a method with its defaults predicts, with one class's shots left out or none."""
     given = world(name)
-    task = given.task if unseen is None else keep(given.task, given.task.support_labels != unseen)
+    task = given.task if unseen is None else given.task.keep(given.task.support_labels != unseen)
     return create(name).fit(task).logits(given.queries).argmax(axis=1), given
 
 
