@@ -68,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         queries = content.test.queries[np.arange(QUERIES) % len(content.test.labels)]
         if task.auxiliary is None:
             rng = np.random.default_rng(0)
-            task = replace(task, auxiliary=rng.random((len(task.support_labels), WIDTH)))
-            queries = replace(queries, auxiliary=rng.random((QUERIES, WIDTH)))
+            task = replace(task, auxiliary=rng.random((len(task.support_labels), WIDTH), dtype=np.float32))
+            queries = replace(queries, auxiliary=rng.random((QUERIES, WIDTH), dtype=np.float32))
         names = choose_methods(options.method, task)
         seconds = {name: measure(name, task, queries) for name in tqdm(names, unit="method")}
     except AdapterError as error:
@@ -83,10 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     slowest = sorted(seconds.items(), key=lambda item: -sum(item[1]))
     rows = [[name, f"{fit:.2f}", f"{predict:.2f}"] for name, (fit, predict) in slowest]
     total = sum(map(sum, seconds.values()))
+    table = markdown_table(["method", "fit in s", "predict in s"], rows)
     text = (
         f"{len(seconds)} methods, {task.num_classes} classes, {SHOTS} shots, {QUERIES} queries, "
         f"{len(task.support_labels)} photos to learn from: {total:.1f} s together, "
-        f"the slowest {sum(slowest[0][1]):.1f} s ({slowest[0][0]}).\n\n{markdown_table(['method', 'fit in s', 'predict in s'], rows)}\n"
+        f"the slowest {sum(slowest[0][1]):.1f} s ({slowest[0][0]}).\n\n{table}\n"
     )
     write_text(RESULTS / "fit-time.csv", buffer.getvalue())
     write_text(RESULTS / "fit-time.md", text)
