@@ -8,10 +8,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.seen_classes import SeenClassMethod, class_means
 from jclip_adapter.task import Array, FewShotTask, Queries, check_rows, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod, class_means
 
 KINDS = ("moment", "none", "entropy", "energy", "max", "max-min", "var", "top5")
 _TINY = 1e-12  # keeps scores that are all the same, such as those of a single class, from being divided by zero
@@ -87,7 +87,7 @@ class AmuTuning(SeenClassMethod):
     kept, and α of use is searched on the shots, that of training stays. The class means there are sums divided by
     the mean number of shots; here each class's own number counts, which is the same where all have as many.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`jclip_adapter.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
 
     Learnt arrays: `weight_` (S, d') of the classes with shots, d' the second backbone's width, `seen_` (S,) which
     these are, `text_` (C, d), `scale_` ().
@@ -134,9 +134,9 @@ class AmuTuning(SeenClassMethod):
         return uncertainty(zero_shot, self.hyper.uncertainty, self.hyper.power).astype(np.float32)
 
     def _fit_seen(self, task: FewShotTask) -> None:
-        from jclip_adapter.optimisers import AdamW, cosine
+        from jclip_adapter.learning.optimisers import AdamW, cosine
+        from jclip_adapter.learning.training import Scheduled, train_epochs
         from jclip_adapter.runtime import jt
-        from jclip_adapter.training import Scheduled, train_epochs
 
         rows, labels = normalise(cast("Array", task.auxiliary)), task.support_labels  # `needs` has seen to it
         zero_shot = task.logit_scale * (task.support_features @ task.text_features.T)

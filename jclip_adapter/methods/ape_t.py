@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.seen_classes import SeenClassMethod
 from jclip_adapter.task import Array, FewShotTask, Queries
 
 from .ape import best_channels, criterion
 from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod
 from .tip_adapter import cache_keys, class_sums
 from .tip_adapter_f import cache_logits, sorted_views
 
@@ -33,7 +33,7 @@ class ApeT(SeenClassMethod):
     and β afterwards. Here each epoch takes the next of the task's views, or the shots themselves without views, and
     the last epoch is kept; α and β of use are searched on the shots, those of training stay.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`jclip_adapter.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
 
     Learnt arrays: `residual_` (S, d), `keys_` (N, d) residuals included, sorted by class, `votes_` (N,),
     `key_labels_` (N,) counted among the classes with shots, `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
@@ -76,9 +76,9 @@ class ApeT(SeenClassMethod):
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
-        from jclip_adapter.optimisers import AdamW, cosine
+        from jclip_adapter.learning.optimisers import AdamW, cosine
+        from jclip_adapter.learning.training import Scheduled, train_epochs
         from jclip_adapter.runtime import jt
-        from jclip_adapter.training import Scheduled, train_epochs
 
         keys, labels = cache_keys(task)
         score = criterion(task.text_features, keys, labels, self.hyper.similarity)

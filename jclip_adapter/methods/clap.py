@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.seen_classes import SeenClassMethod, class_means
 from jclip_adapter.task import Array, FewShotTask, Queries, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod, class_means
 
 CONSTRAINTS = ("l2", "corrected", "constant", "balanced", "none")
 
@@ -72,7 +72,7 @@ class Clap(SeenClassMethod):
     the task's views, or the shots themselves without views, and there are 50 of them, as cached features do not
     change any more.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`jclip_adapter.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
 
     Learnt arrays: `prototypes_` (S, d) of the classes with shots, `seen_` (S,) which these are, `text_` (C, d),
     `scale_` ().
@@ -111,9 +111,9 @@ class Clap(SeenClassMethod):
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
-        from jclip_adapter.optimisers import Sgd, constant_warmup_cosine
+        from jclip_adapter.learning.optimisers import Sgd, constant_warmup_cosine
+        from jclip_adapter.learning.training import Scheduled, train_epochs
         from jclip_adapter.runtime import jt
-        from jclip_adapter.training import Scheduled, train_epochs
 
         text = task.text_features * np.float32(self.hyper.text_norm) if task.text_raw is None else task.text_raw
         labels = task.support_labels

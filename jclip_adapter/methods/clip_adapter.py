@@ -69,7 +69,7 @@ class ClipAdapter(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.training import linear_weight
+        from jclip_adapter.learning.training import linear_weight
 
         rng = np.random.default_rng(self.seed)
         inner = max(1, task.width // self.hyper.reduction)
@@ -80,8 +80,8 @@ class ClipAdapter(Method):
             self._train(task, rng)
 
     def _train(self, task: FewShotTask, rng: np.random.Generator) -> None:
-        from jclip_adapter.heads import shuffled
-        from jclip_adapter.optimisers import constant_warmup_cosine
+        from jclip_adapter.learning.heads import shuffled
+        from jclip_adapter.learning.optimisers import constant_warmup_cosine
 
         rows = len(task.raw)
         per_epoch = -(-rows // min(self.hyper.batch_size, rows))
@@ -103,7 +103,7 @@ class ClipAdapter(Method):
         )
 
     def _logits(self, queries: Queries) -> Array:
-        from jclip_adapter.heads import bottleneck_numpy
+        from jclip_adapter.learning.heads import bottleneck_numpy
 
         raw = queries.features if queries.raw is None else queries.raw
         adapted = normalise(bottleneck_numpy(raw, self.down_, self.up_, self.hyper.ratio))
@@ -124,7 +124,7 @@ def adapter_scores(features: Any, down: Any, up: Any, text: Any, *, ratio: float
     Returns:
         (B, C).
     """
-    from jclip_adapter.heads import bottleneck
+    from jclip_adapter.learning.heads import bottleneck
     from jclip_adapter.runtime import jt
 
     mixed = bottleneck(features, down, up, ratio)
@@ -158,8 +158,8 @@ def train_adapter(
     Returns:
         W₁, W₂, and the history as `heads.train_steps` returns it.
     """
-    from jclip_adapter.heads import train_steps
-    from jclip_adapter.optimisers import Sgd
+    from jclip_adapter.learning.heads import train_steps
+    from jclip_adapter.learning.optimisers import Sgd
     from jclip_adapter.runtime import jt
 
     features, labels = rows

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.seen_classes import with_unseen
 from jclip_adapter.task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
+from .seen_classes import with_unseen
 
 # The coarse grid of the authors, from the strongest penalty to the weakest.
 GRID = tuple(10.0**power for power in range(-6, 7, 2))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.seen_classes import SeenClassMethod
 from jclip_adapter.task import Array, FewShotTask, Queries, normalise
 
 from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod
 
 
 class Dac(SeenClassMethod):
@@ -31,7 +31,7 @@ class Dac(SeenClassMethod):
     a shot's mean view is its key.
 
     Where no class has two photos (one shot and no views) there is no pair to learn from, and A stays the identity.
-    A class without shots keeps its zero-shot score, on the scale of the others' (`jclip_adapter.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
 
     Learnt arrays: `adapter_` (d, d), `keys_` (N, d) adapted, `key_labels_` (N,) counted among the classes with
     shots, `tuned_` (S, d) their texts T′, `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
@@ -99,8 +99,8 @@ class Dac(SeenClassMethod):
         identity = np.eye(rows.shape[1], dtype=np.float32)
         if np.bincount(labels).max() < 2:
             return identity
-        from jclip_adapter.contrastive import class_batches, contrastive_loss
-        from jclip_adapter.optimisers import AdamW
+        from jclip_adapter.learning.contrastive import class_batches, contrastive_loss
+        from jclip_adapter.learning.optimisers import AdamW
         from jclip_adapter.runtime import jt
 
         # What is trained is the difference from the identity: weight decay then pulls to the identity.
@@ -121,10 +121,10 @@ class Dac(SeenClassMethod):
 
     def _tune_texts(self, task: FewShotTask, rng: np.random.Generator) -> Array:
         """(S, d) texts of the classes with shots."""
-        from jclip_adapter.contrastive import unit_rows
-        from jclip_adapter.optimisers import AdamW
+        from jclip_adapter.learning.contrastive import unit_rows
+        from jclip_adapter.learning.optimisers import AdamW
+        from jclip_adapter.learning.training import train_epochs
         from jclip_adapter.runtime import jt
-        from jclip_adapter.training import train_epochs
 
         start, change = jt.array(task.text_features), jt.array(np.zeros_like(task.text_features))
 

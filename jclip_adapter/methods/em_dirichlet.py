@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter import dirichlet
+from jclip_adapter.learning import dirichlet
 from jclip_adapter.task import FewShotTask, Queries, softmax
 
 from .base import Hyperparameters, Meta, Method, hyper
@@ -24,7 +24,7 @@ class EmDirichlet(Method):
 
     With z = softmax(T·cosine), u = z and α = 1, repeat: (1) y_k = mean of ln z over the queries, weighted by
     u_k, and over the shots of class k where there are any; (2) α_k = maximum-likelihood Dirichlet of y_k, by
-    majorise-minimise steps from the last α_k (`jclip_adapter.dirichlet.fit_dirichlet`); (3) v = ln(mean u) + 1;
+    majorise-minimise steps from the last α_k (`learning.dirichlet.fit_dirichlet`); (3) v = ln(mean u) + 1;
     (4) u = softmax over k of (ln Dirichlet(z; α_k) + (λ/n)·v_k) with λ/n = ⌊C/k_eff⌋. Without shots the clusters
     are then given their classes by Hungarian assignment; with shots cluster k is class k.
 

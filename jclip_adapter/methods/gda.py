@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.seen_classes import SeenClassMethod, class_means
 from jclip_adapter.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod, class_means
 
 Matrix = npt.NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Gda(SeenClassMethod):
     and start from 0.1. The grid here is finer in the middle; the default is lower, as with two shots a class and no
     views P rests on few rows, and 0.1 fell behind zero-shot on the set tried. With 16 shots 0.1 is the better one.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`jclip_adapter.seen_classes`); the
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`); the
     authors take, in their base-to-new experiment, the base photos nearest to the class's text for its Gaussian.
 
     Learnt arrays: `weight_` (S, d) and `bias_` (S,) of the classes with shots, `seen_` (S,) which these are,

@@ -63,9 +63,9 @@ class JclipAdapter(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.optimisers import AdamW
+        from jclip_adapter.learning.optimisers import AdamW
+        from jclip_adapter.learning.training import train_epochs
         from jclip_adapter.runtime import jt
-        from jclip_adapter.training import train_epochs
 
         rng = np.random.default_rng(self.seed)
         ratio, scale = self.hyper.ratio, task.logit_scale
@@ -107,8 +107,8 @@ class JclipAdapter(Method):
 
     def _draw(self, rng: np.random.Generator, width: int) -> list[Any]:
         """One bottleneck's weights and biases: (r, d), (r,), (d, r), (d,)."""
+        from jclip_adapter.learning.training import linear_weight
         from jclip_adapter.runtime import jt
-        from jclip_adapter.training import linear_weight
 
         inner = self.hyper.width or max(1, width // 4)
         down, up = linear_weight(rng, width, inner), linear_weight(rng, inner, width)

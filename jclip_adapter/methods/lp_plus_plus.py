@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.seen_classes import SeenClassMethod, class_means
 from jclip_adapter.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod, class_means
 
 ALPHA_EVERY = 10  # steps of the weights per step of α, the authors' blocks
 
@@ -78,7 +78,7 @@ def train(
     Returns:
         The probe after the last step, and the loss before each step.
     """
-    from jclip_adapter.optimisers import Sgd
+    from jclip_adapter.learning.optimisers import Sgd
     from jclip_adapter.runtime import jt
 
     weight, bias, alpha = (jt.array(part) for part in (probe.weight, probe.bias, probe.alpha))
@@ -115,7 +115,7 @@ class LpPlusPlus(SeenClassMethod):
     on one of two sets tried (374 classes) and no better on the other.
     `alpha_factor` is chosen on the shots: the greater it is, the more is left to the text.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`jclip_adapter.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
 
     Learnt arrays: `weight_` (S, d), `bias_` (S,) and `alpha_` (S,) of the classes with shots, `seen_` (S,) which
     these are, `text_` (C, d), `scale_` ().

@@ -26,7 +26,7 @@ class MultimodalAdapter(Method):
     The sequence [t_1 … t_C, x] goes through down d→r→a (two linear layers), multi-head attention of width a, and up
     a→r, GELU, r→d. With its normalised rows m̂: x' = normalise(R·m̂_x + (1−R)·x), t'_i = normalise(R·m̂_i +
     (1−R)·t_i), logits_i = s·x'·t'_i, trained with cross-entropy by Adam with an L2 penalty. 107,712 numbers at
-    d = 512. `jclip_adapter.multimodal` computes it without building the sequences.
+    d = 512. `learning.multimodal` computes it without building the sequences.
 
     Where the authors' code differs from the paper, and what is done here:
 
@@ -87,7 +87,7 @@ class MultimodalAdapter(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.multimodal import draw
+        from jclip_adapter.learning.multimodal import draw
 
         rng = np.random.default_rng(self.seed)
         weights = draw(rng, task.width, self.hyper.attention, self.hyper.inner)
@@ -99,7 +99,7 @@ class MultimodalAdapter(Method):
             setattr(self, f"{_PREFIX}{name}_", array)
 
     def _train(self, task: FewShotTask, weights: dict[str, Array], rng: np.random.Generator) -> dict[str, Array]:
-        from jclip_adapter.heads import shuffled
+        from jclip_adapter.learning.heads import shuffled
 
         rows = len(task.support_labels)
         per_epoch = -(-rows // min(self.hyper.batch_size, rows))
@@ -123,8 +123,8 @@ class MultimodalAdapter(Method):
         Returns:
             The trained weights, and the history as `heads.train_steps` returns it.
         """
-        from jclip_adapter.heads import train_steps
-        from jclip_adapter.optimisers import Adam
+        from jclip_adapter.learning.heads import train_steps
+        from jclip_adapter.learning.optimisers import Adam
         from jclip_adapter.runtime import jt
 
         params = {name: jt.array(array) for name, array in weights.items()}
@@ -143,7 +143,7 @@ class MultimodalAdapter(Method):
 
     def scores(self, images: Any, text: Any, weights: dict[str, Any], scale: float) -> Any:
         """(B, C) logits of (B, d) images as `multimodal.adapted_logits` computes them."""
-        from jclip_adapter.multimodal import adapted_logits
+        from jclip_adapter.learning.multimodal import adapted_logits
 
         h = self.hyper
         return adapted_logits(
@@ -151,7 +151,7 @@ class MultimodalAdapter(Method):
         )
 
     def _logits(self, queries: Queries) -> Array:
-        from jclip_adapter.multimodal import score_in_chunks
+        from jclip_adapter.learning.multimodal import score_in_chunks
         from jclip_adapter.runtime import jt
 
         scale = float(self.scale_)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.seen_classes import SeenClassMethod
 from jclip_adapter.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod
 from .tip_adapter import cache_keys, class_sums
 
 
@@ -57,7 +57,7 @@ class TipAdapterF(SeenClassMethod):
     shots, those of training stay. On cached features without views a shot meets its own key in training, as it does
     not where images are augmented anew.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`jclip_adapter.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
 
     Learnt arrays: `keys_` (N, d) sorted by class, `key_labels_` (N,) counted among the classes with shots,
     `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
@@ -100,9 +100,9 @@ class TipAdapterF(SeenClassMethod):
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
-        from jclip_adapter.optimisers import AdamW, cosine
+        from jclip_adapter.learning.optimisers import AdamW, cosine
+        from jclip_adapter.learning.training import Scheduled, train_epochs
         from jclip_adapter.runtime import jt
-        from jclip_adapter.training import Scheduled, train_epochs
 
         keys, self.key_labels_ = cache_keys(task)
         views = sorted_views(task)

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.errors import UsageError
+from jclip_adapter.learning.transduction import affinity, transclip
 from jclip_adapter.task import FewShotTask, Queries, softmax
-from jclip_adapter.transduction import affinity, transclip
 
 from .base import Hyperparameters, Meta, Method, hyper
 

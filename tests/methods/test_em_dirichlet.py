@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.dirichlet import em_dirichlet, match_clusters
+from jclip_adapter.learning.dirichlet import em_dirichlet, match_clusters
 from jclip_adapter.methods import create
 from jclip_adapter.selection import grids
 from jclip_adapter.task import FewShotTask, normalise, softmax

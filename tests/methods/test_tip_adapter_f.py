@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from jclip_adapter.learning.optimisers import AdamW, cosine
 from jclip_adapter.methods import create
 from jclip_adapter.methods.tip_adapter_f import cache_logits
-from jclip_adapter.optimisers import AdamW, cosine
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import FewShotTask, normalise
 from tests.golden_files import Golden

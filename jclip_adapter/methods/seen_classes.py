@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .methods.base import Method
-from .task import Array, FewShotTask, Queries
+from jclip_adapter.task import Array, FewShotTask, Queries
+
+from .base import Method
 
 
 def class_means(features: npt.ArrayLike, labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float64]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.optimisers import Optimiser
+from jclip_adapter.learning.optimisers import Optimiser
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array
 
@@ -24,7 +24,7 @@ def linear_weight(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
 
 
 class Scheduled:
-    """An optimiser of `jclip_adapter.optimisers` whose learning rate is a function of the step's number.
+    """An optimiser of `learning.optimisers` whose learning rate is a function of the step's number.
 
     Args:
         optimiser: The optimiser.

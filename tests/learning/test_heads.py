@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from jclip_adapter.heads import (
+from jclip_adapter.learning.heads import (
     Head,
     bottleneck,
     bottleneck_numpy,
@@ -17,7 +17,7 @@ from jclip_adapter.heads import (
     train_head,
     zero_shot_weights,
 )
-from jclip_adapter.optimisers import warmup_cosine
+from jclip_adapter.learning.optimisers import warmup_cosine
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import FewShotTask, normalise
 from tests.golden_files import Golden

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.optimisers import AdamW, Optimiser
+from jclip_adapter.learning.optimisers import AdamW, Optimiser
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array, FewShotTask, normalise
 

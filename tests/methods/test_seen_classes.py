@@ -1,6 +1,6 @@
 import numpy as np
 
-from jclip_adapter.seen_classes import only_seen, with_unseen
+from jclip_adapter.methods.seen_classes import only_seen, with_unseen
 from jclip_adapter.task import FewShotTask, Labelled, Queries, normalise
 
 
