@@ -26,6 +26,7 @@ _HEADER = {
     "zh": ["方法", "学习什么", "需要什么", "思路", "出处"],
 }
 _NOTHING = {"en": "nothing", "zh": "无"}
+_TRANSDUCTIVE = {"en": "all queries at once (transductive)", "zh": "同时给出全部测试图片（直推式）"}
 # The only words of results/sample.md's table; names of methods and domains stay.
 _CHINESE = (
     (r"\bdomain\b", "领域"),
@@ -60,7 +61,8 @@ def methods_table(language: str) -> str:
         if meta.code:
             source += f"; [{meta.code}](https://github.com/{meta.code})"
         trains = _NOTHING[language] if meta.trains == "nothing" else meta.trains
-        rows.append([f"`{name}`", trains, ", ".join(meta.needs) or _NOTHING[language], meta.summary, source])
+        needs = [*meta.needs, *([_TRANSDUCTIVE[language]] if meta.transductive else [])]
+        rows.append([f"`{name}`", trains, ", ".join(needs) or _NOTHING[language], meta.summary, source])
     return markdown_table(_HEADER[language], rows)
 
 

@@ -1,17 +1,22 @@
 """A new method is one new file: put into a folder of the package, it is listed, created and checked."""
 
+import csv
 import importlib
+import json
 import sys
 from textwrap import dedent
 
+import numpy as np
 import pytest
 
 import jclip_adapter.methods as package
+from jclip_adapter.benchmark import choose_methods
+from jclip_adapter.cli import main
 from jclip_adapter.errors import UsageError
 from jclip_adapter.methods import available, create
 
 from .conformance import CHECKS
-from .conformance.worlds import fitted, predictions, varies
+from .conformance.worlds import fitted, predictions, varies, world
 
 NAME = "nearest-mean"
 METHOD = '''
@@ -143,6 +148,24 @@ def test_it_conforms(drop):
     drop()
     for check in CHECKS:
         check(NAME)
+
+
+def test_it_is_in_the_benchmark(drop, tmp_path, monkeypatch, capsys):
+    drop()
+    monkeypatch.chdir(tmp_path)
+    given = world(NAME)
+    assert NAME in choose_methods("all", given.task)
+    facts = {"classnames": np.array(given.task.class_names), "text": given.task.text_features}
+    facts |= {"train3_x": given.task.support_features, "train3_y": given.task.support_labels}
+    np.savez("toy.npz", **facts, test_x=given.queries.features, test_y=given.answers)
+    flags = ["--benchmark", "--features", "toy.npz", "--method", f"{NAME},zero-shot", "--out", "out.csv"]
+    assert main(flags) == 0
+    assert f"| {NAME} " in capsys.readouterr().out
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as handle:
+        rows = {row["method"]: row for row in csv.DictReader(handle)}
+    assert set(rows) == {NAME, "zero-shot"}
+    assert json.loads(rows[NAME]["hyperparameters"])["share"] in (0.0, 0.5, 1.0)
+    assert float(rows[NAME]["top1"]) >= float(rows["zero-shot"]["top1"]) - 10
 
 
 @pytest.mark.parametrize(("check", "text", "replacement"), FAULTS)
