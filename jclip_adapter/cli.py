@@ -69,6 +69,9 @@ def _add_commands(group: argparse._ArgumentGroup) -> None:
         help="classify the test photos into FILE (result.txt) and its zip; with --images: those photos",
     )
     group.add_argument("--benchmark", action="store_true", help="methods side by side, on feature files or photos")
+    group.add_argument(
+        "--extract", metavar="FILE.npz", help="features of the shots and the labelled photos (--shots 1,4)"
+    )
     group.add_argument("--check", metavar="FILE", help="check a result file as the contest would read it")
     group.add_argument("--convert", nargs=2, metavar=("IN", "OUT"), help="convert weights of any kind to safetensors")
     group.add_argument("--list", action="store_true", help="the methods, prompt sets and known weights")
@@ -179,6 +182,7 @@ def _refuse(message: str, details: Sequence[str] = ()) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     lone: dict[str, Callable[[argparse.Namespace], None]] = {
         "benchmark": _benchmark,
+        "extract": _extract,
         "check": _check,
         "convert": _convert,
         "list": _list,
@@ -188,8 +192,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if not chosen:
         raise UsageError(
             "there is nothing to do.",
-            "Give --train, --predict FILE, --evaluate, --benchmark, --check FILE, --convert IN OUT, --list "
-            "or --doctor.",
+            "Give --train, --predict FILE, --evaluate, --benchmark, --extract FILE, --check FILE, --convert IN OUT, "
+            "--list or --doctor.",
         )
     if len(chosen) > 1 and not lone.keys().isdisjoint(chosen):
         raise UsageError(
@@ -325,6 +329,13 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     )
     print(done.files[1].read_text(encoding="utf-8"))
     print(f"written: {', '.join(map(str, done.files))}")
+
+
+def _extract(arguments: argparse.Namespace) -> None:
+    from .pipeline import extract
+
+    shots, arguments.shots = arguments.shots or [], None
+    print(f"written: {extract(_settings(arguments)[0], Path(arguments.extract), shots)}")
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from jclip_adapter.features import SHARD_ROWS
 from jclip_adapter.storage import MANIFEST, check_manifest, read_safetensors
 from jclip_adapter.submission import check_submission
 
-from .conftest import CLASSES, PREDICT, RUN, TESTS, TRAIN, Cli, write_contest, write_photo
+from .conftest import CLASSES, PER_CLASS, PREDICT, RUN, TESTS, TRAIN, Cli, write_contest, write_photo
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -152,6 +152,40 @@ def test_evaluation_tells_classes_with_and_without_shots_apart(trained: Path, cl
     total = next(score["top1"] for score in report["zero_shot"] if score["domain"] == "total")
     few = np.isin(list(answers().values()), range(4)).mean()
     assert 100 * total == pytest.approx(few * zero_shot["base"] + (1 - few) * zero_shot["new"])
+
+
+def test_extracted_features_give_the_benchmark_of_the_photos(workplace: Path, cli: Cli) -> None:
+    flags = ("--weights", "tiny.pkl", "--shots", "1,2", "--seed", 3)
+    assert cli("--extract", "some.npz", *flags).status == 0
+    assert cli("--extract", "some.txt", *flags).status == 2
+    methods = ("--benchmark", "--method", "zero-shot,tip-adapter,linear-probe")
+    assert cli(*methods, *flags, "--out", "photos.csv").status == 0
+    assert cli(*methods, "--features", "some.npz", "--seed", 3, "--out", "file.csv").status == 0
+    rows = []
+    for name in ("photos.csv", "file.csv"):
+        with Path(name).open(encoding="utf-8", newline="") as handle:
+            kept = ("method", "shots", "top1", "top5", "hyperparameters")
+            rows.append([[row[key] for key in kept] for row in csv.DictReader(handle)])
+    assert len(rows[0]) == 6
+    assert rows[0] == rows[1]
+    Path("Dataset/TestSetA_labels.txt").unlink()
+    assert cli("--extract", "rest.npz", *flags).status == 0
+    with np.load("rest.npz") as arrays:
+        learnt = {row.tobytes() for key in ("train1_x", "train2_x") for row in arrays[key]}
+        assert learnt.isdisjoint(row.tobytes() for row in arrays["test_x"])
+        assert len(arrays["test_x"]) == len(CLASSES) * PER_CLASS - len(learnt)
+
+
+def test_a_benchmark_notices_another_photo(workplace: Path, cli: Cli) -> None:
+    command = ("--benchmark", "--method", "zero-shot", "--weights", "tiny.pkl", "--out", "b.csv")
+    assert cli(*command).status == 0
+    cells = set(Path("results/cells").iterdir())
+    assert cli(*command).status == 0
+    assert set(Path("results/cells").iterdir()) == cells
+    photo = next(Path("Dataset/TestSetA").iterdir())
+    write_photo(photo, 999, 3)
+    assert cli(*command).status == 0
+    assert len(set(Path("results/cells").iterdir())) == len(cells) + 1
 
 
 def test_evaluation_names_the_method_of_the_run(workplace: Path, cli: Cli) -> None:

@@ -2,6 +2,7 @@
 
 from .benchmarking import Table, benchmark
 from .evaluation import Evaluation, evaluate
+from .extraction import extract
 from .prediction import Guess, Prediction, check_target, classify, predict
 from .stage import Stage, Trained, choose_support, make_task, open_data, open_trained, set_up
 from .training import Training, train
@@ -19,6 +20,7 @@ __all__ = [
     "choose_support",
     "classify",
     "evaluate",
+    "extract",
     "make_task",
     "open_data",
     "open_trained",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -14,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from jclip_adapter.benchmark import COLUMNS, Problem, choose_methods, feature_problems, run_benchmark
-from jclip_adapter.dataset import Photo, find_labels, remaining, sample_support
-from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.dataset import Photo, sample_support
+from jclip_adapter.errors import UsageError
 from jclip_adapter.report import benchmark_picture, benchmark_table
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import write_bytes, write_text
 from jclip_adapter.task import FewShotTask, Labelled, Queries
 
-from .evaluation import HOLDOUT
+from .evaluation import labelled_photos
 from .stage import Stage, make_task, set_up
 
 CELLS = Path("results/cells")
@@ -102,34 +103,32 @@ def _csv(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def _photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
-    facts = (stage.encoder.sha256, stage.settings.prompts, stage.images.name, stage.images.split)
-    return [
-        Problem(
-            stage.images.name,
-            count,
-            seed,
-            " ".join(facts),
-            functools.partial(_photo_task, stage, count, seed),
-        )
-        for count in shots
-        for seed in seeds
-    ]
+    problems = []
+    for count in shots:
+        for seed in seeds:
+            support = sample_support(stage.images, count, seed)
+            task, test = make_task(stage, support), labelled_queries(stage, support)
+            # All that the cells depend on, whichever weights, prompts or photos it came from.
+            texts = (task.text_features, task.text_raw, *task.text_views)
+            parts = (task.raw, task.support_labels, *texts, test.queries.raw, test.labels)
+            fingerprint = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+            load = functools.partial(_pair, task, test)
+            problems.append(Problem(stage.images.name, count, seed, fingerprint, load))
+    return problems
 
 
-def _photo_task(stage: Stage, shots: int, seed: int) -> tuple[FewShotTask, Labelled]:
-    """One draw of shots, and the labelled photos to score on: the test set's, or the training set's rest."""
-    images = stage.images
-    support = sample_support(images, shots, seed)
-    answers = find_labels(images)
-    photos: tuple[Photo, ...] = tuple(photo for photo in images.test if photo.relative in answers)
-    labels = [answers[photo.relative] for photo in photos]
-    if not answers:
-        photos = remaining(images, support, HOLDOUT, seed)
-        labels = [photo.label for photo in photos if photo.label is not None]
-    if not photos:
-        raise DataError(f"{images.source} has no labelled photos besides the shots.", "Add test labels.")
+def _pair(task: FewShotTask, test: Labelled) -> tuple[FewShotTask, Labelled]:
+    return task, test
+
+
+def labelled_queries(stage: Stage, support: Sequence[Photo]) -> Labelled:
+    """Features and labels of the photos to score on, as `labelled_photos` finds them; unreadable ones are left out.
+
+    Args:
+        stage: The stage.
+        support: Photos to learn from, which are not scored on.
+    """
+    photos, labels, _ = labelled_photos(stage, support)
     found = stage.photos([photo.path for photo in photos])
     rows = np.flatnonzero(found.readable)
-    queries = Queries(found.normalised, found.raw)[rows]
-    task = replace(make_task(stage, support), validation=None)
-    return task, Labelled(queries, np.array(labels, dtype=np.int64)[rows])
+    return Labelled(Queries(found.normalised, found.raw)[rows], labels[rows])
