@@ -22,13 +22,13 @@ class Dac(SeenClassMethod):
     the class texts: logits = s·Q·T′ᵀ + α·exp(−β(1 − q′·k′))·Y with q′ = normalise(A·q), k′ = normalise(A·f).
 
     What follows the paper: the linear adapter, its contrastive loss among photos, the cache, the tuned texts, and
-    the two variants (`variant` "visual" keeps T′ = T). There is no code, and only these facts were at hand, so
-    the rest is ours: A starts at the identity; the loss is the supervised contrastive one of Khosla et al. (2020),
-    −mean over pairs of a class of ln softmax(f′_i·f′_j/τ) over the batch without i itself; the texts start at T
-    and minimise the cross-entropy of s·F·T′ᵀ on the unadapted features, normalised at every step, apart from A;
-    AdamW for both, weight decay pulling A to the identity and T′ to T; a batch is whole classes; α and β as in
-    Tip-Adapter; the number of steps, the rates and τ. Every augmented view takes part in the contrastive loss and
-    a shot's mean view is its key.
+    the two variants (`variant` "visual" keeps T′ = T). There is no code, and only these facts were at hand, so the
+    rest is ours: A starts at the identity; the loss is the supervised contrastive one of Khosla et al. (2020),
+    −mean over pairs of a class of ln softmax(f′_i·f′_j/τ) over the batch without i itself; the texts start at T and
+    minimise the cross-entropy of s·F·T′ᵀ on the unadapted features, normalised at every step, apart from A; AdamW
+    for both, weight decay pulling A to the identity and T′ to T; a batch is whole classes; α and β as in
+    Tip-Adapter; the number of steps; the rates and τ, chosen on shots (results/defaults.csv). Every augmented view
+    takes part in the contrastive loss and a shot's mean view is its key.
 
     Where no class has two photos (one shot and no views) there is no pair to learn from, and A stays the identity.
     A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
@@ -73,7 +73,7 @@ class Dac(SeenClassMethod):
         )
         epochs: int = hyper(10, "passes over the shots to train the image adapter", low=0, high=100_000)
         lr: float = hyper(3e-4, "learning rate of the image adapter", low=0, high=10)
-        temperature: float = hyper(0.1, "τ of the contrastive loss", low=1e-3, high=100)
+        temperature: float = hyper(0.07, "τ of the contrastive loss", low=1e-3, high=100)
         text_epochs: int = hyper(10, "passes over the shots to tune the texts", low=0, high=100_000)
         text_lr: float = hyper(1e-4, "learning rate of the texts", low=0, high=10)
         weight_decay: float = hyper(1e-2, "pull of the adapter to the identity, of the texts to T", low=0, high=10)

@@ -22,7 +22,8 @@ class JclipAdapter(Method):
     The slides that describe it slip in five places (they mix A(f) with A(text) in the formula of f*, apply
     softmax before a cross-entropy that applies it again, sum the loss over texts instead of classes, run the
     forward pass twice a step, and leave out the biases). Here the loss is cross-entropy on the logits;
-    `double_softmax` brings the slides' loss back for comparison.
+    `double_softmax` brings the slides' loss back for comparison. The slides name neither ratio nor learning rate; the
+    defaults were chosen on shots (results/defaults.csv).
 
     An unseen class keeps its text row (with `adapt` "text" or "both": moved by the same bottleneck as the
     others), so it is scored much as in zero-shot.
@@ -51,7 +52,9 @@ class JclipAdapter(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of JCLIP-Adapter."""
 
-        ratio: float = hyper(0.2, "share R of the adapted feature in the result", low=0, high=1, grid=(0.1, 0.2, 0.4))
+        ratio: float = hyper(
+            0.4, "share R of the adapted feature; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.1, 0.2, 0.4)
+        )
         width: int = hyper(0, "width r of the bottleneck; 0 for a quarter of the features' width", low=0, high=65536)
         adapt: str = hyper("image", "which features are adapted", choices=("image", "text", "both"))
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)

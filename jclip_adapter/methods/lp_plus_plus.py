@@ -111,8 +111,7 @@ class LpPlusPlus(SeenClassMethod):
     at class sums instead of means (`init` "mean" brings the means); the step of W is twice 1/L of the softmax's
     bound, and has momentum on top; α's gradient is never set to zero, so that each step uses the sum of all since
     the first (`accumulate` off brings the plain gradient). The authors keep the best of 300 epochs on a validation
-    set of K photos a class; here the last is taken, of 60 unless said otherwise: without that choice, 300 were worse
-    on one of two sets tried (374 classes) and no better on the other.
+    set of K photos a class; here the last is taken, of as many as were best on left-out shots (results/defaults.csv).
     `alpha_factor` is chosen on the shots: the greater it is, the more is left to the text.
 
     A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
@@ -143,7 +142,7 @@ class LpPlusPlus(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of LP++."""
 
-        epochs: int = hyper(60, "full-batch steps", low=0, high=100_000)
+        epochs: int = hyper(120, "full-batch steps", low=0, high=100_000)
         alpha_factor: float = hyper(
             250.0, "initial weight of the text per unit of mean cosine", low=0, high=1e6, grid=(250.0, 1000.0)
         )

@@ -37,7 +37,8 @@ class MultimodalAdapter(Method):
     - The paper names a momentum of 0.5 that the code never gives to Adam. There is none here.
     - The code breaks on a batch of one image; here it does not.
     - The code runs up to 200 epochs and keeps the one with the best validation accuracy; here few epochs at a
-      lower rate are run, and the support set chooses the ratio, of which 0 is zero-shot
+      lower rate are run, chosen on shots (results/defaults.csv), and the support set chooses the ratio, of which 0
+      is zero-shot
       (`lr=5e-3`, `epochs=200` bring the authors' schedule back).
 
     `adapt="image"` is the paper's variant without adapted texts. The softmax of the loss runs over the classes that
@@ -74,7 +75,7 @@ class MultimodalAdapter(Method):
         attention: int = hyper(128, "width a of the attention, a multiple of the heads", low=1, high=65536)
         inner: int = hyper(32, "width r of the narrow layers", low=1, high=65536)
         heads: int = hyper(4, "attention heads", low=1, high=1024)
-        epochs: int = hyper(5, "passes over the shots", low=0, high=100_000)
+        epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
         lr: float = hyper(2e-3, "Adam's learning rate", low=0, high=10)
         weight_decay: float = hyper(1e-4, "Adam's L2 penalty", low=0, high=10)
