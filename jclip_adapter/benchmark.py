@@ -183,13 +183,13 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
 
 
 def run_benchmark(
-    problems: Iterable[Problem], names: Sequence[str], cells: Path, *, selection: str, given: Mapping[str, Any]
+    problems: Iterable[Problem], methods: str, cells: Path, *, selection: str, given: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Run every method on every problem, taking finished cells from their files.
 
     Args:
         problems: The problems.
-        names: Of the methods.
+        methods: As `choose_methods` takes them; "all" may be fewer on one problem than on another.
         cells: Folder of the cells' JSON files.
         selection: One of SELECTIONS.
         given: Hyper-parameters that are fixed, for every method that has them.
@@ -199,7 +199,7 @@ def run_benchmark(
     """
     if selection not in SELECTIONS:
         raise UsageError(f"--select {selection} is not known.", f"Known are: {', '.join(SELECTIONS)}.")
-    jobs = [(problem, name) for problem in problems for name in names]
+    jobs = [(problem, name) for problem in problems for name in choose_methods(methods, problem.load()[0])]
     results = []
     with tqdm(jobs, desc="benchmark", unit="cell") as bar:
         for problem, name in bar:

@@ -168,7 +168,7 @@ def test_shots_that_the_file_lacks_are_told(workplace, capsys):
 
 def test_unknown_selection(workplace):
     with pytest.raises(UsageError, match="--select luck"):
-        benchmark.run_benchmark([], [], workplace, selection="luck", given={})
+        benchmark.run_benchmark([], "all", workplace, selection="luck", given={})
 
 
 def test_resampled_shots_differ_by_seed_and_come_from_the_file(workplace):
@@ -208,3 +208,15 @@ def test_classes_without_shots_are_told_apart(workplace):
 def test_no_share_of_the_classes(workplace, share, capsys):
     assert cli.main(["--benchmark", "--features", "toy.npz", "--unseen", share]) == 2
     assert "share of the classes" in capsys.readouterr().err
+
+
+def test_all_is_what_each_file_allows(workplace):
+    facts = arrays()
+    for key in ("train1", "train3", "test"):
+        facts[f"{key}_aux"] = np.random.default_rng(0).random((len(facts[f"{key}_x"]), 6))
+    np.savez("pair.npz", **facts)
+    problems = benchmark.feature_problems(["toy.npz", "pair.npz"], [1], [1])
+    chosen = [benchmark.choose_methods("all", problem.load()[0]) for problem in problems]
+    assert set(chosen[1]) - set(chosen[0]) == {"amu-tuning"}
+    with pytest.raises(DataError, match="amu-tuning needs a second backbone"):
+        benchmark.run_benchmark(problems, "amu-tuning", workplace, selection="none", given={})

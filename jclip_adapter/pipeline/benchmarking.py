@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jclip_adapter.benchmark import COLUMNS, Problem, choose_methods, feature_problems, run_benchmark
+from jclip_adapter.benchmark import COLUMNS, Problem, feature_problems, run_benchmark
 from jclip_adapter.dataset import Photo, sample_support
 from jclip_adapter.errors import UsageError
 from jclip_adapter.report import benchmark_picture, benchmark_table
@@ -81,8 +81,7 @@ def benchmark(
     else:
         problems = _photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
     problems = [replace(problem, unseen=unseen) for problem in problems]
-    names = choose_methods(methods, problems[0].load()[0])
-    cells = run_benchmark(problems, names, CELLS, selection=selection, given=settings.set)
+    cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
     write_text(files[0], _csv(cells))
     write_text(files[1], benchmark_table(cells) + "\n")
