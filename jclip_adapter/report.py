@@ -177,11 +177,20 @@ def _mean_of(cells: Sequence[dict[str, Any]], key: str) -> str:
     return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"
 
 
+def _lowest_shown(cells: Sequence[dict[str, Any]]) -> float | None:
+    """Where a data set's panels end below: a little under zero-shot, as the good methods lie close together."""
+    zero_shot = [cell["top1"] for cell in cells if cell["method"] == "zero-shot"]
+    if not zero_shot:
+        return None
+    return float(max(min(zero_shot) - 6, min(cell["top1"] for cell in cells) - 1))
+
+
 def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
     """Draw top-1 over shots, one panel per data set, and top-1 over fit time.
 
     Args:
-        cells: As `benchmark.run_benchmark` returns them; transductive methods are drawn dashed.
+        cells: As `benchmark.run_benchmark` returns them; transductive methods are drawn dashed. What lies more than
+            6 points below zero-shot is cut off.
 
     Returns:
         A PNG.
@@ -213,8 +222,10 @@ def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
         panels[0, column].set_xlabel("shots per class")
         panels[1, column].set_xscale("log")
         panels[1, column].set_xlabel("seconds to fit, at the most shots")
+        bottom = _lowest_shown([cell for cell in cells if cell["dataset"] == dataset])
         for row in (0, 1):
             panels[row, column].set_ylabel("top-1 in %")
+            panels[row, column].set_ylim(bottom=bottom)
             panels[row, column].grid(alpha=0.3)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=7)
