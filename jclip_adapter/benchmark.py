@@ -7,12 +7,11 @@ stopped run goes on and a finished one computes nothing; tables and pictures are
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,8 @@ class Problem:
         shots: Photos per class.
         seed: For everything random.
         fingerprint: Of all that its features depend on.
-        load: Gives the task and the queries with their labels, when they are needed.
+        task: What methods are given.
+        test: The queries and their labels, which are the scorer's alone.
         unseen: Share of the classes, the last ones, whose shots are taken away.
     """
 
@@ -61,7 +61,8 @@ class Problem:
     shots: int
     seed: int
     fingerprint: str
-    load: Callable[[], tuple[FewShotTask, Labelled]]
+    task: FewShotTask
+    test: Labelled
     unseen: float = 0.0
 
 
@@ -92,9 +93,9 @@ def feature_problems(
         for count in counts:
             for seed in seeds:
                 task = _draw(content.tasks, count, seed) if resample else content.tasks[count]
-                load = functools.partial(_pair, replace(task, validation=content.validation), content.test)
+                task = replace(task, validation=content.validation)
                 fingerprint = content.sha256 + (" resampled" if resample else "")
-                problems.append(Problem(content.name, count, seed, fingerprint, load))
+                problems.append(Problem(content.name, count, seed, fingerprint, task, content.test))
     return problems
 
 
@@ -110,10 +111,6 @@ def without_shots(task: FewShotTask, share: float) -> FewShotTask:
     """The task without the shots of the last classes: a share of them, rounded down, but one at least has some."""
     first = max(1, task.num_classes - int(share * task.num_classes))
     return task.keep(task.support_labels < first)
-
-
-def _pair(task: FewShotTask, test: Labelled) -> tuple[FewShotTask, Labelled]:
-    return task, test
 
 
 def choose_methods(names: str, task: FewShotTask) -> list[str]:
@@ -149,7 +146,7 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     Returns:
         The cell: COLUMNS and how the hyper-parameters came about.
     """
-    task, test = problem.load()
+    task, test = problem.task, problem.test
     if problem.unseen:
         task = without_shots(task, problem.unseen)
     started = time.perf_counter()
@@ -199,7 +196,7 @@ def run_benchmark(
     """
     if selection not in SELECTIONS:
         raise UsageError(f"--select {selection} is not known.", f"Known are: {', '.join(SELECTIONS)}.")
-    jobs = [(problem, name) for problem in problems for name in choose_methods(methods, problem.load()[0])]
+    jobs = [(problem, name) for problem in problems for name in choose_methods(methods, problem.task)]
     results = []
     with tqdm(jobs, desc="benchmark", unit="cell") as bar:
         for problem, name in bar:

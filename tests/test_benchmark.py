@@ -175,7 +175,7 @@ def test_resampled_shots_differ_by_seed_and_come_from_the_file(workplace):
     facts = arrays()
     content = read_feature_file("toy.npz")
     problems = benchmark.feature_problems(["toy.npz"], [1], [1, 2], resample=True)
-    drawn = [problem.load()[0] for problem in problems]
+    drawn = [problem.task for problem in problems]
     pool = normalise(facts["train3_x"])
     for task in drawn:
         assert task.support_labels.tolist() == list(range(CLASSES))
@@ -184,7 +184,7 @@ def test_resampled_shots_differ_by_seed_and_come_from_the_file(workplace):
     assert not np.array_equal(drawn[0].support_features, drawn[1].support_features)
     as_given = benchmark.feature_problems(["toy.npz"], [1], [1, 2])
     for problem in as_given:
-        np.testing.assert_array_equal(problem.load()[0].support_features, content.tasks[1].support_features)
+        np.testing.assert_array_equal(problem.task.support_features, content.tasks[1].support_features)
     assert {problem.fingerprint for problem in problems}.isdisjoint(problem.fingerprint for problem in as_given)
 
 
@@ -216,7 +216,7 @@ def test_all_is_what_each_file_allows(workplace):
         facts[f"{key}_aux"] = np.random.default_rng(0).random((len(facts[f"{key}_x"]), 6))
     np.savez("pair.npz", **facts)
     problems = benchmark.feature_problems(["toy.npz", "pair.npz"], [1], [1])
-    chosen = [benchmark.choose_methods("all", problem.load()[0]) for problem in problems]
+    chosen = [benchmark.choose_methods("all", problem.task) for problem in problems]
     assert set(chosen[1]) - set(chosen[0]) == {"amu-tuning"}
     with pytest.raises(DataError, match="amu-tuning needs a second backbone"):
         benchmark.run_benchmark(problems, "amu-tuning", workplace, selection="none", given={})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import hashlib
 import io
 import json
@@ -20,7 +19,7 @@ from jclip_adapter.errors import UsageError
 from jclip_adapter.report import benchmark_picture, benchmark_table
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import write_bytes, write_text
-from jclip_adapter.task import FewShotTask, Labelled, Queries
+from jclip_adapter.task import Labelled, Queries
 
 from .evaluation import labelled_photos
 from .stage import Stage, make_task, set_up
@@ -111,13 +110,8 @@ def _photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) ->
             texts = (task.text_features, task.text_raw, *task.text_views)
             parts = (task.raw, task.support_labels, *texts, test.queries.raw, test.labels)
             fingerprint = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
-            load = functools.partial(_pair, task, test)
-            problems.append(Problem(stage.images.name, count, seed, fingerprint, load))
+            problems.append(Problem(stage.images.name, count, seed, fingerprint, task, test))
     return problems
-
-
-def _pair(task: FewShotTask, test: Labelled) -> tuple[FewShotTask, Labelled]:
-    return task, test
 
 
 def labelled_queries(stage: Stage, support: Sequence[Photo]) -> Labelled:
