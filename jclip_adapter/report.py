@@ -189,8 +189,8 @@ def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
     """Draw top-1 over shots, one panel per data set, and top-1 over fit time.
 
     Args:
-        cells: As `benchmark.run_benchmark` returns them; transductive methods are drawn dashed. What lies more than
-            6 points below zero-shot is cut off.
+        cells: As `benchmark.run_benchmark` returns them; transductive methods are drawn dashed and hollow. What lies
+            more than 6 points below zero-shot is cut off.
 
     Returns:
         A PNG.
@@ -210,15 +210,17 @@ def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
             shots = sorted({cell["shots"] for cell in mine})
             top1 = [mean_interval([c["top1"] for c in mine if c["shots"] == k])[0] for k in shots]
             seconds = [mean_interval([c["fit_seconds"] for c in mine if c["shots"] == k])[0] for k in shots]
-            colour = colormaps["tab20"](number % 20)
-            line = "--" if mine[0]["transductive"] else "-"
-            marker = "osD^v"[number // 20 % 5] if number >= 20 else "o"
-            panels[0, column].plot(shots, top1, line, color=colour, marker=marker, markersize=3.5, label=method)
-            panels[1, column].scatter(
-                np.maximum(seconds[-1:], 1e-4), top1[-1:], color=colour, marker=marker, s=28, label=method
-            )
+            colour = "black" if method == "zero-shot" else colormaps["tab20"](number % 20)
+            transductive = mine[0]["transductive"]
+            style = {"color": colour, "marker": "osD^v"[number // 20 % 5], "label": method}
+            filling = {"markerfacecolor": "white" if transductive else colour}
+            line = "--" if transductive else "-"
+            panels[0, column].plot(shots, top1, line, markersize=4, **style, **filling)
+            panels[1, column].plot(np.maximum(seconds[-1:], 1e-4), top1[-1:], "", markersize=6, **style, **filling)
         panels[0, column].set_title(dataset)
         panels[0, column].set_xscale("log", base=2)
+        counts = sorted({cell["shots"] for cell in cells if cell["dataset"] == dataset})
+        panels[0, column].set_xticks(counts, map(str, counts))
         panels[0, column].set_xlabel("shots per class")
         panels[1, column].set_xscale("log")
         panels[1, column].set_xlabel("seconds to fit, at the most shots")
