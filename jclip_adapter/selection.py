@@ -20,11 +20,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from .errors import DataError, UsageError
+from .learning.folds import folds
 from .methods import Method, get
-from .task import FewShotTask, Labelled, Queries, softmax
+from .task import FewShotTask, softmax
 
 logger = logging.getLogger(__name__)
-MAX_FOLDS = 4
 SELECTIONS = ("support", "validation", "none")
 
 
@@ -58,36 +58,6 @@ def grids(method: type[Method], given: Mapping[str, Any]) -> tuple[dict[str, Seq
 def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
-
-
-def folds(task: FewShotTask, most: int = MAX_FOLDS) -> list[tuple[FewShotTask, Labelled]]:
-    """Split the shots of a task into what is fitted on and what is held out.
-
-    Args:
-        task: The task.
-        most: Folds at most; with more shots per class, several are held out together.
-
-    Returns:
-        Pairs of a smaller task and the left-out shots; none where no class has two shots. A class with one shot
-        keeps it in every fold.
-    """
-    place = np.zeros(len(task.support_labels), dtype=np.int64)
-    for label in task.seen:
-        rows = np.flatnonzero(task.support_labels == label)
-        place[rows] = np.arange(len(rows)) if len(rows) > 1 else -1
-    count = min(most, int(place.max(initial=-1)) + 1)
-    if count < 2:
-        return []
-    pairs = []
-    for fold in range(count):
-        held = (place >= 0) & (place % count == fold)
-        pairs.append((task.keep(~held), _shots(task, held)))
-    return pairs
-
-
-def _shots(task: FewShotTask, held: npt.NDArray[np.bool_]) -> Labelled:
-    queries = Queries(task.support_features, task.support_raw, task.auxiliary)
-    return Labelled(queries[held], task.support_labels[held])
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def _trials(task: FewShotTask) -> list[tuple[FewShotTask, Labelled]]:
     """What to train on and what to judge by; an empty list where nothing can be held out."""
     if task.validation is not None and len(task.validation.labels):
         return [(task, task.validation)]
-    from jclip_adapter.selection import folds
+    from jclip_adapter.learning.folds import folds
 
     trials: list[tuple[FewShotTask, Labelled]] = []
     for part, held in folds(task):
