@@ -364,11 +364,12 @@ def _list(_: argparse.Namespace) -> None:
     from .report import markdown_table
 
     metas = [get(name).meta for name in available()]
-    rows = [
-        [m.name, str(m.year), m.summary, m.trains, "transductive" if m.transductive else ", ".join(m.needs)]
-        for m in metas
-    ]
-    print(markdown_table(["method", "year", "idea", "trains", "needs"], rows))
+    rows = []
+    for m in metas:
+        paper = f"{m.paper.split(',')[0]} {m.year}{f', arXiv:{m.arxiv}' if m.arxiv else ''}"
+        needs = ", ".join([*m.needs, *(["all queries at once (transductive)"] if m.transductive else [])])
+        rows.append([m.name, m.summary, paper, m.trains, needs or "nothing"])
+    print(markdown_table(["method", "idea", "paper", "trains", "needs"], rows))
     print(f"\nprompt sets: {', '.join(available_prompts())}")
     print(f"weights by name: {', '.join(KNOWN)}")
 
