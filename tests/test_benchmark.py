@@ -194,9 +194,8 @@ def test_classes_without_shots_are_told_apart(workplace):
     zero_shot, probe = ({key: float(row[key]) for key in ("base", "new", "harmonic")} for row in rows)
     if rows[0]["method"] == "linear-probe":
         zero_shot, probe = probe, zero_shot
-    # The probe ranks classes without shots last: it never finds one.
-    assert (probe["new"], probe["harmonic"]) == (0, 0)
     assert probe["base"] > zero_shot["base"]
+    assert probe["new"] >= zero_shot["new"] / 2
     base, new = zero_shot["base"], zero_shot["new"]
     assert zero_shot["harmonic"] == pytest.approx(2 * base * new / (base + new), abs=1e-3)
     header = (workplace / "out.md").read_text().splitlines()[2]

@@ -112,8 +112,6 @@ class Meta:
         needs: What the task has to carry beyond the text features: any of "support", "auxiliary".
         uses: What it makes use of where the task carries it: any of "raw", "views", "text_views", "validation",
             "extra".
-        unseen: What it does with classes that have no support photos: "text", their texts let them be found, much
-            as in zero-shot; "last", it knows nothing about them and ranks them behind all others.
     """
 
     name: str
@@ -126,7 +124,6 @@ class Meta:
     transductive: bool = False
     needs: tuple[str, ...] = ("support",)
     uses: tuple[str, ...] = ()
-    unseen: str = "text"
 
 
 class Method(ABC):

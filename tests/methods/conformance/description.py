@@ -116,7 +116,6 @@ def check_metadata_are_complete(name: str) -> None:
     assert re.fullmatch(r"([\w.-]+/[\w.-]+)?", meta.code)
     assert set(meta.needs) <= NEEDS
     assert set(meta.uses) <= USES
-    assert meta.unseen in ("text", "last")
 
 
 def check_the_docstring_is_complete(name: str) -> None:
