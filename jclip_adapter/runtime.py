@@ -85,6 +85,9 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     # Without this Jittor names its cache after the git branch around the environment, and every new branch
     # would compile everything again.
     environment["cache_name"] = os.environ.get("cache_name", "default")
+    # Threads that wait for one another by spinning take the core from the one that they wait for, wherever there are
+    # more threads than free cores: training steps on shared machines took several times longer.
+    environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "passive")
     config = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}-config"
     if config.is_file():
         environment.setdefault("python_config_path", str(config))
