@@ -9,10 +9,12 @@ A section stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from jclip_adapter.errors import AdapterError, DataError
 from jclip_adapter.methods import available, get
@@ -26,6 +28,8 @@ _HEADER = {
     "zh": ["方法", "学习什么", "需要什么", "思路", "出处"],
 }
 _NOTHING = {"en": "nothing", "zh": "无"}
+SHOTS = "4"
+_TRANSDUCTIVE = {"en": "all queries at once (transductive)", "zh": "同时给出全部测试图片（直推式）"}
 # The only words of results/sample.md's table; names of methods and domains stay.
 _CHINESE = (
     (r"\bdomain\b", "领域"),
@@ -44,9 +48,13 @@ def sections(language: str) -> dict[str, str]:
         language: "en" or "zh".
 
     Raises:
-        DataError: results/sample.md is missing or holds no table.
+        DataError: results/sample.md or results/benchmark.csv is missing or holds no table.
     """
-    return {"methods": methods_table(language), "sample": sample_table(language)}
+    return {
+        "methods": methods_table(language),
+        "sample": sample_table(language),
+        "benchmark": benchmark_table(language),
+    }
 
 
 def methods_table(language: str) -> str:
@@ -60,8 +68,27 @@ def methods_table(language: str) -> str:
         if meta.code:
             source += f"; [{meta.code}](https://github.com/{meta.code})"
         trains = _NOTHING[language] if meta.trains == "nothing" else meta.trains
-        rows.append([f"`{name}`", trains, ", ".join(meta.needs) or _NOTHING[language], meta.summary, source])
+        needs = [*meta.needs, *([_TRANSDUCTIVE[language]] if meta.transductive else [])]
+        rows.append([f"`{name}`", trains, ", ".join(needs) or _NOTHING[language], meta.summary, source])
     return markdown_table(_HEADER[language], rows)
+
+
+def benchmark_table(language: str) -> str:
+    """Top-1 of every method at 4 shots out of results/benchmark.csv: inductive methods, then transductive ones."""
+    path = ROOT / "results" / "benchmark.csv"
+    cells = [row for row in csv.DictReader(read_lines(path)) if row["shots"] == SHOTS]
+    if not cells:
+        raise DataError(f"{path} has no cell of {SHOTS} shots.", "Run `python runner.py --benchmark` first.")
+    top1: dict[str, dict[str, list[float]]] = {}
+    for row in cells:
+        top1.setdefault(row["method"], {}).setdefault(row["dataset"], []).append(float(row["top1"]))
+    datasets = list(dict.fromkeys(row["dataset"] for row in cells))
+    rows = []
+    # Best first, by the first data set that has them all; transductive methods see all queries, so they stand apart.
+    for name in sorted(top1, key=lambda name: (get(name).meta.transductive, -fmean(top1[name].get(datasets[0], [0])))):
+        shown = f"`{name}`" + (f" ({_TRANSDUCTIVE[language]})" if get(name).meta.transductive else "")
+        rows.append([shown, *(f"{fmean(top1[name][key]):.1f} %" if key in top1[name] else "–" for key in datasets)])
+    return markdown_table([_HEADER[language][0], *datasets], rows)
 
 
 def sample_table(language: str) -> str:

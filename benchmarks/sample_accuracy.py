@@ -11,14 +11,13 @@ import argparse
 import csv
 import io
 import logging
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jclip_adapter.encoder import SAMPLE
 from jclip_adapter.errors import AdapterError, UsageError
-from jclip_adapter.metrics import Score
+from jclip_adapter.metrics import Score, mean_interval
 from jclip_adapter.pipeline import evaluate, train
 from jclip_adapter.report import markdown_table
 from jclip_adapter.runs import CURVES
@@ -59,20 +58,6 @@ def measure(seeds: int) -> tuple[list[Score], list[list[Score]]]:
     return baseline, adapted
 
 
-def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of n values and half the width of its 95 % interval by Student's t with n − 1 degrees of freedom.
-
-    >>> [round(number, 3) for number in mean_and_half_width([1.0, 2.0, 3.0])]
-    [2.0, 2.484]
-    """
-    from scipy.stats import t
-
-    n = len(values)
-    mean = math.fsum(values) / n
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    return mean, float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-
-
 def csv_text(baseline: Sequence[Score], adapted: Sequence[Sequence[Score]]) -> str:
     """One line per run; accuracies are shares from 0 to 1. Zero-shot sees no photo, so it has no shots and no seed."""
     domains = [score.domain for score in baseline if score.domain != "total"]
@@ -94,7 +79,7 @@ def table(baseline: Sequence[Score], adapted: Sequence[Sequence[Score]]) -> str:
     """Top-1 per domain and in total: zero-shot, the adapter's mean over seeds with its 95 % interval, and the gain."""
     rows = []
     for number, zero in enumerate(baseline):
-        mean, half = mean_and_half_width([100 * scores[number].top1 for scores in adapted])
+        mean, half = mean_interval([100 * scores[number].top1 for scores in adapted])
         before = 100 * zero.top1
         interval = f"{mean - half:.1f}–{mean + half:.1f} %"
         rows.append([zero.domain, zero.n, f"{before:.1f} %", f"{mean:.1f} %", interval, round(mean - before, 1)])

@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_commands(parser.add_argument_group("commands (--train, --evaluate and --predict may stand together)"))
     _add_choices(parser.add_argument_group("what to work on"))
+    _add_benchmark(parser.add_argument_group("with --benchmark (--method all or NAME,NAME; --shots 1,2,4; --seed 1,2)"))
     _add_details(parser.add_argument_group("details"))
     return parser
 
@@ -66,6 +67,10 @@ def _add_commands(group: argparse._ArgumentGroup) -> None:
         const="result.txt",
         metavar="FILE",
         help="classify the test photos into FILE (result.txt) and its zip; with --images: those photos",
+    )
+    group.add_argument("--benchmark", action="store_true", help="methods side by side, on feature files or photos")
+    group.add_argument(
+        "--extract", metavar="FILE.npz", help="features of the shots and the labelled photos (--shots 1,4)"
     )
     group.add_argument("--check", metavar="FILE", help="check a result file as the contest would read it")
     group.add_argument("--convert", nargs=2, metavar=("IN", "OUT"), help="convert weights of any kind to safetensors")
@@ -81,8 +86,15 @@ def _add_choices(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--weights", metavar="PATH", help="weight file, model name, or 'sample' (ViT-B/32)")
     group.add_argument("--method", metavar="NAME", help=f"adaptation method ({default.method})")
     group.add_argument("--set", action="append", metavar="KEY=VALUE", help="a hyper-parameter of the method")
-    group.add_argument("--shots", type=int, metavar="K", help=f"training photos per class ({default.shots})")
-    group.add_argument("--seed", type=int, metavar="N", help=f"chooses the shots and all else random ({default.seed})")
+    group.add_argument(
+        "--select",
+        choices=("support", "validation", "none"),
+        help="choose the other hyper-parameters on left-out shots, or a validation set (none; --benchmark: support)",
+    )
+    group.add_argument("--shots", type=_numbers, metavar="K", help=f"training photos per class ({default.shots})")
+    group.add_argument(
+        "--seed", type=_numbers, metavar="N", help=f"chooses the shots and all else random ({default.seed})"
+    )
     group.add_argument("--split", choices=("A", "B"), help="test set and class list of the contest (A)")
     group.add_argument("--support", metavar="LIST.txt", help="list of the chosen photos; or 'first', 'random' (random)")
     group.add_argument("--prompts", metavar="NAME", help=f"prompt set: a name or a YAML file ({default.prompts})")
@@ -91,6 +103,20 @@ def _add_choices(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--holdout", type=int, metavar="N", help="with --evaluate: N photos per class that were not chosen (0: all)"
     )
+
+
+def _add_benchmark(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--features", nargs="+", metavar="FILE.npz", help="feature files instead of photos")
+    group.add_argument("--resample", action="store_true", help="each seed draws its shots from the file's most shots")
+    group.add_argument(
+        "--unseen", type=float, metavar="SHARE", help="leave this share of the classes without shots; base and new"
+    )
+    group.add_argument("--out", metavar="FILE.csv", help="one row per cell; tables and picture beside it (results.csv)")
+
+
+def _numbers(text: str) -> list[int]:
+    """Take "1,2,4" apart."""
+    return [int(part) for part in text.split(",")]
 
 
 def _add_details(group: argparse._ArgumentGroup) -> None:
@@ -155,6 +181,8 @@ def _refuse(message: str, details: Sequence[str] = ()) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     lone: dict[str, Callable[[argparse.Namespace], None]] = {
+        "benchmark": _benchmark,
+        "extract": _extract,
         "check": _check,
         "convert": _convert,
         "list": _list,
@@ -164,7 +192,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if not chosen:
         raise UsageError(
             "there is nothing to do.",
-            "Give --train, --predict FILE, --evaluate, --check FILE, --convert IN OUT, --list or --doctor.",
+            "Give --train, --predict FILE, --evaluate, --benchmark, --extract FILE, --check FILE, --convert IN OUT, "
+            "--list or --doctor.",
         )
     if len(chosen) > 1 and not lone.keys().isdisjoint(chosen):
         raise UsageError(
@@ -191,9 +220,15 @@ def _refuse_strays(arguments: argparse.Namespace) -> None:
         ("--images", arguments.images, "predict"),
         ("--labels", arguments.labels, "evaluate"),
         ("--holdout", arguments.holdout, "evaluate"),
+        ("--features", arguments.features, "benchmark"),
+        ("--out", arguments.out, "benchmark"),
+        ("--resample", arguments.resample or None, "benchmark"),
+        ("--unseen", arguments.unseen, "benchmark"),
     ):
         if value is not None and not getattr(arguments, command):
             raise UsageError(f"{flag} goes with --{command}.", f"Add --{command}, or leave {flag} out.")
+    if arguments.select is not None and not (arguments.benchmark or arguments.train):
+        raise UsageError("--select goes with --train or --benchmark.", "Add one of them, or leave --select out.")
     if arguments.labels and arguments.holdout is not None:
         raise UsageError("--labels and --holdout exclude each other.", "Choose the photos to evaluate on by one.")
     if arguments.holdout is not None and arguments.holdout < 0:
@@ -208,6 +243,11 @@ def _settings(arguments: argparse.Namespace) -> tuple[Settings, set[str]]:
     """The settings, and the names of those that the user gave."""
     names = Settings.__dataclass_fields__
     typed = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    for name in ("shots", "seed"):
+        if name in typed and not arguments.benchmark:
+            if len(typed[name]) > 1:
+                raise UsageError(f"--{name} {typed[name]} is a list.", "Only --benchmark takes several.")
+            typed[name] = typed[name][0]
     if "set" in typed:
         typed["set"] = parse_assignments(typed["set"])
     return build_settings(typed, arguments.config or "")
@@ -218,7 +258,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     if arguments.predict and not arguments.images:
         check_target(Path(arguments.predict))  # before the training, not after it
-    done = train(_settings(arguments)[0])
+    done = train(_settings(arguments)[0], arguments.select or "none")
     support = done.metrics.get("support", {})
     print(f"run: {done.folder}")
     if support:
@@ -236,6 +276,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     done = evaluate(settings, given, arguments.labels or "", arguments.holdout)
     print(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
     print(score_table(done.scores, done.baseline, done.method))
+    for name, group in done.groups.items():
+        shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
+        print(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
     if done.rejects:
         print(f"{done.rejects} photos could not be read and count as wrong")
     if done.pairs:
@@ -268,6 +311,33 @@ def _classify(arguments: argparse.Namespace) -> None:
         print(f"{guess.path}: {shares}")
 
 
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from .pipeline import benchmark
+
+    shots, seeds, methods = arguments.shots or [], arguments.seed or [1], arguments.method or "all"
+    arguments.shots = arguments.seed = arguments.method = None
+    done = benchmark(
+        _settings(arguments)[0],
+        features=arguments.features or [],
+        methods=methods,
+        shots=shots,
+        seeds=seeds,
+        selection=arguments.select or "support",
+        out=Path(arguments.out or "results.csv"),
+        resample=arguments.resample,
+        unseen=arguments.unseen or 0.0,
+    )
+    print(done.files[1].read_text(encoding="utf-8"))
+    print(f"written: {', '.join(map(str, done.files))}")
+
+
+def _extract(arguments: argparse.Namespace) -> None:
+    from .pipeline import extract
+
+    shots, arguments.shots = arguments.shots or [], None
+    print(f"written: {extract(_settings(arguments)[0], Path(arguments.extract), shots)}")
+
+
 def _check(arguments: argparse.Namespace) -> None:
     from .pipeline import open_data
     from .submission import check_submission
@@ -294,11 +364,12 @@ def _list(_: argparse.Namespace) -> None:
     from .report import markdown_table
 
     metas = [get(name).meta for name in available()]
-    rows = [
-        [m.name, str(m.year), m.summary, m.trains, "transductive" if m.transductive else ", ".join(m.needs)]
-        for m in metas
-    ]
-    print(markdown_table(["method", "year", "idea", "trains", "needs"], rows))
+    rows = []
+    for m in metas:
+        paper = f"{m.paper.split(',')[0]} {m.year}{f', arXiv:{m.arxiv}' if m.arxiv else ''}"
+        needs = ", ".join([*m.needs, *(["all queries at once (transductive)"] if m.transductive else [])])
+        rows.append([m.name, m.summary, paper, m.trains, needs or "nothing"])
+    print(markdown_table(["method", "idea", "paper", "trains", "needs"], rows))
     print(f"\nprompt sets: {', '.join(available_prompts())}")
     print(f"weights by name: {', '.join(KNOWN)}")
 

@@ -287,3 +287,43 @@ def harmonic_mean(base: float, new: float) -> float:
     if not (base >= 0 and new >= 0):
         raise UsageError(f"no harmonic mean of {base} and {new}.", "Accuracies are not negative.")
     return 2 * base * new / (base + new) if base + new > 0 else 0.0
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half the width of its 95 % confidence interval (Student's t); the latter NaN for one value.
+
+    >>> mean, half = mean_interval([1.0, 2.0, 3.0])
+    >>> round(mean, 3), round(half, 3)
+    (2.0, 2.484)
+    """
+    from scipy import stats
+
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return float(array.mean()), float("nan")
+    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / len(array) ** 0.5
+    return float(array.mean()), float(half)
+
+
+def seen_and_unseen(logits: npt.ArrayLike, labels: Ints, seen: Ints) -> dict[str, float]:
+    """Top-1 of photos whose class has shots and of those whose class has none, and the two's harmonic mean.
+
+    All classes compete for every photo, as in the contest. (In CoOp's base-to-new protocol, Zhou et al., 2022, each
+    half competes only among itself, which hides that a classifier prefers what it was trained on.)
+
+    Args:
+        logits: (M, C) scores.
+        labels: (M,) class indices.
+        seen: Class indices that have shots.
+
+    Returns:
+        "base", "new" and "harmonic" in percent; NaN for a group without photos.
+
+    >>> seen_and_unseen([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]], np.array([0, 1, 1]), np.array([0]))
+    {'base': 100.0, 'new': 50.0, 'harmonic': 66.66666666666667}
+    """
+    right = np.asarray(logits).argmax(axis=1) == labels
+    known = np.isin(labels, seen)
+    base, new = (100 * float(right[rows].mean()) if rows.any() else float("nan") for rows in (known, ~known))
+    harmonic = 2 * base * new / (base + new) if base + new else 0.0
+    return {"base": base, "new": new, "harmonic": harmonic}

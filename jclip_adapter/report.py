@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .metrics import Score
+from .metrics import Score, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,3 +132,103 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str) -
     ]
     header = ["domain", "photos", "zero-shot", name, "95 % interval", "zero-shot top-5", f"{name} top-5"]
     return markdown_table(header, rows)
+
+
+def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
+    """Top-1 of every method by data set and shots, mean over seeds; transductive methods in a table of their own.
+
+    Where some classes had no shots, each column is three: base, new and their harmonic mean.
+
+    Args:
+        cells: As `benchmark.run_benchmark` returns them.
+
+    Returns:
+        Markdown, one or two tables.
+    """
+    parts = []
+    for transductive, title in ((False, "Inductive methods"), (True, "Transductive methods (all queries at once)")):
+        chosen = [cell for cell in cells if cell["transductive"] is transductive]
+        if chosen:
+            parts.append(f"### {title}\n\n{_pivot(chosen)}")
+    return "\n\n".join(parts)
+
+
+def _pivot(cells: Sequence[dict[str, Any]]) -> str:
+    columns = sorted({(cell["dataset"], cell["shots"]) for cell in cells})
+    keys = ["base", "new", "harmonic"] if "harmonic" in cells[0] else ["top1"]
+    rows = []
+    for method in sorted({cell["method"] for cell in cells}):
+        row = [method]
+        for dataset, shots in columns:
+            place = (method, dataset, shots)
+            found = [c for c in cells if (c["method"], c["dataset"], c["shots"]) == place]
+            row += [_mean_of(found, key) for key in keys]
+        rows.append(row)
+    names = {"top1": "", "base": ", base", "new": ", new", "harmonic": ", H"}
+    header = [f"{dataset}, {shots}-shot{names[key]}" for dataset, shots in columns for key in keys]
+    return markdown_table(["method", *header], rows)
+
+
+def _mean_of(cells: Sequence[dict[str, Any]], key: str) -> str:
+    """Mean and 95 % interval over the seeds; a dash where there are no cells."""
+    if not cells:
+        return "–"
+    mean, half = mean_interval([cell[key] for cell in cells])
+    return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"
+
+
+def _lowest_shown(cells: Sequence[dict[str, Any]]) -> float | None:
+    """Where a data set's panels end below: a little under zero-shot, as the good methods lie close together."""
+    zero_shot = [cell["top1"] for cell in cells if cell["method"] == "zero-shot"]
+    if not zero_shot:
+        return None
+    return float(max(min(zero_shot) - 6, min(cell["top1"] for cell in cells) - 1))
+
+
+def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
+    """Draw top-1 over shots, one panel per data set, and top-1 over fit time.
+
+    Args:
+        cells: As `benchmark.run_benchmark` returns them; transductive methods are drawn dashed and hollow. What lies
+            more than 6 points below zero-shot is cut off.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    datasets = sorted({cell["dataset"] for cell in cells})
+    methods = sorted({cell["method"] for cell in cells})
+    figure = Figure(figsize=(4.6 * len(datasets) + 2.4, 7.6), layout="constrained")
+    panels = figure.subplots(2, len(datasets), squeeze=False)
+    for column, dataset in enumerate(datasets):
+        for number, method in enumerate(methods):
+            mine = [cell for cell in cells if (cell["dataset"], cell["method"]) == (dataset, method)]
+            if not mine:
+                continue
+            shots = sorted({cell["shots"] for cell in mine})
+            top1 = [mean_interval([c["top1"] for c in mine if c["shots"] == k])[0] for k in shots]
+            seconds = [mean_interval([c["fit_seconds"] for c in mine if c["shots"] == k])[0] for k in shots]
+            colour = "black" if method == "zero-shot" else colormaps["tab20"](number % 20)
+            transductive = mine[0]["transductive"]
+            style = {"color": colour, "marker": "osD^v"[number // 20 % 5], "label": method}
+            filling = {"markerfacecolor": "white" if transductive else colour}
+            line = "--" if transductive else "-"
+            panels[0, column].plot(shots, top1, line, markersize=4, **style, **filling)
+            panels[1, column].plot(np.maximum(seconds[-1:], 1e-4), top1[-1:], "", markersize=6, **style, **filling)
+        panels[0, column].set_title(dataset)
+        panels[0, column].set_xscale("log", base=2)
+        counts = sorted({cell["shots"] for cell in cells if cell["dataset"] == dataset})
+        panels[0, column].set_xticks(counts, map(str, counts))
+        panels[0, column].set_xlabel("shots per class")
+        panels[1, column].set_xscale("log")
+        panels[1, column].set_xlabel("seconds to fit, at the most shots")
+        bottom = _lowest_shown([cell for cell in cells if cell["dataset"] == dataset])
+        for row in (0, 1):
+            panels[row, column].set_ylabel("top-1 in %")
+            panels[row, column].set_ylim(bottom=bottom)
+            panels[row, column].grid(alpha=0.3)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=7)
+    return _png(figure)

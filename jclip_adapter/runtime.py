@@ -34,6 +34,7 @@ import numpy as np
 
 from .cuda import Cuda, find_cuda
 from .errors import SetupError, UsageError
+from .kernels import shorten_compilation
 from .storage import read_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,9 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     # Without this Jittor names its cache after the git branch around the environment, and every new branch
     # would compile everything again.
     environment["cache_name"] = os.environ.get("cache_name", "default")
+    # Threads that wait for one another by spinning take the core from the one that they wait for, wherever there are
+    # more threads than free cores: training steps on shared machines took several times longer.
+    environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "passive")
     config = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}-config"
     if config.is_file():
         environment.setdefault("python_config_path", str(config))
@@ -255,6 +259,8 @@ def start(device: str = "auto") -> Any:
         write_text(marker, f"{plan.device}: {plan.reason}\n")
     jittor = _import(marker)
     jittor.flags.use_cuda = int(plan.device == "cuda")
+    if plan.device == "cpu":
+        shorten_compilation(jittor, home / ".cache" / "jittor", compiler())
     _started().append(plan)
     logger.info("Jittor runs on %s (%s)", plan.device, plan.reason)
     return jittor

@@ -19,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from .errors import DataError, UsageError
+from .learning.folds import folds
 from .methods import Method, get
-from .task import FewShotTask, Labelled, Queries, softmax
+from .task import FewShotTask, softmax
 
 logger = logging.getLogger(__name__)
-MAX_FOLDS = 4
+SELECTIONS = ("support", "validation", "none")
 
 
 @dataclass(frozen=True)
@@ -58,52 +60,106 @@ def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def folds(task: FewShotTask, most: int = MAX_FOLDS) -> list[tuple[FewShotTask, Labelled]]:
-    """Split the shots of a task into what is fitted on and what is held out.
+@dataclass(frozen=True)
+class Scores:
+    """How good candidates are on photos that their fits have not seen.
+
+    Attributes:
+        candidates: The values of each, without those that are the same for all.
+        accuracy: (K,) of each, 0 to 1.
+        likelihood: (K,) mean log-likelihood of the right classes.
+        source: "support" (shots left out) or "validation".
+    """
+
+    candidates: list[dict[str, Any]]
+    accuracy: npt.NDArray[np.float64]
+    likelihood: npt.NDArray[np.float64]
+    source: str
+
+    def best(self, defaults: Mapping[str, Any]) -> int:
+        """The most accurate; of equally accurate ones the likeliest, of equal ones the defaults, else the first."""
+
+        def rank(number: int) -> tuple[float, float, bool, int]:
+            usual = all(defaults[key] == value for key, value in self.candidates[number].items())
+            return self.accuracy[number], self.likelihood[number], usual, -number
+
+        return max(range(len(self.candidates)), key=rank)
+
+
+def score_candidates(
+    name: str,
+    task: FewShotTask,
+    refit: Mapping[str, Sequence[Any]],
+    free: Mapping[str, Sequence[Any]],
+    *,
+    seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+) -> Scores | None:
+    """Score every combination of values on the validation set, if the task has one, else on left-out shots.
 
     Args:
+        name: Of the method.
         task: The task.
-        most: Folds at most; with more shots per class, several are held out together.
+        refit: Values to try of the hyper-parameters that need another fit, by name.
+        free: Values to try of the others.
+        seed: For everything random in the fits.
+        given: Values that are fixed.
 
     Returns:
-        Pairs of a smaller task and the left-out shots; none where no class has two shots. A class with one shot
-        keeps it in every fold.
+        The scores; None where there is nothing to judge by.
     """
-    place = np.zeros(len(task.support_labels), dtype=np.int64)
-    for label in task.seen:
-        rows = np.flatnonzero(task.support_labels == label)
-        place[rows] = np.arange(len(rows)) if len(rows) > 1 else -1
-    count = min(most, int(place.max(initial=-1)) + 1)
-    if count < 2:
-        return []
-    pairs = []
-    for fold in range(count):
-        held = (place >= 0) & (place % count == fold)
-        pairs.append((_without(task, ~held), _shots(task, held)))
-    return pairs
+    method, given = get(name), dict(given or {})
+    if task.validation is not None:
+        source, trials = "validation", [(dataclasses.replace(task, validation=None), task.validation)]
+    else:
+        source, trials = "support", folds(task)
+    if not trials:
+        return None
+    outers, inners = list(_product(refit)), list(_product(free))
+    correct = np.zeros((len(outers), len(inners)))
+    likelihood = np.zeros((len(outers), len(inners)))
+    rounds = list(itertools.product(trials, enumerate(outers)))
+    for (part, held), (row, outer) in tqdm(rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2):
+        fitted = method(seed=seed, **given, **outer).fit(part)
+        for column, inner in enumerate(inners):
+            candidate = fitted.with_values(**inner) if inner else fitted
+            hits, evidence = _score(candidate.logits(held.queries), held.labels)
+            correct[row, column] += hits
+            likelihood[row, column] += evidence
+    total = sum(len(held.labels) for _, held in trials)
+    candidates = [{**outer, **inner} for outer in outers for inner in inners]
+    return Scores(candidates, correct.ravel() / total, likelihood.ravel() / total, source)
 
 
-def _without(task: FewShotTask, kept: npt.NDArray[np.bool_]) -> FewShotTask:
-    return dataclasses.replace(
-        task,
-        support_features=task.support_features[kept],
-        support_labels=task.support_labels[kept],
-        support_raw=None if task.support_raw is None else task.support_raw[kept],
-        support_views=None if task.support_views is None else task.support_views[:, kept],
-        auxiliary=None if task.auxiliary is None else task.auxiliary[kept],
-    )
+def choose(
+    where: str, name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, Any] | None = None
+) -> Choice:
+    """Choose a method's hyper-parameters where the user wants them to be chosen.
 
+    Args:
+        where: "support" for the shots, also of a task with a validation set; "validation"; "none" for the defaults.
+        name: Of the method.
+        task: The task.
+        seed: For everything random in the fits.
+        given: Values that are fixed already.
 
-def _shots(task: FewShotTask, held: npt.NDArray[np.bool_]) -> Labelled:
-    queries = Queries(task.support_features, task.support_raw, task.auxiliary)
-    return Labelled(queries[held], task.support_labels[held])
+    Raises:
+        UsageError: an unknown `where`.
+        DataError: no validation set.
+    """
+    if where not in SELECTIONS:
+        raise UsageError(f"--select {where} is not known.", f"Known are: {', '.join(SELECTIONS)}.")
+    if where == "none":
+        return Choice(dict(given or {}), "given" if given else "defaults", float("nan"), 0)
+    if where == "validation" and task.validation is None:
+        raise DataError("there is no validation set.", "Use --select support.")
+    if where == "support":
+        task = dataclasses.replace(task, validation=None)
+    return select(name, task, seed=seed, given=given)
 
 
 def select(name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, Any] | None = None) -> Choice:
     """Choose a method's hyper-parameters for a task.
-
-    The most accurate candidate wins; of equally accurate ones that with the higher likelihood, and of equal ones
-    the first.
 
     Args:
         name: Of the method.
@@ -112,35 +168,20 @@ def select(name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, A
         given: Values that are fixed already.
 
     Returns:
-        The choice.
+        The choice: `Scores.best` of the method's grids, or the defaults where there is nothing to judge by.
     """
     given = dict(given or {})
     method = get(name)
     refit, free = grids(method, given)
     if not refit and not free:
         return Choice(given, "given" if given else "defaults", float("nan"), 0)
-    if task.validation is not None:
-        source, trials = "validation", [(dataclasses.replace(task, validation=None), task.validation)]
-    else:
-        source, trials = "support", folds(task)
-    if not trials:
+    scores = score_candidates(name, task, refit, free, seed=seed, given=given)
+    if scores is None:
         return Choice(given, "defaults", float("nan"), 0)
-    outers, inners = list(_product(refit)), list(_product(free))
-    candidates = [{**outer, **inner} for outer in outers for inner in inners]
-    correct = np.zeros(len(candidates))
-    likelihood = np.zeros(len(candidates))
-    total = sum(len(held.labels) for _, held in trials)
-    rounds = list(itertools.product(trials, enumerate(outers)))
-    for (part, held), (row, outer) in tqdm(rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2):
-        fitted = method(seed=seed, **given, **outer).fit(part)
-        for number, inner in enumerate(inners, row * len(inners)):
-            candidate = fitted.with_values(**inner) if inner else fitted
-            hits, evidence = _score(candidate.logits(held.queries), held.labels)
-            correct[number] += hits
-            likelihood[number] += evidence
-    best = max(range(len(candidates)), key=lambda number: (correct[number], likelihood[number], -number))
-    logger.debug("%s: %s scored %.4f on %s", name, candidates[best], correct[best] / total, source)
-    return Choice({**given, **candidates[best]}, source, float(correct[best] / total), len(candidates))
+    best = scores.best(method.Hyper().as_dict())
+    values, accuracy = scores.candidates[best], float(scores.accuracy[best])
+    logger.debug("%s: %s scored %.4f on %s", name, values, accuracy, scores.source)
+    return Choice({**given, **values}, scores.source, accuracy, len(scores.candidates))
 
 
 def _score(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -170,6 +170,17 @@ class FewShotTask:
         if self.validation is not None:
             check_rows(self.validation.queries.features, "validation", self.width)
             _check_labels(self.validation.labels, len(self.validation.queries), self.num_classes, "validation")
+
+    def keep(self, rows: npt.NDArray[Any]) -> FewShotTask:
+        """The task with some of its support rows, in this order: an index array or a mask of (N,)."""
+        return replace(
+            self,
+            support_features=self.support_features[rows],
+            support_labels=self.support_labels[rows],
+            support_raw=None if self.support_raw is None else self.support_raw[rows],
+            support_views=None if self.support_views is None else self.support_views[:, rows],
+            auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
+        )
 
     @property
     def num_classes(self) -> int:

@@ -15,7 +15,18 @@ from jclip_adapter.settings import Settings
 
 from .conftest import Cli
 
-COMMANDS = ["--train", "--evaluate", "--predict", "--check", "--convert", "--list", "--doctor", "--version", "--help"]
+COMMANDS = [
+    "--train",
+    "--evaluate",
+    "--predict",
+    "--extract",
+    "--check",
+    "--convert",
+    "--list",
+    "--doctor",
+    "--version",
+    "--help",
+]
 
 
 def test_every_setting_has_a_flag() -> None:

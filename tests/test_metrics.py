@@ -153,3 +153,10 @@ def test_harmonic_mean_at_the_edges():
     for value in (-0.1, float("nan")):
         with pytest.raises(UsageError):
             metrics.harmonic_mean(value, 0.5)
+
+
+def test_interval_is_students() -> None:
+    # t(0.975; 2) = 4.302653, deviation 10, √3
+    mean, half = metrics.mean_interval([60.0, 80.0, 70.0])
+    assert mean == pytest.approx(70.0)
+    assert half == pytest.approx(4.302653 * 10 / 3**0.5, rel=1e-6)

@@ -25,7 +25,7 @@ from jclip_adapter.features import SHARD_ROWS
 from jclip_adapter.storage import MANIFEST, check_manifest, read_safetensors
 from jclip_adapter.submission import check_submission
 
-from .conftest import CLASSES, PREDICT, RUN, TESTS, TRAIN, Cli, write_contest, write_photo
+from .conftest import CLASSES, PER_CLASS, PREDICT, RUN, TESTS, TRAIN, Cli, write_contest, write_photo
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -121,6 +121,71 @@ def test_evaluation_on_the_rest_of_the_training_photos(trained: Path, cli: Cli) 
     assert "12 photos of" in cli("--evaluate", "--weights", "tiny.pkl", "--holdout", 0).out
     Path("Dataset/TestSetA_labels.txt").unlink()
     assert "12 photos of" in cli("--evaluate", "--weights", "tiny.pkl").out
+
+
+def test_hyperparameters_are_chosen_on_the_shots_if_asked(workplace: Path, cli: Cli) -> None:
+    from jclip_adapter.methods import get
+
+    flags = ("--train", "--weights", "tiny.pkl", "--method", "tip-adapter", "--set", "beta=2")
+    assert cli(*flags, "--run", "plain").status == 0
+    assert cli(*flags, "--run", "chosen", "--select", "support").status == 0
+    plain, chosen = (json.loads(Path(run, "run.json").read_text()) for run in ("plain", "chosen"))
+    assert (plain["selected_on"], chosen["selected_on"]) == ("given", "support")
+    defaults = get("tip-adapter").Hyper(beta=2.0)
+    assert plain["hyperparameters"] == defaults.as_dict()
+    assert chosen["hyperparameters"]["beta"] == 2
+    assert chosen["hyperparameters"]["alpha"] in get("tip-adapter").Hyper.__dataclass_fields__["alpha"].metadata["grid"]
+    assert cli(*flags, "--select", "validation").status == 2
+
+
+def test_evaluation_tells_classes_with_and_without_shots_apart(trained: Path, cli: Cli) -> None:
+    assert "classes with shots" not in cli("--evaluate", "--weights", "tiny.pkl").out
+    lines = Path(RUN, "support.txt").read_text().splitlines(keepends=True)
+    Path("some.txt").write_text("".join(line for line in lines if int(line.split()[1]) < 4))
+    flags = ("--weights", "tiny.pkl", "--support", "some.txt", "--method", "linear-probe")
+    assert cli("--train", *flags).status == 0
+    outcome = cli("--evaluate", *flags)
+    assert "classes with shots (base) and without (new), method: base " in outcome.out
+    report = json.loads(Path("results/runs/Dataset-A-tiny-seed-linear-probe-support-some/evaluation.json").read_text())
+    zero_shot = report["seen_and_unseen"]["zero_shot"]
+    assert report["seen_and_unseen"]["method"].keys() == {"base", "new", "harmonic"}
+    total = next(score["top1"] for score in report["zero_shot"] if score["domain"] == "total")
+    few = np.isin(list(answers().values()), range(4)).mean()
+    assert 100 * total == pytest.approx(few * zero_shot["base"] + (1 - few) * zero_shot["new"])
+
+
+def test_extracted_features_give_the_benchmark_of_the_photos(workplace: Path, cli: Cli) -> None:
+    flags = ("--weights", "tiny.pkl", "--shots", "1,2", "--seed", 3)
+    assert cli("--extract", "some.npz", *flags).status == 0
+    assert cli("--extract", "some.txt", *flags).status == 2
+    methods = ("--benchmark", "--method", "zero-shot,tip-adapter,linear-probe")
+    assert cli(*methods, *flags, "--out", "photos.csv").status == 0
+    assert cli(*methods, "--features", "some.npz", "--seed", 3, "--out", "file.csv").status == 0
+    rows = []
+    for name in ("photos.csv", "file.csv"):
+        with Path(name).open(encoding="utf-8", newline="") as handle:
+            kept = ("method", "shots", "top1", "top5", "hyperparameters")
+            rows.append([[row[key] for key in kept] for row in csv.DictReader(handle)])
+    assert len(rows[0]) == 6
+    assert rows[0] == rows[1]
+    Path("Dataset/TestSetA_labels.txt").unlink()
+    assert cli("--extract", "rest.npz", *flags).status == 0
+    with np.load("rest.npz") as arrays:
+        learnt = {row.tobytes() for key in ("train1_x", "train2_x") for row in arrays[key]}
+        assert learnt.isdisjoint(row.tobytes() for row in arrays["test_x"])
+        assert len(arrays["test_x"]) == len(CLASSES) * PER_CLASS - len(learnt)
+
+
+def test_a_benchmark_notices_another_photo(workplace: Path, cli: Cli) -> None:
+    command = ("--benchmark", "--method", "zero-shot", "--weights", "tiny.pkl", "--out", "b.csv")
+    assert cli(*command).status == 0
+    cells = set(Path("results/cells").iterdir())
+    assert cli(*command).status == 0
+    assert set(Path("results/cells").iterdir()) == cells
+    photo = next(Path("Dataset/TestSetA").iterdir())
+    write_photo(photo, 999, 3)
+    assert cli(*command).status == 0
+    assert len(set(Path("results/cells").iterdir())) == len(cells) + 1
 
 
 def test_evaluation_names_the_method_of_the_run(workplace: Path, cli: Cli) -> None:

@@ -4,7 +4,15 @@ import numpy as np
 from PIL import Image
 
 from jclip_adapter.metrics import by_domain
-from jclip_adapter.report import confusion_picture, markdown_table, score_table, training_curves
+from jclip_adapter.report import (
+    _lowest_shown,
+    benchmark_picture,
+    benchmark_table,
+    confusion_picture,
+    markdown_table,
+    score_table,
+    training_curves,
+)
 
 
 def opened(data: bytes) -> Image.Image:
@@ -44,3 +52,33 @@ def test_scores_stand_beside_zero_shots():
     table = score_table(scores, baseline, "mine")
     total = table.splitlines()[-1]
     assert [cell.strip() for cell in total.split("|")[1:5]] == ["total", "3", "0.0 %", "100.0 %"]
+
+
+def cell(method, top1, *, seed=1, transductive=False, dataset="toy", **further):
+    facts = {"dataset": dataset, "method": method, "shots": 4, "seed": seed, "top1": top1, "fit_seconds": 0.1}
+    return {**facts, "transductive": transductive, **further}
+
+
+def test_benchmark_tables_have_intervals_and_keep_transductive_methods_apart():
+    cells = [cell("zero-shot", 60.0), cell("gda", 60.0), cell("gda", 80.0, seed=2), cell("gda", 70.0, seed=3)]
+    table = benchmark_table([*cells, cell("transclip", 65.0, transductive=True)])
+    inductive, transductive = table.split("### Transductive methods")
+    # t(0.975; 2) = 4.302653, deviation 10, √3
+    assert "70.0 ± 24.8" in inductive
+    assert "transclip" not in inductive
+    assert "transclip" in transductive
+    assert "gda" not in transductive
+
+
+def test_what_a_method_was_not_run_on_is_a_dash():
+    table = benchmark_table([cell("gda", 60.0), cell("gda", 70.0, dataset="other"), cell("ape", 65.0)])
+    assert [word.strip() for word in table.splitlines()[4].split("|")[1:4]] == ["ape", "–", "65.0"]
+
+
+def test_the_benchmark_is_a_picture_and_the_same_each_time():
+    cells = [cell("zero-shot", 60.0), cell("gda", 70.0), cell("linear-probe", 20.0)]
+    assert opened(benchmark_picture(cells)).width > 300
+    assert benchmark_picture(cells) == benchmark_picture(cells)
+    assert _lowest_shown(cells) == 54
+    assert _lowest_shown(cells[:2]) == 59
+    assert _lowest_shown(cells[1:]) is None

@@ -216,3 +216,10 @@ def test_doctor_says_that_pypis_jclip_is_another(monkeypatch):
     finding = next(f for f in doctor.examine("cpu", start=False) if f.subject == "JCLIP")
     assert finding.state == "note"
     assert "pip uninstall jclip" in finding.cure
+
+
+def test_threads_wait_without_spinning_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert runtime.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert runtime.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "active"

@@ -24,13 +24,6 @@ ZERO_SHOT = scores(0.5, 0.4)
 ADAPTED = [scores(0.6, 0.5), scores(0.8, 0.5), scores(0.7, 0.5)]
 
 
-def test_interval_is_students() -> None:
-    # t(0.975; 2) = 4.302653, deviation 10, √3
-    mean, half = sample_accuracy.mean_and_half_width([60.0, 80.0, 70.0])
-    assert mean == pytest.approx(70.0)
-    assert half == pytest.approx(4.302653 * 10 / 3**0.5, rel=1e-6)
-
-
 def test_table_has_mean_interval_and_gain() -> None:
     header, _, cats, dogs, total = sample_accuracy.table(ZERO_SHOT, ADAPTED).splitlines()
     assert "jclip-adapter (4 shots, mean of 3 seeds)" in header

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jclip_adapter import selection
+from jclip_adapter.learning.folds import folds
 from jclip_adapter.methods import create
 from jclip_adapter.methods.base import Hyperparameters, Meta, Method, hyper
 from jclip_adapter.task import FewShotTask, Labelled, Queries, normalise
@@ -100,7 +101,7 @@ def test_a_validation_set_is_used_where_there_is_one():
 @pytest.mark.parametrize("shots", [2, 3, 4, 16])
 def test_folds_hold_out_every_shot_once_and_keep_each_class(shots):
     task = world(shots=shots)
-    pairs = selection.folds(task)
+    pairs = folds(task)
     assert len(pairs) == min(4, shots)
     held = np.concatenate([part.queries.features for _, part in pairs])
     assert sorted(map(tuple, held)) == sorted(map(tuple, task.support_features))
@@ -114,7 +115,7 @@ def test_a_class_with_one_shot_is_never_held_out():
     task = world(shots=2)
     keep = np.array([True, False] + [True] * 10)
     small = replace(task, support_features=task.support_features[keep], support_labels=task.support_labels[keep])
-    for part, left_out in selection.folds(small):
+    for part, left_out in folds(small):
         assert 0 in part.seen
         assert 0 not in left_out.labels
 
@@ -129,3 +130,14 @@ def test_with_values_refuses_what_needs_a_fit():
 
 def test_create_is_what_select_names():
     assert create("linear-probe", **{"c": 1.0}).hyper.c == 1.0
+
+
+def test_of_equal_candidates_the_defaults_win():
+    """Texts and prototypes that are the same score alike, whatever their shares."""
+    centres = np.eye(4, 8)
+    labels = np.repeat(np.arange(4), 2)
+    task = FewShotTask(centres[labels], labels, centres, tuple("abcd"))
+    scores = selection.score_candidates("blend", task, {"sign": (1.0,)}, {"share": (0.0, 0.5, 1.0)})
+    assert len(set(zip(scores.accuracy, scores.likelihood, strict=True))) == 1
+    assert scores.best({"sign": 1.0, "share": 0.5}) == 1
+    assert scores.best({"sign": 1.0, "share": 0.7}) == 0

@@ -198,7 +198,7 @@ BARE = [
     Mistake("hyper-parameter of none", "--train --method zero-shot --set a=3", "'a'", "no hyper-parameters"),
     Mistake("hyper-parameter without value", "--train --set epochs", "--set epochs", "Write --set key=value"),
     Mistake("hyper-parameter twice", "--train --set lr=1 --set lr=2", "'lr'", "Keep one"),
-    Mistake("hyper-parameter out of range", "--train --set ratio=1.5", "ratio=1.5", "default is 0.2"),
+    Mistake("hyper-parameter out of range", "--train --set ratio=1.5", "ratio=1.5", "default is 0.4"),
     Mistake("hyper-parameter of another type", "--train --set epochs=many", "epochs='many'", "default is 20"),
     Mistake("half an epoch", "--train --set epochs=2.5", "epochs='2.5'", "default is 20"),
     Mistake("hyper-parameter not a number", "--train --set lr=nan", "lr=nan", "default is 0.0003"),
@@ -436,7 +436,7 @@ AFTERWARDS = [
     Mistake("another method than trained", f"{P} --run {RUN} --method linear-probe", "'linear-probe'", "Train again"),
     Mistake("another weights than trained", f"--predict --run {RUN} --weights w.pkl", "'w.pkl'", "Train again"),
     Mistake("other shots than trained", f"{P} --run {RUN} --shots 2", "shots '4', not '2'", "Train again"),
-    Mistake("other ratio than trained", f"{P} --set ratio=0.9", "ratio=0.2, not 0.9", "Train again"),
+    Mistake("other ratio than trained", f"{P} --set ratio=0.9", "ratio=0.4, not 0.9", "Train again"),
     Mistake("typo in --set at prediction", f"{P} --set epoch=1", "'epoch'", "Did you mean 'epochs'?"),
     Mistake(
         "other weights by config",

@@ -97,7 +97,7 @@ class CLIP(jt.nn.Module):
         """Both logits: exp(logit_scale) · cosine, (B, T) per image and (T, B) per text."""
         image = normalise(self.encode_image(images))
         text = normalise(self.encode_text(tokens))
-        per_image = self.logit_scale.exp() * jt.matmul(image, text.transpose(1, 0))
+        per_image = self.logit_scale.exp() * jt.nn.matmul_transpose(image, text)
         return per_image, per_image.transpose(1, 0)
 
 

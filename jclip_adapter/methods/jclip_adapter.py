@@ -22,7 +22,8 @@ class JclipAdapter(Method):
     The slides that describe it slip in five places (they mix A(f) with A(text) in the formula of f*, apply
     softmax before a cross-entropy that applies it again, sum the loss over texts instead of classes, run the
     forward pass twice a step, and leave out the biases). Here the loss is cross-entropy on the logits;
-    `double_softmax` brings the slides' loss back for comparison.
+    `double_softmax` brings the slides' loss back for comparison. The slides name neither ratio nor learning rate; the
+    defaults were chosen on shots (results/defaults.csv).
 
     An unseen class keeps its text row (with `adapt` "text" or "both": moved by the same bottleneck as the
     others), so it is scored much as in zero-shot.
@@ -51,7 +52,9 @@ class JclipAdapter(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of JCLIP-Adapter."""
 
-        ratio: float = hyper(0.2, "share R of the adapted feature in the result", low=0, high=1, grid=(0.1, 0.2, 0.4))
+        ratio: float = hyper(
+            0.4, "share R of the adapted feature; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.1, 0.2, 0.4)
+        )
         width: int = hyper(0, "width r of the bottleneck; 0 for a quarter of the features' width", low=0, high=65536)
         adapt: str = hyper("image", "which features are adapted", choices=("image", "text", "both"))
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
@@ -63,8 +66,9 @@ class JclipAdapter(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
+        from jclip_adapter.learning.optimisers import AdamW
+        from jclip_adapter.learning.training import train_epochs
         from jclip_adapter.runtime import jt
-        from jclip_adapter.training import train_epochs
 
         rng = np.random.default_rng(self.seed)
         ratio, scale = self.hyper.ratio, task.logit_scale
@@ -76,19 +80,19 @@ class JclipAdapter(Method):
             if weights is None:
                 return features
             down, down_bias, up, up_bias = weights
-            hidden = jt.nn.relu(jt.matmul(features, down.transpose(1, 0)) + down_bias)
-            mixed = ratio * (jt.matmul(hidden, up.transpose(1, 0)) + up_bias) + (1 - ratio) * features
+            hidden = jt.nn.relu(jt.nn.matmul_transpose(features, down) + down_bias)
+            mixed = ratio * (jt.nn.matmul_transpose(hidden, up) + up_bias) + (1 - ratio) * features
             return mixed / jt.sqrt((mixed * mixed).sum(dim=1, keepdims=True))
 
         def logits(batch: Any, _: Any) -> Any:
-            return scale * jt.matmul(adapted(batch, image), adapted(rows, text).transpose(1, 0))
+            return scale * jt.nn.matmul_transpose(adapted(batch, image), adapted(rows, text))
 
         def loss(scores: Any, target: Any) -> Any:
             if self.hyper.double_softmax:
                 scores = jt.nn.softmax(scores, dim=1)
             return jt.nn.cross_entropy_loss(scores, target)
 
-        optimiser = jt.nn.AdamW([*(image or []), *(text or [])], lr=self.hyper.lr, weight_decay=self.hyper.weight_decay)
+        optimiser = AdamW([*(image or []), *(text or [])], self.hyper.lr, weight_decay=self.hyper.weight_decay)
         self.history_ = train_epochs(
             logits,
             loss,
@@ -106,8 +110,8 @@ class JclipAdapter(Method):
 
     def _draw(self, rng: np.random.Generator, width: int) -> list[Any]:
         """One bottleneck's weights and biases: (r, d), (r,), (d, r), (d,)."""
+        from jclip_adapter.learning.training import linear_weight
         from jclip_adapter.runtime import jt
-        from jclip_adapter.training import linear_weight
 
         inner = self.hyper.width or max(1, width // 4)
         down, up = linear_weight(rng, width, inner), linear_weight(rng, inner, width)

@@ -9,20 +9,22 @@ import numpy.typing as npt
 
 from jclip_adapter.task import Array, FewShotTask, Queries
 
-from .base import Hyperparameters, Meta, Method, hyper
+from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod
 
 
-class LinearProbe(Method):
+class LinearProbe(SeenClassMethod):
     """The contest's trained baseline (uyzhang/JCLIP, `baseline_ft.py`), after Radford et al., 2021, §3.
 
     Multinomial logistic regression on L2-normalised image features, minimising C·ΣCE + ½‖W‖² with a free bias.
     The original stops scikit-learn's lbfgs at its loose default tolerance (and was reported to predict the same
     five classes everywhere when it did not converge); here the optimum itself is found, in float64.
 
-    A class without support photos gets, for every query, a score just below the lowest of the others: the probe
-    knows nothing about it.
+    The probe knows no text, so the original can never find a class without shots; here such a class gets its zero-shot
+    score, on the scale of the others' (`methods.seen_classes`).
 
-    Learnt arrays: `weight_` (C, d), `bias_` (C,), `unseen_` (C,) bool.
+    Learnt arrays: `weight_` (S, d) and `bias_` (S,) of the classes with shots, `seen_` (S,) which these are,
+    `text_` (C, d), `scale_` ().
 
     See Also:
         ZeroShot: text only. JclipAdapter: keeps the text as its classifier.
@@ -52,16 +54,13 @@ class LinearProbe(Method):
 
     hyper: Hyper
 
-    def _fit(self, task: FewShotTask) -> None:
+    def _fit_seen(self, task: FewShotTask) -> None:
         classes, width = task.num_classes, task.width
         self.weight_ = np.zeros((classes, width), dtype=np.float32)
         self.bias_ = np.zeros(classes, dtype=np.float32)
-        self.unseen_ = np.ones(classes, dtype=bool)
-        seen = task.seen
-        self.unseen_[seen] = False
-        if len(seen) > 1:
-            weight, bias = self._optimum(task, len(seen))
-            self.weight_[seen], self.bias_[seen] = weight, bias
+        if classes > 1:
+            weight, bias = self._optimum(task, classes)
+            self.weight_[:], self.bias_[:] = weight, bias
 
     def _optimum(self, task: FewShotTask, seen: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         from sklearn.linear_model import LogisticRegression
@@ -75,8 +74,5 @@ class LinearProbe(Method):
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         return weight, bias
 
-    def _logits(self, queries: Queries) -> Array:
-        scores = queries.features @ self.weight_.T + self.bias_
-        if self.unseen_.any() and not self.unseen_.all():
-            scores[:, self.unseen_] = scores[:, ~self.unseen_].min(axis=1, keepdims=True) - 1
-        return np.asarray(scores, dtype=np.float32)
+    def _scores(self, queries: Queries, zero_shot: Array) -> Array:
+        return np.asarray(queries.features @ self.weight_.T + self.bias_, dtype=np.float32)

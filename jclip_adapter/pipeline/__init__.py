@@ -1,6 +1,8 @@
 """The main job: train on the shots, predict the test photos, evaluate on labelled ones."""
 
+from .benchmarking import Table, benchmark
 from .evaluation import Evaluation, evaluate
+from .extraction import extract
 from .prediction import Guess, Prediction, check_target, classify, predict
 from .stage import Stage, Trained, choose_support, make_task, open_data, open_trained, set_up
 from .training import Training, train
@@ -10,12 +12,15 @@ __all__ = [
     "Guess",
     "Prediction",
     "Stage",
+    "Table",
     "Trained",
     "Training",
+    "benchmark",
     "check_target",
     "choose_support",
     "classify",
     "evaluate",
+    "extract",
     "make_task",
     "open_data",
     "open_trained",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import numpy.typing as npt
 
 from jclip_adapter.dataset import Photo, find_labels, load_labels, read_support, remaining
 from jclip_adapter.errors import DataError
-from jclip_adapter.metrics import ConfusedPair, Score, by_domain, confusion_matrix, worst_pairs
+from jclip_adapter.metrics import ConfusedPair, Score, by_domain, confusion_matrix, seen_and_unseen, worst_pairs
 from jclip_adapter.report import confusion_picture
 from jclip_adapter.runs import SUPPORT
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import write_bytes, write_json
 
-from .stage import Trained, open_trained
+from .stage import Stage, open_trained
 
 HOLDOUT = 20  # labelled photos per class that --evaluate takes from the rest of the training set
 
@@ -35,6 +36,8 @@ class Evaluation:
         transductive: Whether the method saw all of them at once.
         rejects: How many of them could not be read; they count as wrong.
         files: What was written.
+        groups: Where some classes have no shots: base, new and harmonic mean as `metrics.seen_and_unseen` gives
+            them, by "method" and "zero_shot"; else empty.
     """
 
     scores: list[Score]
@@ -45,6 +48,7 @@ class Evaluation:
     transductive: bool
     rejects: int
     files: tuple[Path, ...]
+    groups: dict[str, dict[str, float]]
 
 
 def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int | None = None) -> Evaluation:
@@ -64,7 +68,8 @@ def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int
         DataError: there are no labelled photos.
     """
     trained = open_trained(settings, given)
-    photos, truth, source = _labelled(trained, labels, holdout)
+    support = read_support(trained.folder / SUPPORT, trained.stage.images) if trained.folder else ()
+    photos, truth, source = labelled_photos(trained.stage, support, labels, holdout)
     features = trained.stage.photos([photo.path for photo in photos])
     logits = np.zeros((len(photos), len(trained.stage.images.classes)), dtype=np.float32)
     logits[features.readable] = trained.logits(features)
@@ -77,6 +82,7 @@ def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int
     pairs = worst_pairs(confusion, images.class_names)
     folder = trained.folder or settings.run_folder
     files = (folder / "evaluation.json", folder / "confusion.png")
+    groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth)
     report = {
         "photos": source,
         "unreadable": len(features.bad),
@@ -84,27 +90,50 @@ def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int
         "transductive": trained.method.meta.transductive,
         "scores": [dataclasses.asdict(score) for score in scores],
         "zero_shot": [dataclasses.asdict(score) for score in baseline],
+        "seen_and_unseen": groups,
         "worst_pairs": [dataclasses.asdict(pair) for pair in pairs],
     }
     write_json(files[0], report)
     write_bytes(files[1], confusion_picture(confusion, images.domains))
     meta = trained.method.meta
-    return Evaluation(scores, baseline, pairs, meta.name, source, meta.transductive, len(features.bad), files)
+    return Evaluation(scores, baseline, pairs, meta.name, source, meta.transductive, len(features.bad), files, groups)
 
 
-def _labelled(
-    trained: Trained, labels: str, holdout: int | None
+def _groups(
+    support: Sequence[Photo], logits: dict[str, npt.NDArray[np.float32]], truth: npt.NDArray[np.int64]
+) -> dict[str, dict[str, float]]:
+    """Accuracy on classes with and without shots, where there are photos of both."""
+    seen = np.array(sorted({photo.label for photo in support if photo.label is not None}), dtype=np.int64)
+    if np.isin(truth, seen).all() or not np.isin(truth, seen).any():
+        return {}
+    return {name: seen_and_unseen(scores, truth, seen) for name, scores in logits.items()}
+
+
+def labelled_photos(
+    stage: Stage, support: Sequence[Photo], labels: str = "", holdout: int | None = None
 ) -> tuple[tuple[Photo, ...], npt.NDArray[np.int64], str]:
-    """Labelled photos, their class indices, and what they are."""
-    images = trained.stage.images
+    """Photos to measure on: the labelled test photos, else photos of the training set besides the shots.
+
+    Args:
+        stage: The stage.
+        support: The shots.
+        labels: A file of labels; empty for the data set's own.
+        holdout: Take so many per class of the training set's rest in any case; 0 for all.
+
+    Returns:
+        The photos, their class indices, and what they are.
+
+    Raises:
+        DataError: there are none.
+    """
+    images = stage.images
     answers = {} if holdout is not None else load_labels(labels, images) if labels else find_labels(images)
     if answers:
         photos = tuple(photo for photo in images.test if photo.relative in answers)
         truth = [answers[photo.relative] for photo in photos]
         return photos, np.array(truth, dtype=np.int64), f"{len(photos)} labelled test photos"
-    support = read_support(trained.folder / SUPPORT, images) if trained.folder else ()
     per_class = (HOLDOUT if holdout is None else holdout) or None
-    photos = remaining(images, support, per_class, trained.stage.settings.seed)
+    photos = remaining(images, support, per_class, stage.settings.seed)
     if not photos:
         raise DataError(f"{images.source} has no labelled photos besides the chosen ones.", "Give --labels FILE.")
     truth = [photo.label for photo in photos if photo.label is not None]

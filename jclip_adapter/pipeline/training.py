@@ -12,6 +12,7 @@ from jclip_adapter.dataset import support_lines
 from jclip_adapter.methods import Method, create
 from jclip_adapter.metrics import accuracy
 from jclip_adapter.runs import check_run_folder, save_run, versions
+from jclip_adapter.selection import choose
 from jclip_adapter.settings import Settings
 from jclip_adapter.task import Queries
 
@@ -35,16 +36,18 @@ class Training:
     metrics: dict[str, Any]
 
 
-def train(settings: Settings) -> Training:
+def train(settings: Settings, selection: str = "none") -> Training:
     """Fit a method on the shots and write the run folder.
 
     Args:
         settings: The settings.
+        selection: Where hyper-parameters that the settings leave open are chosen: "support", or "none" for the
+            defaults.
 
     Returns:
         The training's outcome.
     """
-    method = create(settings.method, seed=settings.seed, **settings.set)  # refuse a typo before the long work
+    create(settings.method, seed=settings.seed, **settings.set)  # refuse a typo before the long work
     check_run_folder(settings.run_folder)
     stage = set_up(settings)
     support = choose_support(settings, stage.images)
@@ -56,7 +59,10 @@ def train(settings: Settings) -> Training:
         len(task.seen),
         task.num_classes,
     )
-    method.fit(task)
+    choice = choose(selection, settings.method, task, seed=settings.seed, given=settings.set)
+    if choice.candidates:
+        logger.info("chosen out of %d on left-out shots: %s", choice.candidates, choice.values)
+    method = create(settings.method, seed=settings.seed, **choice.values).fit(task)
     metrics: dict[str, Any] = {"epochs": method.history_}
     if len(support):
         before = stage.zero_shot(task.support_features)
@@ -68,6 +74,7 @@ def train(settings: Settings) -> Training:
     facts = {
         "settings": {**dataclasses.asdict(settings), "weights": settings.weights_or_default},
         "hyperparameters": method.hyper.as_dict(),
+        "selected_on": choice.source,
         "weights_sha256": stage.encoder.sha256,
         "weights_parameters": stage.encoder.parameters,
         "prompts": stage.prompts.fingerprint(),

@@ -8,7 +8,7 @@ from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.methods import available, create, get, load
 from jclip_adapter.methods.base import Hyperparameters, Meta, Method, hyper
 from jclip_adapter.storage import write_safetensors
-from jclip_adapter.task import FewShotTask
+from jclip_adapter.task import FewShotTask, Queries
 
 
 class Scale(Method):
@@ -30,7 +30,7 @@ class Scale(Method):
 
 @pytest.fixture
 def task():
-    return FewShotTask(np.eye(3), [0, 1, 2], np.eye(3), ("a", "b", "c"))
+    return FewShotTask(np.eye(3), [0, 1, 2], np.eye(3), ("a", "b", "c"), auxiliary=np.eye(3))
 
 
 def test_values_are_converted_as_typed():
@@ -98,7 +98,8 @@ def test_saved_and_loaded_it_scores_the_same(name, task, tmp_path):
     back = load(path)
     assert type(back) is get(name)
     assert (back.seed, back.hyper, back.classes_) == (5, method.hyper, ("a", "b", "c"))
-    queries = np.random.default_rng(0).standard_normal((7, 3))
+    rows = np.random.default_rng(0).standard_normal((7, 3))
+    queries = Queries(rows, auxiliary=rows)
     np.testing.assert_array_equal(back.logits(queries), method.logits(queries))
 
 

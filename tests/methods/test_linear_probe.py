@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jclip_adapter.methods import create
-from jclip_adapter.task import FewShotTask, softmax
+from jclip_adapter.task import FewShotTask, normalise, softmax
 from tests.golden_files import Golden
 
 
@@ -43,8 +43,12 @@ def test_two_classes_minimise_the_same_objective():
         assert objective(method.weight_ + step, method.bias_, features, labels, 8.96) > best - 1e-6
 
 
-def test_an_unseen_class_comes_last():
+def test_an_unseen_class_is_found_by_its_text():
     rng = np.random.default_rng(2)
-    task = task_of(rng.standard_normal((9, 6)).astype(np.float32), np.array([0, 2, 3] * 3), 5)
-    logits = create("linear-probe").fit(task).logits(rng.standard_normal((20, 6)))
-    assert (logits[:, [1, 4]].max(axis=1) < logits[:, [0, 2, 3]].min(axis=1)).all()
+    text = normalise(rng.standard_normal((4, 16)))
+    labels = np.repeat([0, 1, 2], 5)
+    photos = normalise(text[labels] + 0.1 * rng.standard_normal((15, 16)))
+    method = create("linear-probe").fit(FewShotTask(photos, labels, text, tuple("abcd")))
+    logits = method.logits(normalise(text + 0.1 * rng.standard_normal((4, 16))))
+    assert logits.argmax(axis=1).tolist() == [0, 1, 2, 3]
+    assert method.weight_.shape == (3, 16)

@@ -213,10 +213,15 @@ def test_safetensors_kinds(kind: type, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_state_dict(tmp_path / "x.safetensors")["w"], values.astype(np.float32))
 
 
+# Where Jittor was imported before, the process flushes denormal numbers to zero.
 @given(
     weights=st.dictionaries(
         st.text("abc.é/", min_size=1, max_size=9),
-        hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=4, max_side=3)),
+        hnp.arrays(
+            np.float32,
+            hnp.array_shapes(min_dims=0, max_dims=4, max_side=3),
+            elements=st.floats(width=32, allow_subnormal=False),
+        ),
         min_size=1,
         max_size=4,
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.learning.optimisers import Optimiser
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array
 
@@ -20,6 +21,23 @@ def linear_weight(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
     """(outputs, inputs) weights drawn as PyTorch's Linear does: uniform in ±1/√inputs."""
     bound = 1 / math.sqrt(inputs)
     return rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32)
+
+
+class Scheduled:
+    """An optimiser of `learning.optimisers` whose learning rate is a function of the step's number.
+
+    Args:
+        optimiser: The optimiser.
+        schedule: Takes the number of the step, from 0, returns its learning rate.
+    """
+
+    def __init__(self, optimiser: Optimiser, schedule: Callable[[int], float]) -> None:
+        self.optimiser = optimiser
+        self.schedule = schedule
+
+    def step(self, loss: Any) -> None:
+        """Move the parameters down the gradient of a loss, a scalar jt.Var."""
+        self.optimiser.step(loss, self.schedule(self.optimiser.steps))
 
 
 def train_epochs(
@@ -38,7 +56,7 @@ def train_epochs(
     Args:
         logits: Takes a batch (B, d) jt.Var and its row numbers (B,), returns (B, C).
         loss: Takes logits (B, C) and labels (B,), returns a scalar.
-        optimiser: A Jittor optimiser over the parameters that `logits` uses.
+        optimiser: A Jittor optimiser, or `Scheduled`, over the parameters that `logits` uses.
         features: (N, d) training rows.
         labels: (N,) class indices.
         epochs: Passes over the rows.

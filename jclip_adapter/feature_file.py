@@ -1,0 +1,120 @@
+"""Feature files: a few-shot task's features and labels in one .npz, as docs/design.md describes it."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataError, suggest
+from .storage import sha256_file
+from .task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries, check_rows, normalise
+
+_SHOTS = re.compile(r"train(\d+)_x")
+_NEEDED = ("classnames", "text", "test_x", "test_y")
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """A feature file's content.
+
+    Attributes:
+        name: The file's name without ending.
+        sha256: Of the file.
+        tasks: The task of each shot count, without validation set.
+        validation: Photos set apart for choosing hyper-parameters; None for none.
+        test: The queries and their labels. The labels are the scorer's alone.
+    """
+
+    name: str
+    sha256: str
+    tasks: dict[int, FewShotTask]
+    validation: Labelled | None
+    test: Labelled
+
+
+def read_feature_file(path: str | Path) -> FeatureFile:
+    """Read a feature file.
+
+    Args:
+        path: Of the .npz: `classnames (C,)`, `text (C, d)`, `train{K}_x (N, d)` and `train{K}_y (N,)` for each
+            K, `test_x`, `test_y`; optional `val_x`, `val_y`, `domains (C,)`, `logit_scale`, `train{K}_aux`,
+            `val_aux`, `test_aux`. Half or single precision; rows are normalised here. Rows that were not
+            normalised serve as raw features too.
+
+    Returns:
+        Its content.
+
+    Raises:
+        DataError: missing, damaged, holding Python objects, or contradicting itself.
+    """
+    source = Path(path)
+    arrays = _arrays(source)
+    for name in _NEEDED:
+        if name not in arrays:
+            raise DataError(f"{source} has no array '{name}'.", suggest(name, arrays))
+    counts = sorted(int(match[1]) for name in arrays if (match := _SHOTS.fullmatch(name)))
+    if not counts:
+        raise DataError(f"{source} has no training rows.", "Name them train{K}_x and train{K}_y, K being the shots.")
+    try:
+        return FeatureFile(
+            name=source.stem,
+            sha256=sha256_file(source),
+            tasks={shots: _task(arrays, shots) for shots in counts},
+            validation=_labelled(arrays, "val") if "val_x" in arrays else None,
+            test=_labelled(arrays, "test"),
+        )
+    except KeyError as error:
+        raise DataError(f"{source} has no array {error}.", "Arrays of rows and labels go in pairs.") from error
+    except DataError as error:
+        raise DataError(f"{source}: {error.message}", error.hint) from error
+
+
+def _arrays(source: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(source.read_bytes()), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise DataError(f"cannot read {source}: {error.strerror or error}.", "Check the path.") from error
+    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
+        raise DataError(f"{source} is no feature file ({error}).", "Give a .npz of plain arrays.") from error
+
+
+def _rows(values: npt.NDArray[Any]) -> tuple[Array, Array | None]:
+    """Normalised rows, and the rows as they are where those are not normalised."""
+    raw = check_rows(values, "rows")
+    norms = np.linalg.norm(raw, axis=1)
+    return normalise(raw), None if np.allclose(norms, 1, atol=5e-3) else raw
+
+
+def _task(arrays: dict[str, npt.NDArray[Any]], shots: int) -> FewShotTask:
+    features, raw = _rows(arrays[f"train{shots}_x"])
+    text, text_raw = _rows(arrays["text"])
+    return FewShotTask(
+        support_features=features,
+        support_labels=arrays[f"train{shots}_y"],
+        text_features=text,
+        class_names=tuple(map(str, arrays["classnames"])),
+        domains=tuple(map(str, arrays["domains"])) if "domains" in arrays else (),
+        logit_scale=float(arrays.get("logit_scale", np.array(LOGIT_SCALE))),
+        support_raw=raw,
+        text_raw=text_raw,
+        auxiliary=arrays.get(f"train{shots}_aux"),
+    )
+
+
+def _labelled(arrays: dict[str, npt.NDArray[Any]], part: str) -> Labelled:
+    features, raw = _rows(arrays[f"{part}_x"])
+    labels = np.asarray(arrays[f"{part}_y"], dtype=np.int64)
+    classes = len(arrays["text"])
+    if labels.shape != (len(features),):
+        raise DataError(f"{part}_y has shape {labels.shape} for {len(features)} rows.")
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        raise DataError(f"{part}_y lies in {labels.min()}…{labels.max()}, classes in 0…{classes - 1}.")
+    return Labelled(Queries(features, raw, arrays.get(f"{part}_aux")), labels)

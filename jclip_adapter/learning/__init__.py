@@ -1,0 +1,1 @@
+"""Arithmetic that several methods share: optimisers, training loops, heads, clustering. It knows tasks, no methods."""

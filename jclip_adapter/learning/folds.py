@@ -1,0 +1,40 @@
+"""Left-out shots: the only photos that a choice may be judged on where the user sets none apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.task import FewShotTask, Labelled, Queries
+
+MAX_FOLDS = 4
+
+
+def folds(task: FewShotTask, most: int = MAX_FOLDS) -> list[tuple[FewShotTask, Labelled]]:
+    """Split the shots of a task into what is fitted on and what is held out.
+
+    Args:
+        task: The task.
+        most: Folds at most; with more shots per class, several are held out together.
+
+    Returns:
+        Pairs of a smaller task and the left-out shots; none where no class has two shots. A class with one shot
+        keeps it in every fold.
+    """
+    place = np.zeros(len(task.support_labels), dtype=np.int64)
+    for label in task.seen:
+        rows = np.flatnonzero(task.support_labels == label)
+        place[rows] = np.arange(len(rows)) if len(rows) > 1 else -1
+    count = min(most, int(place.max(initial=-1)) + 1)
+    if count < 2:
+        return []
+    pairs = []
+    for fold in range(count):
+        held = (place >= 0) & (place % count == fold)
+        pairs.append((task.keep(~held), _shots(task, held)))
+    return pairs
+
+
+def _shots(task: FewShotTask, held: npt.NDArray[np.bool_]) -> Labelled:
+    queries = Queries(task.support_features, task.support_raw, task.auxiliary)
+    return Labelled(queries[held], task.support_labels[held])

@@ -1,0 +1,171 @@
+"""AMU-Tuning: a second backbone's linear classifier, trained to help where CLIP is unsure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.task import Array, FewShotTask, Queries, check_rows, normalise, softmax
+
+from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod, class_means
+
+KINDS = ("moment", "none", "entropy", "energy", "max", "max-min", "var", "top5")
+_TINY = 1e-12  # keeps scores that are all the same, such as those of a single class, from being divided by zero
+
+
+def uncertainty(zero_shot: npt.NDArray[Any], kind: str, power: float) -> npt.NDArray[np.float64]:
+    """How unsure zero-shot is of each query: the factor κ that the second backbone's scores are multiplied by.
+
+    With p the softmax of the scores and ρ the power: "moment" (kurtosis(p)/250)^−ρ, "none" 1, "entropy"
+    exp(ρ·H(p)/log C), "max" max(p)^−ρ, "max-min" (max − min)^−ρ, "top5" (first − fifth)^−ρ, "var" the standard
+    deviation of p, and "energy" E^−ρ with E = 2·(log Σ exp((p − max)/2) + max). Deviations are unbiased; kurtosis
+    is the mean fourth power of the standardised p, not of its logits.
+
+    Args:
+        zero_shot: (M, C) logits.
+        kind: One of the above.
+        power: ρ.
+
+    Returns:
+        (M, 1).
+    """
+    p = softmax(zero_shot)
+    classes = p.shape[1]
+    top = np.sort(p, axis=1)[:, ::-1]
+    deviation = np.sqrt(((p - p.mean(axis=1, keepdims=True)) ** 2).sum(axis=1, keepdims=True) / max(1, classes - 1))
+    if kind == "none":
+        return np.ones((len(p), 1))
+    if kind == "entropy":
+        entropy = -(p * np.log(np.maximum(p, _TINY))).sum(axis=1, keepdims=True) / max(np.log(classes), _TINY)
+        return np.asarray(np.exp(power * entropy))
+    if kind == "var":
+        return deviation
+    if kind == "moment":
+        standard = (p - p.mean(axis=1, keepdims=True)) / np.maximum(deviation, _TINY)
+        sureness = (standard**4).mean(axis=1, keepdims=True) / 250
+    elif kind == "energy":
+        sureness = 2 * (np.log(np.exp((p - top[:, :1]) / 2).sum(axis=1, keepdims=True)) + top[:, :1])
+    elif kind == "max":
+        sureness = top[:, :1]
+    else:
+        place = classes - 1 if kind == "max-min" else min(5, classes) - 1
+        sureness = top[:, :1] - top[:, place : place + 1]
+    # Scores that are all the same say nothing: the second backbone then counts as with "none".
+    return np.asarray(np.where(sureness > _TINY, np.maximum(sureness, _TINY) ** -power, 1.0))
+
+
+def standardised(scores: Any) -> Any:
+    """Each row of (M, C) less its mean, divided by its unbiased standard deviation; for numpy and Jittor alike."""
+    centred = scores - scores.mean(1).reshape((-1, 1))
+    variance = (centred * centred).sum(1).reshape((-1, 1)) / max(1, scores.shape[1] - 1)
+    return centred / (variance + _TINY) ** 0.5
+
+
+def objective(fused: Any, auxiliary: Any, target: Any, merge: float) -> Any:
+    """λ·CE(fused) + (1−λ)·CE(auxiliary) in Jittor: of (B, C) both, (B,) labels and λ."""
+    from jclip_adapter.runtime import jt
+
+    cross_entropy = jt.nn.cross_entropy_loss
+    return merge * cross_entropy(fused, target) + (1 - merge) * cross_entropy(auxiliary, target)
+
+
+class AmuTuning(SeenClassMethod):
+    """Tang et al., "AMU-Tuning: Effective Logit Bias for CLIP-based Few-shot Learning", CVPR 2024.
+
+    What other methods add to CLIP's logits is a bias; here it comes from a second backbone that has seen other
+    things, and counts the more the less sure CLIP is: logits = s·Q·Tᵀ + α·κ(s·Q·Tᵀ)·z, with z the scores A·Wᵀ of
+    the second backbone's normalised features A, standardised per photo, and κ from the kurtosis of CLIP's
+    probabilities (`uncertainty`). W starts as class means and is trained with λ·CE(logits) + (1−λ)·CE(z).
+
+    The paper's κ is the default; the code's default is none, and it holds six more. AdamW with ε 1e-4, whose rate
+    falls as a cosine to 0. The authors train with batches of 8 images, augmented anew, on a self-supervised
+    ResNet-50, and keep the best epoch by test accuracy; here batches of 64 cached features do, the last epoch is
+    kept, and α of use is searched on the shots, that of training stays. The class means there are sums divided by
+    the mean number of shots; here each class's own number counts, which is the same where all have as many.
+
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+
+    Learnt arrays: `weight_` (S, d') of the classes with shots, d' the second backbone's width, `seen_` (S,) which
+    these are, `text_` (C, d), `scale_` ().
+
+    See Also:
+        TipAdapter: a bias from CLIP's own features. Gda: another.
+
+    >>> import numpy as np
+    >>> task = FewShotTask(np.eye(2), [1, 0], [[0.6, 0.8], [0.6, 0.8]], ("cat", "dog"), auxiliary=np.eye(2))
+    >>> AmuTuning(epochs=1).fit(task).logits(Queries(np.eye(2), auxiliary=np.eye(2))).argmax(axis=1).tolist()
+    [1, 0]
+    """
+
+    meta = Meta(
+        name="amu-tuning",
+        summary="a second backbone's linear classifier that counts where CLIP is unsure",
+        paper="Tang et al., AMU-Tuning: Effective Logit Bias for CLIP-based Few-shot Learning",
+        year=2024,
+        arxiv="2404.08958",
+        code="TJU-sjyj/AMU-Tuning",
+        trains="a linear layer on a second backbone's features (C×d')",
+        needs=("support", "auxiliary"),
+    )
+
+    @dataclass(frozen=True)
+    class Hyper(Hyperparameters):
+        """Hyper-parameters of AMU-Tuning."""
+
+        alpha: float = hyper(
+            0.5, "weight of the second backbone", low=0, high=1000, grid=(0.0, 0.25, 0.5, 1.0, 2.0, 4.0), refit=False
+        )
+        train_alpha: float = hyper(0.5, "its weight in training", low=0, high=1000)
+        uncertainty: str = hyper("moment", "what CLIP's uncertainty is told by", choices=KINDS)
+        power: float = hyper(0.4, "power of the uncertainty", low=0, high=10)
+        merge: float = hyper(0.35, "share of the fused logits in the loss", low=0, high=1)
+        epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
+        batch_size: int = hyper(64, "shots per step", low=1, high=1_000_000)
+        lr: float = hyper(1e-3, "AdamW's learning rate, the highest of its cosine", low=0, high=10)
+        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
+
+    hyper: Hyper
+
+    def _factor(self, zero_shot: npt.NDArray[Any]) -> Array:
+        return uncertainty(zero_shot, self.hyper.uncertainty, self.hyper.power).astype(np.float32)
+
+    def _fit_seen(self, task: FewShotTask) -> None:
+        from jclip_adapter.learning.optimisers import AdamW, cosine
+        from jclip_adapter.learning.training import Scheduled, train_epochs
+        from jclip_adapter.runtime import jt
+
+        rows, labels = normalise(cast("Array", task.auxiliary)), task.support_labels  # `needs` has seen to it
+        zero_shot = task.logit_scale * (task.support_features @ task.text_features.T)
+        bias = self.hyper.train_alpha * self._factor(zero_shot)
+        weight = jt.array(class_means(rows, labels, task.num_classes).astype(np.float32))
+        latest: list[Any] = []
+
+        def logits(batch: Any, chosen: npt.NDArray[np.int64]) -> Any:
+            latest[:] = [standardised(jt.nn.matmul_transpose(batch, weight))]
+            return jt.array(zero_shot[chosen]) + jt.array(bias[chosen]) * latest[0]
+
+        def loss(fused: Any, target: Any) -> Any:
+            return objective(fused, latest[0], target, self.hyper.merge)
+
+        steps = self.hyper.epochs * -(-len(labels) // self.hyper.batch_size)
+        adam = AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay)
+        self.history_ = train_epochs(
+            logits,
+            loss,
+            Scheduled(adam, lambda step: cosine(step, self.hyper.lr, steps)),
+            rows,
+            labels,
+            epochs=self.hyper.epochs,
+            batch_size=self.hyper.batch_size,
+            rng=np.random.default_rng(self.seed),
+        )
+        self.weight_ = np.asarray(weight.numpy(), dtype=np.float32)
+
+    def _scores(self, queries: Queries, zero_shot: Array) -> Array:
+        rows = check_rows(cast("Array", queries.auxiliary), "auxiliary queries", self.weight_.shape[1])
+        bias = standardised(normalise(rows) @ self.weight_.T)
+        return np.asarray(zero_shot + self.hyper.alpha * self._factor(zero_shot) * bias, dtype=np.float32)

@@ -1,0 +1,156 @@
+"""DAC: a cache of the shots in a space learnt to bring photos of a class together, and tuned class texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.task import Array, FewShotTask, Queries, normalise
+
+from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod
+
+
+class Dac(SeenClassMethod):
+    """Gondal et al., "Domain Aligned CLIP for Few-shot Classification", WACV 2024: DAC-V and DAC-VT.
+
+    A linear adapter on the image features is learnt with an intra-modal contrastive loss, so that photos of one
+    class come together, and its features are the keys and the question of Tip-Adapter's cache; DAC-VT also tunes
+    the class texts: logits = s·Q·T′ᵀ + α·exp(−β(1 − q′·k′))·Y with q′ = normalise(A·q), k′ = normalise(A·f).
+
+    What follows the paper: the linear adapter, its contrastive loss among photos, the cache, the tuned texts, and
+    the two variants (`variant` "visual" keeps T′ = T). There is no code, and only these facts were at hand, so the
+    rest is ours: A starts at the identity; the loss is the supervised contrastive one of Khosla et al. (2020),
+    −mean over pairs of a class of ln softmax(f′_i·f′_j/τ) over the batch without i itself; the texts start at T and
+    minimise the cross-entropy of s·F·T′ᵀ on the unadapted features, normalised at every step, apart from A; AdamW
+    for both, weight decay pulling A to the identity and T′ to T; a batch is whole classes; α and β as in
+    Tip-Adapter; the number of steps; the rates and τ, chosen on shots (results/defaults.csv). Every augmented view
+    takes part in the contrastive loss and a shot's mean view is its key.
+
+    Where no class has two photos (one shot and no views) there is no pair to learn from, and A stays the identity.
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+
+    Learnt arrays: `adapter_` (d, d), `keys_` (N, d) adapted, `key_labels_` (N,) counted among the classes with
+    shots, `tuned_` (S, d) their texts T′, `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
+
+    See Also:
+        TipAdapter: the cache without any training. ClipAdapter: trains against the texts instead.
+
+    >>> import numpy as np
+    >>> task = FewShotTask(np.eye(2), [1, 0], [[1.0, 0.0], [1.0, 0.0]], ("cat", "dog"))
+    >>> Dac(variant="visual").fit(task).logits(np.eye(2)).argmax(axis=1).tolist()
+    [1, 0]
+    """
+
+    meta = Meta(
+        name="dac",
+        summary="a cache in a space where photos of a class come together, and tuned class texts",
+        paper="Gondal et al., Domain Aligned CLIP for Few-shot Classification",
+        year=2024,
+        arxiv="2311.09191",
+        trains="a linear image adapter (d×d); class texts (C×d)",
+        uses=("views",),
+    )
+
+    @dataclass(frozen=True)
+    class Hyper(Hyperparameters):
+        """Hyper-parameters of DAC."""
+
+        variant: str = hyper(
+            "visual+text",
+            "DAC-V or DAC-VT: whether the texts are tuned too",
+            choices=("visual", "visual+text"),
+            grid=("visual", "visual+text"),
+        )
+        alpha: float = hyper(
+            1.17, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0, 5.0, 8.0), refit=False
+        )
+        beta: float = hyper(
+            1.0, "sharpness of the cache's similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5, 10.0), refit=False
+        )
+        epochs: int = hyper(10, "passes over the shots to train the image adapter", low=0, high=100_000)
+        lr: float = hyper(3e-4, "learning rate of the image adapter", low=0, high=10)
+        temperature: float = hyper(0.07, "τ of the contrastive loss", low=1e-3, high=100)
+        text_epochs: int = hyper(10, "passes over the shots to tune the texts", low=0, high=100_000)
+        text_lr: float = hyper(1e-4, "learning rate of the texts", low=0, high=10)
+        weight_decay: float = hyper(1e-2, "pull of the adapter to the identity, of the texts to T", low=0, high=10)
+        batch_size: int = hyper(512, "photos per step, made up to whole classes", low=1, high=10_000_000)
+
+    hyper: Hyper
+
+    def _fit_seen(self, task: FewShotTask) -> None:
+        views, labels = task.support_views, task.support_labels
+        if views is None or not len(views):
+            views = task.support_features[None]
+        rng = np.random.default_rng(self.seed)
+        self.history_ = []
+        self.adapter_ = self._train_adapter(views.reshape(-1, task.width), np.tile(labels, len(views)), rng)
+        self.tuned_ = task.text_features
+        if self.hyper.variant == "visual+text":
+            self.tuned_ = self._tune_texts(task, rng)
+        shots = task.support_features if task.support_views is None else normalise(views.mean(axis=0))
+        self.keys_, self.key_labels_ = normalise(shots @ self.adapter_.T), labels
+
+    def _train_adapter(self, rows: Array, labels: npt.NDArray[np.int64], rng: np.random.Generator) -> Array:
+        """(d, d) adapter learnt from (R, d) photos and their (R,) classes."""
+        identity = np.eye(rows.shape[1], dtype=np.float32)
+        if np.bincount(labels).max() < 2:
+            return identity
+        from jclip_adapter.learning.contrastive import class_batches, contrastive_loss
+        from jclip_adapter.learning.optimisers import AdamW
+        from jclip_adapter.runtime import jt
+
+        # What is trained is the difference from the identity: weight decay then pulls to the identity.
+        change, start = jt.array(np.zeros_like(identity)), jt.array(identity)
+        optimiser = AdamW([change], lr=self.hyper.lr, weight_decay=self.hyper.weight_decay)
+        for epoch in range(1, self.hyper.epochs + 1):
+            losses = []
+            for chosen in class_batches(labels, self.hyper.batch_size, rng):
+                loss = contrastive_loss(
+                    jt.nn.matmul_transpose(jt.array(rows[chosen]), start + change),
+                    labels[chosen],
+                    self.hyper.temperature,
+                )
+                optimiser.step(loss)
+                losses.append(float(loss.item()))
+            self.history_.append({"epoch": epoch, "contrastive_loss": float(np.mean(losses))})
+        return np.asarray(identity + change.numpy(), dtype=np.float32)
+
+    def _tune_texts(self, task: FewShotTask, rng: np.random.Generator) -> Array:
+        """(S, d) texts of the classes with shots."""
+        from jclip_adapter.learning.contrastive import unit_rows
+        from jclip_adapter.learning.optimisers import AdamW
+        from jclip_adapter.learning.training import train_epochs
+        from jclip_adapter.runtime import jt
+
+        start, change = jt.array(task.text_features), jt.array(np.zeros_like(task.text_features))
+
+        def tuned() -> Any:
+            return unit_rows(start + change)
+
+        def logits(batch: Any, _: Any) -> Any:
+            return task.logit_scale * jt.nn.matmul_transpose(batch, tuned())
+
+        self.history_ += train_epochs(
+            logits,
+            jt.nn.cross_entropy_loss,
+            AdamW([change], lr=self.hyper.text_lr, weight_decay=self.hyper.weight_decay),
+            task.support_features,
+            task.support_labels,
+            epochs=self.hyper.text_epochs,
+            batch_size=self.hyper.batch_size,
+            rng=rng,
+        )
+        return np.asarray(tuned().numpy(), dtype=np.float32)
+
+    def _scores(self, queries: Queries, zero_shot: Array) -> Array:
+        scores = zero_shot
+        if self.hyper.variant == "visual+text":
+            scores = self.scale_ * (queries.features @ self.tuned_.T)
+        near = normalise(queries.features @ self.adapter_.T) @ self.keys_.T
+        votes = np.exp(np.float32(self.hyper.beta) * (near - 1))
+        known = np.eye(len(self.seen_), dtype=np.float32)[self.key_labels_]
+        return np.asarray(scores + np.float32(self.hyper.alpha) * (votes @ known), dtype=np.float32)

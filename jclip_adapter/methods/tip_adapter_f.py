@@ -1,0 +1,133 @@
+"""Tip-Adapter-F: Tip-Adapter whose keys are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.task import Array, FewShotTask, Queries
+
+from .base import Hyperparameters, Meta, hyper
+from .seen_classes import SeenClassMethod
+from .tip_adapter import cache_keys, class_sums
+
+
+def cache_logits(batch: Any, keys: Any, values: Any, text: Any, *, alpha: float, beta: float, scale: float) -> Any:
+    """Tip-Adapter's logits in Jittor: s·Q·Tᵀ + α·exp(−β(1 − Q·Fᵀ))·Y.
+
+    Args:
+        batch: (B, d) L2-normalised features Q, a jt.Var as all the arrays.
+        keys: (N, d) F.
+        values: (N, C) Y.
+        text: (C, d) T.
+        alpha: α.
+        beta: β.
+        scale: s.
+
+    Returns:
+        (B, C).
+    """
+    from jclip_adapter.runtime import jt
+
+    votes = jt.exp(beta * (jt.nn.matmul_transpose(batch, keys) - 1))
+    return scale * jt.nn.matmul_transpose(batch, text) + alpha * jt.matmul(votes, values)
+
+
+def sorted_views(task: FewShotTask) -> list[Array]:
+    """What is trained on: each augmented view of the shots, else the shots, class by class as `cache_keys`."""
+    order = np.argsort(task.support_labels, kind="stable")
+    views = () if task.support_views is None else task.support_views
+    return [view[order] for view in views] or [task.support_features[order]]
+
+
+class TipAdapterF(SeenClassMethod):
+    """Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", ECCV 2022, §3.2.
+
+    Tip-Adapter with the keys F as the weights of a linear layer: they start as the shots' features and are trained
+    with cross-entropy on logits = s·Q·Tᵀ + α·exp(−β(1 − Q·Fᵀ))·Y; the values Y stay. They are not normalised
+    again. AdamW with ε 1e-4 and PyTorch's weight decay of 0.01, which the code has without naming it; the rate
+    falls as a cosine to 0 over all batches.
+
+    The authors encode each shot anew, freshly augmented, in every epoch, keep the epoch that is best on the test
+    set, and report the better of it and of a search for α and β afterwards. Here each epoch takes the next of the
+    task's views, or the shots themselves without views; the last epoch is kept; α and β of use are searched on the
+    shots, those of training stay. On cached features without views a shot meets its own key in training, as it does
+    not where images are augmented anew.
+
+    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+
+    Learnt arrays: `keys_` (N, d) sorted by class, `key_labels_` (N,) counted among the classes with shots,
+    `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
+
+    See Also:
+        TipAdapter: without training. ApeT: trains a residual per class instead of every key.
+
+    >>> import numpy as np
+    >>> task = FewShotTask(np.eye(2), [1, 0], [[1.0, 0.0], [1.0, 0.0]], ("cat", "dog"))
+    >>> TipAdapterF(epochs=1).fit(task).logits(np.eye(2)).argmax(axis=1).tolist()
+    [1, 0]
+    """
+
+    meta = Meta(
+        name="tip-adapter-f",
+        summary="Tip-Adapter with trained keys",
+        paper="Zhang et al., Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification",
+        year=2022,
+        arxiv="2207.09519",
+        code="gaopengcuhk/Tip-Adapter",
+        trains="the cache's keys (N×d)",
+        uses=("views",),
+    )
+
+    @dataclass(frozen=True)
+    class Hyper(Hyperparameters):
+        """Hyper-parameters of Tip-Adapter-F; the defaults are the authors' for ImageNet."""
+
+        alpha: float = hyper(
+            1.17, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0), refit=False
+        )
+        beta: float = hyper(1.0, "sharpness of its similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False)
+        train_alpha: float = hyper(1.17, "weight of the cache in training", low=0, high=1000)
+        train_beta: float = hyper(1.0, "sharpness of its similarity in training", low=0, high=1000)
+        epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
+        batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
+        lr: float = hyper(1e-3, "AdamW's learning rate, the highest of its cosine", low=0, high=10)
+        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
+
+    hyper: Hyper
+
+    def _fit_seen(self, task: FewShotTask) -> None:
+        from jclip_adapter.learning.optimisers import AdamW, cosine
+        from jclip_adapter.learning.training import Scheduled, train_epochs
+        from jclip_adapter.runtime import jt
+
+        keys, self.key_labels_ = cache_keys(task)
+        views = sorted_views(task)
+        weight, text = jt.array(keys), jt.array(task.text_features).stop_grad()
+        values = jt.array(np.eye(task.num_classes, dtype=np.float32)[self.key_labels_]).stop_grad()
+        options = {"alpha": self.hyper.train_alpha, "beta": self.hyper.train_beta, "scale": task.logit_scale}
+        per_epoch = -(-len(keys) // self.hyper.batch_size)
+        adam = AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay)
+
+        def logits(_: Any, chosen: npt.NDArray[np.int64]) -> Any:
+            batch = jt.array(views[adam.steps // per_epoch % len(views)][chosen])
+            return cache_logits(batch, weight, values, text, **options)
+
+        self.history_ = train_epochs(
+            logits,
+            jt.nn.cross_entropy_loss,
+            Scheduled(adam, lambda step: cosine(step, self.hyper.lr, self.hyper.epochs * per_epoch)),
+            keys,
+            self.key_labels_,
+            epochs=self.hyper.epochs,
+            batch_size=self.hyper.batch_size,
+            rng=np.random.default_rng(self.seed),
+        )
+        self.keys_ = np.asarray(weight.numpy(), dtype=np.float32)
+
+    def _scores(self, queries: Queries, zero_shot: Array) -> Array:
+        votes = np.exp(np.float32(self.hyper.beta) * (queries.features @ self.keys_.T - 1))
+        return zero_shot + np.float32(self.hyper.alpha) * class_sums(votes, self.key_labels_)

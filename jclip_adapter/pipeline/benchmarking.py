@@ -1,0 +1,127 @@
+"""The benchmark command: problems from feature files or photos, cells, and what is derived from them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jclip_adapter.benchmark import COLUMNS, Problem, feature_problems, run_benchmark
+from jclip_adapter.dataset import Photo, sample_support
+from jclip_adapter.errors import UsageError
+from jclip_adapter.report import benchmark_picture, benchmark_table
+from jclip_adapter.settings import Settings
+from jclip_adapter.storage import write_bytes, write_text
+from jclip_adapter.task import Labelled, Queries
+
+from .evaluation import labelled_photos
+from .stage import Stage, make_task, set_up
+
+CELLS = Path("results/cells")
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a benchmark left.
+
+    Attributes:
+        cells: One per data set, shot count, seed and method.
+        files: The CSV, the tables and the picture.
+    """
+
+    cells: list[dict[str, Any]]
+    files: tuple[Path, Path, Path]
+
+
+def benchmark(
+    settings: Settings,
+    *,
+    features: Sequence[str],
+    methods: str,
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    selection: str,
+    out: Path,
+    resample: bool = False,
+    unseen: float = 0.0,
+) -> Table:
+    """Run methods on feature files, or on a data set's photos.
+
+    Args:
+        settings: The settings; data, weights and prompts matter only without feature files.
+        features: Feature files; none for the photos that the settings name.
+        methods: "all", or names separated by commas.
+        shots: Shot counts; empty for all that the files have, or the settings' one.
+        seeds: Seeds.
+        selection: How hyper-parameters come about: "support", "validation" or "none".
+        out: The CSV; tables and picture are written beside it.
+        resample: Feature files: whether each seed draws its own shots from the largest training set.
+        unseen: Share of the classes whose shots are taken away; accuracy is then told for both groups.
+
+    Returns:
+        The cells and the files.
+
+    Raises:
+        UsageError: `out` is no CSV, or `unseen` is no share.
+    """
+    if not 0 <= unseen < 1:
+        raise UsageError(f"--unseen {unseen} is no share of the classes.", "Give a number from 0 to below 1.")
+    if out.suffix != ".csv":
+        raise UsageError(f"{out} is no CSV.", "Let --out end in .csv.")
+    if features:
+        problems = feature_problems(features, shots, seeds, resample=resample)
+    else:
+        problems = _photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
+    problems = [replace(problem, unseen=unseen) for problem in problems]
+    cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
+    files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
+    write_text(files[0], _csv(cells))
+    write_text(files[1], benchmark_table(cells) + "\n")
+    write_bytes(files[2], benchmark_picture(cells))
+    return Table(cells, files)
+
+
+def _csv(cells: Sequence[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    groups = [key for key in ("base", "new", "harmonic") if key in cells[0]]
+    columns = [*COLUMNS, *groups]
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for cell in cells:
+        rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds", *groups)}
+        writer.writerow({**cell, **rounded, "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True)})
+    return buffer.getvalue()
+
+
+def _photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
+    problems = []
+    for count in shots:
+        for seed in seeds:
+            support = sample_support(stage.images, count, seed)
+            task, test = make_task(stage, support), labelled_queries(stage, support)
+            # All that the cells depend on, whichever weights, prompts or photos it came from.
+            texts = (task.text_features, task.text_raw, *task.text_views)
+            parts = (task.raw, task.support_labels, *texts, test.queries.raw, test.labels)
+            fingerprint = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+            problems.append(Problem(stage.images.name, count, seed, fingerprint, task, test))
+    return problems
+
+
+def labelled_queries(stage: Stage, support: Sequence[Photo]) -> Labelled:
+    """Features and labels of the photos to score on, as `labelled_photos` finds them; unreadable ones are left out.
+
+    Args:
+        stage: The stage.
+        support: Photos to learn from, which are not scored on.
+    """
+    photos, labels, _ = labelled_photos(stage, support)
+    found = stage.photos([photo.path for photo in photos])
+    rows = np.flatnonzero(found.readable)
+    return Labelled(Queries(found.normalised, found.raw)[rows], labels[rows])

@@ -1,0 +1,56 @@
+"""Extraction: a data set's photos to a feature file, for the benchmark, for other programs and other machines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jclip_adapter.dataset import sample_support
+from jclip_adapter.errors import UsageError
+from jclip_adapter.settings import Settings
+from jclip_adapter.storage import npz_bytes, write_bytes
+
+from .benchmarking import labelled_queries
+from .stage import make_task, set_up
+
+logger = logging.getLogger(__name__)
+
+
+def extract(settings: Settings, target: Path, shots: Sequence[int]) -> Path:
+    """Write the features of a data set's shots and labelled photos.
+
+    Args:
+        settings: The settings; their seed draws the shots.
+        target: The .npz; docs/design.md describes it. Features are not normalised, so that nothing is lost.
+        shots: Shot counts; empty for the settings' one.
+
+    Returns:
+        `target`.
+
+    Raises:
+        UsageError: `target` is no .npz.
+    """
+    if target.suffix != ".npz":
+        raise UsageError(f"{target} is no .npz.", "Let --extract end in .npz.")
+    stage = set_up(settings)
+    arrays: dict[str, Any] = {
+        "classnames": np.array(stage.images.class_names),
+        "text": stage.texts.weights,
+        "logit_scale": np.float32(stage.encoder.logit_scale),
+    }
+    if stage.images.domains:
+        arrays["domains"] = np.array(stage.images.domains)
+    supports = {count: sample_support(stage.images, count, settings.seed) for count in shots or [settings.shots]}
+    for count, support in supports.items():
+        task = make_task(stage, support)
+        arrays |= {f"train{count}_x": task.raw, f"train{count}_y": task.support_labels}
+    # A photo that any of the counts learns from is not scored on.
+    test = labelled_queries(stage, [photo for support in supports.values() for photo in support])
+    arrays |= {"test_x": test.queries.raw, "test_y": test.labels}
+    logger.info("%d photos to score, shots: %s", len(test.labels), ", ".join(map(str, supports)))
+    write_bytes(target, npz_bytes(arrays))
+    return target

@@ -1,0 +1,86 @@
+import ctypes
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from jclip_adapter import kernels, runtime
+
+
+def fake(cc_path="/usr/bin/g++", cc_flags="-O1 -fPIC -shared -lstdc++", python_path="python"):
+    """What of Jittor is read and changed; its headers are empty here."""
+    return SimpleNamespace(
+        __version__="1", flags=SimpleNamespace(cc_path=cc_path, cc_flags=cc_flags, python_path=python_path)
+    )
+
+
+def shell(command):
+    """What a command prints; as Jittor, which gives its commands to the shell."""
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernels, "_HEADER", "#define PARSED 7\n")
+    return shutil.which("g++")
+
+
+def test_the_header_is_parsed_once_and_then_used(tmp_path, compiler):
+    jittor = fake(compiler)
+    assert kernels.shorten_compilation(jittor, tmp_path, "g++ 1")
+    header = next(tmp_path.glob("kernels_*.h"))
+    assert jittor.flags.cc_flags.endswith(f" -include {header} ")
+    parsed = header.with_suffix(".h.gch")
+    before = parsed.stat().st_mtime_ns
+    assert kernels.shorten_compilation(fake(compiler), tmp_path, "g++ 1")
+    assert parsed.stat().st_mtime_ns == before
+    assert kernels.shorten_compilation(fake(compiler), tmp_path, "g++ 2")
+    assert len(list(tmp_path.glob("*.gch"))) == 2
+    # Without the plain header only the parsed one can have told the compiler.
+    header.unlink()
+    (tmp_path / "kernel.cc").write_text('extern "C" int number() { return PARSED; }\n')
+    command = f"{compiler} {tmp_path}/kernel.cc {jittor.flags.cc_flags} -o {tmp_path}/kernel.so"
+    shell(command)
+
+
+def test_kernels_are_compiled_directly_and_other_scripts_by_python(tmp_path, compiler):
+    jittor = fake(compiler)
+    assert kernels.shorten_compilation(jittor, tmp_path, "g++ 1")
+    (tmp_path / "kernel.cc").write_text('extern "C" int number() { return 7; }\n')
+    # As Jittor writes it; the script does not exist, so only the compiler can have made the library.
+    shell(
+        f'{jittor.flags.python_path} /nowhere/utils/asm_tuner.py --cc_path="{compiler}" "{tmp_path}/kernel.cc" '
+        f'-fPIC -shared -o "{tmp_path}/kernel.so"'
+    )
+    assert ctypes.CDLL(str(tmp_path / "kernel.so")).number() == 7
+    (tmp_path / "other.py").write_text("import sys; print(sys.argv[1:], sys.executable)\n")
+    done = shell(f'{jittor.flags.python_path} {tmp_path}/other.py "one word"')
+    assert done == f"['one word'] {sys.executable}\n"
+
+
+@pytest.mark.parametrize("cc_path", ["/usr/bin/clang++", "/usr/bin/icc"])
+def test_other_compilers_stay_as_they_are(tmp_path, cc_path):
+    jittor = fake(cc_path)
+    assert not kernels.shorten_compilation(jittor, tmp_path, "clang")
+    assert vars(jittor.flags) == vars(fake(cc_path).flags)
+
+
+def test_a_folder_with_a_space_stays_as_it_is(tmp_path, compiler):
+    assert not kernels.shorten_compilation(fake(compiler), tmp_path / "a b", "g++ 1")
+
+
+def test_a_compiler_that_fails_leaves_nothing(tmp_path, compiler):
+    jittor = fake(compiler, cc_flags="-no-such-flag-at-all=1")
+    assert not kernels.shorten_compilation(jittor, tmp_path, "g++ 1")
+    assert vars(jittor.flags) == vars(fake(compiler, cc_flags="-no-such-flag-at-all=1").flags)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".h"]
+
+
+def test_it_is_so_where_jittor_runs():
+    jittor = runtime.start()
+    if runtime.current_device() == "cpu" and Path(jittor.flags.cc_path).name.startswith("g++"):
+        assert "kernels_" in jittor.flags.cc_flags
+        assert "compile_" in jittor.flags.python_path
