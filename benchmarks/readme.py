@@ -28,6 +28,7 @@ _HEADER = {
     "zh": ["方法", "学习什么", "需要什么", "思路", "出处"],
 }
 _NOTHING = {"en": "nothing", "zh": "无"}
+_MARK = {"en": " (transductive)", "zh": "（直推式）"}
 SHOTS = "4"
 _TRANSDUCTIVE = {"en": "all queries at once (transductive)", "zh": "同时给出全部测试图片（直推式）"}
 # The only words of results/sample.md's table; names of methods and domains stay.
@@ -86,7 +87,7 @@ def benchmark_table(language: str) -> str:
     rows = []
     # Best first, by the first data set that has them all; transductive methods see all queries, so they stand apart.
     for name in sorted(top1, key=lambda name: (get(name).meta.transductive, -fmean(top1[name].get(datasets[0], [0])))):
-        shown = f"`{name}`" + (f" ({_TRANSDUCTIVE[language]})" if get(name).meta.transductive else "")
+        shown = f"`{name}`" + (_MARK[language] if get(name).meta.transductive else "")
         rows.append([shown, *(f"{fmean(top1[name][key]):.1f} %" if key in top1[name] else "–" for key in datasets)])
     return markdown_table([_HEADER[language][0], *datasets], rows)
 

@@ -229,6 +229,8 @@ def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
             panels[row, column].set_ylabel("top-1 in %")
             panels[row, column].set_ylim(bottom=bottom)
             panels[row, column].grid(alpha=0.3)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=7)
+    known = {
+        label: handle for axes in panels[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend([known[name] for name in methods], methods, loc="outside right center", fontsize=7)
     return _png(figure)
