@@ -100,9 +100,17 @@ class ModifiedResNet(jt.nn.Module):
 
     def execute(self, images: Any) -> Any:
         """(B, 3, n, n) preprocessed pixels → (B, embed_dim), not normalised."""
+        return self.tail(self.body(images))
+
+    def body(self, images: Any) -> Any:
+        """(B, 3, n, n) preprocessed pixels → (B, width, n/32, n/32): all but the attention pool."""
         x = jt.nn.relu(self.bn1(self.conv1(images)))
         x = jt.nn.relu(self.bn2(self.conv2(x)))
         x = self.avgpool(jt.nn.relu(self.bn3(self.conv3(x))))
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             x = getattr(self, stage)(x)
+        return x
+
+    def tail(self, x: Any) -> Any:
+        """(B, width, n/32, n/32) from `body` → (B, embed_dim): the attention pool."""
         return self.attnpool(x)

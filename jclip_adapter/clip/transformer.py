@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,15 @@ class MultiheadAttention(jt.nn.Module):
         self.in_proj_weight = jt.zeros((3 * width, width))
         self.in_proj_bias = jt.zeros((3 * width,))
         self.out_proj = jt.nn.Linear(width, width)
+        # What fine-tuning adds to queries, keys and values: takes (B, L, width), returns (B, L, 3·width).
+        self.addition: Callable[[Any], Any] | None = None
 
     def execute(self, x: Any, mask: Any | None = None) -> Any:
         """(B, L, width) → (B, L, width)."""
         batch, length, width = x.shape
         projected = jt.nn.linear(x, self.in_proj_weight, self.in_proj_bias)
+        if self.addition is not None:
+            projected = projected + self.addition(x)
         # (B, L, 3·width) → three times (B, H, L, w)
         split = projected.reshape((batch, length, 3, self.heads, width // self.heads)).transpose(2, 0, 3, 1, 4)
         mixed = attention(split[0], split[1], split[2], mask)

@@ -47,9 +47,19 @@ class VisionTransformer(jt.nn.Module):
 
     def execute(self, images: Any) -> Any:
         """(B, 3, n, n) preprocessed pixels → (B, embed_dim), not normalised."""
+        return self.tail(self.body(images))
+
+    def body(self, images: Any) -> Any:
+        """(B, 3, n, n) preprocessed pixels → (B, 1 + patches, width): all but the last block."""
         patches = self.conv1(images)
         batch, _, width = patches.shape
         token = self.class_embedding.reshape((1, 1, width)).expand((batch, 1, width))
-        x = jt.concat([token, patches], dim=1) + self.positional_embedding
-        x = self.transformer(self.ln_pre(x))
+        x = self.ln_pre(jt.concat([token, patches], dim=1) + self.positional_embedding)
+        for block in self.transformer.resblocks[:-1]:
+            x = block(x)
+        return x
+
+    def tail(self, x: Any) -> Any:
+        """(B, 1 + patches, width) from `body` → (B, embed_dim): the last block, its norm and the projection."""
+        x = self.transformer.resblocks[-1](x)
         return jt.matmul(self.ln_post(x[:, 0, :]), self.proj)

@@ -131,3 +131,18 @@ def test_vision_transformers_of_every_published_size(width, patch, side, layers)
     config = infer_config(state)
     assert (config.vision_layers, config.vision_width, config.image_resolution) == (layers, width, patch * side)
     assert config.transformer_layers == 12
+
+
+@pytest.mark.golden
+def test_the_vision_tower_splits_before_its_last_block():
+    golden = Golden("cross_modal_partial_split")
+    model = build_model(Golden("openai_clip_vit").state_dict())
+    close = {"atol": golden.tolerance("atol")}
+    with jt.no_grad():
+        middle = model.visual.body(jt.array(golden["images"]))
+        np.testing.assert_allclose(middle.numpy(), golden["image_mid_1"], **close)
+        np.testing.assert_allclose(
+            model.visual.tail(jt.array(golden["image_mid_1"])).numpy(), golden["image_feat_1"], **close
+        )
+        np.testing.assert_allclose(model.encode_image(golden["images"]).numpy(), golden["full_image_features"], **close)
+        np.testing.assert_allclose(model.encode_text(golden["tokens"]).numpy(), golden["text_feat_1"], **close)
