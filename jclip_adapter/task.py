@@ -182,6 +182,18 @@ class FewShotTask:
             auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
         )
 
+    def shot_means(self) -> Array:
+        """(N, d) the normalised mean of each shot's augmented copies, or the shot itself without copies."""
+        views = self.support_views
+        return self.support_features if views is None or not len(views) else normalise(views.mean(axis=0))
+
+    def photo_rows(self) -> tuple[Array, npt.NDArray[np.int64]]:
+        """(R, d) features and (R,) labels of all photos: each augmented copy is a row, or each shot without copies."""
+        views = self.support_views
+        if views is None or not len(views):
+            return self.support_features, self.support_labels
+        return views.reshape((-1, self.width)), np.tile(self.support_labels, len(views))
+
     @property
     def num_classes(self) -> int:
         """C, the number of classes."""

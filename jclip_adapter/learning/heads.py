@@ -24,18 +24,6 @@ Indices = npt.NDArray[np.int64]
 Rows = tuple[Array, Indices]
 
 
-def image_rows(task: FewShotTask) -> Rows:
-    """The photos to train on: each augmented copy is a row, where the task has copies, else each shot.
-
-    Returns:
-        (R, d) L2-normalised features and (R,) class indices.
-    """
-    if task.support_views is None:
-        return task.support_features, task.support_labels
-    views = task.support_views
-    return views.reshape((-1, task.width)), np.tile(task.support_labels, len(views))
-
-
 def text_rows(task: FewShotTask) -> Rows:
     """The texts to train on: each template of each class, where the task has them, else each class's text weight.
 

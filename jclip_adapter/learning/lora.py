@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jclip_adapter.learning.training import linear_weight
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array
 
@@ -44,9 +45,8 @@ def draw(model: Any, rank: int, rng: np.random.Generator) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for name, layer in attention_layers(model).items():
         width = int(layer.in_proj_weight.shape[1])
-        bound = 1 / math.sqrt(width)
         for projection in PROJECTIONS:
-            arrays[f"{name}.{projection}.A"] = rng.uniform(-bound, bound, (rank, width)).astype(np.float32)
+            arrays[f"{name}.{projection}.A"] = linear_weight(rng, width, rank)
             arrays[f"{name}.{projection}.B"] = np.zeros((width, rank), dtype=np.float32)
     return arrays
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jclip_adapter.learning.training import linear_weight
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array
 
@@ -39,8 +40,7 @@ def draw(rng: np.random.Generator, width: int, attention: int, inner: int) -> di
     """
 
     def linear(inputs: int, outputs: int) -> tuple[Array, Array]:
-        bound = 1 / math.sqrt(inputs)
-        weight = rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32)
+        weight, bound = linear_weight(rng, inputs, outputs), 1 / math.sqrt(inputs)
         return weight, rng.uniform(-bound, bound, outputs).astype(np.float32)
 
     layers = {"down": linear(width, inner), "widen": linear(inner, attention)}

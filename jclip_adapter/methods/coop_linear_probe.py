@@ -165,7 +165,6 @@ class _Regression:
         from sklearn.linear_model import LogisticRegression
 
         self.rows, self.labels = task.raw, task.support_labels
-        self.binary = len(task.seen) == 2
         self.known: dict[float, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
         # The authors' tolerance is 1e-4 for features whose norm is about 10, and the gradient grows with the norm.
         tolerance = 1e-5 * float(np.sqrt((self.rows**2).sum(axis=1).mean()))
@@ -175,17 +174,14 @@ class _Regression:
         """(seen, d) weights and (seen,) biases at one C."""
         from sklearn.exceptions import ConvergenceWarning
 
+        from jclip_adapter.learning.regression import fit_softmax
+
         if self.known:
             start = max((number for number in self.known if number < c), default=min(self.known))
             self.model.coef_, self.model.intercept_ = (part.copy() for part in self.known[start])
-        # Of two classes scikit-learn fits one row w, whose softmax twin (−w/2, w/2) has half the penalty ½‖w‖².
-        self.model.C = c * (2 if self.binary else 1)
         with warnings.catch_warnings():
             # The authors' iteration limit is part of the method.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.model.fit(self.rows, self.labels)
-        weight, bias = self.model.coef_.copy(), self.model.intercept_.copy()
-        self.known[c] = weight, bias
-        if self.binary:
-            return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        return weight, bias
+            learnt = fit_softmax(self.model, c, self.rows, self.labels)
+        self.known[c] = self.model.coef_.copy(), self.model.intercept_.copy()
+        return learnt

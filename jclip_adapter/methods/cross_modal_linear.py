@@ -97,12 +97,12 @@ class CrossModalLinear(Method):
 
     def _train(self, task: FewShotTask, head: Head, rng: np.random.Generator) -> Head:
         """Train the rows of the classes that have training rows; the others keep their start."""
-        from jclip_adapter.learning.heads import Head, extra_rows, image_rows, joint_batches, text_rows, train_head
+        from jclip_adapter.learning.heads import Head, extra_rows, joint_batches, text_rows, train_head
         from jclip_adapter.learning.optimisers import warmup_cosine
 
         if not self.hyper.iterations:
             return head
-        sources = [image_rows(task)]
+        sources = [task.photo_rows()]
         if self.texts:
             sources += [text_rows(task), *extra_rows(task)]
         features, labels = (np.concatenate(parts) for parts in zip(*sources, strict=True))

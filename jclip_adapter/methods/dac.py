@@ -82,17 +82,14 @@ class Dac(SeenClassMethod):
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
-        views, labels = task.support_views, task.support_labels
-        if views is None or not len(views):
-            views = task.support_features[None]
         rng = np.random.default_rng(self.seed)
         self.history_ = []
-        self.adapter_ = self._train_adapter(views.reshape(-1, task.width), np.tile(labels, len(views)), rng)
+        self.adapter_ = self._train_adapter(*task.photo_rows(), rng)
         self.tuned_ = task.text_features
         if self.hyper.variant == "visual+text":
             self.tuned_ = self._tune_texts(task, rng)
-        shots = task.support_features if task.support_views is None else normalise(views.mean(axis=0))
-        self.keys_, self.key_labels_ = normalise(shots @ self.adapter_.T), labels
+        self.keys_ = normalise(task.shot_means() @ self.adapter_.T)
+        self.key_labels_ = task.support_labels
 
     def _train_adapter(self, rows: Array, labels: npt.NDArray[np.int64], rng: np.random.Generator) -> Array:
         """(d, d) adapter learnt from (R, d) photos and their (R,) classes."""

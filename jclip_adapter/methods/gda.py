@@ -96,11 +96,8 @@ class Gda(SeenClassMethod):
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
-        features = task.support_features.astype(np.float64)
-        labels = task.support_labels
-        if task.support_views is not None and len(task.support_views):
-            features = task.support_views.reshape(-1, task.width).astype(np.float64)
-            labels = np.tile(labels, len(task.support_views))
+        rows, labels = task.photo_rows()
+        features = rows.astype(np.float64)
         means = class_means(features, labels, task.num_classes)
         shared = precision(features, labels, means)
         weight = means @ shared

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from jclip_adapter.task import Array, FewShotTask, Queries
 
@@ -59,20 +58,13 @@ class LinearProbe(SeenClassMethod):
         self.weight_ = np.zeros((classes, width), dtype=np.float32)
         self.bias_ = np.zeros(classes, dtype=np.float32)
         if classes > 1:
-            weight, bias = self._optimum(task, classes)
-            self.weight_[:], self.bias_[:] = weight, bias
+            from sklearn.linear_model import LogisticRegression
 
-    def _optimum(self, task: FewShotTask, seen: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        from sklearn.linear_model import LogisticRegression
+            from jclip_adapter.learning.regression import fit_softmax
 
-        # Of two classes scikit-learn fits one row w, whose softmax twin (−w/2, w/2) has half the penalty ½‖w‖².
-        inverse_penalty = self.hyper.c * (2 if seen == 2 else 1)
-        model = LogisticRegression(C=inverse_penalty, max_iter=self.hyper.max_iter, tol=1e-10)
-        model.fit(task.support_features.astype(np.float64), task.support_labels)
-        weight, bias = model.coef_, model.intercept_
-        if seen == 2:
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        return weight, bias
+            model = LogisticRegression(max_iter=self.hyper.max_iter, tol=1e-10)
+            rows = task.support_features.astype(np.float64)
+            self.weight_[:], self.bias_[:] = fit_softmax(model, self.hyper.c, rows, task.support_labels)
 
     def _scores(self, queries: Queries, zero_shot: Array) -> Array:
         return np.asarray(queries.features @ self.weight_.T + self.bias_, dtype=np.float32)

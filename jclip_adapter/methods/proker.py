@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, normalise
+from jclip_adapter.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod
@@ -83,12 +83,8 @@ class Proker(SeenClassMethod):
         self.coefficients_ = solution.astype(np.float32)
 
     def _rows(self, task: FewShotTask) -> tuple[Array, npt.NDArray[np.int64]]:
-        views = task.support_views
-        if views is None or not len(views):
-            return task.support_features, task.support_labels
-        if views.shape[0] * views.shape[1] > self.hyper.max_rows:
-            return normalise(views.mean(axis=0)), task.support_labels
-        return views.reshape(-1, task.width), np.tile(task.support_labels, len(views))
+        rows, labels = task.photo_rows()
+        return (task.shot_means(), task.support_labels) if len(rows) > self.hyper.max_rows else (rows, labels)
 
     def _scores(self, queries: Queries, zero_shot: Array) -> Array:
         adapted = kernel(queries.features, self.keys_, self.hyper.beta) @ self.coefficients_

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, normalise
+from jclip_adapter.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod
@@ -23,10 +23,8 @@ def cache_keys(task: FewShotTask) -> tuple[Array, npt.NDArray[np.int64]]:
         keys (N, d), the normalised mean of each shot's augmented views where the task has them, and their labels
         (N,), ascending.
     """
-    views = task.support_views
-    keys = task.support_features if views is None or not len(views) else normalise(views.mean(axis=0))
     order = np.argsort(task.support_labels, kind="stable")
-    return keys[order], task.support_labels[order]
+    return task.shot_means()[order], task.support_labels[order]
 
 
 def class_sums(values: Array, labels: npt.NDArray[np.int64]) -> Array:

@@ -10,7 +10,6 @@ from jclip_adapter.learning.heads import (
     bottleneck,
     bottleneck_numpy,
     extra_rows,
-    image_rows,
     joint_batches,
     shuffled,
     text_rows,
@@ -116,7 +115,7 @@ def task():
 
 
 def test_rows_are_the_views_templates_and_modalities_where_there_are_any(task):
-    np.testing.assert_array_equal(image_rows(task)[0], task.support_features)
+    np.testing.assert_array_equal(task.photo_rows()[0], task.support_features)
     np.testing.assert_array_equal(text_rows(task)[1], [0, 1, 2])
     assert extra_rows(task) == []
     views = np.stack([task.support_features, task.support_features[:, ::-1]])
@@ -124,7 +123,7 @@ def test_rows_are_the_views_templates_and_modalities_where_there_are_any(task):
     rich = dataclasses.replace(
         task, support_views=views, text_views=templates, extra_features=task.text_features[:1], extra_labels=[2]
     )
-    features, labels = image_rows(rich)
+    features, labels = rich.photo_rows()
     np.testing.assert_array_equal(labels, [0, 1, 1, 2, 0, 1, 1, 2])
     np.testing.assert_array_equal(features[5], views[1, 1])
     np.testing.assert_array_equal(text_rows(rich)[1], [0, 1, 1, 2, 2, 2])
