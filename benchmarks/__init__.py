@@ -1,1 +1,23 @@
 """Programs that measure, and that put what was measured into results/ and the READMEs."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+from jclip_adapter.errors import AdapterError
+
+
+def told(main: Callable[..., int]) -> Callable[..., int]:
+    """A program's `main` that tells a mistake of the user's in one line on stderr, with exit status 2."""
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except AdapterError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 2
+
+    return wrapped

@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jclip_adapter.errors import AdapterError, DataError
+from benchmarks import told
+from jclip_adapter.errors import DataError
 from jclip_adapter.feature_file import FeatureFile, read_feature_file
 from jclip_adapter.methods import get
+from jclip_adapter.report import csv_text
 from jclip_adapter.selection import score_candidates
 from jclip_adapter.storage import write_text
 
@@ -122,6 +124,7 @@ def read_rows() -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(RESULT.read_text("utf-8")))) if RESULT.is_file() else []
 
 
+@told
 def main(argv: Sequence[str] | None = None) -> int:
     """Choose and write.
 
@@ -139,15 +142,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     wanted = [name for name in options.method.split(",") if name]
     jobs = [(question, name) for question in QUESTIONS for name in question.methods if not wanted or name in wanted]
-    try:
-        files = [read_feature_file(path) for path in options.files]
-        rows = [row for row in read_rows() if row["method"] not in {name for _, name in jobs}]
-        for question, name in tqdm(jobs, unit="question"):
-            rows += measure(question, name, files)
-            _write(rows)
-    except AdapterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    files = [read_feature_file(path) for path in options.files]
+    rows = [row for row in read_rows() if row["method"] not in {name for _, name in jobs}]
+    for question, name in tqdm(jobs, unit="question"):
+        rows += measure(question, name, files)
+        _write(rows)
     for question in QUESTIONS:
         if not {row["method"] for row in rows}.isdisjoint(question.methods):
             print(", ".join(question.methods), answer(question, rows))
@@ -155,11 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(rows: Sequence[dict[str, str]]) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, HEADER, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: row["method"]))
-    write_text(RESULT, buffer.getvalue())
+    write_text(RESULT, csv_text(sorted(rows, key=lambda row: row["method"]), HEADER))
 
 
 if __name__ == "__main__":

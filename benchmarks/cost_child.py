@@ -22,14 +22,13 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.clip.config import ClipConfig
+from jclip_adapter.clip.config import VIT_B_32, ClipConfig
 from jclip_adapter.methods import create
 from jclip_adapter.task import EncoderLink, FewShotTask, normalise
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ROOT / "tests" / "fixtures" / "contest_classes_b.txt"
 CLASSES, SHOTS = 374, 4
-VIT_B_32 = ClipConfig(512, 224, 12, 768, 32, 77, 49408, 512, 12)
 TEXT_ONLY = ClipConfig(512, 32, 1, 64, 32, 77, 49408, 512, 12)  # where photos' features are computed beforehand
 
 

@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import told
 from benchmarks.cost_child import CLASSES, ROOT, SHOTS
-from jclip_adapter.errors import AdapterError, DataError, UsageError
+from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.methods import create
 from jclip_adapter.report import markdown_table
 from jclip_adapter.storage import write_json, write_text
@@ -268,6 +269,7 @@ def report(found: dict[str, Any]) -> str:
     return text
 
 
+@told
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 
@@ -285,17 +287,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=3, help="steps of each that are (3)")
     parser.add_argument("--chunks", default="16,64", help="values of coop's chunk to try besides its default (16,64)")
     options = parser.parse_args(argv)
-    try:
-        if options.torch and not has_torch(options.torch):
-            raise UsageError(f"--torch {options.torch} cannot import PyTorch.", "Install requirements-bench.txt there.")
-        if options.warmup < 1 or options.steps < 1:
-            raise UsageError("--warmup and --steps are at least 1.")
-        python = options.torch or (sys.executable if has_torch(sys.executable) else "")
-        chunks = [int(chunk) for chunk in options.chunks.split(",") if chunk]
-        found = measure(python, options.warmup, options.steps, chunks)
-    except AdapterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.torch and not has_torch(options.torch):
+        raise UsageError(f"--torch {options.torch} cannot import PyTorch.", "Install requirements-bench.txt there.")
+    if options.warmup < 1 or options.steps < 1:
+        raise UsageError("--warmup and --steps are at least 1.")
+    python = options.torch or (sys.executable if has_torch(sys.executable) else "")
+    chunks = [int(chunk) for chunk in options.chunks.split(",") if chunk]
+    found = measure(python, options.warmup, options.steps, chunks)
     write_json(RESULTS / "encoder-cost.json", found)
     text = report(found)
     write_text(RESULTS / "encoder-cost.md", text)

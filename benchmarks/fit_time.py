@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import told
 from jclip_adapter.benchmark import choose_methods
-from jclip_adapter.errors import AdapterError, DataError
+from jclip_adapter.errors import DataError
 from jclip_adapter.feature_file import read_feature_file
 from jclip_adapter.methods import create
 from jclip_adapter.report import markdown_table
@@ -45,6 +46,7 @@ def measure(name: str, task: FewShotTask, queries: Queries) -> tuple[float, floa
     return fitted - started, time.perf_counter() - fitted
 
 
+@told
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 
@@ -60,21 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE.npz", help=f"feature file with {SHOTS} shots per class")
     parser.add_argument("--method", default="all", help="only these methods, separated by commas")
     options = parser.parse_args(argv)
-    try:
-        content = read_feature_file(options.file)
-        if SHOTS not in content.tasks:
-            raise DataError(f"{options.file} has no task of {SHOTS} shots.")
-        task = content.tasks[SHOTS]
-        queries = content.test.queries[np.arange(QUERIES) % len(content.test.labels)]
-        if task.auxiliary is None:
-            rng = np.random.default_rng(0)
-            task = replace(task, auxiliary=rng.random((len(task.support_labels), WIDTH), dtype=np.float32))
-            queries = replace(queries, auxiliary=rng.random((QUERIES, WIDTH), dtype=np.float32))
-        names = choose_methods(options.method, task)
-        seconds = {name: measure(name, task, queries) for name in tqdm(names, unit="method")}
-    except AdapterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    content = read_feature_file(options.file)
+    if SHOTS not in content.tasks:
+        raise DataError(f"{options.file} has no task of {SHOTS} shots.")
+    task = content.tasks[SHOTS]
+    queries = content.test.queries[np.arange(QUERIES) % len(content.test.labels)]
+    if task.auxiliary is None:
+        rng = np.random.default_rng(0)
+        task = replace(task, auxiliary=rng.random((len(task.support_labels), WIDTH), dtype=np.float32))
+        queries = replace(queries, auxiliary=rng.random((QUERIES, WIDTH), dtype=np.float32))
+    names = choose_methods(options.method, task)
+    seconds = {name: measure(name, task, queries) for name in tqdm(names, unit="method")}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(HEADER)

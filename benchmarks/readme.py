@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from jclip_adapter.errors import AdapterError, DataError
+from benchmarks import told
+from jclip_adapter.errors import DataError
 from jclip_adapter.methods import available, get
 from jclip_adapter.report import markdown_table
 from jclip_adapter.storage import read_lines, write_text
@@ -138,6 +139,7 @@ def renewed(text: str, parts: dict[str, str], name: str) -> str:
     return text
 
 
+@told
 def main(argv: Sequence[str] | None = None) -> int:
     """Rewrite or check both READMEs.
 
@@ -153,17 +155,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if they are out of date")
     check = parser.parse_args(argv).check
     stale = []
-    try:
-        for language, path in READMES.items():
-            old = "".join(f"{line}\n" for line in read_lines(path))
-            new = renewed(old, sections(language), path.name)
-            if new != old:
-                stale.append(path.name)
-                if not check:
-                    write_text(path, new)
-    except AdapterError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    for language, path in READMES.items():
+        old = "".join(f"{line}\n" for line in read_lines(path))
+        new = renewed(old, sections(language), path.name)
+        if new != old:
+            stale.append(path.name)
+            if not check:
+                write_text(path, new)
     if stale and check:
         print(f"out of date: {', '.join(stale)}; run `python -m benchmarks.readme`")
         return 1

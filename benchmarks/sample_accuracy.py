@@ -15,8 +15,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import told
 from jclip_adapter.encoder import SAMPLE
-from jclip_adapter.errors import AdapterError, UsageError
+from jclip_adapter.errors import UsageError
 from jclip_adapter.metrics import Score, mean_interval
 from jclip_adapter.pipeline import evaluate, train
 from jclip_adapter.report import markdown_table
@@ -87,6 +88,7 @@ def table(baseline: Sequence[Score], adapted: Sequence[Sequence[Score]]) -> str:
     return markdown_table(["domain", "photos", BASELINE, name, "95 % interval", "gain in points"], rows)
 
 
+@told
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 
@@ -103,16 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N−1, at least 2 (5)")
     seeds = parser.parse_args(argv).seeds
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    try:
-        if seeds < 2:
-            raise UsageError(f"--seeds {seeds} gives no interval.", "Give 2 or more.")
-        baseline, adapted = measure(seeds)
-        text = table(baseline, adapted)
-        write_text(RESULTS / "sample.csv", csv_text(baseline, adapted))
-        write_text(RESULTS / "sample.md", f"# Top-1 on the built-in sample's test photos\n\n{text}\n")
-    except AdapterError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    if seeds < 2:
+        raise UsageError(f"--seeds {seeds} gives no interval.", "Give 2 or more.")
+    baseline, adapted = measure(seeds)
+    text = table(baseline, adapted)
+    write_text(RESULTS / "sample.csv", csv_text(baseline, adapted))
+    write_text(RESULTS / "sample.md", f"# Top-1 on the built-in sample's test photos\n\n{text}\n")
     print(text)
     return 0
 

@@ -13,8 +13,6 @@ about CLIP.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import logging
 import sys
@@ -24,13 +22,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks import told
 from jclip_adapter.benchmark import Problem, run_benchmark
 from jclip_adapter.encoder import SAMPLE
-from jclip_adapter.errors import AdapterError, UsageError
+from jclip_adapter.errors import UsageError
 from jclip_adapter.methods import available, get
 from jclip_adapter.metrics import mean_interval
 from jclip_adapter.pipeline import photo_problems, set_up
-from jclip_adapter.report import markdown_table
+from jclip_adapter.report import csv_text, markdown_table
 from jclip_adapter.selection import score_candidates
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import read_json, write_json, write_text
@@ -128,6 +127,7 @@ def table(cells: Mapping[str, Sequence[Mapping[str, Any]]], chosen: Mapping[str,
     return markdown_table([*header, "seconds to fit", "chosen on left-out shots"], rows)
 
 
+@told
 def main(argv: Sequence[str] | None = None) -> int:
     """Choose, measure and write.
 
@@ -145,14 +145,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 1 to N, at least 2 (3)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    try:
-        if arguments.seeds < 2:
-            raise UsageError(f"--seeds {arguments.seeds} gives no interval.", "Give 2 or more.")
-        names = [get(name).meta.name for name in arguments.method.split(",")] if arguments.method else list(CANDIDATES)
-        print(measure(names, range(1, arguments.seeds + 1), write=not arguments.method))
-    except AdapterError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    if arguments.seeds < 2:
+        raise UsageError(f"--seeds {arguments.seeds} gives no interval.", "Give 2 or more.")
+    names = [get(name).meta.name for name in arguments.method.split(",")] if arguments.method else list(CANDIDATES)
+    print(measure(names, range(1, arguments.seeds + 1), write=not arguments.method))
     return 0
 
 
@@ -170,7 +166,7 @@ def measure(names: Sequence[str], seeds: Sequence[int], *, write: bool) -> str:
     }
     text = table(cells, chosen)
     if write:
-        write_text(RESULTS / "sample-encoder-choices.csv", _csv(choices))
+        write_text(RESULTS / "sample-encoder-choices.csv", csv_text(choices, list(choices[0])))
         columns = ("method", "shots", "seed", "top1", "top5", "fit_seconds", "hyperparameters")
         rows = [
             {
@@ -181,18 +177,10 @@ def measure(names: Sequence[str], seeds: Sequence[int], *, write: bool) -> str:
             for found in cells.values()
             for cell in found
         ]
-        write_text(RESULTS / "sample-encoder.csv", _csv(rows))
+        write_text(RESULTS / "sample-encoder.csv", csv_text(rows, columns))
         title = "# Methods that train through CLIP, on the built-in sample at 4 shots"
         write_text(RESULTS / "sample-encoder.md", f"{title}\n\nThe sample is a toy.\n\n{text}\n")
     return text
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def missing() -> list[str]:

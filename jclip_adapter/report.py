@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,19 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # Without the library's name in it the same numbers give the same bytes.
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    r"""Rows as CSV with a header and LF line ends; what is no column is left out.
+
+    >>> csv_text([{"a": 1, "b": 2, "c": 3}], ["b", "a"])
+    'b,a\n2,1\n'
+    """
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
     return buffer.getvalue()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError
 
+T = TypeVar("T", bound=np.generic)
 Array = npt.NDArray[np.float32]
 Weights = Mapping[str, Array]
 """CLIP's weights, or some of them, by OpenAI's key names."""
@@ -22,6 +23,15 @@ def normalise(rows: npt.ArrayLike) -> Array:
     array = np.asarray(rows, dtype=np.float32)
     norm = np.linalg.norm(array, axis=-1, keepdims=True)
     return np.asarray(array / np.maximum(norm, np.finfo(np.float32).tiny), dtype=np.float32)
+
+
+def cuts(rows: npt.NDArray[T], size: int) -> list[npt.NDArray[T]]:
+    """An array in pieces of at most `size` rows.
+
+    >>> [part.tolist() for part in cuts(np.arange(5), 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 def softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -219,6 +229,11 @@ class FewShotTask:
             auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
         )
 
+    def photo_views(self) -> Array:
+        """(V, N, d) features of the shots' augmented copies, or of the shots themselves, V = 1, without copies."""
+        views = self.support_views
+        return self.support_features[None] if views is None or not len(views) else views
+
     def shot_means(self) -> Array:
         """(N, d) the normalised mean of each shot's augmented copies, or the shot itself without copies."""
         views = self.support_views
@@ -226,9 +241,7 @@ class FewShotTask:
 
     def photo_rows(self) -> tuple[Array, npt.NDArray[np.int64]]:
         """(R, d) features and (R,) labels of all photos: each augmented copy is a row, or each shot without copies."""
-        views = self.support_views
-        if views is None or not len(views):
-            return self.support_features, self.support_labels
+        views = self.photo_views()
         return views.reshape((-1, self.width)), np.tile(self.support_labels, len(views))
 
     @property

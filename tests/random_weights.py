@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jclip_adapter.clip.config import ClipConfig
+from jclip_adapter.clip.config import VIT_B_32, ClipConfig
 
-VIT_B_32 = ClipConfig(512, 224, 12, 768, 32, 77, 49408, 512, 12)
 TINY = ClipConfig(64, 32, 1, 64, 16, 77, 49408, 64, 1)
 
 

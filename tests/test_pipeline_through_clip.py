@@ -17,7 +17,6 @@ import pytest
 from jclip_adapter.dataset import load_dataset
 from jclip_adapter.encoder import Encoder
 from jclip_adapter.learning import encoder_training
-from jclip_adapter.learning.optimisers import Optimiser
 from jclip_adapter.methods import available, create, get
 from jclip_adapter.runs import ADAPTER, CHECKPOINT
 from jclip_adapter.storage import MANIFEST, read_safetensors
@@ -25,6 +24,7 @@ from jclip_adapter.submission import check_submission
 
 from .conftest import TESTS, Cli, Outcome
 from .methods.conformance.worlds import quick_values
+from .stopping import stop_before
 
 METHODS = [name for name in available() if "encoder" in get(name).meta.needs]
 WEIGHTS = ("--weights", "tiny.pkl")
@@ -47,18 +47,6 @@ def steps_per_epoch(name: str) -> int:
     return 24 // min(24, size)
 
 
-def stop_before(step: int, patch: pytest.MonkeyPatch) -> None:
-    """Press Ctrl-C before a step."""
-    apply, numbers = Optimiser.apply, iter(range(step))
-
-    def applied(self: Optimiser, *arguments: object) -> None:
-        if next(numbers, None) is None:
-            raise KeyboardInterrupt
-        apply(self, *arguments)
-
-    patch.setattr(Optimiser, "apply", applied)
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_train_stop_resume_predict_check(name: str, workplace: Path, cli: Cli) -> None:
     """Resumed, a training ends in the bytes of an unbroken one, and its submission is what the contest takes.
@@ -70,7 +58,7 @@ def test_train_stop_resume_predict_check(name: str, workplace: Path, cli: Cli) -
     names, numbers = zip(*(line.split() for line in labels.read_text().splitlines()), strict=True)
     labels.write_text("".join(f"{photo} {number}\n" for photo, number in zip(names, numbers[::-1], strict=True)))
     with pytest.MonkeyPatch.context() as patch:
-        stop_before(5 * steps_per_epoch(name) // 2, patch)
+        stop_before(5 * steps_per_epoch(name) // 2, patch, KeyboardInterrupt)
         stopped = cli("--train", *flags(name))
     assert stopped.status == 130
     assert "--resume" in stopped.err
@@ -119,7 +107,7 @@ def test_a_killed_training_goes_on(workplace: Path, cli: Cli) -> None:
 
 def test_without_resume_it_starts_anew(workplace: Path, cli: Cli) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        stop_before(5, patch)
+        stop_before(5, patch, KeyboardInterrupt)
         assert cli("--train", *flags("coop")).status == 130
     again = cli("--train", *flags("coop"))
     assert again.status == 0

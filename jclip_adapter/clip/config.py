@@ -46,6 +46,9 @@ class ClipConfig:
         return isinstance(self.vision_layers, int)
 
 
+VIT_B_32 = ClipConfig(512, 224, 12, 768, 32, 77, 49408, 512, 12)  # OpenAI's and JCLIP's
+
+
 def _count(keys: Iterable[str], pattern: str) -> int:
     """One more than the largest number that `pattern` captures among the keys; 0 if none matches."""
     found = [int(match[1]) for key in keys if (match := re.match(pattern, key))]

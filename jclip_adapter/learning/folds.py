@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, EncoderLink, FewShotTask, Labelled, Queries, Weights
+from jclip_adapter.task import Array, EncoderLink, FewShotTask, Labelled, Queries, Weights, cuts
 
 MAX_FOLDS = 4
 _BATCH = 64  # photos encoded at once
@@ -55,5 +55,5 @@ def _encoded_anew(link: EncoderLink, rows: npt.NDArray[np.int64], change: Callab
 
     base = state_arrays(link.model)
     model = build_model({**base, **change(base)})
-    groups = np.split(rows, range(_BATCH, len(rows), _BATCH))
-    return np.concatenate([encoded(photo_parts(model, link.pixels(group, None, 1.0), _BATCH)) for group in groups])
+    pixels = (link.pixels(group, None, 1.0) for group in cuts(rows, _BATCH))
+    return np.concatenate([encoded(photo_parts(model, group, _BATCH)) for group in pixels])

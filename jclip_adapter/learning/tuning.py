@@ -14,13 +14,13 @@ from jclip_adapter.clip.model import normalise
 from jclip_adapter.clip.preprocess import normalise_pixels
 from jclip_adapter.learning.prompting import gradients
 from jclip_adapter.runtime import jt
-from jclip_adapter.task import Array
+from jclip_adapter.task import Array, cuts
 
 Part = Callable[[], Any]
 
 
 @contextlib.contextmanager
-def trainable(model: Any, wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+def trainable(model: Any, wanted: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], dict[str, Array]]]:
     """Let some of a model's own weights be trained in place; afterwards they are as before.
 
     Args:
@@ -28,14 +28,14 @@ def trainable(model: Any, wanted: Callable[[str], bool]) -> Iterator[dict[str, A
         wanted: Whether the weight of this name is to be trained.
 
     Yields:
-        The jt.Vars by OpenAI's key names.
+        The jt.Vars by OpenAI's key names, and what they were before.
     """
     params = {key: value for key, value in model.named_parameters() if wanted(key)}
-    before = {key: np.array(value.numpy()) for key, value in params.items()}
+    before = {key: np.array(value.numpy(), dtype=np.float32) for key, value in params.items()}
     try:
         for value in params.values():
             value.start_grad()
-        yield params
+        yield params, before
     finally:
         for key, value in params.items():
             value.update(jt.array(before[key]))
@@ -45,13 +45,12 @@ def trainable(model: Any, wanted: Callable[[str], bool]) -> Iterator[dict[str, A
 
 def text_parts(model: Any, tokens: npt.NDArray[Any], size: int) -> list[Part]:
     """Functions that give the (n, d) features of some texts each, from tokens (C, L); `size` texts at once."""
-    return [functools.partial(model.encode_text, tokens[first : first + size]) for first in range(0, len(tokens), size)]
+    return [functools.partial(model.encode_text, piece) for piece in cuts(tokens, size)]
 
 
 def photo_parts(model: Any, pixels: npt.NDArray[np.uint8], size: int) -> list[Part]:
     """Functions that give the (n, d) features of some photos each, from pixels (B, n, n, 3); `size` photos at once."""
-    rows = normalise_pixels(pixels)
-    return [functools.partial(model.encode_image, rows[first : first + size]) for first in range(0, len(rows), size)]
+    return [functools.partial(model.encode_image, piece) for piece in cuts(normalise_pixels(pixels), size)]
 
 
 def cross_entropy(photos: Any, texts: Any, labels: npt.NDArray[np.int64], scale: float) -> Any:

@@ -120,7 +120,7 @@ class Clap(SeenClassMethod):
         zero_shot = task.logit_scale * (task.support_features @ normalise(text).T)
         prototypes, base = jt.array(text), jt.array(text).stop_grad()
         alpha = jt.array(multipliers(zero_shot, labels, self.hyper.constraint)).stop_grad()
-        views = list(() if task.support_views is None else task.support_views) or [task.support_features]
+        views = task.photo_views()
         per_epoch = -(-len(labels) // self.hyper.batch_size)
         sgd = Sgd([prototypes], self.hyper.lr, self.hyper.momentum)
         floor = min(1e-5, self.hyper.lr)

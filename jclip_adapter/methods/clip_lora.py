@@ -83,8 +83,7 @@ class ClipLora(ThroughClip):
 
         def adding(part: Callable[[], Any], seed: int) -> Any:
             """A part's features with the additions; the same inputs are dropped whenever it is computed."""
-            dropout = lora.Dropout(hyper.dropout, seed) if hyper.dropout else None
-            with lora.added(model, arrays, hyper.alpha, dropout):
+            with lora.added(model, arrays, hyper.alpha, lora.Dropout(hyper.dropout, seed)):
                 return part()
 
         def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:

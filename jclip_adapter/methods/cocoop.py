@@ -13,7 +13,7 @@ from jclip_adapter.task import Array, EncoderLink, FewShotTask, Queries
 
 from .base import Meta, hyper
 from .coop import Coop
-from .through_clip import drawn_views, link_of, views_of
+from .through_clip import drawn_views, link_of
 
 META = ("inner", "inner_bias", "outer", "outer_bias")
 
@@ -76,7 +76,7 @@ class Cocoop(Coop):
         names = [link.names[c] for c in task.seen]
         prompts = class_prompts(link.model, names, start.shape[-2], self.hyper.position)
         seen = jt.array(task.seen.astype(np.int32))
-        views, place = views_of(task), np.searchsorted(task.seen, task.support_labels)
+        views, place = task.photo_views(), np.searchsorted(task.seen, task.support_labels)
 
         def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
             photos = drawn_views(views, rows, rng)

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.errors import UsageError
-from jclip_adapter.task import Array, EncoderLink, FewShotTask, normalise
+from jclip_adapter.task import Array, EncoderLink, FewShotTask, cuts, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, cuts, drawn_views, link_of, views_of
+from .through_clip import ThroughClip, drawn_views, link_of
 
 if TYPE_CHECKING:
     from jclip_adapter.learning.prompting import Batch
@@ -107,7 +107,7 @@ class Coop(ThroughClip):
         from jclip_adapter.learning.prompting import Batch
 
         labels = np.searchsorted(task.seen, task.support_labels[rows])
-        return Batch(drawn_views(views_of(task), rows, rng), labels, task.logit_scale)
+        return Batch(drawn_views(task.photo_views(), rows, rng), labels, task.logit_scale)
 
     def _gradients(
         self, parts: Sequence[Callable[[], Any]], batch: Batch, params: Sequence[Any], task: FewShotTask

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries
+from jclip_adapter.task import Array, FewShotTask, Queries, cuts
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, cuts, link_of
+from .through_clip import ThroughClip, link_of
 
 
 class CrossModalPartial(ThroughClip):
@@ -79,7 +79,7 @@ class CrossModalPartial(ThroughClip):
         barred[task.seen] = 0
         weight = jt.array(zero_shot_weights(task))
 
-        with trainable(link.model, visual.in_tail) as weights:
+        with trainable(link.model, visual.in_tail) as (weights, _):
             params = [*weights.values(), weight]
 
             def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:

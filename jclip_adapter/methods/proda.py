@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, normalise
+from jclip_adapter.task import Array, FewShotTask, cuts, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, cuts, drawn_views, link_of, views_of
+from .through_clip import ThroughClip, drawn_views, link_of
 
 
 class Proda(ThroughClip):
@@ -85,7 +85,7 @@ class Proda(ThroughClip):
         vectors = jt.array(self._start(task, int(link.model.token_embedding.weight.shape[1])))
         forms = [class_prompts(link.model, link.names, self.hyper.context, position) for position in SPREAD]
         per_step = min(self.hyper.prompt_batch, self.hyper.prompts)
-        views, labels = views_of(task), np.searchsorted(task.seen, task.support_labels)
+        views, labels = task.photo_views(), np.searchsorted(task.seen, task.support_labels)
 
         def encode(prompt: int, classes: npt.NDArray[np.int64]) -> Any:
             own = vectors[prompt]

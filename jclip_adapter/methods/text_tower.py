@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jclip_adapter.task import EncoderLink, FewShotTask, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, drawn_views, link_of, views_of
+from .through_clip import ThroughClip, drawn_views, link_of
 
 
 class TextTower(ThroughClip):
@@ -79,8 +79,7 @@ class TextTower(ThroughClip):
         link, hyper = link_of(task), self.hyper
         tokens = token_ids(link.prompts, link.model.config.context_length)
         place = np.searchsorted(task.seen, task.support_labels)
-        with trainable(link.model, self.trains) as weights:
-            before = {key: np.array(value.numpy(), dtype=np.float32) for key, value in weights.items()}
+        with trainable(link.model, self.trains) as (weights, before):
             params = list(weights.values())
             texts = text_parts(link.model, tokens[task.seen], hyper.chunk)
 
@@ -113,5 +112,5 @@ class TextTower(ThroughClip):
         """Functions that give the (n, d) features of the photos of a step."""
         from jclip_adapter.runtime import jt
 
-        features = drawn_views(views_of(task), rows, rng)
+        features = drawn_views(task.photo_views(), rows, rng)
         return [lambda: jt.array(features)]

@@ -70,16 +70,6 @@ def link_of(task: FewShotTask) -> EncoderLink:
     return task.encoder
 
 
-def views_of(task: FewShotTask) -> Array:
-    """(V, N, d) features of the shots' augmented copies, or of the shots themselves where there are no copies."""
-    return task.support_features[None] if task.support_views is None else task.support_views
-
-
 def drawn_views(views: Array, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Array:
     """(B, d) features of some rows, each of a copy that is drawn anew."""
     return np.asarray(views[rng.integers(len(views), size=len(rows)), rows])
-
-
-def cuts(items: npt.NDArray[Any], size: int) -> list[npt.NDArray[Any]]:
-    """An array in pieces of at most `size` rows."""
-    return [items[first : first + size] for first in range(0, len(items), size)]

@@ -39,8 +39,7 @@ def cache_logits(batch: Any, keys: Any, values: Any, text: Any, *, alpha: float,
 def sorted_views(task: FewShotTask) -> list[Array]:
     """What is trained on: each augmented view of the shots, else the shots, class by class as `cache_keys`."""
     order = np.argsort(task.support_labels, kind="stable")
-    views = () if task.support_views is None else task.support_views
-    return [view[order] for view in views] or [task.support_features[order]]
+    return [view[order] for view in task.photo_views()]
 
 
 class TipAdapterF(SeenClassMethod):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ import numpy as np
 from jclip_adapter.benchmark import COLUMNS, Problem, feature_problems, run_benchmark
 from jclip_adapter.dataset import Photo, sample_support
 from jclip_adapter.errors import UsageError
-from jclip_adapter.report import benchmark_picture, benchmark_table
+from jclip_adapter.report import benchmark_picture, benchmark_table, csv_text
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import write_bytes, write_text
 from jclip_adapter.task import Labelled
@@ -89,15 +87,12 @@ def benchmark(
 
 
 def _csv(cells: Sequence[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
     groups = [key for key in ("base", "new", "harmonic") if key in cells[0]]
-    columns = [*COLUMNS, *groups]
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
+    rows = []
     for cell in cells:
         rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds", *groups)}
-        writer.writerow({**cell, **rounded, "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True)})
-    return buffer.getvalue()
+        rows.append({**cell, **rounded, "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True)})
+    return csv_text(rows, [*COLUMNS, *groups])
 
 
 def photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:

@@ -61,11 +61,11 @@ class Stage:
         """The readable ones of some photos, to be scored."""
         rows = np.flatnonzero(photos.readable)
         paths = [photos.paths[row] for row in rows]
+        return Queries(photos.normalised[rows], photos.raw[rows], encode=self.encoding(paths))
 
-        def encode(change: Callable[[Weights], Weights]) -> Array:
-            return dataclasses.replace(self, encoder=self.encoder.tuned(change)).photos(paths).raw
-
-        return dataclasses.replace(Queries(photos.normalised, photos.raw)[rows], encode=encode)
+    def encoding(self, paths: Sequence[Path]) -> Callable[[Callable[[Weights], Weights]], Array]:
+        """What `Queries.encode` is for photos that can be read."""
+        return lambda change: dataclasses.replace(self, encoder=self.encoder.tuned(change)).photos(paths).raw
 
     def link(self, support: Sequence[Photo] = ()) -> EncoderLink:
         """CLIP itself, for methods that train through it on these photos."""
@@ -105,24 +105,23 @@ def set_up(settings: Settings) -> Stage:
     for warning in (*prompts.check_domains(images.domains), *prompts.check_names(images.class_names, images.domains)):
         logger.warning("%s", warning)
     encoder = load_encoder(settings.weights_or_default, settings.device, settings.batch_size)
-    texts = encode_classes(encoder, prompts, images.class_names, images.domains, Path(settings.cache))
-    stage = Stage(settings, images, prompts, encoder, texts)
-    return stage if given is None else _on_top_of(given, stage)
+    learnt = None
+    if given:
+        encoder, learnt = _on_top_of(given, encoder, images)
+    texts = learnt or encode_classes(encoder, prompts, images.class_names, images.domains, Path(settings.cache))
+    return Stage(settings, images, prompts, encoder, texts, sha256_file(given.folder / ADAPTER) if given else "")
 
 
-def _on_top_of(run: Run, stage: Stage) -> Stage:
-    """The stage with what a run has tuned of CLIP, or learnt as prompts."""
+def _on_top_of(run: Run, encoder: Encoder, images: ImageSet) -> tuple[Encoder, TextFeatures | None]:
+    """The encoder with what a run has tuned of CLIP, and the class texts that it has learnt as prompts, if any."""
     inner = run.facts["settings"].get("encoder")
     if inner:
-        stage = _on_top_of(open_run(Path(inner)), stage)
-    stage = dataclasses.replace(stage, encoder_sha256=sha256_file(run.folder / ADAPTER))
-    method, images = run.method, stage.images
-    if stage.encoder.sha256 != run.facts["weights_sha256"]:
-        raise DataError(f"{run.folder} was trained with other weights than {stage.encoder.weights}.", "See --weights.")
+        encoder, _ = _on_top_of(open_run(Path(inner)), encoder, images)
+    method = run.method
+    if encoder.sha256 != run.facts["weights_sha256"]:
+        raise DataError(f"{run.folder} was trained with other weights than {encoder.weights}.", "See --weights.")
     if method.encoder_:
-        encoder = stage.encoder.tuned(method.encoder_weights)
-        texts = encode_classes(encoder, stage.prompts, images.class_names, images.domains, stage.cache)
-        return dataclasses.replace(stage, encoder=encoder, texts=texts)
+        return encoder.tuned(method.encoder_weights), None
     learnt = method.learnt().get("text_")
     if "encoder" not in method.meta.needs or learnt is None:
         raise DataError(
@@ -131,7 +130,7 @@ def _on_top_of(run: Run, stage: Stage) -> Stage:
         )
     if method.classes_ != images.class_names:
         raise DataError(f"{run.folder} has learnt prompts of other classes than {images.source} has.", "Check --data.")
-    return dataclasses.replace(stage, texts=TextFeatures(learnt, learnt, tuple(row[None] for row in learnt)))
+    return encoder, TextFeatures(learnt, learnt, tuple(row[None] for row in learnt))
 
 
 def choose_support(settings: Settings, images: ImageSet) -> tuple[Photo, ...]:

@@ -20,7 +20,7 @@ from jclip_adapter.runs import CHECKPOINT, check_run_folder, save_run, versions
 from jclip_adapter.selection import choose
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import discard
-from jclip_adapter.task import FewShotTask
+from jclip_adapter.task import FewShotTask, Queries
 
 from .stage import Stage, choose_support, fingerprint, make_task, set_up
 
@@ -89,7 +89,8 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
     metrics: dict[str, Any] = {"epochs": method.history_}
     if len(support):
         before = stage.zero_shot(task.support_features)
-        after = method.logits(stage.queries(stage.photos([photo.path for photo in support])))
+        encode = stage.encoding([photo.path for photo in support])
+        after = method.logits(Queries(task.support_features, task.support_raw, encode=encode))
         metrics["support"] = {
             "zero_shot_top1": 100 * accuracy(before, task.support_labels),
             "trained_top1": 100 * accuracy(after, task.support_labels),
@@ -114,7 +115,6 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
 def _fingerprint(method: Method, task: FewShotTask, stage: Stage) -> str:
     """SHA-256 of all that a training through CLIP depends on."""
     hyper = json.dumps(method.hyper.as_dict(), sort_keys=True)
-    link = stage.link()
-    texts = json.dumps([link.names, link.prompts], ensure_ascii=False)
+    texts = json.dumps([task.encoder and (task.encoder.names, task.encoder.prompts)], ensure_ascii=False)
     facts = (fingerprint(task), stage.encoder.sha256, stage.encoder_sha256, method.meta.name, hyper, str(method.seed))
     return hashlib.sha256("\n".join((*facts, texts, code_digest(type(method).__module__))).encode()).hexdigest()

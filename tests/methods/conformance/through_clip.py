@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from jclip_adapter.errors import DataError
 from jclip_adapter.learning.encoder_training import Checkpoint
-from jclip_adapter.learning.optimisers import Optimiser
 from jclip_adapter.methods import get
 from jclip_adapter.task import Queries, normalise
+from tests.stopping import stop_before
 
 from .tiny_clip import tiny_world
 from .worlds import CLASSES, WIDTH, fitted, quick, scratch, trained, world
@@ -26,25 +28,12 @@ class StoppedError(Exception):
     """The process is gone."""
 
 
-@dataclasses.dataclass
-class _Stop:
-    """Stops a training before one of its steps."""
-
-    patch: pytest.MonkeyPatch
-    before: int
-
-    def __enter__(self) -> None:
-        apply, steps = Optimiser.apply, iter(range(self.before))
-
-        def applied(self: Optimiser, *arguments: object) -> None:
-            if next(steps, None) is None:
-                raise StoppedError
-            apply(self, *arguments)
-
-        self.patch.setattr(Optimiser, "apply", applied)
-
-    def __exit__(self, *_: object) -> None:
-        self.patch.undo()
+@contextlib.contextmanager
+def stopped() -> Iterator[None]:
+    """Stops a training before its third step."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StoppedError):
+        stop_before(2, patch, StoppedError)
+        yield
 
 
 def check_clip_is_given_back_as_it_was(name: str) -> None:
@@ -52,7 +41,7 @@ def check_clip_is_given_back_as_it_was(name: str) -> None:
     given, before = world(name), state_bytes()
     quick(name).fit(given.task).logits(given.queries)
     assert state_bytes() == before
-    with pytest.raises(StoppedError), _Stop(pytest.MonkeyPatch(), 2):
+    with stopped():
         quick(name).fit(given.task)
     assert state_bytes() == before
 
@@ -65,7 +54,7 @@ def check_a_stopped_training_goes_on(name: str) -> None:
         for _ in range(2):
             method = quick(name)
             method.checkpoint = Checkpoint(folder / "state", "a training", pause_s=0)
-            with pytest.raises(StoppedError), _Stop(pytest.MonkeyPatch(), 2):
+            with stopped():
                 method.fit(given.task)
         method.fit(given.task).save(folder / "stopped")
         assert (folder / "stopped").read_bytes() == (folder / "unbroken").read_bytes()

@@ -1,0 +1,19 @@
+"""Trainings that end in the middle."""
+
+from __future__ import annotations
+
+import pytest
+
+from jclip_adapter.learning.optimisers import Optimiser
+
+
+def stop_before(step: int, patch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    """Raise an error when an optimiser is to take this step, counted from 0 over all of them."""
+    apply, numbers = Optimiser.apply, iter(range(step))
+
+    def applied(self: Optimiser, *arguments: object) -> None:
+        if next(numbers, None) is None:
+            raise error
+        apply(self, *arguments)
+
+    patch.setattr(Optimiser, "apply", applied)
