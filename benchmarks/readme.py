@@ -1,6 +1,6 @@
-"""Rewrite the READMEs' generated sections: the methods' table and the measured figures.
+"""Rewrite the generated sections of the READMEs and SECURITY.md: the methods' table and the measured figures.
 
-    python -m benchmarks.readme            rewrite both READMEs
+    python -m benchmarks.readme            rewrite them
     python -m benchmarks.readme --check    change nothing; exit status 1 if they are out of date
 
 A section stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks import told
+from benchmarks.reliability import outcome
 from jclip_adapter.errors import DataError
 from jclip_adapter.methods import available, get
 from jclip_adapter.report import markdown_table
@@ -24,6 +25,7 @@ from jclip_adapter.storage import read_lines, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
+SECURITY = ROOT / "SECURITY.md"
 _HEADER = {
     "en": ["method", "learns", "needs", "idea", "source"],
     "zh": ["方法", "学习什么", "需要什么", "思路", "出处"],
@@ -141,7 +143,7 @@ def renewed(text: str, parts: dict[str, str], name: str) -> str:
 
 @told
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite or check both READMEs.
+    """Rewrite or check the READMEs and SECURITY.md.
 
     Args:
         argv: The arguments; the process's own by default.
@@ -150,14 +152,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done or up to date, 1 out of date, 2 something is missing.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.readme", description="Rewrite the generated sections of both READMEs."
+        prog="python -m benchmarks.readme", description="Rewrite the generated sections of the documents."
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if they are out of date")
     check = parser.parse_args(argv).check
     stale = []
-    for language, path in READMES.items():
+    texts = {path: sections(language) for language, path in READMES.items()}
+    for path, parts in {**texts, SECURITY: {"reliability": outcome.table()}}.items():
         old = "".join(f"{line}\n" for line in read_lines(path))
-        new = renewed(old, sections(language), path.name)
+        new = renewed(old, parts, path.name)
         if new != old:
             stale.append(path.name)
             if not check:

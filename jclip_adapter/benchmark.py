@@ -26,7 +26,7 @@ from .methods import available, create, get
 from .metrics import accuracy, seen_and_unseen
 from .provenance import code_digest
 from .selection import SELECTIONS, choose
-from .storage import read_json, write_json
+from .storage import read_sealed_json, write_sealed_json
 from .task import FewShotTask, Labelled
 
 logger = logging.getLogger(__name__)
@@ -216,10 +216,28 @@ def run_benchmark(
             bar.set_postfix_str(f"{problem.dataset} {problem.shots}-shot {name}")
             fixed = {key: value for key, value in given.items() if key in get(name).Hyper.__dataclass_fields__}
             path = cells / f"{_key(problem, name, selection, fixed)}.json"
-            if not path.is_file():
-                write_json(path, run_cell(name, problem, selection, fixed))
-            results.append(read_json(path))
+            results.append(finished_cell(path) or _computed(path, run_cell(name, problem, selection, fixed)))
     return results
+
+
+def finished_cell(path: Path) -> dict[str, Any]:
+    """A finished cell; empty where there is none, or only a damaged one, which is logged.
+
+    Args:
+        path: Of its file.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return read_sealed_json(path)
+    except DataError:
+        logger.warning("%s is damaged: its cell is computed again", path)
+        return {}
+
+
+def _computed(path: Path, cell: dict[str, Any]) -> dict[str, Any]:
+    write_sealed_json(path, cell)
+    return read_sealed_json(path)
 
 
 def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
+from .console import complain, streams, tell
 from .errors import AdapterError, UsageError, suggest
 from .problems import one_line
 from .settings import Settings, build_settings, parse_assignments
@@ -132,7 +132,9 @@ def _add_details(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where Jittor computes (auto)")
     group.add_argument("--batch-size", type=int, metavar="N", help="photos per forward pass (by device)")
     group.add_argument("--workers", type=int, metavar="N", help="decoding processes; 0 for none (one per core)")
-    group.add_argument("--cache", metavar="DIR", help="where features are kept (results/features)")
+    group.add_argument(
+        "--cache", metavar="DIR", help="where features and converted weights are kept (results/features)"
+    )
     group.add_argument("--top", type=int, default=5, metavar="K", help="ids per line of the result (5)")
     group.add_argument(
         "--on-bad-image",
@@ -152,15 +154,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 2 a mistake of the user's, 130 stopped by Ctrl-C, 141 nobody read the results on.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     try:
-        arguments = build_parser().parse_args(argv)
-        if arguments.quiet:
-            logging.getLogger().setLevel(logging.ERROR)
-        _run(arguments)
-        sys.stdout.flush()
+        with streams():
+            arguments = build_parser().parse_args(argv)
+            if arguments.quiet:
+                logging.getLogger().setLevel(logging.ERROR)
+            _run(arguments)
     except AdapterError as error:
         return _refuse(str(error), error.details)
     except BrokenPipeError:
@@ -173,16 +172,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _refuse("the memory does not suffice. Give a smaller --batch-size, or fewer --workers.")
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; the same command goes on where this one was, a training with --resume.\n")
+        complain("\nstopped; the same command goes on where this one was, a training with --resume.\n")
         return _EXIT_STOPPED
     return 0
 
 
 def _refuse(message: str, details: Sequence[str] = ()) -> int:
     """Tell a mistake in one line, many faults one by one below it; returns the exit status."""
-    sys.stderr.write(f"error: {one_line(message)}\n")
-    for line in details[:40]:
-        sys.stderr.write(f"  {one_line(line)}\n")
+    lines = [f"error: {one_line(message)}", *(f"  {one_line(line)}" for line in details[:40])]
+    complain("".join(f"{line}\n" for line in lines))
     return _EXIT_MISTAKE
 
 
@@ -268,9 +266,9 @@ def _train(arguments: argparse.Namespace) -> None:
         check_target(Path(arguments.predict))  # before the training, not after it
     done = train(_settings(arguments)[0], arguments.select or "none", resume=arguments.resume)
     support = done.metrics.get("support", {})
-    print(f"run: {done.folder}")
+    tell(f"run: {done.folder}")
     if support:
-        print(
+        tell(
             f"top-1 on the shots themselves: zero-shot {support['zero_shot_top1']:.1f} %, "
             f"{done.method.meta.name} {support['trained_top1']:.1f} %"
         )
@@ -282,17 +280,17 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     settings, given = _settings(arguments)
     done = evaluate(settings, given, arguments.labels or "", arguments.holdout)
-    print(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
-    print(score_table(done.scores, done.baseline, done.method))
+    tell(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
+    tell(score_table(done.scores, done.baseline, done.method))
     for name, group in done.groups.items():
         shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
-        print(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
+        tell(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
     if done.rejects:
-        print(f"{done.rejects} photos could not be read and count as wrong")
+        tell(f"{done.rejects} photos could not be read and count as wrong")
     if done.pairs:
         rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in done.pairs]
-        print(markdown_table(["class", "taken for", "photos", "share"], rows))
-    print(f"written: {', '.join(map(str, done.files))}")
+        tell(markdown_table(["class", "taken for", "photos", "share"], rows))
+    tell(f"written: {', '.join(map(str, done.files))}")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -300,11 +298,11 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     settings, given = _settings(arguments)
     done = predict(settings, given, Path(arguments.predict), arguments.top, arguments.on_bad_image)
-    print(f"written: {done.result} ({len(done.names)} photos, {done.ids.shape[1]} ids each) and {done.archive}")
+    tell(f"written: {done.result} ({len(done.names)} photos, {done.ids.shape[1]} ids each) and {done.archive}")
     if done.rejects:
-        print(f"{len(done.rejects)} photos could not be read: {done.result.with_suffix('.rejects.txt')} lists them")
+        tell(f"{len(done.rejects)} photos could not be read: {done.result.with_suffix('.rejects.txt')} lists them")
     for domain, count in done.domains.items():
-        print(f"{domain or 'all'}: {count} photos")
+        tell(f"{domain or 'all'}: {count} photos")
 
 
 def _classify(arguments: argparse.Namespace) -> None:
@@ -313,10 +311,10 @@ def _classify(arguments: argparse.Namespace) -> None:
     settings, given = _settings(arguments)
     for guess in classify(settings, given, arguments.images, arguments.top):
         if guess.problem:
-            print(f"{guess.path}: {guess.problem}")
+            tell(f"{guess.path}: {guess.problem}")
             continue
         shares = ", ".join(f"{n} {100 * p:.1f} %" for n, p in zip(guess.names, guess.probabilities, strict=True))
-        print(f"{guess.path}: {shares}")
+        tell(f"{guess.path}: {shares}")
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
@@ -335,15 +333,15 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         resample=arguments.resample,
         unseen=arguments.unseen or 0.0,
     )
-    print(done.files[1].read_text(encoding="utf-8"))
-    print(f"written: {', '.join(map(str, done.files))}")
+    tell(done.files[1].read_text(encoding="utf-8"))
+    tell(f"written: {', '.join(map(str, done.files))}")
 
 
 def _extract(arguments: argparse.Namespace) -> None:
     from .pipeline import extract
 
     shots, arguments.shots = arguments.shots or [], None
-    print(f"written: {extract(_settings(arguments)[0], Path(arguments.extract), shots)}")
+    tell(f"written: {extract(_settings(arguments)[0], Path(arguments.extract), shots)}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -352,9 +350,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
     report = check_submission(arguments.check, open_data(_settings(arguments)[0]), top=arguments.top)
     archive = "and its zip are" if report.zip_checked else "is"
-    print(f"{report.path} {archive} valid: {report.lines} photos, {report.top} ids each")
+    tell(f"{report.path} {archive} valid: {report.lines} photos, {report.top} ids each")
     for domain, count in report.per_domain.items():
-        print(f"{domain or 'all'}: {count} photos")
+        tell(f"{domain or 'all'}: {count} photos")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -362,7 +360,7 @@ def _convert(arguments: argparse.Namespace) -> None:
 
     source, target = arguments.convert
     convert(source, target)
-    print(f"written: {target}")
+    tell(f"written: {target}")
 
 
 def _list(_: argparse.Namespace) -> None:
@@ -377,9 +375,9 @@ def _list(_: argparse.Namespace) -> None:
         paper = f"{m.paper.split(',')[0]} {m.year}{f', arXiv:{m.arxiv}' if m.arxiv else ''}"
         needs = ", ".join([*m.needs, *(["all queries at once (transductive)"] if m.transductive else [])])
         rows.append([m.name, m.summary, paper, m.trains, needs or "nothing"])
-    print(markdown_table(["method", "idea", "paper", "trains", "needs"], rows))
-    print(f"\nprompt sets: {', '.join(available_prompts())}")
-    print(f"weights by name: {', '.join(KNOWN)}")
+    tell(markdown_table(["method", "idea", "paper", "trains", "needs"], rows))
+    tell(f"\nprompt sets: {', '.join(available_prompts())}")
+    tell(f"weights by name: {', '.join(KNOWN)}")
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
@@ -388,7 +386,7 @@ def _doctor(arguments: argparse.Namespace) -> None:
     findings = examine(arguments.device or "auto")
     for finding in findings:
         cure = f" → {finding.cure}" if finding.cure else ""
-        print(f"[{finding.state:^7}] {finding.subject}: {finding.found}{cure}")
+        tell(f"[{finding.state:^7}] {finding.subject}: {finding.found}{cure}")
     problems = [finding.subject for finding in findings if finding.state == "problem"]
     if problems:
         raise AdapterError(f"{len(problems)} problems: {', '.join(problems)}.", "The cures stand above.")

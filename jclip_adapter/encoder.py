@@ -13,19 +13,53 @@ import numpy.typing as npt
 
 from . import runtime
 from .clip import weights as clip_weights
+from .clip.config import infer_config
 from .clip.preprocess import VERSION, normalise_pixels
 from .clip.tokenizer import token_ids
 from .errors import UsageError, WeightsError
 from .storage import sha256_file
-from .task import Array, Weights
+from .task import Array, Later, Weights
 
 if TYPE_CHECKING:
     from .clip.model import CLIP
 
 T = TypeVar("T", bound=np.generic)
+R = TypeVar("R")
 SAMPLE = "sample"
 BATCH = {"cpu": 32, "cuda": 256}
 _ARITHMETIC = 2  # raise it when a change of the model's code changes features
+
+
+class _Unbuilt(Later["CLIP"]):
+    """A CLIP of which only the weights were read: whatever finds its features in the store needs no Jittor.
+
+    Args:
+        state: Arrays by OpenAI's key names.
+        name: What to call it in an error.
+
+    Raises:
+        WeightsError: these are no CLIP's weights.
+    """
+
+    def __init__(self, state: Weights, name: object) -> None:
+        self.config = _named(name, lambda: infer_config(state))
+        self.state: Weights | None = state
+        super().__init__(lambda: self._build(state, name))
+
+    def _build(self, state: Weights, name: object) -> CLIP:
+        from .clip.model import build_model
+
+        model = _named(name, lambda: build_model(state))
+        self.state = None
+        return model
+
+
+def _named(name: object, make: Callable[[], R]) -> R:
+    """What `make` gives; its errors tell the name of the weights."""
+    try:
+        return make()
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error.message}", error.hint, error.details) from error
 
 
 @dataclass
@@ -33,7 +67,7 @@ class Encoder:
     """CLIP's two towers, in batches of one shape.
 
     Attributes:
-        model: The CLIP.
+        source: The CLIP, or one that is built when the first photo or text has to be encoded.
         weights: Path of its file.
         sha256: Of that file.
         batch_size: Rows per forward pass; every pass has this many, so that a row's feature does not depend on
@@ -41,31 +75,57 @@ class Encoder:
         tuning: SHA-256 of what was changed of the weights, by tower: "image", "text"; a tower left alone is missing.
     """
 
-    model: CLIP
+    source: CLIP | _Unbuilt
     weights: Path
     sha256: str
     batch_size: int
     tuning: dict[str, str] = field(default_factory=dict)
 
     @property
+    def model(self) -> CLIP:
+        """The CLIP, built now at the latest.
+
+        Raises:
+            WeightsError: the weights do not fit together.
+            SetupError: Jittor does not start.
+        """
+        return self.source.get() if isinstance(self.source, _Unbuilt) else self.source
+
+    @property
     def image_size(self) -> int:
         """Side of the square input in pixels."""
-        return self.model.config.image_resolution
+        return self.source.config.image_resolution
 
     @property
     def width(self) -> int:
         """Width of the features."""
-        return self.model.config.embed_dim
+        return self.source.config.embed_dim
 
     @property
     def logit_scale(self) -> float:
         """Exp of the learnt temperature, at most 100 as in training."""
-        return float(min(100.0, np.exp(self.model.logit_scale.numpy().item())))
+        learnt = self._unbuilt.get("logit_scale")
+        return float(min(100.0, np.exp((self.model.logit_scale.numpy() if learnt is None else learnt).item())))
+
+    @property
+    def _unbuilt(self) -> Weights:
+        """The weights of which no model was built yet; none where it was."""
+        return (self.source.state or {}) if isinstance(self.source, _Unbuilt) else {}
+
+    def _arrays(self) -> Weights:
+        """All weights, by OpenAI's key names."""
+        if not self._unbuilt:
+            from .clip.model import state_arrays
+
+            return state_arrays(self.model)
+        return {key: value.reshape(()) if key == "logit_scale" else value for key, value in self._unbuilt.items()}
 
     @property
     def parameters(self) -> int:
         """How many numbers were learnt."""
-        return sum(int(np.prod(parameter.shape)) for parameter in self.model.parameters())
+        if not self._unbuilt:
+            return sum(int(np.prod(parameter.shape)) for parameter in self.model.parameters())
+        return sum(value.size for value in self._unbuilt.values())
 
     def image_key(self) -> str:
         """A fingerprint of all that turns a photo's bytes into its feature."""
@@ -87,9 +147,7 @@ class Encoder:
         Returns:
             The encoder; this one where nothing changes.
         """
-        from .clip.model import build_model, state_arrays
-
-        base = state_arrays(self.model)
+        base = self._arrays()
         changed = change(base)
         if not changed:
             return self
@@ -101,7 +159,7 @@ class Encoder:
                 digest.update(key.encode() + np.ascontiguousarray(changed[key]).tobytes())
             if own:
                 tuning[tower] = digest.hexdigest()
-        return replace(self, model=build_model({**base, **changed}), tuning=tuning)
+        return replace(self, source=_Unbuilt({**base, **changed}, self.weights), tuning=tuning)
 
     def images(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """Encode photos.
@@ -144,20 +202,21 @@ def _pad(rows: npt.NDArray[T], count: int) -> npt.NDArray[T]:
     return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)]) if len(rows) < count else rows
 
 
-def load_encoder(weights: str, device: str = "auto", batch_size: int = 0) -> Encoder:
-    """Load a CLIP by name or path.
+def load_encoder(weights: str, device: str = "auto", batch_size: int = 0, cache: Path | None = None) -> Encoder:
+    """Read a CLIP by name or path; Jittor starts, and builds it, when something has to be encoded.
 
     Args:
         weights: A file, a name such as "ViT-B/32", or "sample" for the built-in toy model.
         device: "auto", "cpu" or "cuda".
         batch_size: Rows per forward pass; 0 chooses by device.
+        cache: Folder below which weights that were pickled are kept as safetensors; None for nowhere.
 
     Returns:
         The encoder.
 
     Raises:
         WeightsError: the weights are missing, unsafe, damaged or no CLIP's.
-        SetupError: Jittor does not start.
+        SetupError: there is no such device, or the cache cannot be written.
     """
     if batch_size < 0:
         raise UsageError(f"a batch of {batch_size} photos cannot be.", "Give --batch-size 1 or more.")
@@ -165,15 +224,8 @@ def load_encoder(weights: str, device: str = "auto", batch_size: int = 0) -> Enc
         from .sample.weights import SAMPLE_WEIGHTS, read_sample_weights
 
         path, state = SAMPLE_WEIGHTS, read_sample_weights(SAMPLE_WEIGHTS)
+        sha256 = sha256_file(path)
     else:
-        path = clip_weights.resolve(weights)
-        state = clip_weights.read_state_dict(path)
-    runtime.start(device)
-    from .clip.model import build_model
-
-    size = batch_size or BATCH[runtime.current_device()]
-    try:
-        model = build_model(state)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error.message}", error.hint, error.details) from error
-    return Encoder(model, path, sha256_file(path), size)
+        path, sha256, state = clip_weights.load_weights(weights, cache)
+    size = batch_size or BATCH[runtime.choose(device)]
+    return Encoder(_Unbuilt(state, path), path, sha256, size)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError, suggest
-from .storage import sha256_file
+from .storage import read_npz, sha256_file
 from .task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries, check_rows, normalise
 
 _SHOTS = re.compile(r"train(\d+)_x")
@@ -74,16 +72,17 @@ def read_feature_file(path: str | Path) -> FeatureFile:
         raise DataError(f"{source} has no array {error}.", "Arrays of rows and labels go in pairs.") from error
     except DataError as error:
         raise DataError(f"{source}: {error.message}", error.hint) from error
+    except (ValueError, TypeError, OverflowError) as error:  # text where numbers belong, and the like
+        raise DataError(f"{source} holds arrays of a wrong kind ({error}).", "See docs/design.md.") from error
 
 
 def _arrays(source: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(io.BytesIO(source.read_bytes()), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return read_npz(source.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror or error}.", "Check the path.") from error
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-        raise DataError(f"{source} is no feature file ({error}).", "Give a .npz of plain arrays.") from error
+    except DataError as error:
+        raise DataError(f"{source} is no feature file: {error.message}", error.hint) from error
 
 
 def _rows(values: npt.NDArray[Any]) -> tuple[Array, Array | None]:

@@ -9,10 +9,8 @@ weights and the preprocessing: whatever changes the numbers changes the key.
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +23,9 @@ from .augmentation import TrainingPhotos
 from .decode import Decoded, Job, PhotoError, read_file, try_square
 from .decoders import decode_all
 from .encoder import Encoder
+from .errors import DataError
 from .prompts import PromptSet
-from .storage import npz_bytes, sweep_strays, write_bytes
+from .storage import discard, npz_bytes, read_npz, sweep_strays, write_bytes
 from .task import Array, normalise, text_classifier
 
 logger = logging.getLogger(__name__)
@@ -62,15 +61,16 @@ class FeatureStore:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest()[:32] != path.stem:
             logger.warning("%s is damaged: its features are computed again", path)
-            path.unlink(missing_ok=True)
+            discard(path)
             return
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as shard:
-                keys, features = shard["keys"], shard["features"]
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile):
+            shard = read_npz(data)
+            keys, features = shard["keys"], shard["features"]
+        except (DataError, KeyError):
             logger.warning("%s holds no features and is left alone", path)
             return
-        if features.shape == (len(keys), self.width):
+        fits = keys.shape == (*features.shape[:1], 32) and features.shape[1:] == (self.width,)
+        if fits and keys.dtype == np.uint8 and features.dtype == np.float32:
             self._rows.update((key.tobytes(), row) for key, row in zip(keys, features, strict=True))
 
     def add(self, keys: Sequence[bytes], features: Array) -> None:

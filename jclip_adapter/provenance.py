@@ -6,6 +6,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 PACKAGE = __name__.partition(".")[0]
@@ -37,16 +38,29 @@ def code_digest(module: str) -> str:
 
 def _source(name: str) -> bytes | None:
     """The source of a module; None where there is none of this name."""
+    spec = _spec(name)
+    return Path(spec.origin).read_bytes() if spec and spec.origin else None
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Where a module lies; None where there is none of this name.
+
+    To look for a.b.c, Python imports a.b. That starts Jittor where b is one of the modules that need it, and c is no
+    module then, but a name in b.
+    """
+    parent = name.rpartition(".")[0]
+    above = _spec(parent) if parent else None
+    if parent and (above is None or above.submodule_search_locations is None):
+        return None
     try:
-        spec = importlib.util.find_spec(name)
+        return importlib.util.find_spec(name)
     except ModuleNotFoundError:
         return None
-    return Path(spec.origin).read_bytes() if spec and spec.origin else None
 
 
 def _imports(name: str, source: bytes) -> list[str]:
     """Names of what a module imports that may be modules of this package."""
-    spec = importlib.util.find_spec(name)
+    spec = _spec(name)
     parent = (spec.parent or "") if spec else ""
     found = []
     for node in ast.walk(ast.parse(source)):

@@ -18,7 +18,7 @@ from .methods import Method, create
 from .methods import load as load_method
 from .report import training_curves
 from .settings import Settings
-from .storage import MANIFEST, check_manifest, discard, read_json, write_bytes, write_json, write_manifest, write_text
+from .storage import MANIFEST, check_manifest, read_json, write_bytes, write_json, write_text, write_together
 
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
 CHECKPOINT = "checkpoint.safetensors"  # of a training that is under way
@@ -67,26 +67,22 @@ def check_run_folder(folder: Path) -> None:
 
 
 def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """Write a run folder, its manifest last.
+    """Write a run folder, whole or not at all.
 
     Args:
-        folder: Of the run; an older run in it is replaced.
+        folder: Of the run; an older run in it is replaced, at once.
         method: The fitted method.
         support: The photos that it was fitted on, in the contest's line form.
         facts: For run.json.
         metrics: For metrics.json.
     """
-    # An unfinished folder must not pass for the older run that it replaces.
-    discard(folder / MANIFEST)
-    method.save(folder / ADAPTER, weights_sha256=facts["weights_sha256"])
-    write_text(folder / SUPPORT, support)
-    write_json(folder / RUN, facts)
-    write_json(folder / METRICS, metrics)
-    names = [ADAPTER, SUPPORT, RUN, METRICS]
-    if method.history_:
-        write_bytes(folder / CURVES, training_curves(method.history_, method.meta.name))
-        names.append(CURVES)
-    write_manifest(folder, names)
+    with write_together(folder) as fresh:
+        method.save(fresh / ADAPTER, weights_sha256=facts["weights_sha256"])
+        write_text(fresh / SUPPORT, support)
+        write_json(fresh / RUN, facts)
+        write_json(fresh / METRICS, metrics)
+        if method.history_:
+            write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
 
 
 def load_run(settings: Settings, given: set[str]) -> Run:

@@ -6,7 +6,7 @@ the downloads, lets a child process do the compiling, and only then imports Jitt
 
     from jclip_adapter.runtime import jt
 
-which starts it on first use; `start` chooses the device beforehand.
+which starts it on first use; `choose` chooses the device beforehand.
 """
 
 from __future__ import annotations
@@ -219,16 +219,47 @@ def _started() -> list[Plan]:
     return []
 
 
+@functools.cache
+def _chosen() -> list[Plan]:
+    """Holds the plan that Jittor is going to be started with, if one was made."""
+    return []
+
+
 def current_device() -> str:
-    """The device that Jittor runs on: "cpu", "cuda", or "" before it is started."""
-    return _started()[0].device if _started() else ""
+    """The device that Jittor runs on, or is going to run on: "cpu", "cuda", or "" before one is chosen."""
+    plans = _started() or _chosen()
+    return plans[0].device if plans else ""
+
+
+def choose(device: str = "auto") -> str:
+    """Decide the device that Jittor runs on, without starting it: what is in the stores needs no Jittor.
+
+    Args:
+        device: "auto", "cpu" or "cuda"; "auto" keeps an earlier choice.
+
+    Returns:
+        "cpu" or "cuda".
+
+    Raises:
+        UsageError: an unknown device, or another one than Jittor was started with.
+        SetupError: "cuda" was asked for and cannot be had.
+    """
+    if _started():
+        if device not in ("auto", current_device()):
+            raise UsageError(
+                f"Jittor already runs on {current_device()}, so --device {device} comes too late.",
+                "Choose the device before anything is computed.",
+            )
+    elif device != "auto" or not _chosen():
+        _chosen()[:] = [make_plan(device)]
+    return current_device()
 
 
 def start(device: str = "auto") -> Any:
     """Prepare the environment, compile what has to be compiled, and import Jittor.
 
     Args:
-        device: "auto", "cpu" or "cuda". A second call may repeat the choice or say "auto".
+        device: "auto", "cpu" or "cuda". A second call, or one after `choose`, may repeat the choice or say "auto".
 
     Returns:
         The jittor module.
@@ -237,15 +268,12 @@ def start(device: str = "auto") -> Any:
         UsageError: an unknown device, or another one than Jittor was started with.
         SetupError: Jittor cannot be built or imported; the message names the cure.
     """
+    if not _started():
+        check_requirements()
+    choose(device)
     if _started():
-        if device not in ("auto", current_device()):
-            raise UsageError(
-                f"Jittor already runs on {current_device()}, so --device {device} comes too late.",
-                "Choose the device before anything is computed.",
-            )
         return sys.modules["jittor"]
-    check_requirements()
-    plan = make_plan(device)
+    plan = _chosen()[0]
     home = jittor_home()
     if not link_onednn(home) and _needs_onednn(plan):
         raise SetupError(

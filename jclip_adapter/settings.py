@@ -46,7 +46,7 @@ class Settings:
         views: Augmented copies of each training photo, for the methods that use them; their features are kept.
         encoder: Run folder whose tuned CLIP takes the place of the weights' own; empty for none.
         run: Run folder; empty for one named after the settings.
-        cache: Where features are kept.
+        cache: Where features are kept, and weights that were pickled, as safetensors.
     """
 
     data: str = "Dataset"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -21,8 +23,19 @@ from .errors import SubmissionError, UsageError
 from .natural import natural_key
 from .problems import Problems, fits_a_line
 
+_log = logging.getLogger(__name__)
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; a real time would make equal results differ
 _ID = re.compile(r"0|[1-9][0-9]{0,8}")
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    ValueError,  # a place before the file's beginning
+    RuntimeError,  # an encrypted entry
+    NotImplementedError,
+    EOFError,
+)
 _AGAIN = "Write it again with --predict."
 
 
@@ -132,7 +145,8 @@ def check_submission(path: str | Path, image_set: ImageSet, *, top: int = 5) -> 
     """Check a result file as the contest would, and the zip beside it if there is one.
 
     Every test photo must have exactly one line, in natural order, with `top` different known ids, or as many as
-    there are classes if that is fewer; single blanks, LF, nothing behind the last id.
+    there are classes if that is fewer; single blanks, LF, nothing behind the last id. A zip that holds the right text
+    in another wrapping than `write_submission` gives it is valid, and logged.
 
     Args:
         path: The text file.
@@ -261,7 +275,8 @@ def _stem(name: str) -> str:
 
 def _check_zip(path: Path, name: str, data: bytes, problems: Problems) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        packed = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             entries = archive.infolist()
             if [entry.filename for entry in entries] != [name]:
                 held = ", ".join(entry.filename for entry in entries[:3]) or "nothing"
@@ -269,5 +284,9 @@ def _check_zip(path: Path, name: str, data: bytes, problems: Problems) -> None:
             # The size is compared first, so that a bomb is not unpacked.
             elif entries[0].file_size != len(data) or archive.read(entries[0]) != data:
                 problems.add("zip contents", f"{name} inside {path.name} differs from the one beside it")
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+            elif packed != _zip_bytes(name, data):
+                _log.warning(
+                    "%s holds the right text, but was packed by another program, or is damaged where no text lies", path
+                )
+    except _ZIP_FAULTS as error:
         problems.add("zip contents", f"{path.name} cannot be read ({error})")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError
 
-T = TypeVar("T", bound=np.generic)
+T = TypeVar("T")
+Number = TypeVar("Number", bound=np.generic)
 Array = npt.NDArray[np.float32]
 Weights = Mapping[str, Array]
 """CLIP's weights, or some of them, by OpenAI's key names."""
@@ -25,7 +26,7 @@ def normalise(rows: npt.ArrayLike) -> Array:
     return np.asarray(array / np.maximum(norm, np.finfo(np.float32).tiny), dtype=np.float32)
 
 
-def cuts(rows: npt.NDArray[T], size: int) -> list[npt.NDArray[T]]:
+def cuts(rows: npt.NDArray[Number], size: int) -> list[npt.NDArray[Number]]:
     """An array in pieces of at most `size` rows.
 
     >>> [part.tolist() for part in cuts(np.arange(5), 2)]
@@ -108,12 +109,31 @@ class Labelled:
     labels: npt.NDArray[np.int64]
 
 
+class Later(Generic[T]):
+    """Something that is made when it is first asked for, and then kept.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make: Callable[[], T] | None = make
+        self._made: list[T] = []
+
+    def get(self) -> T:
+        """What `make` gives."""
+        if self._make is not None:
+            self._made.append(self._make())
+            self._make = None  # with all that it holds
+        return self._made[0]
+
+
 @dataclass(frozen=True)
 class EncoderLink:
     """CLIP itself, for methods that train through it.
 
     Attributes:
-        model: The CLIP, a Jittor module; it is given back as it was.
+        source: The CLIP, or `Later` with it: most methods never ask.
         names: C class names as prompts spell them.
         prompts: C prompts, the first template of each class.
         pixels: Takes support row numbers (B,), a generator and a share; returns (B, n, n, 3) uint8 photos. With
@@ -121,10 +141,15 @@ class EncoderLink:
             photo's area; without one they are as CLIP preprocesses them.
     """
 
-    model: Any
+    source: Any
     names: tuple[str, ...]
     prompts: tuple[str, ...]
     pixels: Callable[[npt.NDArray[np.int64], np.random.Generator | None, float], npt.NDArray[np.uint8]]
+
+    @property
+    def model(self) -> Any:
+        """The CLIP, a Jittor module; it is given back as it was."""
+        return self.source.get() if isinstance(self.source, Later) else self.source
 
     def keep(self, rows: npt.NDArray[Any]) -> EncoderLink:
         """The link of some support rows: an index array."""

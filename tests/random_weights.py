@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from jclip_adapter.clip.config import VIT_B_32, ClipConfig
+from jclip_adapter.storage import write_safetensors
 
 TINY = ClipConfig(64, 32, 1, 64, 16, 77, 49408, 64, 1)
 
 
-def random_state(config: ClipConfig, seed: int = 0) -> dict[str, np.ndarray]:
+def random_state(config: ClipConfig, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
     """Weights by OpenAI's key names, drawn with the deviations that training starts from."""
     from jclip_adapter.clip.initialise import initialise
     from jclip_adapter.clip.model import CLIP, state_arrays
@@ -27,7 +29,13 @@ def random_state(config: ClipConfig, seed: int = 0) -> dict[str, np.ndarray]:
     return state_arrays(model)
 
 
-def write_jclip(path: Path, state: dict[str, np.ndarray]) -> None:
+def write_safe(path: Path, seed: int = 0) -> Path:
+    """Write a tiny CLIP's as safetensors, as `--convert` does."""
+    write_safetensors(path, random_state(TINY, seed), {})
+    return path
+
+
+def write_jclip(path: Path, state: dict[str, npt.NDArray[np.float32]]) -> None:
     """Write as `jt.save` does: a protocol-4 pickle, its SHA-1 and Jittor's mark."""
     data = pickle.dumps(state, protocol=4)
     path.write_bytes(data + hashlib.sha1(data, usedforsecurity=False).digest() + b"HCAJSLHD")

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import zlib
 
 import numpy as np
@@ -82,3 +83,67 @@ def test_the_first_frame_of_an_animation_counts(tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     _, pixels = decode.read_square(tmp_path / "a.gif", 8)
     assert pixels[0, 0].tolist() == [255, 0, 0]
+
+
+HOLE = bytes(300)
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_a_jpeg_with_a_hole_or_an_early_end_is_refused(options):
+    data = encoded("JPEG", size=(300, 200), **options)
+    start = data.index(b"\xff\xda") + 60
+    decode.open_image(data, "whole.jpg")
+    for broken in (data[:start] + HOLE + data[start + 300 :], data[:start] + b"\xff\xd9"):
+        with pytest.raises(decode.PhotoError, match=r"x\.jpg is damaged"):
+            decode.open_image(broken, "x.jpg")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
+@pytest.mark.parametrize("shade", [0, 127, 128, 255])
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (640, 480)])
+def test_an_even_jpeg_is_whole(mode, options, shade, size):
+    buffer = io.BytesIO()
+    Image.new("L", size, shade).convert(mode).save(buffer, "JPEG", **options)
+    decode.open_image(buffer.getvalue(), "even.jpg")
+
+
+@pytest.mark.parametrize("quality", [1, 50, 100])
+@pytest.mark.parametrize("lossless", [False, True])
+def test_an_even_webp_is_whole_and_one_with_a_hole_is_not(quality, lossless):
+    buffer = io.BytesIO()
+    Image.new("RGB", (640, 480), "white").save(buffer, "WEBP", quality=quality, lossless=lossless)
+    decode.open_image(buffer.getvalue(), "even.webp")
+    data = encoded("WEBP", size=(300, 200), quality=100, lossless=lossless)
+    with pytest.raises(decode.PhotoError, match=r"x\.webp is damaged \(\d+ bytes of its data are zero"):
+        decode.open_image(data[: len(data) // 2] + bytes(len(data) - len(data) // 2), "x.webp")
+
+
+def test_greys_of_16_bits_keep_their_shades_and_unknown_ranges_are_refused():
+    shades = np.array([[0, 257 * 64], [257 * 128, 65535]], dtype=np.uint16)
+    for kind in ("PNG", "TIFF", "PPM"):
+        buffer = io.BytesIO()
+        Image.fromarray(shades).save(buffer, kind)
+        image = decode.open_image(buffer.getvalue(), "deep")
+        assert (image.mode, np.asarray(image).tolist()) == ("L", [[0, 64], [128, 255]])
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((2, 2), np.float32)).save(buffer, "TIFF")
+    with pytest.raises(decode.PhotoError, match="nothing tells the range"):
+        decode.open_image(buffer.getvalue(), "floats.tif")
+
+
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero"])
+def test_what_never_ends_is_not_read(target, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "x.jpg").symlink_to(target)
+    with pytest.raises(decode.PhotoError, match="a pipe, a socket or a device"):
+        decode.read_file(tmp_path / "x.jpg")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "MAX_BYTES", 10)
+    (tmp_path / "x.jpg").write_bytes(bytes(11))
+    with pytest.raises(decode.PhotoError, match="11 bytes, more than 10"):
+        decode.read_file(tmp_path / "x.jpg")
+    (tmp_path / "x.jpg").write_bytes(bytes(10))
+    assert decode.read_file(tmp_path / "x.jpg") == bytes(10)

@@ -13,7 +13,7 @@ from jclip_adapter.decode import try_square
 from jclip_adapter.decoders import decode_all
 from jclip_adapter.errors import SetupError
 
-from .conftest import write_photo
+from .tiny_contest import write_photo
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -25,7 +25,8 @@ from jclip_adapter.features import SHARD_ROWS
 from jclip_adapter.storage import MANIFEST, check_manifest, read_safetensors
 from jclip_adapter.submission import check_submission
 
-from .conftest import CLASSES, PER_CLASS, PREDICT, RUN, TESTS, TRAIN, Cli, write_contest, write_photo
+from .conftest import PREDICT, RUN, TRAIN, Cli
+from .tiny_contest import CLASSES, PER_CLASS, TESTS, write_contest, write_photo
 
 REPOSITORY = Path(__file__).parents[1]
 

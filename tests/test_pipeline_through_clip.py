@@ -22,9 +22,10 @@ from jclip_adapter.runs import ADAPTER, CHECKPOINT
 from jclip_adapter.storage import MANIFEST, read_safetensors
 from jclip_adapter.submission import check_submission
 
-from .conftest import TESTS, Cli, Outcome
+from .conftest import Cli, Outcome
 from .methods.conformance.worlds import quick_values
 from .stopping import stop_before
+from .tiny_contest import TESTS
 
 METHODS = [name for name in available() if "encoder" in get(name).meta.needs]
 WEIGHTS = ("--weights", "tiny.pkl")

@@ -429,7 +429,11 @@ AFTERWARDS = [
     Mistake("incomplete run", P, "run.json", "again", remove(f"{RUN}/run.json")),
     Mistake("manifest of nothing", P, "manifest.json", "again", put(f"{RUN}/manifest.json", "[]")),
     Mistake(
-        "manifest without sizes", P, "run.json", "again", put(f"{RUN}/manifest.json", '{"files": {"run.json": {}}}')
+        "manifest without sizes",
+        P,
+        "manifest.json",
+        "again",
+        put(f"{RUN}/manifest.json", '{"files": {"run.json": {}}}'),
     ),
     Mistake("manifest cut short", P, "manifest.json", "again", put(f"{RUN}/manifest.json", "{")),
     Mistake("manifest of something else", P, RUN, "again", put(f"{RUN}/manifest.json", '{"files": {}}\n')),

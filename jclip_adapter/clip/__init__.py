@@ -35,9 +35,9 @@ def load(name: str | Path) -> tuple[CLIP, Preprocess]:
     Raises:
         WeightsError: missing, unsafe, damaged, or no CLIP's weights.
     """
-    from .weights import read_state_dict, resolve
+    from .weights import load_weights
 
-    state = read_state_dict(resolve(name))  # before Jittor starts: a mistake shows at once
+    state = load_weights(name).state  # before Jittor starts: a mistake shows at once
     from .model import build_model
     from .preprocess import Preprocess
 

@@ -14,7 +14,7 @@ from PIL import Image
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 _LONGEST = 50  # long side over short, up to which an image is resized whole as OpenAI does
-VERSION = "openai-clip-bicubic-1"  # part of every stored feature's key: raise it when pixels change
+VERSION = "openai-clip-bicubic-2"  # part of every stored feature's key: raise it when pixels change
 
 
 def square_pixels(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jclip_adapter.errors import DataError
 from jclip_adapter.natural import natural_key
-from jclip_adapter.problems import Problems, fits_a_line
+from jclip_adapter.problems import SHOWN, Problems, fits_a_line
 
 from .model import PHOTO_SUFFIXES, Photo
 
@@ -69,7 +69,10 @@ _OUTSIDE = "is a link that leads out of the data folder"
 
 
 def _inside(base: Path, path: Path) -> bool:
-    return path.resolve().is_relative_to(base.resolve())
+    try:
+        return path.resolve().is_relative_to(base.resolve())
+    except (OSError, RuntimeError):  # links that go round in a circle
+        return False
 
 
 def _folder_state(base: Path, folder: str) -> str:
@@ -88,31 +91,44 @@ def _file_state(base: Path, path: Path) -> str:
 def list_photos(folder: Path) -> tuple[list[str], int]:
     """Names of the photos that lie directly in a folder.
 
-    Links count: whoever links photos into a folder means them to be there. A link to nothing counts too, so that
-    the photo is reported as unreadable instead of losing its line in result.txt.
+    Links count: whoever links photos into a folder means them to be there. A link to nothing or in a circle counts
+    too, as does a pipe, so that the photo is reported as unreadable instead of losing its line in result.txt. Only
+    photos whose names no list file can hold have no line; they are named in a warning.
 
     Args:
         folder: The folder.
 
     Returns:
-        The names in natural order, and how many other files were passed over (other endings, hidden files, names
-        that no list file can hold).
+        The names in natural order, and how many other files were passed over (other endings, hidden files).
 
     Raises:
         DataError: the folder cannot be read.
     """
-    names, others = [], 0
+    names, unfit, others = [], [], 0
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if _is_folder(entry):
                     continue
-                photo = is_photo(entry.name) and fits_a_line(entry.name) and (entry.is_file() or entry.is_symlink())
-                names += [entry.name] if photo else []
-                others += not photo
+                if not is_photo(entry.name):
+                    others += 1
+                elif fits_a_line(entry.name) and entry.name == entry.name.strip():
+                    names.append(entry.name)
+                else:
+                    unfit.append(entry.name)
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}.", "Check its permissions.") from error
+    if unfit:
+        shown = ", ".join(repr(name) for name in sorted(unfit)[:SHOWN])
+        _log.warning("%s: left out %d photos whose names fit no list, rename them: %s", folder, len(unfit), shown)
     return sorted(names, key=natural_key), others
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or to a name that is too long
+        return False
 
 
 def list_folders(folder: Path) -> list[str]:

@@ -102,7 +102,10 @@ def photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> 
         for seed in seeds:
             support = sample_support(stage.images, count, seed)
             task, test = make_task(stage, support), labelled_queries(stage, support)
-            digest = hashlib.sha256(fingerprint(task).encode())
+            # The weights too: a method may read more of them than the features show, such as the temperature.
+            keys = (fingerprint(task), stage.encoder.image_key(), stage.encoder.text_key(), stage.encoder_sha256)
+            names = (*stage.images.class_names, *stage.images.domains)
+            digest = hashlib.sha256(json.dumps([*keys, *names]).encode())
             for part in (test.queries.features, test.labels):
                 digest.update(np.ascontiguousarray(part).tobytes())
             problems.append(Problem(stage.images.name, count, seed, digest.hexdigest(), task, test))

@@ -77,12 +77,13 @@ def predict(settings: Settings, given: set[str], result: Path, top: int = 5, on_
     ids = np.zeros((len(images.test), top), dtype=np.int64)
     ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
     listing = result.with_suffix(".rejects.txt")
-    discard(listing)  # that of an earlier prediction would tell of this one
-    if rejects:
+    if rejects:  # before the result: no guess for an unreadable photo stands there without being listed
         prior = softmax(stage.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
         ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
         write_text(listing, "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items()))
     written, archive = write_submission(result, images.test_names, ids)
+    if not rejects:
+        discard(listing)  # that of an earlier prediction would tell of this one
     domain_of = {info.id: info.domain for info in images.classes}
     first = [domain_of[int(number)] for number in ids[:, 0]]
     counts = {domain: first.count(domain) for domain in dict.fromkeys(images.domains)}

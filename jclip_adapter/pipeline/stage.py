@@ -21,7 +21,7 @@ from jclip_adapter.prompts import PromptSet, load_prompts
 from jclip_adapter.runs import ADAPTER, Run, load_run, open_run
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import sha256_file
-from jclip_adapter.task import Array, EncoderLink, FewShotTask, Queries, Weights, normalise
+from jclip_adapter.task import Array, EncoderLink, FewShotTask, Later, Queries, Weights, normalise
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Stage:
         """CLIP itself, for methods that train through it on these photos."""
         pairs = list(zip(self.images.class_names, self.images.domains, strict=True))
         return EncoderLink(
-            self.encoder.model,
+            Later(lambda: self.encoder.model),
             tuple(self.prompts.class_name(name, domain) for name, domain in pairs),
             tuple(self.prompts.texts(name, domain)[0] for name, domain in pairs),
             TrainingPhotos([photo.path for photo in support], self.encoder.image_size),
@@ -104,7 +104,7 @@ def set_up(settings: Settings) -> Stage:
     prompts = load_prompts(settings.prompts)
     for warning in (*prompts.check_domains(images.domains), *prompts.check_names(images.class_names, images.domains)):
         logger.warning("%s", warning)
-    encoder = load_encoder(settings.weights_or_default, settings.device, settings.batch_size)
+    encoder = load_encoder(settings.weights_or_default, settings.device, settings.batch_size, Path(settings.cache))
     learnt = None
     if given:
         encoder, learnt = _on_top_of(given, encoder, images)

@@ -7,8 +7,6 @@ tested, without the contest's data. The same seed gives the same bytes for one v
 from __future__ import annotations
 
 import io
-import secrets
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from jclip_adapter import storage
-from jclip_adapter.errors import DataError, SetupError
+from jclip_adapter.errors import DataError
 
 from .canvas import Pen, Style
 from .classes import CLASSES, PictureClass
@@ -135,19 +133,8 @@ def ensure_sample(root: Path | None = None) -> Path:
         return target
     if target.exists() and not (target / storage.MANIFEST).is_file() and any(target.iterdir()):
         raise DataError(f"{target} is there already and is no sample.", "Give an empty or a new folder.")
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.partial")
-    try:
-        write_sample(partial)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
-    except OSError as error:
-        raise SetupError(
-            f"cannot write the sample to {target}: {error.strerror or error}.",
-            "Check the folder's permissions and free space.",
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with storage.replace_folder(target) as fresh:
+        write_sample(fresh)
     return target
 
 

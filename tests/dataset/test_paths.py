@@ -28,16 +28,19 @@ def test_what_is_taken_stays_inside(name):
         assert os.path.normpath(f"/data/{name}").startswith("/data/")
 
 
-def test_photos_are_known_by_their_endings(tmp_path):
+def test_photos_are_known_by_their_endings(tmp_path, caplog):
     kept = [f"{n}{end}" for n, end in enumerate([".jpg", ".JPEG", ".Png", ".bmp", ".webp", ".gif", ".tif", ".TIFF"])]
     for name in [*kept, "a.txt", "jpg", ".jpg", "b\nc.jpg"]:
         (tmp_path / name).touch()
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nothing")
+    (tmp_path / "endless.jpg").symlink_to("endless.jpg")
+    (tmp_path / "far.jpg").symlink_to("x" * 300)
     os.mkfifo(tmp_path / "pipe.jpg")
     names, others = list_photos(tmp_path)
-    assert names == [*kept, "dangling.jpg"]
-    assert others == 5
+    assert names == [*kept, "dangling.jpg", "endless.jpg", "far.jpg", "pipe.jpg"]
+    assert others == 3
+    assert r"left out 1 photos whose names fit no list, rename them: 'b\nc.jpg'" in caplog.text
 
 
 def test_unreadable_folders(tmp_path):

@@ -80,7 +80,7 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
         WeightsError: there is no such file or name, or the download failed or has the wrong SHA-256.
     """
     text = str(name_or_path)
-    known = KNOWN.get(text) or next((entry for entry in KNOWN.values() if entry.stem == text), None)
+    known = _known(text)
     if known is None:
         path = Path(name_or_path).expanduser()
         if path.is_file():
@@ -95,6 +95,31 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
     target = folders[0] / f"{known.stem}.pt"
     _download(known, target, opener or _open)
     return target
+
+
+def _known(text: str) -> KnownWeights | None:
+    return KNOWN.get(text) or next((entry for entry in KNOWN.values() if entry.stem == text), None)
+
+
+def check_published(name_or_path: str | Path, path: Path, sha256: str) -> None:
+    """Compare weights that were asked for by name with what OpenAI published.
+
+    Other files under the name, JCLIP's `.pkl` or a converted one, are published by no check sum and pass.
+
+    Args:
+        name_or_path: What was asked for.
+        path: What was found for it.
+        sha256: Of that file.
+
+    Raises:
+        WeightsError: it is a `.pt` other than OpenAI's.
+    """
+    known = _known(str(name_or_path))
+    if known is not None and path.suffix == ".pt" and sha256 != known.sha256:
+        raise WeightsError(
+            f"{path} is damaged or not OpenAI's: its SHA-256 is {sha256}.",
+            f"Remove it, and it is downloaded again; weights of your own are given by path: --weights {path}.",
+        )
 
 
 def _folders() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Read a weight file of any kind, recognised from its content, and convert it to safetensors."""
+"""Read a weight file of any kind, recognised from its content."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import hashlib
 import logging
 from pathlib import Path
 
-from jclip_adapter import storage
-from jclip_adapter.errors import UsageError, WeightsError
+from jclip_adapter.errors import WeightsError
 
 from . import safetensors_file
-from .download import resolve
 from .names import to_openai
 from .pickles import Budget, Stream
 from .state import state_dict
@@ -27,7 +25,7 @@ _NO_WEIGHTS = (b"version https://git-lfs", b"<!DOCTYPE", b"<!doctype", b"<html",
 
 
 def read_state_dict(path: str | Path) -> dict[str, Floats]:
-    """Read CLIP's weights from a file, executing nothing of it.
+    """Read CLIP's weights from a file, executing nothing of it; in this process (see confined.py for another).
 
     Read are JCLIP's and Jittor's `.pkl` (numpy arrays, Jittor variables or torch tensors), OpenAI's `.pt`
     (TorchScript), whatever `torch.save` made of a state dict (also within a checkpoint, or from DataParallel),
@@ -57,6 +55,16 @@ def read_state_dict(path: str | Path) -> dict[str, Floats]:
         ) from error
     _log.debug("%s: %d tensors, %d numbers", file, len(weights), sum(value.size for value in weights.values()))
     return weights
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file begins as safetensors do, and so holds no pickle.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as handle:
+        return safetensors_file.looks_like(handle.read(9), Path(path).stat().st_size)
 
 
 def _read(file: Path) -> dict[str, Floats]:
@@ -94,24 +102,3 @@ def _pickle_end(file: Path, size: int) -> int:
     if digest.digest() != trailer[:20]:
         raise WeightsError("its check sum is wrong: the file is damaged.", _DOWNLOAD_AGAIN)
     return size - _JITTOR_TRAILER
-
-
-def convert(src: str | Path, dst: str | Path) -> None:
-    """Convert a weight file of any kind to safetensors (float32, OpenAI's names).
-
-    Args:
-        src: The file, or a name of `KNOWN`.
-        dst: Where to; must end in `.safetensors`. The same source gives the same bytes.
-
-    Raises:
-        UsageError: `dst` ends otherwise.
-        WeightsError: `src` cannot be read.
-        SetupError: `dst` cannot be written.
-    """
-    target = Path(dst)
-    if target.suffix != ".safetensors":
-        raise UsageError(f"weights are converted to safetensors, not to {target.name}.", "Let it end in .safetensors.")
-    source = resolve(src)
-    weights = read_state_dict(source)
-    metadata = {"format": "jclip-adapter", "source_sha256": storage.sha256_file(source)}
-    storage.write_safetensors(target, weights, metadata)

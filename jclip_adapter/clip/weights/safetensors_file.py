@@ -5,7 +5,6 @@ The format is told in `storage.write_safetensors`, which writes it.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import struct
@@ -14,7 +13,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from jclip_adapter.errors import WeightsError
+from jclip_adapter.errors import DataError, WeightsError
+from jclip_adapter.storage import sealed
 
 from .state import is_weight
 from .tensors import BFLOAT16, Floats, bfloat16_values, dimensions, to_float32
@@ -31,7 +31,7 @@ _KINDS = {
     "U8": "u1",
     "BOOL": "b1",
 }
-_MAX_HEADER = 100_000_000  # the format's own limit
+OURS = "jclip-adapter"  # the format's name in the metadata of what `--convert` writes
 _DAMAGED = "Get the file again: it is damaged or cut short."
 
 
@@ -59,16 +59,33 @@ def read(path: Path) -> dict[str, Floats]:
     """
     with path.open("rb") as handle:
         header, start = _header(handle)
+        whole = _is_sealed(path, header)
         entries = _checked(header, path.stat().st_size - start)
+        # A sealed file is ours and is never changed, only replaced: it need not be copied into memory.
+        mapped = np.memmap(handle, np.uint8, "r") if whole else None
         found: dict[str, Floats] = {}
         for name, (code, shape, begin, end) in entries.items():
-            if is_weight(name):
+            if mapped is not None and is_weight(name):
+                found[name] = _values(mapped[start + begin : start + end].data, code, shape)
+            elif is_weight(name):
                 handle.seek(start + begin)
                 found[name] = _values(handle.read(end - begin), code, shape)
     return found
 
 
-def _values(data: bytes, code: str, shape: tuple[int, ...]) -> Floats:
+def _is_sealed(path: Path, header: dict[str, Any]) -> bool:
+    """Whether this program wrote the file, told by either of its two marks; then its seal is checked."""
+    facts = header.get("__metadata__")
+    if not isinstance(facts, dict) or not ("seal" in facts or facts.get("format") == OURS):
+        return False
+    try:
+        sealed.check_safetensors(path)
+    except DataError as error:
+        raise WeightsError("its check sum is wrong or missing: it is damaged.", "Make it again.") from error
+    return True
+
+
+def _values(data: bytes | memoryview, code: str, shape: tuple[int, ...]) -> Floats:
     if code == BFLOAT16:
         return bfloat16_values(np.frombuffer(data, "<u2")).reshape(shape)
     return to_float32(np.frombuffer(data, "<" + code).reshape(shape))
@@ -76,8 +93,8 @@ def _values(data: bytes, code: str, shape: tuple[int, ...]) -> Floats:
 
 def _header(handle: IO[bytes]) -> tuple[dict[str, Any], int]:
     length = struct.unpack("<Q", handle.read(8))[0]
-    if length > _MAX_HEADER:
-        raise WeightsError("its header is longer than safetensors allow.", _DAMAGED)
+    if length > sealed.MAX_HEADER:
+        raise WeightsError("its header is longer than CLIP's weights need.", _DAMAGED)
     try:
         header = json.loads(handle.read(length).decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -88,7 +105,7 @@ def _header(handle: IO[bytes]) -> tuple[dict[str, Any], int]:
 
 
 def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
-    """Each tensor's kind, shape and place; all places lie side by side within the `size` bytes of data."""
+    """Each tensor's kind, shape and place; together they fill the `size` bytes of data."""
     entries: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
     for name, entry in header.items():
         if name == "__metadata__":
@@ -107,6 +124,7 @@ def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[str, tuple[in
             raise WeightsError(f"its tensor {name[:80]!r} does not fit its bytes.", _DAMAGED)
         entries[name] = code, sizes, begin, end
     places = sorted((begin, end) for _, _, begin, end in entries.values())
-    if any(first[1] > second[0] for first, second in itertools.pairwise(places)):
-        raise WeightsError("its tensors overlap.", _DAMAGED)
+    ends = [0, *(end for _, end in places)]
+    if any(begin != end for (begin, _), end in zip(places, ends, strict=False)) or ends[-1] != size:
+        raise WeightsError("its tensors overlap, or leave bytes out.", _DAMAGED)
     return entries

@@ -155,5 +155,6 @@ def bfloat16_values(bits: npt.NDArray[np.uint16]) -> Floats:
 
 def to_float32(values: npt.NDArray[Any]) -> Floats:
     """Numbers of any kind as a C-ordered little-endian float32 array; not copied where they are that already."""
-    with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes inf, as torch's .float() does
+    # A float64 beyond float32's range becomes inf, as torch's .float() does; a NaN stays one.
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(values, dtype="<f4", order="C")

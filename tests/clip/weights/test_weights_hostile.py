@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import codecs
 import io
 import os
 import pickle
@@ -21,6 +21,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.reliability.hostile_files import (
+    EMPTY,
+    F4,
+    HOSTILE,
+    KEYS,
+    LOAD,
+    ORDERED,
+    RAW,
+    SYSTEM,
+    archives,
+    ask,
+    blob,
+    chain,
+    entry,
+    filled,
+    jittor,
+    nested,
+    storage,
+    tensor,
+    text,
+    windowed,
+    zipped,
+)
+from benchmarks.reliability.hostile_pickles import CODECS
 from jclip_adapter.clip.weights import read_state_dict
 from jclip_adapter.errors import WeightsError
 
@@ -44,195 +68,11 @@ def events() -> Iterator[list[str]]:
     """What of the watched happens during the test."""
     global seen  # noqa: PLW0603
     read_state_dict(FOLDER / "zip.pt")  # imports what is imported late
-    zipfile.ZipFile(io.BytesIO(zipped(b""))).close()
+    for codec in CODECS:
+        codecs.lookup(codec)
     seen = []
     yield seen
     seen = None
-
-
-def text(value: str) -> bytes:
-    data = value.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def blob(value: bytes) -> bytes:
-    return b"B" + struct.pack("<I", len(value)) + value
-
-
-def ask(module: str, name: str) -> bytes:
-    return f"c{module}\n{name}\n".encode()
-
-
-def reduce(symbol: bytes, *arguments: bytes) -> bytes:
-    return symbol + b"(" + b"".join(arguments) + b"tR"
-
-
-SYSTEM = reduce(ask("os", "system"), text("true"))
-EMPTY = reduce(ask("numpy.core.multiarray", "_reconstruct"), ask("numpy", "ndarray"), b"K\x00\x85", b"C\x01b")
-F4 = reduce(ask("numpy", "dtype"), text("f4"), b"\x89", b"\x88")
-ORDERED = ask("collections", "OrderedDict")
-LOAD = ask("torch.storage", "_load_from_bytes")
-
-
-def filled(shape: bytes, data: bytes, dtype: bytes = F4) -> bytes:
-    return EMPTY + b"(K\x01" + shape + dtype + b"\x89" + data + b"tb"
-
-
-def entry(value: bytes) -> bytes:
-    """A pickle of a dict with one entry `w`."""
-    return b"\x80\x02}" + text("w") + value + b"s."
-
-
-def chain(root: bytes, keys: bytes = b"]", raw: bytes = b"", magic: int = 0x1950A86A20F9469CFC6C) -> bytes:
-    """PyTorch's older chain of pickles."""
-    facts = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
-    parts = [pickle.dumps(part, 2) for part in (magic, 1001, facts)]
-    return b"".join(parts) + b"\x80\x02" + root + b".\x80\x02" + keys + b"." + raw
-
-
-def storage(count: int = 2, kind: str = "FloatStorage", key: str = "0") -> bytes:
-    return b"(" + text("storage") + ask("torch", kind) + text(key) + text("cpu") + pickle.dumps(count, 2)[2:-1] + b"NtQ"
-
-
-def tensor(store: bytes, offset: bytes = b"K\x00", shape: bytes = b"K\x02\x85", strides: bytes = b"K\x01\x85") -> bytes:
-    return reduce(ask("torch._utils", "_rebuild_tensor_v2"), store, offset, shape, strides, b"\x89", b"}")
-
-
-def nested(stream: bytes) -> bytes:
-    return tensor(reduce(LOAD, blob(stream)))
-
-
-RAW = struct.pack("<q", 2) + np.array([1, 2], "<f4").tobytes()
-KEYS = b"](" + text("0") + b"e"
-
-
-def windowed(
-    offset: bytes = b"K\x00", shape: bytes = b"K\x02\x85", strides: bytes = b"K\x01\x85", keys: bytes = KEYS
-) -> bytes:
-    """A chain with one tensor `w` on a storage of the numbers 1 and 2."""
-    return chain(b"}" + text("w") + tensor(storage(), offset, shape, strides) + b"s", keys, RAW)
-
-
-DEEP_TUPLE = b"K\x01" + b"\x85" * 20_000
-LAUGHS = b"]" + b"".join(b"q" + bytes([i]) + b"0](" + (b"h" + bytes([i])) * 9 + b"e" for i in range(30))
-
-HOSTILE: dict[str, bytes] = {
-    "system": entry(SYSTEM),
-    "system as root": b"\x80\x02" + SYSTEM + b".",
-    "system by stack": entry(reduce(b"\x8c\x05posix\x8c\x06system\x93", text("true"))),
-    "system after a dict": b"\x80\x02}" + SYSTEM + b"0.",
-    "system thrown away": b"\x80\x02" + SYSTEM + b"0" + entry(filled(b"K\x01\x85", blob(bytes(4))))[2:],
-    "eval": entry(reduce(ask("builtins", "eval"), text("1"))),
-    "exec of Python 2": entry(reduce(ask("__builtin__", "exec"), text("1"))),
-    "getattr chain": entry(reduce(reduce(ask("builtins", "getattr"), ask("os", "path"), text("os")), text("system"))),
-    "dotted name": entry(reduce(b"\x8c\x05numpy\x8c\x0bos.system.x\x93", text("true"))),
-    "dotted in an allowed module": entry(reduce(b"\x8c\x05torch\x8c\x10serialization.os\x93", text("true"))),
-    "name with a blank": entry(reduce(ask("numpy dtype", "x"), text("f4"))),
-    "import": entry(reduce(ask("importlib", "import_module"), text("antigravity"))),
-    "subprocess": entry(reduce(ask("subprocess", "Popen"), text("true"))),
-    "runpy": entry(reduce(ask("runpy", "run_path"), text("x.py"))),
-    "nested pickle": entry(reduce(ask("pickle", "loads"), blob(b"\x80\x02" + SYSTEM + b"."))),
-    "torch.load": entry(reduce(ask("torch", "load"), text("x.pt"))),
-    "numpy.load": entry(reduce(ask("numpy", "load"), text("x.npy"), b"N", b"\x88")),
-    "numpy's exec": entry(reduce(ask("numpy.testing._private.utils", "runstring"), text("1"), b"}")),
-    "partial": entry(reduce(ask("functools", "partial"), ask("os", "system"))),
-    "INST": entry(b"(" + text("true") + b"ios\nsystem\n"),
-    "OBJ": entry(b"(" + ask("os", "system") + text("true") + b"o"),
-    "OBJ of an allowed class": entry(b"(" + ORDERED + b"o"),
-    "NEWOBJ": entry(ask("os", "system") + text("true") + b"\x85\x81"),
-    "NEWOBJ_EX": entry(ORDERED + b")}\x92"),
-    "EXT1": entry(b"\x82\x01"),
-    "BUILD on a symbol": entry(ask("numpy", "ndarray") + b"}" + text("__reduce__") + ask("numpy", "dtype") + b"sb"),
-    "BUILD on text": entry(text("x") + b"}b"),
-    "BUILD with slots": entry(ORDERED + b")R" + b"N}" + text("__class__") + b"Ns\x86b"),
-    "call of a dict": entry(b"}" + b")R"),
-    "call of text": entry(text("os.system") + text("true") + b"\x85R"),
-    "call of a dtype": entry(ask("torch", "float32") + b")R"),
-    "call of a storage class": entry(ask("torch", "FloatStorage") + b"K\x02\x85R"),
-    "call without a tuple": entry(ORDERED + b"]R"),
-    "bytes of a huge size": entry(reduce(ask("builtins", "bytes"), b"J\xff\xff\xff\x7f")),
-    "encode by another codec": entry(reduce(ask("_codecs", "encode"), text("x"), text("zip"))),
-    "encode beyond latin-1": entry(reduce(ask("_codecs", "encode"), text("\u20ac"), text("latin1"))),
-    "persistent id": entry(b"Pos.system\n"),
-    "persistent id of a plain pickle": entry(tensor(storage())),
-    "class of TorchScript called": entry(ask("__torch__.os", "system") + text("true") + b"\x85R"),
-    "class like TorchScript's": entry(ask("__torch__os", "system") + b")R"),
-    "objects": entry(filled(b"K\x01\x85", b"](" + SYSTEM + b"e", reduce(ask("numpy", "dtype"), text("O8")))),
-    "structured dtype": entry(
-        filled(b"K\x01\x85", blob(bytes(4)), F4 + b"(K\x03" + text("|") + b"N]}K\x04K\x01K\x00tb")
-    ),
-    "text array": entry(filled(b"K\x01\x85", blob(bytes(4)), reduce(ask("numpy", "dtype"), text("U1")))),
-    "huge shape": entry(filled(b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86", blob(bytes(4)))),
-    "negative shape": entry(filled(b"J\xff\xff\xff\xff\x85", blob(bytes(4)))),
-    "empty shape of a huge size": entry(filled(b"K\x00\x8a\x08" + b"\xff" * 7 + b"\x3f\x86", blob(b""))),
-    "shape of text": entry(filled(text("4") + b"\x85", blob(bytes(4)))),
-    "thirty-three dimensions": entry(filled(b"(" + b"K\x01" * 33 + b"t", blob(bytes(4)))),
-    "array never filled": entry(EMPTY),
-    "array of another class": entry(reduce(EMPTY[: EMPTY.index(b"(")], ask("numpy", "dtype"), b"K\x00\x85", b"C\x01b")),
-    "oversized number": entry(b"\x8b" + struct.pack("<i", 4096) + b"\x7f" * 4096),
-    "oversized decimal": entry(b"L" + b"9" * 5000 + b"L\n"),
-    "oversized frame": b"\x80\x04\x95" + struct.pack("<Q", 1 << 62) + b"}" + text("w") + b"Ns.",
-    "oversized text": entry(b"\x8d" + struct.pack("<Q", 1 << 62) + b"x"),
-    "oversized bytes": entry(b"\x8e" + struct.pack("<Q", 1 << 63) + b"x"),
-    "oversized byte array": b"\x80\x05\x96" + struct.pack("<Q", 1 << 60) + b"x" * 20 + b".",
-    "out-of-band buffer": b"\x80\x05}" + text("w") + b"\x97s." + bytes(8),
-    "no STOP": entry(b"N")[:-1] + b"N" * 20,
-    "nothing on the stack": b"\x80\x02" + b"." * 30,
-    "stack under the mark": b"\x80\x02}(0s." + bytes(16),
-    "missing mark": entry(b"u"),
-    "memo never stored": entry(b"h\x07"),
-    "memo cycle": b"\x80\x02}q\x00" + text("w") + b"h\x00s.",
-    "wrapper cycle": b"\x80\x02}q\x00" + text("state_dict") + b"h\x00s.",
-    "list cycle": entry(b"]q\x01h\x01a"),
-    "tuple as deep as it goes": entry(DEEP_TUPLE),
-    "deep tuple as a key": b"\x80\x02}" + DEEP_TUPLE + b"Ns.",
-    "unhashable key": b"\x80\x02}]Ns." + bytes(16),
-    "key without a value": b"\x80\x02}(" + text("w") + b"u." + bytes(16),
-    "billion laughs": entry(LAUGHS),
-    "million marks": b"\x80\x02" + b"(" * 500_001,
-    "million lists": b"\x80\x02" + b"]0" * 250_001,
-    "append to text": entry(text("x") + b"Na"),
-    "items of a list": entry(b"]" + text("x") + b"Ns"),
-    "unknown opcode": entry(b"\xff"),
-    "bytes behind the end": entry(filled(b"K\x01\x85", blob(bytes(4)))) + SYSTEM,
-    "system in a chain": chain(b"}" + text("w") + SYSTEM + b"s"),
-    "system in a chain's facts": pickle.dumps(0x1950A86A20F9469CFC6C, 2) + b"\x80\x02" + SYSTEM + b".",
-    "system in a chain's keys": windowed(keys=SYSTEM),
-    "system in a storage": entry(nested(chain(SYSTEM))),
-    "system in a storage's magic": entry(nested(b"\x80\x02" + SYSTEM + b".")),
-    "storage in a storage": entry(nested(chain(reduce(LOAD, blob(chain(storage(), KEYS, RAW))), KEYS, RAW))),
-    "storage without bytes": entry(nested(chain(storage(), KEYS))),
-    "storage of another length": entry(nested(chain(storage(1 << 40), KEYS, struct.pack("<q", 1 << 40) + bytes(8)))),
-    "storage of negative length": entry(nested(chain(storage(-1), KEYS, struct.pack("<q", -1) + bytes(8)))),
-    "storage never listed": entry(nested(chain(storage(), b"]"))),
-    "storage listed twice": entry(nested(chain(storage(), b"](" + text("0") * 2 + b"e", RAW + RAW))),
-    "storage of two kinds": chain(b"](" + storage() + storage(2, "HalfStorage") + b"e", KEYS, RAW),
-    "stride of 0": windowed(shape=b"J\xff\xff\xff\x7f\x85", strides=b"K\x00\x85"),
-    "negative stride": windowed(strides=b"J\xff\xff\xff\xff\x85"),
-    "stride past the end": windowed(strides=b"M\xff\xff\x85"),
-    "huge stride": windowed(strides=b"\x8a\x08" + b"\xff" * 7 + b"\x7f\x85"),
-    "strides too few": windowed(strides=b")"),
-    "offset before the start": windowed(b"J\xff\xff\xff\xff"),
-    "offset past the end": windowed(b"K\x01"),
-    "another magic number": chain(b"}", magic=1 << 79),
-}
-
-
-def zipped(data: bytes, **extra: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("m/data.pkl", data)
-        for name, value in extra.items():
-            archive.writestr(f"m/{name}", value)
-    return buffer.getvalue()
-
-
-def jittor(data: bytes) -> bytes:
-    return data + hashlib.sha1(data, usedforsecurity=False).digest() + b"HCAJSLHD"
-
-
-def test_there_are_enough_of_them() -> None:
-    assert len(HOSTILE) >= 90
 
 
 def test_the_watch_sees_what_python_would_do(events: list[str]) -> None:
@@ -348,6 +188,14 @@ def test_other_compressions(method: int, tmp_path: Path) -> None:
         archive.writestr("m/data.pkl", pickle.dumps({}))
     with pytest.raises(WeightsError, match="compressed in a way"):
         read_state_dict(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("name", archives())
+def test_archives_are_refused(name: str, tmp_path: Path, events: list[str]) -> None:
+    (tmp_path / "x.pt").write_bytes(archives()[name])
+    with pytest.raises(WeightsError, match=r"x\.pt"):
+        read_state_dict(tmp_path / "x.pt")
+    assert events == []
 
 
 @pytest.mark.parametrize("names", [["data.txt"], ["a/data.pkl", "b/data.pkl"], ["a/b/data.pkl"]])

@@ -257,6 +257,7 @@ def test_convert(file: str, tmp_path: Path) -> None:
     for name, value in EXPECTED[file].items():
         np.testing.assert_array_equal(weights[name], value)
     header = json.loads(one.read_bytes()[8:].split(b"}}")[0] + b"}}")
+    assert len(header["__metadata__"].pop("seal")) == 64
     assert header["__metadata__"] == {"format": "jclip-adapter", "source_sha256": sha256_file(FOLDER / file)}
 
 
@@ -268,3 +269,25 @@ def test_convert_faults(tmp_path: Path) -> None:
     with pytest.raises(SetupError):
         convert(FOLDER / "zip.pt", FOLDER / "zip.pt" / "x.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_that_no_tensor_covers(tmp_path: Path) -> None:
+    """As the library refuses them; a header's length that is a little off would else shift every number."""
+    for header, data in (
+        ({"w": ENTRY}, bytes(9)),
+        ({"w": {**ENTRY, "data_offsets": [4, 12]}}, bytes(12)),
+        ({"w": ENTRY, "v": {**ENTRY, "data_offsets": [12, 20]}}, bytes(20)),
+    ):
+        write_raw(tmp_path / "x.safetensors", header, data)
+        with pytest.raises(WeightsError, match="leave bytes out"):
+            read_state_dict(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("mark", [b'"seal"', b'"jclip-adapter"'])
+def test_a_converted_file_without_one_of_its_marks(mark: bytes, tmp_path: Path) -> None:
+    convert(FOLDER / "zip.pt", tmp_path / "x.safetensors")
+    data = (tmp_path / "x.safetensors").read_bytes()
+    assert mark in data
+    (tmp_path / "x.safetensors").write_bytes(data.replace(mark, mark[:-2] + b'x"'))
+    with pytest.raises(WeightsError, match="check sum is wrong or missing"):
+        read_state_dict(tmp_path / "x.safetensors")

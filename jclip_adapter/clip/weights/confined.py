@@ -1,0 +1,223 @@
+"""Pickled weights, read in a process of their own with limited memory and time, and kept as safetensors.
+
+The reader executes nothing of a file. Should it have a flaw all the same, or a file make it fill the memory, that
+happens in a process that knows nothing, may take only a small multiple of the file's size, and leaves nothing but a
+safetensors file. That file is kept under the SHA-256 of its source, so that every source is read once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from jclip_adapter import storage
+from jclip_adapter.errors import AdapterError, SetupError, UsageError, WeightsError
+
+from .download import check_published, resolve
+from .reader import is_safetensors, read_state_dict
+from .safetensors_file import OURS
+from .tensors import Floats
+
+_log = logging.getLogger(__name__)
+
+FOLDER = "weights"  # below the cache
+_FORMAT = 1  # raise it when the reader gives other numbers or names
+MEMORY_BASE = 512 << 20  # Python and numpy take 90 MB
+MEMORY_PER_BYTE = 6  # of the file; bytes widened to single precision take 5, half precision in text pickles 4
+_SECONDS, _BYTES_PER_SECOND = 120, 1_000_000  # of computing; the slowest files seen take a tenth of that
+_ERRORS = {kind.__name__: kind for kind in (WeightsError, SetupError, UsageError)}
+_CODE = "import sys; sys.path[:] = {path!r}; from jclip_adapter.clip.weights.confined import serve; sys.exit(serve())"
+
+
+class Loaded(NamedTuple):
+    """Weights and where they came from.
+
+    Attributes:
+        path: The file.
+        sha256: Of the file.
+        state: OpenAI's name → float32 array, as `read_state_dict` gives it.
+    """
+
+    path: Path
+    sha256: str
+    state: dict[str, Floats]
+
+
+def load_weights(name_or_path: str | Path, cache: Path | None = None) -> Loaded:
+    """Find weights and read them; whatever is no safetensors file in a process of its own.
+
+    Args:
+        name_or_path: As `resolve` takes it.
+        cache: Folder below which a pickled file is kept as safetensors, to be read instead the next time; None for
+            nowhere.
+
+    Returns:
+        The weights.
+
+    Raises:
+        WeightsError: they are missing, damaged, unsafe, no weights, or take more memory or time than weights do.
+        SetupError: the cache cannot be written.
+    """
+    path = resolve(name_or_path)
+    try:
+        digest = storage.sha256_file(path)
+        plain = is_safetensors(path)
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read weights from {path}: {error.strerror or error}.", "Check the path and its permissions."
+        ) from error
+    check_published(name_or_path, path, digest)
+    if plain:
+        return Loaded(path, digest, read_state_dict(path))
+    kept = cache / FOLDER / f"{digest[:32]}-{_FORMAT}.safetensors" if cache is not None else None
+    state = _kept_state(kept) if kept is not None else {}
+    return Loaded(path, digest, state or _read_anew(path, digest, kept))
+
+
+def convert(src: str | Path, dst: str | Path) -> None:
+    """Convert a weight file of any kind to safetensors (float32, OpenAI's names).
+
+    Args:
+        src: The file, or a name of `KNOWN`.
+        dst: Where to; must end in `.safetensors`. The same source gives the same bytes.
+
+    Raises:
+        UsageError: `dst` ends otherwise.
+        WeightsError: `src` cannot be read.
+        SetupError: `dst` cannot be written.
+    """
+    target = Path(dst)
+    if target.suffix != ".safetensors":
+        raise UsageError(f"weights are converted to safetensors, not to {target.name}.", "Let it end in .safetensors.")
+    source = resolve(src)
+    try:
+        plain, digest = is_safetensors(source), storage.sha256_file(source)
+    except OSError as error:
+        raise WeightsError(f"cannot read weights from {source}: {error.strerror or error}.") from error
+    if plain:
+        _write(source, digest, target)
+    else:
+        _write_in_child(source, digest, target)
+
+
+def _write(source: Path, digest: str, target: Path) -> None:
+    storage.write_safetensors(target, read_state_dict(source), {"format": OURS, "source_sha256": digest})
+
+
+def _kept_state(kept: Path) -> dict[str, Floats]:
+    """What an earlier start kept; empty where there is nothing, or it is damaged."""
+    if not kept.is_file():
+        return {}
+    try:
+        return read_state_dict(kept)
+    except WeightsError:
+        _log.warning("%s is damaged: the weights are converted again", kept)
+        return {}
+
+
+def _read_anew(path: Path, digest: str, kept: Path | None) -> dict[str, Floats]:
+    if kept is not None:
+        _write_in_child(path, digest, kept)
+        return read_state_dict(kept)
+    with tempfile.TemporaryDirectory(prefix="jclip-weights-") as folder:
+        target = Path(folder) / "weights.safetensors"
+        _write_in_child(path, digest, target)
+        return read_state_dict(target)
+
+
+def _write_in_child(source: Path, digest: str, target: Path) -> None:
+    """Read `source` in a process of its own, which writes `target`.
+
+    Raises:
+        AdapterError: what the process found wrong, or a WeightsError that says how it died.
+    """
+    size = source.stat().st_size
+    memory = MEMORY_BASE + MEMORY_PER_BYTE * size
+    task = {"source": str(source), "digest": digest, "target": str(target), "memory": memory}
+    task["seconds"] = _SECONDS + size // _BYTES_PER_SECOND
+    # One thread: the buffers that OpenBLAS sets aside for each core would count as memory taken.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _CODE.format(path=sys.path)],
+            input=json.dumps(task).encode(),
+            capture_output=True,
+            env=environment,
+            check=False,
+        )
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read weights from {source}: no process for it can be started ({error.strerror or error}).",
+            "Free memory, or end other processes.",
+        ) from error
+    if done.returncode == 0 and done.stdout == b"{}":
+        return
+    _log.debug("the reading process said: %s", done.stderr.decode("utf-8", "replace"))
+    raise _told(done.stdout) or WeightsError(
+        f"cannot read weights from {source}: the process that read it {_death(done.returncode, memory)}.",
+        "The file is damaged or made to harm, or the memory does not suffice.",
+    )
+
+
+def _told(answer: bytes) -> AdapterError | None:
+    """The error that the process reported; None for none."""
+    try:
+        match json.loads(answer):
+            case {"kind": str(kind), "message": str(message), "hint": str(hint)} if kind in _ERRORS:
+                return _ERRORS[kind](message, hint)
+    except ValueError:
+        pass
+    return None
+
+
+def _death(status: int, memory: int) -> str:
+    if status == -signal.SIGXCPU:
+        return "took far longer than weights of its size do"
+    name = signal.Signals(-status).name if -status in list(signal.Signals) else f"status {status}"
+    return f"died ({name}); it may take {memory >> 20} MB"
+
+
+def serve() -> int:
+    """What the process does: read the task from stdin, write the target, tell on stdout what was wrong.
+
+    Returns:
+        Exit status: 0 where the target is written.
+    """
+    task = json.load(sys.stdin)
+    _limit(task["memory"], task["seconds"])
+    source = task["source"]
+    answer: dict[str, str] = {}
+    try:
+        _write(Path(source), task["digest"], Path(task["target"]))
+    except AdapterError as error:
+        answer = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    except MemoryError:
+        message = f"cannot read weights from {source}: it takes more than {task['memory'] >> 20} MB of memory."
+        answer = {"kind": "WeightsError", "message": message, "hint": "No weights of its size do: do not use it."}
+    sys.stdout.write(json.dumps(answer))
+    return int(bool(answer))
+
+
+def _limit(memory: int, seconds: int) -> None:
+    """Limit this process, as far as the system can."""
+    with contextlib.suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        # Past the first limit of computing time the process is told so (SIGXCPU), past the second it is killed.
+        for kind, value, more in (
+            (resource.RLIMIT_AS, memory, 0),
+            (resource.RLIMIT_CPU, seconds, 5),
+            (resource.RLIMIT_CORE, 0, 0),
+        ):
+            hard = resource.getrlimit(kind)[1]
+            most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+            with contextlib.suppress(ValueError, OSError):  # macOS refuses some
+                resource.setrlimit(kind, (min(value, most), min(value + more, most)))

@@ -1,0 +1,47 @@
+"""The only writer of files.
+
+Whatever the program leaves on disk goes through `atomic_write`: a reader sees the old file or the new one, never
+half of one, whenever the power fails or the process is killed. Several files belong together only when a
+manifest, written last, names each of them with its size and SHA-256; `write_together` replaces them all at once.
+What is read again by this program alone carries a check sum of its own (sealed.py).
+"""
+
+from .atomic import atomic_write, discard, sweep_strays
+from .files import (
+    npz_bytes,
+    read_json,
+    read_lines,
+    read_safetensors,
+    read_sealed_json,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_safetensors,
+    write_sealed_json,
+    write_text,
+)
+from .folders import MANIFEST, check_manifest, replace_folder, write_manifest, write_together
+from .sealed import read_npz
+
+__all__ = [
+    "MANIFEST",
+    "atomic_write",
+    "check_manifest",
+    "discard",
+    "npz_bytes",
+    "read_json",
+    "read_lines",
+    "read_npz",
+    "read_safetensors",
+    "read_sealed_json",
+    "replace_folder",
+    "sha256_file",
+    "sweep_strays",
+    "write_bytes",
+    "write_json",
+    "write_manifest",
+    "write_safetensors",
+    "write_sealed_json",
+    "write_text",
+    "write_together",
+]

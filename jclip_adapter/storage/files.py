@@ -1,0 +1,174 @@
+"""Kinds of files: bytes, text, JSON, arrays; plain or with a seal."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.errors import DataError
+
+from . import atomic, sealed
+
+_KINDS = {
+    "f8": "F64",
+    "f4": "F32",
+    "f2": "F16",
+    "i8": "I64",
+    "i4": "I32",
+    "i2": "I16",
+    "i1": "I8",
+    "u1": "U8",
+    "b1": "BOOL",
+}
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write bytes atomically."""
+    with atomic.atomic_write(path) as handle:
+        handle.write(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text with LF line ends atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, keys in the order given, readable by a person."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The bytes of an uncompressed, sealed .npz that holds `arrays`; object arrays are refused."""
+    buffer = io.BytesIO()
+    for name, value in arrays.items():
+        if value.dtype.hasobject:
+            raise ValueError(f"array {name} holds Python objects")
+    np.savez(buffer, **dict(arrays))
+    return sealed.seal_npz(buffer.getvalue())
+
+
+def write_safetensors(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, str]) -> None:
+    """Write arrays as safetensors atomically; the same content gives the same bytes.
+
+    The format is eight bytes of header length, a JSON header and the raw little-endian numbers
+    (https://github.com/huggingface/safetensors). The library's own writer holds the whole file in memory and
+    orders the metadata at random. The metadata's first entry is the file's seal.
+
+    Args:
+        path: Of the file.
+        arrays: By name, of float, integer or bool kinds.
+        facts: Kept in the header as its metadata; none of them called "seal".
+    """
+    header: dict[str, Any] = {"__metadata__": {"seal": sealed.ZEROS.decode(), **dict(sorted(facts.items()))}}
+    solid = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    position = 0
+    for name, value in solid.items():
+        end = position + value.nbytes
+        header[name] = {"dtype": _KINDS[value.dtype.str[1:]], "shape": value.shape, "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of eight bytes
+    head = struct.pack("<Q", len(text)) + text
+
+    def numbers() -> Iterator[bytes]:
+        for value in solid.values():
+            yield value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
+
+    seal = sealed.seal_of(itertools.chain([head], numbers()))
+    with atomic.atomic_write(path) as handle:
+        handle.write(head.replace(sealed.ZEROS, seal, 1))
+        for part in numbers():
+            handle.write(part)
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Read what `write_safetensors` wrote: its arrays, and its header's metadata by name, without the seal.
+
+    Raises:
+        DataError: it is missing or damaged, or its seal is.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        sealed.check_safetensors(path)
+        with safe_open(str(path), framework="numpy") as handle:  # type: ignore[no-untyped-call]
+            arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  (no dict, no iterator)
+            facts = handle.metadata() or {}
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"cannot read {path}: {error}.", "Run the command that makes it again.") from error
+    return arrays, {name: facts[name] for name in sorted(facts) if name != "seal"}  # the library gives any order
+
+
+def write_sealed_json(path: str | Path, value: dict[str, Any]) -> None:
+    """Write a JSON object atomically, with its seal as its first key."""
+    write_bytes(path, sealed.json_bytes(value))
+
+
+def read_sealed_json(path: str | Path) -> dict[str, Any]:
+    """Read what `write_sealed_json` wrote, without the seal.
+
+    Raises:
+        DataError: it is missing, or not as it was written.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror or error}.", "Run the command that makes it again."
+        ) from error
+    return sealed.parse_json(data, path)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: it is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror or error}.", "Run the command that makes it again."
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"{path} is not JSON ({error}).", "Delete it and run the command that made it again."
+        ) from error
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Read the lines of a UTF-8 text file, without line ends; a byte-order mark and CRLF are accepted.
+
+    Raises:
+        DataError: it is missing, unreadable or not UTF-8.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).", "Save it as UTF-8."
+        ) from error
+    lines = text.split("\n")  # not splitlines: that also breaks at U+2028 and others, which file names may hold
+    return lines if lines[-1] else lines[:-1]
+
+
+def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,185 @@
+"""Files that carry their own check sum, so that a single changed bit of them is noticed.
+
+The check sum, here called the seal, is the SHA-256 of the whole file with the seal's 64 letters taken for zeros. It
+stands at a fixed place of each format: first in the header of a safetensors file and in a JSON object, last in a
+.npz, as the archive's comment. Other programs read such files as ever. It guards against damage, not against malice:
+whoever can change the file can seal it anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.errors import DataError
+
+ZEROS = b"0" * 64
+SAFETENSORS_START = b'{"__metadata__":{"seal":"'
+JSON_START = b'{\n  "seal": "'
+MAX_HEADER = 4_000_000  # of safetensors, in bytes: names of 21,000 classes are a tenth of it, and JSON unfolds to 25 ×
+_NPZ_COMMENT = b"seal "
+_ZIP_END = b"PK\x05\x06"
+_ZIP_END_SIZE = 22
+_SEAL = re.compile(rb"[0-9a-f]{64}")
+_BLOCK = 1 << 20
+_MAX_GROWTH, _SLACK = 4, 1 << 24  # features hardly deflate; an archive that unfolds to far more is a bomb
+_KINDS = frozenset("biufU")  # of numpy's dtypes: numbers, truth values and text
+_AGAIN = "Run the command that makes it again."
+_NPZ_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,  # a compression or version that zipfile does not know
+    RuntimeError,  # an encrypted entry
+)
+
+
+def seal_of(parts: Iterable[bytes]) -> bytes:
+    """The seal of a file given in parts, its own place filled with ZEROS."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest().encode()
+
+
+def check_safetensors(path: str | Path) -> None:
+    """Check the seal of a safetensors file that `storage.write_safetensors` wrote.
+
+    Raises:
+        DataError: there is none, or it is broken.
+        OSError: the file cannot be read.
+    """
+    with Path(path).open("rb") as handle:
+        head = handle.read(8 + len(SAFETENSORS_START) + len(ZEROS))
+        seal = head[8 + len(SAFETENSORS_START) :]
+        if head[8:].startswith(SAFETENSORS_START) and _SEAL.fullmatch(seal):
+            if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
+                raise DataError(f"cannot read {path}: its header is too long.", _AGAIN)
+
+            def blocks() -> Iterator[bytes]:
+                yield head[: 8 + len(SAFETENSORS_START)] + ZEROS
+                while block := handle.read(_BLOCK):
+                    yield block
+
+            if seal_of(blocks()) == seal:
+                return
+    raise DataError(f"cannot read {path}: it is damaged, its check sum is wrong or missing.", _AGAIN)
+
+
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """A JSON object as sealed text, readable by a person.
+
+    Args:
+        value: Without a key "seal".
+    """
+    text = json.dumps({"seal": ZEROS.decode(), **value}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    data = text.encode("utf-8")
+    return JSON_START + seal_of([data]) + data[len(JSON_START) + len(ZEROS) :]
+
+
+def parse_json(data: bytes, path: str | Path) -> dict[str, Any]:
+    """The object in sealed JSON, without the seal.
+
+    Args:
+        data: What `json_bytes` made.
+        path: What to call it in an error.
+
+    Raises:
+        DataError: it is not sealed, or damaged.
+    """
+    end = len(JSON_START) + len(ZEROS)
+    seal = data[len(JSON_START) : end]
+    if not data.startswith(JSON_START) or seal_of([JSON_START, ZEROS, data[end:]]) != seal:
+        raise DataError(f"{path} is damaged: its check sum is wrong or missing.", _AGAIN)
+    try:
+        value: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({type(error).__name__}).", _AGAIN) from error
+    value.pop("seal")
+    return dict(value)
+
+
+def seal_npz(data: bytes) -> bytes:
+    """An archive that ends without comment, with its seal as comment."""
+    comment = _NPZ_COMMENT + ZEROS
+    whole = data[:-2] + struct.pack("<H", len(comment)) + comment
+    return whole[: -len(ZEROS)] + seal_of([whole])
+
+
+def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Read a .npz of plain arrays; its seal is checked where it has one.
+
+    No array is made that the archive's bytes do not fill, and nothing is unpickled.
+
+    Args:
+        data: The file.
+
+    Returns:
+        Name → array; read-only.
+
+    Raises:
+        DataError: it is damaged, holds Python objects, or unfolds to far more than its size. The caller names the file.
+    """
+    _check_npz_seal(data)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            unfolded = sum(max(0, entry.file_size) for entry in entries)
+            if unfolded > _MAX_GROWTH * len(data) + _SLACK:
+                raise DataError(f"its {len(data)} bytes would unfold to {unfolded}.", "Store it uncompressed.")
+            return {entry.filename.removesuffix(".npy"): _array(archive.read(entry)) for entry in entries}
+    except _NPZ_FAULTS as error:
+        raise DataError(f"it is no .npz of plain arrays ({error}).", "Give one that numpy.savez wrote.") from error
+
+
+def _check_npz_seal(data: bytes) -> None:
+    length = len(_NPZ_COMMENT) + len(ZEROS)
+    end = data[-_ZIP_END_SIZE:]
+    if end.startswith(_ZIP_END) and end.endswith(b"\0\0"):
+        return  # an archive without comment, as numpy writes it
+    body, seal = data[: -len(ZEROS)], data[-len(ZEROS) :]
+    tail = struct.pack("<H", length) + _NPZ_COMMENT
+    if not body.endswith(tail) or seal_of([body, ZEROS]) != seal:
+        raise DataError("it is damaged or no .npz, as it does not end as one does.", _AGAIN)
+
+
+def _array(member: bytes) -> npt.NDArray[Any]:
+    """The array in a .npy file.
+
+    Raises:
+        ValueError: or others of _NPZ_FAULTS: it is none.
+    """
+    handle = io.BytesIO(member)
+    version = np.lib.format.read_magic(handle)  # type: ignore[no-untyped-call]
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"an array of version {version}")
+    shape, fortran, kind = readers[version](handle)  # type: ignore[no-untyped-call]
+    if kind.kind not in _KINDS or kind.itemsize == 0:
+        raise ValueError(f"an array of {kind}, not of numbers or text")
+    if any(size < 0 for size in shape) or math.prod(shape) * kind.itemsize != len(member) - handle.tell():
+        raise ValueError(f"an array of shape {shape} does not fit its {len(member) - handle.tell()} bytes")
+    values = np.frombuffer(member, kind, offset=handle.tell())
+    return values.reshape(shape, order="F" if fortran else "C")

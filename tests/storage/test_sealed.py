@@ -1,0 +1,170 @@
+"""Files that carry their own check sum."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jclip_adapter import storage
+from jclip_adapter.benchmark import finished_cell
+from jclip_adapter.dataset.model import ClassInfo, ImageSet, Photo
+from jclip_adapter.dataset.paths import check_files
+from jclip_adapter.errors import DataError
+from jclip_adapter.features import FeatureStore
+from jclip_adapter.problems import Problems
+from jclip_adapter.storage import sealed
+from jclip_adapter.submission import check_submission, write_submission
+
+ARRAYS = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "names": np.array(["a", "熊"]), "y": np.array(3)}
+
+
+def savez(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def member(text: str, data: bytes = b"") -> bytes:
+    """An archive of one array whose header is given."""
+    header = text.encode() + b" " * (-(len(text) + 11) % 64) + b"\n"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data)
+    return buffer.getvalue()
+
+
+def test_sealed_json_round_trips_and_is_plain_json(tmp_path: Path) -> None:
+    value = {"ü": [1, 2.5, None], "seal of approval": "x"}
+    storage.write_sealed_json(tmp_path / "x", value)
+    assert storage.read_sealed_json(tmp_path / "x") == value
+    assert list(json.loads((tmp_path / "x").read_text(encoding="utf-8"))) == ["seal", *value]
+
+
+def test_json_without_a_seal_is_refused(tmp_path: Path) -> None:
+    storage.write_json(tmp_path / "x.json", {"a": 1})
+    with pytest.raises(DataError, match=r"x\.json is damaged"):
+        storage.read_sealed_json(tmp_path / "x.json")
+    with pytest.raises(DataError, match=r"cannot read .*none\.json"):
+        storage.read_sealed_json(tmp_path / "none.json")
+
+
+def test_json_that_is_sealed_but_none() -> None:
+    body = sealed.JSON_START + sealed.ZEROS + b'"' + b"[" * 10
+    data = body.replace(sealed.ZEROS, sealed.seal_of([body]))
+    with pytest.raises(DataError, match="is not JSON"):
+        sealed.parse_json(data, "x")
+
+
+def test_sealed_arrays_are_read_by_numpy_too() -> None:
+    data = storage.npz_bytes(ARRAYS)
+    with np.load(io.BytesIO(data), allow_pickle=False) as theirs:
+        ours = sealed.read_npz(data)
+        assert ours.keys() == set(theirs.files) == ARRAYS.keys()
+        for name, value in ARRAYS.items():
+            np.testing.assert_array_equal(ours[name], value)
+            np.testing.assert_array_equal(theirs[name], value)
+
+
+def test_other_programs_arrays_are_read() -> None:
+    back = sealed.read_npz(savez(**ARRAYS, order=np.asfortranarray(ARRAYS["x"]), big=np.arange(3, dtype=">f8")))
+    np.testing.assert_array_equal(back["order"], ARRAYS["x"])
+    np.testing.assert_array_equal(back["big"], [0, 1, 2])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **ARRAYS)
+    assert sealed.read_npz(buffer.getvalue()).keys() == ARRAYS.keys()
+
+
+REFUSED = {
+    "objects": (savez(x=np.array([{}])), "not of numbers or text"),
+    "records": (savez(x=np.zeros(2, [("a", "f4")])), "not of numbers or text"),
+    "bytes": (savez(x=np.zeros(2, "V4")), "not of numbers or text"),
+    "too large": (
+        member("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }", bytes(8)),
+        "does not fit",
+    ),
+    "a negative size": (member("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", bytes(8)), "does not fit"),
+    "too small": (member("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", bytes(8)), "does not fit"),
+    "empty texts": (
+        member("{'descr': '<U0', 'fortran_order': False, 'shape': (4,), }"),
+        "not of numbers or text",
+    ),
+    "code": (member("lambda: 0"), "no .npz"),
+    "parentheses": (member("(" * 5000), "no .npz"),
+    "cut by a byte": (savez(**ARRAYS)[:-1], "does not end as one does"),
+    "empty": (b"", "does not end as one does"),
+    "cut in its seal": (storage.npz_bytes(ARRAYS)[: -len(sealed.ZEROS) - 5], "does not end as one does"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_arrays_that_are_refused(kind: str) -> None:
+    data, message = REFUSED[kind]
+    with pytest.raises(DataError, match=message):
+        sealed.read_npz(data)
+
+
+def test_an_archive_that_unfolds_is_refused() -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, x=np.zeros(20_000_000, np.uint8))
+    with pytest.raises(DataError, match="would unfold"):
+        sealed.read_npz(buffer.getvalue())
+
+
+def test_a_shard_of_something_else_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keys = np.zeros((2, 32), np.uint8)
+    for shard in (
+        {"keys": keys, "features": np.ones((2, 4))},
+        {"keys": keys[0], "features": np.ones((2, 4), np.float32)},
+        {"keys": np.array(1), "features": np.array(1, np.float32)},
+        {"keys": keys.astype(np.int64), "features": np.ones((2, 4), np.float32)},
+        {"other": keys},
+    ):
+        data = storage.npz_bytes(shard)
+        storage.write_bytes(tmp_path / f"{sealed.hashlib.sha256(data).hexdigest()[:32]}.npz", data)
+    assert len(FeatureStore(tmp_path, 4)) == 0
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_damaged_cell_is_told_and_counts_as_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "cell.json"
+    assert finished_cell(path) == {}
+    storage.write_sealed_json(path, {"top1": 61.25})
+    assert finished_cell(path) == {"top1": 61.25}
+    path.write_text(path.read_text(encoding="utf-8").replace("61.25", "71.25"), encoding="utf-8")
+    assert finished_cell(path) == {}
+    assert f"{path} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a/../../b", "..\\a", "C:a", "", ".", "a\0b", "a//b"])
+def test_a_manifest_names_files_of_its_folder_alone(name: str, tmp_path: Path) -> None:
+    storage.write_sealed_json(tmp_path / storage.MANIFEST, {"files": {name: {"bytes": 0, "sha256": ""}}})
+    with pytest.raises(DataError, match="no file of its folder"):
+        storage.check_manifest(tmp_path)
+
+
+def test_a_zip_in_another_wrapping_is_valid_but_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    classes = tuple(ClassInfo(number, f"A_{number}", "A", "") for number in range(6))
+    images = ImageSet("x", tmp_path, "contest", classes, (), (Photo(tmp_path, "image_1.jpg", None),), "A", tmp_path)
+    path, packed = write_submission(tmp_path / "result.txt", ["image_1.jpg"], [[0, 1, 2, 3, 4]])
+    caplog.set_level(logging.WARNING)
+    assert check_submission(path, images).zip_checked
+    assert caplog.text == ""
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(path, path.name)
+    assert check_submission(path, images).zip_checked
+    assert f"{packed} holds the right text, but was packed by another program" in caplog.text
+
+
+def test_a_link_in_a_circle_leads_out(tmp_path: Path) -> None:
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    problems = Problems(tmp_path)
+    check_files([Photo(tmp_path, "loop.jpg", 0)], problems)
+    assert "leads out" in problems.summary()
