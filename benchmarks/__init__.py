@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from jclip_adapter.errors import AdapterError
+
+ROOT = Path(__file__).resolve().parent.parent  # of the repository
 
 
 def told(main: Callable[..., int]) -> Callable[..., int]:

@@ -17,13 +17,12 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import told
+from benchmarks import ROOT, told
 from jclip_adapter.errors import DataError
 from jclip_adapter.feature_file import FeatureFile, read_feature_file
 from jclip_adapter.methods import get
@@ -31,7 +30,7 @@ from jclip_adapter.report import csv_text
 from jclip_adapter.selection import score_candidates
 from jclip_adapter.storage import write_text
 
-RESULT = Path(__file__).resolve().parent.parent / "results" / "defaults.csv"
+RESULT = ROOT / "results" / "defaults.csv"
 SHOTS = 4
 HEADER = ("method", "values", "dataset", "accuracy", "likelihood")
 

@@ -22,11 +22,11 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks import ROOT
 from jclip_adapter.clip.config import VIT_B_32, ClipConfig
 from jclip_adapter.methods import create
 from jclip_adapter.task import EncoderLink, FewShotTask, normalise
 
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = ROOT / "tests" / "fixtures" / "contest_classes_b.txt"
 CLASSES, SHOTS = 374, 4
 TEXT_ONLY = ClipConfig(512, 32, 1, 64, 32, 77, 49408, 512, 12)  # where photos' features are computed beforehand

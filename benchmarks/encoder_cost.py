@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import told
-from benchmarks.cost_child import CLASSES, ROOT, SHOTS
+from benchmarks import ROOT, told
+from benchmarks.cost_child import CLASSES, SHOTS
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.methods import create
 from jclip_adapter.report import markdown_table

@@ -13,17 +13,15 @@ import csv
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
-from benchmarks import told
+from benchmarks import ROOT, told
 from benchmarks.reliability import outcome
 from jclip_adapter.errors import DataError
 from jclip_adapter.methods import available, get
 from jclip_adapter.report import markdown_table
 from jclip_adapter.storage import read_lines, write_text
 
-ROOT = Path(__file__).resolve().parent.parent
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
 SECURITY = ROOT / "SECURITY.md"
 _HEADER = {

@@ -34,6 +34,7 @@ from unittest.mock import patch
 
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from jclip_adapter import cli, storage
 from jclip_adapter.clip.weights import confined
 from jclip_adapter.sample import painter
@@ -43,7 +44,6 @@ from tests.tiny_contest import WEIGHTS, lay_out
 from . import outcome
 from .kill import files, is_stray
 
-ROOT = Path(__file__).resolve().parents[2]
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EFBIG)
 RUN = "results/runs/run"
 _QUIET = ("--quiet", "--workers", "0", "--device", "cpu")

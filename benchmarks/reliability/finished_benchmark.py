@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import ROOT
 from tests.tiny_contest import WEIGHTS, lay_out
 
 from . import outcome
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 3.0
 METHODS = "zero-shot,tip-adapter,linear-probe,gda,jclip-adapter"
 _BENCHMARK = ("--benchmark", "--method", METHODS, "--shots", "1,4", "--seed", "1,2", "--set", "epochs=2")

@@ -11,65 +11,60 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import functools
 import os
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from jclip_adapter.clip.weights import read_state_dict
 from jclip_adapter.errors import WeightsError
 
-from . import hostile_files, outcome
+from . import audit, hostile_files, outcome
 
-GENUINE = Path(__file__).resolve().parents[2] / "tests" / "golden" / "weights"
+GENUINE = ROOT / "tests" / "golden" / "weights"
 _CALLS: tuple[str, ...] = (
     *("import", "exec", "compile", "marshal.", "pickle.", "os.", "shutil.", "subprocess.", "socket.", "ctypes."),
     *("urllib.", "http.client.", "ftplib.", "smtplib.", "webbrowser.", "code.__new__", "function.__new__", "sqlite3."),
     *("builtins.input", "tempfile.", "signal.", "pty.", "sys._getframe", "sys.setprofile", "sys.settrace"),
 )
 # Python imports its codecs when they are first used; after that an import is somebody else's doing.
-CODECS = ("cp437", "latin-1", "raw_unicode_escape", "unicode_escape")
+_CODECS = ("cp437", "latin-1", "raw_unicode_escape", "unicode_escape")
 # Looking at a folder or a file's permissions changes nothing; pathlib does so to find a path.
 _HARMLESS = frozenset(["os.listdir", "os.scandir"])
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 Read = Callable[[Path], Any]
-_noted: list[str] | None = None
 
 
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _noted is None or event in _HARMLESS:
-        return
+def _note(event: str, arguments: tuple[Any, ...]) -> str:
     if event == "open":
         _, mode, flags = arguments
-        if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & _WRITING):
-            _noted.append(f"open {arguments[0]!r} for writing")
-    elif event.startswith(_CALLS):
-        _noted.append(f"{event} {arguments!r}"[:200])
+        writes = (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & _WRITING)
+        return f"open {arguments[0]!r} for writing" if writes else ""
+    return f"{event} {arguments!r}"[:200] if event.startswith(_CALLS) and event not in _HARMLESS else ""
 
 
-@contextmanager
-def watched() -> Iterator[list[str]]:
-    """What of the calls happens within the block; a hook cannot be taken away again, so it idles outside."""
-    global _noted  # noqa: PLW0603
-    if not getattr(watched, "installed", False):
-        for codec in CODECS:
-            codecs.lookup(codec)
-        read_state_dict(GENUINE / "zip.pt")  # imports what is imported late
-        sys.addaudithook(_hook)
-        watched.installed = True  # type: ignore[attr-defined]
-    _noted = []
-    try:
-        yield _noted
-    finally:
-        _noted = None
+@functools.cache
+def warm_up() -> None:
+    """Let the reader import what it imports late."""
+    for codec in _CODECS:
+        codecs.lookup(codec)
+    read_state_dict(GENUINE / "zip.pt")
+
+
+def watched() -> AbstractContextManager[list[str]]:
+    """What of the calls happens within the block."""
+    warm_up()
+    return audit.watched(_note)
 
 
 def hostile() -> dict[str, tuple[str, bytes]]:
@@ -106,24 +101,28 @@ def refuse(files: dict[str, tuple[str, bytes]], folder: Path, read: Read = read_
                     found = "was refused, but not by name and in one line"
             except Exception as error:  # noqa: BLE001  (whatever it is, it is what we count)
                 found = f"raised {type(error).__name__}"
-            calls = list(noted)
-        if calls:
-            found = f"{found} made calls: {calls[:3]}".strip()
+        if noted:
+            found = f"{found} made calls: {noted[:3]}".strip()
         if found:
             failures.append(f"{name}: {found}")
     return failures
 
 
-def genuine(read: Read = read_state_dict) -> tuple[int, list[str]]:
-    """How many genuine files there are, and what went otherwise than wanted with them."""
-    expected: dict[str, dict[str, Any]] = {}
+def expected() -> dict[str, dict[str, Any]]:
+    """What was put into the genuine files: file → OpenAI's name → array, from the expected-*.npz beside them."""
+    table: dict[str, dict[str, Any]] = {}
     for archive in sorted(GENUINE.glob("expected-*.npz")):
         with np.load(archive) as numbers:
             for key in numbers.files:
                 files, _, name = key.partition("/")
                 for file in files.split():
-                    expected.setdefault(file, {})[name] = numbers[key]
-    failures = []
+                    table.setdefault(file, {})[name] = numbers[key]
+    return table
+
+
+def genuine(read: Read = read_state_dict) -> tuple[int, list[str]]:
+    """How many genuine files there are, and what went otherwise than wanted with them."""
+    numbers, failures = expected(), []
     paths = [path for path in sorted(GENUINE.iterdir()) if path.suffix != ".npz"]
     for path in paths:
         with watched() as noted:
@@ -132,7 +131,7 @@ def genuine(read: Read = read_state_dict) -> tuple[int, list[str]]:
             except WeightsError as error:
                 failures.append(f"{path.name}: {error}")
                 continue
-        wanted = expected.get(path.name, {})
+        wanted = numbers.get(path.name, {})
         same = state.keys() == wanted.keys() and all(np.array_equal(state[name], wanted[name]) for name in wanted)
         if not wanted or not same:
             failures.append(f"{path.name}: other numbers than were put into it")

@@ -44,17 +44,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from jclip_adapter import runtime
 from jclip_adapter.benchmark import COLUMNS
 from jclip_adapter.errors import AdapterError
 from jclip_adapter.runs import CHECKPOINT
 from jclip_adapter.sample import ensure_sample
-from jclip_adapter.storage import MANIFEST, check_manifest, read_safetensors, sha256_file
+from jclip_adapter.storage import MANIFEST, check_manifest, read_safetensors, read_sealed_json, sha256_file
 from tests.tiny_contest import WEIGHTS
 
 from . import outcome, timeless
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = Path("results/runs/run")
 CACHE = Path("results/features")
 CELLS = Path("results/cells")
@@ -283,8 +283,7 @@ def _read(path: Path) -> None:
     elif path.name == CHECKPOINT:
         read_safetensors(path)
     elif path.parent.name == CELLS.name:
-        cell = json.loads(data)
-        if not set(COLUMNS) <= set(cell):
+        if not set(COLUMNS) <= set(read_sealed_json(path)):
             raise ValueError("columns are missing")
     elif path.suffix == ".csv":
         rows = list(csv.DictReader(io.StringIO(data.decode())))  # type: ignore[assignment]

@@ -23,13 +23,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from jclip_adapter.runtime import jittor_home
 from jclip_adapter.sample import SAMPLE_WEIGHTS, read_sample_weights
 from jclip_adapter.storage import write_safetensors, write_text
 
 from . import outcome
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SHORT_SUITE = ("tests/storage", "tests/test_decode.py", "tests/test_decoders.py", "tests/clip/weights")
 _LOG = "JCLIP_NETWORK_LOG"
 _HOOK = f"""
@@ -111,7 +111,7 @@ def watch(command: Sequence[str], where: Path, environment: dict[str, str] | Non
     with tempfile.TemporaryDirectory() as folder:
         log, calls = Path(folder) / "hook.log", Path(folder) / "strace.log"
         write_text(Path(folder) / "sitecustomize.py", _HOOK)
-        places = [folder, str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+        places = [folder, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         done = subprocess.run(
             [*trace, *([str(calls)] if trace else []), *command],
             cwd=where,
@@ -137,18 +137,18 @@ def commands(work: Path, *, suite: Sequence[str], cold: bool) -> list[Command]:
         suite: What pytest is given.
         cold: Whether Jittor is also compiled anew, in a home of its own.
     """
-    runner = str(REPOSITORY / "runner.py")
+    runner = str(ROOT / "runner.py")
     weights = str(work / "clip.safetensors")
     write_safetensors(weights, read_sample_weights(SAMPLE_WEIGHTS), {})  # spelt out: its own file is a packed one
     sample = ("--data", "sample", "--weights", weights)
     modules = [
-        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-        for path in sorted((REPOSITORY / "jclip_adapter").rglob("*.py"))
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted((ROOT / "jclip_adapter").rglob("*.py"))
     ]
     script = (
         f"import importlib\nfor name in {modules!r}: importlib.import_module(name)\nfrom jclip_adapter import runtime"
     )
-    pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(REPOSITORY))
+    pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT))
     table = [
         Command("import of every module and of Jittor", ("-c", f"{script}\nruntime.jt.ones(2).numpy()")),
         Command("train", (runner, "--train", *sample)),
@@ -188,7 +188,7 @@ def run(trials: int = 1000, *, suite: Sequence[str] = SHORT_SUITE, cold: bool = 
         work = Path(folder)
         table = commands(work, suite=suite, cold=cold)[:trials]
         for command in tqdm(table, desc="no network", unit="command"):
-            where = REPOSITORY if "pytest" in command.arguments else work
+            where = ROOT if "pytest" in command.arguments else work
             kept = {"JITTOR_HOME": str(jittor_home()), **command.environment}
             found = watch([sys.executable, *command.arguments], where, kept)
             seen[command.name] = {"calls": len(found.calls), "python_processes": found.processes}

@@ -7,14 +7,14 @@ import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
+from benchmarks import ROOT
 from jclip_adapter.errors import DataError
 from jclip_adapter.report import markdown_table
 from jclip_adapter.storage import read_json, write_json
 
-FOLDER = Path(__file__).resolve().parents[2] / "results" / "reliability"
+FOLDER = ROOT / "results" / "reliability"
 # The table's order: what is written, what is read, what is repeated.
 NAMES = (
     "kill",

@@ -17,8 +17,8 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from jclip_adapter.clip.weights import read_state_dict
 from jclip_adapter.dataset import check_dataset, load_dataset, load_labels, read_support, remaining
 from jclip_adapter.decode import read_file
@@ -34,10 +35,9 @@ from jclip_adapter.errors import AdapterError
 from jclip_adapter.storage import check_manifest, write_manifest, write_sealed_json
 from jclip_adapter.submission import check_submission
 
-from . import hostile_files, outcome
+from . import audit, hostile_files, outcome
 
 _PHOTOS = 4
-_REPOSITORY = Path(__file__).resolve().parents[2]
 _SYMLINK = (stat.S_IFLNK | 0o777) << 16
 # {out} stands for the folder's absolute path. What stands there is a photo that could be read.
 NAMES = {
@@ -246,39 +246,25 @@ def cases(folder: Path) -> list[Case]:
 # --- what is opened
 
 
-_noted: list[str] | None = None
-_allowed: tuple[str, ...] = ()
-
-
-def _hook(event: str, arguments: Any) -> None:
-    if _noted is None or event not in ("open", "os.listdir", "os.scandir") or not arguments:
-        return
-    if not isinstance(arguments[0], int):  # a file that is open already
-        path = os.path.realpath(os.fsdecode(arguments[0]).split("\0")[0])
-        if not any(path == place or path.startswith(place + os.sep) for place in _allowed):
-            _noted.append(f"{event} {path}")
-
-
-@contextmanager
-def watched(*places: Path) -> Iterator[list[str]]:
+def watched(*places: Path) -> AbstractContextManager[list[str]]:
     """What is opened or listed within the block outside these places, Python and this repository."""
-    global _noted, _allowed  # noqa: PLW0603
-    if not getattr(watched, "installed", False):
-        sys.addaudithook(_hook)
-        watched.installed = True  # type: ignore[attr-defined]
     python = (sys.prefix, sys.base_prefix, *(path for path in sys.path if path))
-    _allowed = tuple(os.path.realpath(str(place)) for place in (*places, *python, _REPOSITORY))
-    _noted = []
-    try:
-        yield _noted
-    finally:
-        _noted = None
+    allowed = tuple(os.path.realpath(str(place)) for place in (*places, *python, ROOT))
+
+    def note(event: str, arguments: tuple[Any, ...]) -> str:
+        if event not in ("open", "os.listdir", "os.scandir") or not arguments or isinstance(arguments[0], int):
+            return ""  # a number is a file that is open already
+        path = os.path.realpath(os.fsdecode(arguments[0]).split("\0")[0])
+        inside = any(path == place or path.startswith(place + os.sep) for place in allowed)
+        return "" if inside else f"{event} {path}"
+
+    return audit.watched(note)
 
 
 def attempt(case: Case, data: Path) -> str:
     """Let the program meet a case; what went otherwise than wanted, or nothing."""
     found = ""
-    with watched(data) as noted:
+    with watched(data) as opened:
         try:
             case.attempt(data)
             found = "was taken"
@@ -286,7 +272,6 @@ def attempt(case: Case, data: Path) -> str:
             pass
         except Exception as error:  # noqa: BLE001  (a fault of ours, which is what we count)
             found = f"raised {type(error).__name__}: {str(error)[:100]}"
-        opened = list(noted)
     for name in ("photos.csv", "support.txt", "labels.txt", "result.txt", "result.zip"):
         (data / name).unlink(missing_ok=True)
     write_list(data / "train.txt", sound_lines())

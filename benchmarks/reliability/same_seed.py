@@ -22,11 +22,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import ROOT
 from tests.tiny_contest import WEIGHTS, lay_out
 
 from . import outcome, timeless
 
-ROOT = Path(__file__).resolve().parents[2]
 _CPU = ("--device", "cpu", "--quiet")
 COMMANDS = (
     ("--extract", "features.npz", "--shots", "1,4", *WEIGHTS, *_CPU),

@@ -120,13 +120,7 @@ def read_sealed_json(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: it is missing, or not as it was written.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror or error}.", "Run the command that makes it again."
-        ) from error
-    return sealed.parse_json(data, path)
+    return sealed.parse_json(_read(path), path)
 
 
 def read_json(path: str | Path) -> Any:
@@ -136,14 +130,19 @@ def read_json(path: str | Path) -> Any:
         DataError: it is missing, unreadable or no JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror or error}.", "Run the command that makes it again."
-        ) from error
+        return json.loads(_read(path).decode("utf-8"))
     except ValueError as error:
         raise DataError(
             f"{path} is not JSON ({error}).", "Delete it and run the command that made it again."
+        ) from error
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror or error}.", "Run the command that makes it again."
         ) from error
 
 

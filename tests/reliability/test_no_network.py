@@ -41,7 +41,7 @@ def test_a_prediction(tmp_path: Path) -> None:
     write_contest(tmp_path / "Dataset", per_class=1, tests=40)  # so many are decoded in child processes
     weights = write_safe(tmp_path / "tiny.safetensors")
     arguments = f"--predict result.txt --weights {weights} --method zero-shot --workers 2".split()
-    command = [sys.executable, str(no_network.REPOSITORY / "runner.py"), *arguments]
+    command = [sys.executable, str(no_network.ROOT / "runner.py"), *arguments]
     seen = no_network.watch(command, tmp_path)
     assert (seen.status, seen.calls) == (0, ()), seen.messages
     assert seen.processes >= 3  # this one, two that decode, and those of Jittor's import

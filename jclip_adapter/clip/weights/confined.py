@@ -67,13 +67,7 @@ def load_weights(name_or_path: str | Path, cache: Path | None = None) -> Loaded:
         SetupError: the cache cannot be written.
     """
     path = resolve(name_or_path)
-    try:
-        digest = storage.sha256_file(path)
-        plain = is_safetensors(path)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot read weights from {path}: {error.strerror or error}.", "Check the path and its permissions."
-        ) from error
+    digest, plain = _look(path)
     check_published(name_or_path, path, digest)
     if plain:
         return Loaded(path, digest, read_state_dict(path))
@@ -98,14 +92,21 @@ def convert(src: str | Path, dst: str | Path) -> None:
     if target.suffix != ".safetensors":
         raise UsageError(f"weights are converted to safetensors, not to {target.name}.", "Let it end in .safetensors.")
     source = resolve(src)
-    try:
-        plain, digest = is_safetensors(source), storage.sha256_file(source)
-    except OSError as error:
-        raise WeightsError(f"cannot read weights from {source}: {error.strerror or error}.") from error
+    digest, plain = _look(source)
     if plain:
         _write(source, digest, target)
     else:
         _write_in_child(source, digest, target)
+
+
+def _look(path: Path) -> tuple[str, bool]:
+    """A file's SHA-256, and whether it is safetensors, which need no process of their own."""
+    try:
+        return storage.sha256_file(path), is_safetensors(path)
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read weights from {path}: {error.strerror or error}.", "Check the path and its permissions."
+        ) from error
 
 
 def _write(source: Path, digest: str, target: Path) -> None:

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
 import pickle
 import pickletools
 import struct
-import sys
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.reliability import audit
 from benchmarks.reliability.hostile_files import (
     EMPTY,
     F4,
@@ -44,35 +43,22 @@ from benchmarks.reliability.hostile_files import (
     windowed,
     zipped,
 )
-from benchmarks.reliability.hostile_pickles import CODECS
+from benchmarks.reliability.hostile_pickles import GENUINE as FOLDER
+from benchmarks.reliability.hostile_pickles import warm_up
 from jclip_adapter.clip.weights import read_state_dict
 from jclip_adapter.errors import WeightsError
 
-FOLDER = Path(__file__).parents[2] / "golden" / "weights"
 GENUINE = sorted(path.name for path in FOLDER.iterdir() if path.suffix != ".npz")
 WATCHED = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "exec", "socket.connect"}
 WATCHED |= {"pickle.find_class", "marshal.loads", "ctypes.dlopen", "os.remove", "os.rename", "shutil.rmtree"}
-seen: list[str] | None = None
-
-
-def watch(event: str, _: Any) -> None:
-    if seen is not None and event in WATCHED:
-        seen.append(event)
-
-
-sys.addaudithook(watch)  # cannot be taken away again: it is idle unless `seen` is a list
 
 
 @pytest.fixture()
 def events() -> Iterator[list[str]]:
     """What of the watched happens during the test."""
-    global seen  # noqa: PLW0603
-    read_state_dict(FOLDER / "zip.pt")  # imports what is imported late
-    for codec in CODECS:
-        codecs.lookup(codec)
-    seen = []
-    yield seen
-    seen = None
+    warm_up()
+    with audit.watched(lambda event, _: event if event in WATCHED else "") as seen:
+        yield seen
 
 
 def test_the_watch_sees_what_python_would_do(events: list[str]) -> None:

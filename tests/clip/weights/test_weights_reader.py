@@ -18,27 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, load_file, save_file
 
+from benchmarks.reliability.hostile_pickles import GENUINE as FOLDER
+from benchmarks.reliability.hostile_pickles import expected
 from jclip_adapter import storage
 from jclip_adapter.clip.weights import convert, read_state_dict, safetensors_file
 from jclip_adapter.clip.weights.names import to_openai
 from jclip_adapter.clip.weights.tensors import bfloat16_values
 from jclip_adapter.errors import SetupError, UsageError, WeightsError
 from jclip_adapter.storage import sha256_file
-
-FOLDER = Path(__file__).parents[2] / "golden" / "weights"
-
-
-def expected() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """File → OpenAI name → array, from the expected-*.npz."""
-    table: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
-    for archive in sorted(FOLDER.glob("expected-*.npz")):
-        with np.load(archive) as numbers:
-            for key in numbers.files:
-                files, _, name = key.partition("/")
-                for file in files.split():
-                    table.setdefault(file, {})[name] = numbers[key]
-    return table
-
 
 EXPECTED = expected()
 
