@@ -78,8 +78,13 @@ def test_what_is_half_written_is_named(tmp_path: Path) -> None:
 def test_a_process_that_lives_on_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kill, "PATIENCE_S", 0.0)
     environment = {**os.environ, kill.MARK: "this-one"}
-    with subprocess.Popen(["sleep", "60"], env=environment) as process:
+    with subprocess.Popen(["cat"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
+            process.stdin.write(b"x\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"x\n"  # only now it is sure to have its own environment
             assert kill.survivors("this-one") == [process.pid]
         finally:
             process.kill()
