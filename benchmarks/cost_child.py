@@ -10,7 +10,6 @@ inputs, loss and gradient are written to FOLDER, so that others can be compared 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import ROOT
+from benchmarks.turns import answers_to
 from jclip_adapter.clip.config import VIT_B_32, ClipConfig
 from jclip_adapter.methods import create
 from jclip_adapter.task import EncoderLink, FewShotTask, normalise
@@ -147,9 +147,7 @@ def write_tower(task: FewShotTask, count: int, to: Path) -> None:
 
 def main() -> None:
     """Fit the method that the arguments name."""
-    # Whatever else writes to standard output must not come between the answers.
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    out = answers_to()
     folder, method, values = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
     task = task_of(VIT_B_32 if "images" in create(method).meta.tunes else TEXT_ONLY)
     if method == "coop" and not (folder / "tower.npz").exists():

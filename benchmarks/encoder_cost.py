@@ -11,15 +11,11 @@ First, loss and gradient of the first step are compared: what computes something
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.util
 import json
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +25,7 @@ from tqdm import tqdm
 
 from benchmarks import ROOT, told
 from benchmarks.cost_child import CLASSES, SHOTS
+from benchmarks.turns import Runner, has_torch, stopped
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.methods import create
 from jclip_adapter.report import markdown_table
@@ -38,56 +35,6 @@ RESULTS = ROOT / "results"
 CONTEXT = 77  # positions of a prompt that the authors' code computes
 TOLERANCE = 1e-3  # of loss and gradient, relative to their largest
 TORCH = Path(__file__).with_name("torch_reference.py")
-
-
-@dataclass
-class Runner:
-    """A process that takes steps when it is told to.
-
-    Attributes:
-        what: What it computes, for the table.
-        command: How to start it.
-        method: Whose step this is.
-        answers: What it told of each step.
-    """
-
-    what: str
-    command: list[str]
-    method: str = "coop"
-    answers: list[dict[str, Any]] = field(default_factory=list)
-    _process: subprocess.Popen[str] | None = None
-
-    def step(self) -> dict[str, Any]:
-        """Let it take a step, and start it before the first."""
-        if self._process is None:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            self._process = subprocess.Popen(self.command, cwd=ROOT, text=True, **pipes)  # type: ignore[call-overload]
-        assert self._process is not None  # noqa: S101  (for the type checker)
-        assert self._process.stdin is not None  # noqa: S101
-        assert self._process.stdout is not None  # noqa: S101
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write("step\n")
-            self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise DataError(f"{self.what}: the process ended ({self._process.wait()}).", "Its message stands above.")
-        self.answers.append(json.loads(line))
-        return self.answers[-1]
-
-    def stop(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.communicate()
-
-
-@contextlib.contextmanager
-def stopped(runners: Sequence[Runner]) -> Iterator[None]:
-    """End all processes, come what may."""
-    try:
-        yield
-    finally:
-        for runner in runners:
-            runner.stop()
 
 
 def ours(method: str, folder: Path, **values: Any) -> Runner:
@@ -121,7 +68,7 @@ def take_turns(runners: Sequence[Runner], warmup: int, steps: int) -> None:
     """Let each take a step in turn, `warmup` + `steps` times."""
     for _ in tqdm(range(warmup + steps), unit="round"):
         for runner in runners:
-            runner.step()
+            runner.ask()
 
 
 def difference(folder: Path, runner: Runner) -> tuple[float, float]:
@@ -188,13 +135,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(header, cells)
 
 
-def has_torch(python: str) -> bool:
-    """Whether an interpreter can import PyTorch."""
-    if python == sys.executable:
-        return importlib.util.find_spec("torch") is not None
-    return subprocess.run([python, "-c", "import torch"], check=False, capture_output=True).returncode == 0
-
-
 def measure(python: str, warmup: int, steps: int, chunks: Sequence[int]) -> dict[str, Any]:
     """Measure all.
 
@@ -214,13 +154,13 @@ def measure(python: str, warmup: int, steps: int, chunks: Sequence[int]) -> dict
         prompted = [ours("coop", folder, epochs=1)]
         prompted += [ours("coop", other, epochs=1, chunk=chunk) for chunk in chunks]
         with stopped(prompted):
-            prompted[0].step()  # writes what the others start from
+            prompted[0].ask()  # writes what the others start from
             length = json.loads((folder / "length.json").read_text("utf-8"))
             if python:
                 variants = [(CONTEXT, "plain"), (length, "plain"), (length, "fused")]
                 prompted += [theirs(python, folder, places, kind) for places, kind in variants]
             for runner in prompted[1:]:
-                runner.step()
+                runner.ask()
                 if runner.command[0] == python and str(TORCH) in runner.command:
                     differences[runner.what] = difference(folder, runner)
             take_turns(prompted, warmup - 1, steps)

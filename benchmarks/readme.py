@@ -29,6 +29,11 @@ _HEADER = {
     "zh": ["方法", "学习什么", "需要什么", "思路", "出处"],
 }
 _NOTHING = {"en": "nothing", "zh": "无"}
+_SPEED_TASKS = ("encode", "end_to_end", "text")
+_SPEED_HEADER = {
+    "en": ["way", "decoded photos per second", "photo files per second", "prompts per second"],
+    "zh": ["方式", "每秒已解码图片", "每秒图片文件", "每秒文本"],
+}
 _MARK = {"en": " (transductive)", "zh": "（直推式）"}
 SHOTS = "4"
 _TRANSDUCTIVE = {"en": "all queries at once (transductive)", "zh": "同时给出全部测试图片（直推式）"}
@@ -63,6 +68,7 @@ def sections(language: str) -> dict[str, str]:
         "methods": methods_table(language),
         "sample": quoted_table("sample.md", "benchmarks.sample_accuracy", language),
         "benchmark": benchmark_table(language),
+        "speed": speed_table(language),
         "encoder": quoted_table("sample-encoder.md", "benchmarks.sample_encoder", language),
     }
 
@@ -99,6 +105,21 @@ def benchmark_table(language: str) -> str:
         shown = f"`{name}`" + (_MARK[language] if get(name).meta.transductive else "")
         rows.append([shown, *(f"{fmean(top1[name][key]):.1f} %" if key in top1[name] else "–" for key in datasets)])
     return markdown_table([_HEADER[language][0], *datasets], rows)
+
+
+def speed_table(language: str) -> str:
+    """Photos and prompts per second on the CPU, each way's best batch, out of results/speed-cpu.csv."""
+    path = ROOT / "results" / "speed-cpu.csv"
+    rates: dict[str, dict[str, float]] = {}
+    for row in csv.DictReader(read_lines(path)):
+        if row["task"] in _SPEED_TASKS:
+            rates.setdefault(row["way"], {}).setdefault(row["task"], 0.0)
+            rates[row["way"]][row["task"]] = max(rates[row["way"]][row["task"]], float(row["per_second"]))
+    rows = [
+        [way, *(f"{found[task]:.1f}" if task in found else "–" for task in _SPEED_TASKS)]
+        for way, found in rates.items()
+    ]
+    return markdown_table(_SPEED_HEADER[language], rows)
 
 
 def quoted_table(name: str, program: str, language: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import told
-from jclip_adapter.encoder import SAMPLE
+from jclip_adapter.choices import SAMPLE
 from jclip_adapter.errors import UsageError
 from jclip_adapter.metrics import Score, mean_interval
 from jclip_adapter.pipeline import evaluate, train

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from benchmarks import told
 from jclip_adapter.benchmark import Problem, run_benchmark
-from jclip_adapter.encoder import SAMPLE
+from jclip_adapter.choices import SAMPLE
 from jclip_adapter.errors import UsageError
 from jclip_adapter.methods import available, get
 from jclip_adapter.metrics import mean_interval

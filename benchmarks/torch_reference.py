@@ -26,11 +26,12 @@ import numpy as np
 HEAD_WIDTH = 64
 
 
-def tower(weights: dict[str, Any], x: Any, mask: Any, fused: bool) -> Any:
-    """(C, L, D) through the text tower's blocks."""
+def tower(weights: dict[str, Any], x: Any, mask: Any, fused: bool, prefix: str = "") -> Any:
+    """(B, L, D) through the blocks of the text tower, or of the vision tower with `prefix` "visual." and no mask."""
     from torch.nn import functional as F
 
-    count, length, width = x.shape
+    count, length = x.shape[:2]
+    width = weights[f"{prefix}transformer.resblocks.0.ln_1.weight"].shape[0]  # no number of the input's: for ONNX
     heads = max(1, width // HEAD_WIDTH)
 
     def norm(name: str, y: Any) -> Any:
@@ -40,20 +41,22 @@ def tower(weights: dict[str, Any], x: Any, mask: Any, fused: bool) -> Any:
         return F.linear(y, weights[f"{name}weight"], weights[f"{name}bias"])
 
     number = 0
-    while f"transformer.resblocks.{number}.ln_1.weight" in weights:
-        block = f"transformer.resblocks.{number}"
+    while f"{prefix}transformer.resblocks.{number}.ln_1.weight" in weights:
+        block = f"{prefix}transformer.resblocks.{number}"
         joined = linear(f"{block}.attn.in_proj_", norm(f"{block}.ln_1", x))
         query, key, value = joined.view(count, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
         if fused:
-            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=mask is not None)
         else:
-            scores = (query * (width // heads) ** -0.5) @ key.transpose(-2, -1) + mask
+            scores = (query * (width // heads) ** -0.5) @ key.transpose(-2, -1)
+            if mask is not None:
+                scores = scores + mask
             mixed = scores.softmax(dim=-1) @ value
         x = x + linear(f"{block}.attn.out_proj.", mixed.transpose(1, 2).reshape(count, length, width))
         inner = linear(f"{block}.mlp.c_fc.", norm(f"{block}.ln_2", x))
         x = x + linear(f"{block}.mlp.c_proj.", inner * (1.702 * inner).sigmoid())
         number += 1
-    return norm("ln_final", x)
+    return x
 
 
 class Trainer:
@@ -90,6 +93,9 @@ class Trainer:
         shared = self.vectors.unsqueeze(0).expand(len(self.end), -1, -1)
         x = torch.cat([self.before, shared, self.behind], dim=1) + self.positions
         x = tower(self.weights, x, self.mask, self.fused)
+        x = torch.nn.functional.layer_norm(
+            x, x.shape[-1:], self.weights["ln_final.weight"], self.weights["ln_final.bias"]
+        )
         texts = x[torch.arange(len(x)), self.end] @ self.weights["text_projection"]
         logits = self.scale * self.photos @ (texts / texts.norm(dim=-1, keepdim=True)).T
         loss = torch.nn.functional.cross_entropy(logits, self.labels)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
+from .choices import PRECISIONS
 from .console import complain, streams, tell
 from .errors import AdapterError, UsageError, suggest
 from .problems import one_line
 from .settings import Settings, build_settings, parse_assignments
+from .sharding import Share, parse_part
 
 logger = logging.getLogger(__name__)
 
@@ -128,10 +130,21 @@ def _numbers(text: str) -> list[int]:
 def _add_details(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--config", metavar="FILE", help="YAML file with any of these settings; flags come first")
     group.add_argument("--resume", action="store_true", help="with --train: go on with a stopped training through CLIP")
+    group.add_argument(
+        "--shard",
+        type=parse_part,
+        metavar="i/n",
+        help="with --extract or --predict: one of n processes that share the encoding and --cache; the last one writes",
+    )
     group.add_argument("--run", metavar="DIR", help="run folder (results/runs/…, named after the settings)")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where Jittor computes (auto)")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of CLIP's matrix products (float32); bfloat16: CUDA, and CPUs with AVX-512 BF16 or AMX; float16: CUDA",
+    )
     group.add_argument("--batch-size", type=int, metavar="N", help="photos per forward pass (by device)")
-    group.add_argument("--workers", type=int, metavar="N", help="decoding processes; 0 for none (one per core)")
+    group.add_argument("--workers", type=int, metavar="N", help="decoding processes; 0: threads (by photos and cores)")
     group.add_argument(
         "--cache", metavar="DIR", help="where features and converted weights are kept (results/features)"
     )
@@ -239,6 +252,9 @@ def _refuse_strays(arguments: argparse.Namespace) -> None:
         raise UsageError("--labels and --holdout exclude each other.", "Choose the photos to evaluate on by one.")
     if arguments.holdout is not None and arguments.holdout < 0:
         raise UsageError(f"--holdout {arguments.holdout} is negative.", "Give photos per class, or 0 for all.")
+    beside = arguments.train or arguments.evaluate or arguments.images
+    if arguments.shard and (beside or not (arguments.extract or arguments.predict)):
+        raise UsageError("--shard goes with --extract or --predict alone.", "Give other commands one of their own.")
     if arguments.images and arguments.predict != "result.txt":
         raise UsageError("with --images the guesses are printed, not written.", "Write --predict --images PATH ….")
     if arguments.top < 1:
@@ -297,7 +313,10 @@ def _predict(arguments: argparse.Namespace) -> None:
     from .pipeline import predict
 
     settings, given = _settings(arguments)
-    done = predict(settings, given, Path(arguments.predict), arguments.top, arguments.on_bad_image)
+    done = predict(settings, given, Path(arguments.predict), arguments.top, arguments.on_bad_image, arguments.shard)
+    if isinstance(done, Share):
+        tell(done.told(arguments.predict))
+        return
     tell(f"written: {done.result} ({len(done.names)} photos, {done.ids.shape[1]} ids each) and {done.archive}")
     if done.rejects:
         tell(f"{len(done.rejects)} photos could not be read: {done.result.with_suffix('.rejects.txt')} lists them")
@@ -341,7 +360,8 @@ def _extract(arguments: argparse.Namespace) -> None:
     from .pipeline import extract
 
     shots, arguments.shots = arguments.shots or [], None
-    tell(f"written: {extract(_settings(arguments)[0], Path(arguments.extract), shots)}")
+    done = extract(_settings(arguments)[0], Path(arguments.extract), shots, arguments.shard)
+    tell(done.told(arguments.extract) if isinstance(done, Share) else f"written: {done}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -364,20 +384,9 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _list(_: argparse.Namespace) -> None:
-    from .clip.weights import KNOWN
-    from .methods import available, get
-    from .prompts import available_prompts
-    from .report import markdown_table
+    from .listing import listing
 
-    metas = [get(name).meta for name in available()]
-    rows = []
-    for m in metas:
-        paper = f"{m.paper.split(',')[0]} {m.year}{f', arXiv:{m.arxiv}' if m.arxiv else ''}"
-        needs = ", ".join([*m.needs, *(["all queries at once (transductive)"] if m.transductive else [])])
-        rows.append([m.name, m.summary, paper, m.trains, needs or "nothing"])
-    tell(markdown_table(["method", "idea", "paper", "trains", "needs"], rows))
-    tell(f"\nprompt sets: {', '.join(available_prompts())}")
-    tell(f"weights by name: {', '.join(KNOWN)}")
+    tell(listing())
 
 
 def _doctor(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What of CUDA a machine has, found without changing anything."""
+"""What of CUDA a machine has, found without changing anything, and whether Jittor can use it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+Version = tuple[int, int]
+OLDEST: Version = (11, 0)
+NEWEST: Version = (13, 99)
+# The first CUDA that compiles for a GPU of this compute capability or a later one (NVIDIA's release notes).
+_FIRST = {(8, 0): (11, 0), (8, 6): (11, 1), (8, 9): (11, 8), (9, 0): (11, 8), (10, 0): (12, 8), (11, 0): (13, 0)}
+_FIRST |= {(12, 0): (12, 8), (12, 1): (12, 9)}
+_LAST_OLD: Version = (7, 5)  # the oldest that CUDA 13 still compiles for
+_MAJOR, _MINOR = 75, 76  # cuDeviceGetAttribute's numbers of the compute capability
 
 
 @dataclass(frozen=True)
@@ -20,37 +30,99 @@ class Cuda:
         reason: Why not, or what was found.
         nvcc: The compiler's path, empty if there is none.
         version: nvcc's (major, minor), (0, 0) if unknown.
-        cudnn8: Whether cuDNN 8, the newest that Jittor can use, is there.
+        cudnn: cuDNN's major version, 0 for none; Jittor can use 8 alone.
+        supported: The newest CUDA that the driver runs, (0, 0) if unknown.
+        capability: The first device's compute capability, (0, 0) if unknown.
     """
 
     driver: bool
     reason: str
     nvcc: str = ""
-    version: tuple[int, int] = (0, 0)
-    cudnn8: bool = False
+    version: Version = (0, 0)
+    cudnn: int = 0
+    supported: Version = (0, 0)
+    capability: Version = (0, 0)
+
+    @property
+    def obstacle(self) -> str:
+        """Why Jittor cannot use CUDA here, in words; empty if nothing is known to be in the way."""
+        return (self.reason if not self.driver else "") or self._compiler_obstacle or self._gpu_obstacle
+
+    @property
+    def _compiler_obstacle(self) -> str:
+        if not self.nvcc:
+            return "there is a CUDA driver, but no nvcc, which Jittor compiles its kernels with"
+        if not self.version[0]:
+            return f"{self.nvcc} does not tell its version"
+        if not OLDEST <= self.version <= NEWEST:
+            return f"nvcc is CUDA {_text(self.version)}; Jittor is used here with {OLDEST[0]} to {NEWEST[0]}"
+        # Within one major version a driver runs what a newer compiler made.
+        if self.supported[0] and self.supported[0] < self.version[0]:
+            return f"the driver runs CUDA {_text(self.supported)} at most, but nvcc is {_text(self.version)}"
+        return ""
+
+    @property
+    def _gpu_obstacle(self) -> str:
+        if not self.capability[0]:
+            return ""
+        since = max((known for known in _FIRST if known <= self.capability), default=None)
+        first = _FIRST[since] if since else OLDEST
+        if self.version < first:
+            return f"a GPU of compute capability {_text(self.capability)} needs CUDA {_text(first)} or newer"
+        if self.version >= (13, 0) and self.capability < _LAST_OLD:
+            return f"CUDA 13 no longer compiles for a GPU of compute capability {_text(self.capability)}"
+        return ""
 
 
 def find_cuda() -> Cuda:
-    """Look for a CUDA driver that works, for nvcc and for cuDNN 8. Nothing is changed."""
+    """Look for a CUDA driver that works, for nvcc and for cuDNN. Nothing is changed."""
     nvcc = os.environ.get("nvcc_path") or shutil.which("nvcc") or ""
     if not nvcc and Path("/usr/local/cuda/bin/nvcc").is_file():
         nvcc = "/usr/local/cuda/bin/nvcc"
-    driver, reason = _initialise_driver()
-    return Cuda(driver, reason, nvcc, _nvcc_version(nvcc), _loads("libcudnn_ops_infer.so.8"))
-
-
-def _initialise_driver() -> tuple[bool, str]:
+    cudnn = 8 if _loads("libcudnn_ops_infer.so.8") else 9 if _loads("libcudnn.so.9") else 0
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False, "no CUDA driver (libcuda.so.1 does not load)"
+        return Cuda(False, "no CUDA driver (libcuda.so.1 does not load)", nvcc, nvcc_version(nvcc), cudnn)
+    driver, reason, supported, capability = ask_driver(library)
+    return Cuda(driver, reason, nvcc, nvcc_version(nvcc), cudnn, supported, capability)
+
+
+def ask_driver(library: Any) -> tuple[bool, str, Version, Version]:
+    """Whether a driver works, why not, which CUDA it runs at most, and the first device's compute capability.
+
+    Args:
+        library: The driver, as ctypes loads it.
+    """
     status = library.cuInit(0)
     if status != 0:
-        return False, f"the CUDA driver does not initialise (cuInit returned {status})"
+        return False, f"the CUDA driver does not initialise (cuInit returned {status})", (0, 0), (0, 0)
     count = ctypes.c_int(0)
     if library.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        return False, "the CUDA driver reports no device"
-    return True, f"the CUDA driver reports {count.value} device(s)"
+        return False, "the CUDA driver reports no device", (0, 0), (0, 0)
+    number = ctypes.c_int(0)
+    supported = (0, 0)
+    if library.cuDriverGetVersion(ctypes.byref(number)) == 0:
+        supported = (number.value // 1000, number.value % 1000 // 10)
+    found = []
+    for attribute in (_MAJOR, _MINOR):
+        value = ctypes.c_int(0)
+        found.append(value.value if library.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0) == 0 else 0)
+    capability = (found[0], found[1])
+    kind = f", compute capability {_text(capability)}" if capability[0] else ""
+    return True, f"the CUDA driver reports {count.value} device(s){kind}", supported, capability
+
+
+def nvcc_version(nvcc: str) -> Version:
+    """The compiler's (major, minor); (0, 0) if it does not tell."""
+    if not nvcc:
+        return (0, 0)
+    try:
+        done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return (0, 0)
+    match = re.search(r"release (\d+)\.(\d+)", done.stdout)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _loads(library: str) -> bool:
@@ -61,12 +133,5 @@ def _loads(library: str) -> bool:
     return True
 
 
-def _nvcc_version(nvcc: str) -> tuple[int, int]:
-    if not nvcc:
-        return (0, 0)
-    try:
-        done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return (0, 0)
-    match = re.search(r"release (\d+)\.(\d+)", done.stdout)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+def _text(version: Version) -> str:
+    return f"{version[0]}.{version[1]}"

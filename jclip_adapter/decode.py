@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -50,12 +51,38 @@ _DECODER_ERRORS = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
 )
 
 
 class PhotoError(DataError):
     """A photo that cannot be read."""
+
+
+class _Silence:
+    """No warnings while any thread decodes: of EXIF data and the like, which nobody reads here.
+
+    `warnings.catch_warnings` alone would leave the process without warnings where threads overlap.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._caught = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(None, None, None)
+
+
+_SILENCE = _Silence()
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
@@ -76,9 +103,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
     if not data:
         raise PhotoError(f"{name} is empty.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of EXIF data and the like, which nobody reads here
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _SILENCE:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise PhotoError(f"{name} has {image.width}×{image.height} pixels, more than {MAX_PIXELS} in all.")

@@ -1,4 +1,8 @@
-"""Photos decoded by child processes, in order.
+"""Photos decoded in order, by threads of this process or by child processes.
+
+Threads start at once, but share Python's lock with each other and with Jittor, which keeps it while it computes; so
+they suit few photos, and a processor whose few cores are all busy with CLIP anyway. Child processes decode while
+CLIP computes, on a GPU or on a part of many cores.
 
 A child is this Python with two pipes: a line of JSON per chunk of jobs goes in, a header and the pixels per photo
 come out. The pools of multiprocessing and loky were tried before: forked children copy Jittor's threads,
@@ -8,6 +12,7 @@ children of a killed parent lived on. Here the end of a pipe tells either side t
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -17,6 +22,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO
 
 import numpy as np
@@ -25,18 +31,22 @@ from .decode import Decoded, Job, try_square
 from .errors import SetupError
 
 _CHUNK = 8  # photos that a child is asked for at a time
-_AHEAD = 4  # chunks that lie at a child; the pixels of more would wait in it anyway, as a pipe holds little
+_AHEAD = 8  # chunks that lie at a child, asked for or decoded: two batches of CLIP's on the CPU
 _HEADER = struct.Struct("<?I")  # whether the photo could be read, and the bytes that follow
 _DIGEST = 32
 _PATIENCE_S = 5.0
+_MOST = 8  # threads, or children unless told otherwise: so many keep up with any GPU
+_FEW_PHOTOS = 256  # that threads have decoded by the time that children have started
+_FEW_CORES = 4  # of a processor that also runs CLIP: what children decode then costs CLIP as much
 
 
-def decode_all(jobs: Sequence[Job], count: int) -> Iterator[Decoded]:
-    """Decode photos in child processes.
+def decode(jobs: Sequence[Job], workers: int, device: str) -> Iterator[Decoded]:
+    """Decode photos.
 
     Args:
         jobs: (number, path, size) each, as `try_square` takes them.
-        count: How many processes.
+        workers: Child processes; 0 for threads of this one, −1 for what is faster.
+        device: Where CLIP computes meanwhile, "cpu" or "cuda".
 
     Yields:
         What `try_square` gives for each job, in order.
@@ -44,6 +54,35 @@ def decode_all(jobs: Sequence[Job], count: int) -> Iterator[Decoded]:
     Raises:
         SetupError: a child could not be started, or was killed.
     """
+    if workers < 0:
+        small = len(jobs) <= _FEW_PHOTOS or (device == "cpu" and cores() <= _FEW_CORES)
+        workers = 0 if small else min(_MOST, cores())
+    return decode_in_children(jobs, workers) if workers else decode_in_threads(jobs)
+
+
+def cores() -> int:
+    """How many of the processor's cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def decode_in_threads(jobs: Sequence[Job]) -> Iterator[Decoded]:
+    """`decode` in threads of this process, one per core, some photos ahead of the one that is asked for."""
+    threads = ThreadPoolExecutor(min(_MOST, cores()))
+    ahead: collections.deque[Future[Decoded]] = collections.deque()
+    try:
+        for job in jobs:
+            ahead.append(threads.submit(try_square, job))
+            if len(ahead) == _CHUNK * _AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def decode_in_children(jobs: Sequence[Job], count: int) -> Iterator[Decoded]:
+    """`decode` in child processes."""
     chunks = [jobs[first : first + _CHUNK] for first in range(0, len(jobs), _CHUNK)]
     count = min(count, len(chunks))
     with contextlib.ExitStack() as stack:
@@ -131,15 +170,23 @@ def serve() -> None:
             chunks.put(json.loads(line))
         os._exit(0)  # the parent needs no more, or is gone: nothing here is worth finishing
 
-    # In a thread: a parent that waits to ask and a child that waits to answer would wait for each other.
+    answers: queue.Queue[bytes] = queue.Queue(_CHUNK * _AHEAD)
+
+    def write() -> None:
+        try:
+            while True:
+                sys.stdout.buffer.write(answers.get())
+                sys.stdout.buffer.flush()
+        except OSError:
+            os._exit(0)
+
+    # In threads: a parent that waits to ask and a child that waits to answer would wait for each other; and a pipe
+    # holds less than a photo's pixels, so that a child that writes by itself would stand still while CLIP encodes.
     threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=write, daemon=True).start()
     while True:
         for job in chunks.get():
             _, digest, result = try_square(job)
             readable = not isinstance(result, str)
             body = result.encode("utf-8", "surrogatepass") if isinstance(result, str) else digest + result.tobytes()
-            try:
-                sys.stdout.buffer.write(_HEADER.pack(readable, len(body)) + body)
-                sys.stdout.buffer.flush()
-            except OSError:
-                os._exit(0)
+            answers.put(_HEADER.pack(readable, len(body)) + body)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from . import runtime
+from . import onednn, runtime
 from .cuda import Cuda, find_cuda
 from .errors import AdapterError
 
@@ -95,11 +95,17 @@ def _unrelated() -> Finding:
 def _onednn() -> Finding:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return Finding("oneDNN", "note", f"no package for {sys.platform} {platform.machine()}", "Jittor downloads it.")
-    folders = runtime.onednn_folders()
+    folders = onednn.folders()
     if folders is None:
         cure = "Run `pip install -r requirements.txt` (onednn-cpu-gomp, onednn-devel-cpu-gomp)."
         return Finding("oneDNN", "problem", "the PyPI packages are missing", cure)
-    return Finding("oneDNN", "ok", f"in {folders[0]}")
+    place = onednn.place(runtime.jittor_home())
+    found = onednn.version(place / "include" if place.exists() else folders[1])
+    half = "with" if onednn.has_bfloat16() else "without"
+    words = f"{'.'.join(map(str, found))}, on a processor {half} products of bfloat16"
+    if found < onednn.NEEDED:
+        return Finding("oneDNN", "note", words, f"Delete {place}: encoding is slow with a version so old.")
+    return Finding("oneDNN", "ok", words)
 
 
 def _home() -> Finding:
@@ -118,13 +124,14 @@ def _cuda(cuda: Cuda) -> list[Finding]:
     if not cuda.driver:
         found = f"{cuda.reason}{f'; nvcc {cuda.nvcc} is left alone' if cuda.nvcc else ''}"
         return [Finding("CUDA", "note", found, "The CPU is used. For a GPU install NVIDIA's driver and CUDA toolkit.")]
-    if not cuda.nvcc:
-        cure = "Install the CUDA toolkit, or put its nvcc on the PATH."
-        return [Finding("CUDA", "note", f"{cuda.reason}, but there is no nvcc", cure)]
+    if cuda.obstacle:
+        cure = "Install a CUDA toolkit that fits the driver and the GPU, and put its nvcc on the PATH."
+        return [Finding("CUDA", "note", f"{cuda.reason}, but {cuda.obstacle}; the CPU is used", cure)]
     version = ".".join(map(str, cuda.version))
     cudnn = Finding("cuDNN", "ok", "version 8")
-    if not cuda.cudnn8:
-        cudnn = Finding("cuDNN", "note", "no version 8; Jittor does without it", "Only CLIP's ResNets are slower.")
+    if cuda.cudnn != 8:
+        found = f"version {cuda.cudnn}, of which Jittor" if cuda.cudnn else "none; Jittor"
+        cudnn = Finding("cuDNN", "note", f"{found} makes no use", "Only CLIP's ResNets are slower without version 8.")
     return [Finding("CUDA", "ok", f"{cuda.reason}, nvcc {version} in {Path(cuda.nvcc).parent}"), cudnn]
 
 

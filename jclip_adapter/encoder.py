@@ -6,28 +6,32 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from . import runtime
+from . import onednn, runtime
+from .choices import SAMPLE
 from .clip import weights as clip_weights
-from .clip.config import infer_config
+from .clip.config import ClipConfig, infer_config
 from .clip.preprocess import VERSION, normalise_pixels
+from .clip.shapes import check_shapes, shapes_of
 from .clip.tokenizer import token_ids
 from .errors import UsageError, WeightsError
 from .storage import sha256_file
 from .task import Array, Later, Weights
 
 if TYPE_CHECKING:
+    from .clip.inference import TowerWeights
     from .clip.model import CLIP
 
 T = TypeVar("T", bound=np.generic)
 R = TypeVar("R")
-SAMPLE = "sample"
 BATCH = {"cpu": 32, "cuda": 256}
-_ARITHMETIC = 2  # raise it when a change of the model's code changes features
+# What is left over beyond a multiple of four rows comes out of oneDNN's matrix products rounded otherwise.
+_GRAIN = 4
+_ARITHMETIC = 3  # raise it when a change of the model's code changes features
 
 
 class _Unbuilt(Later["CLIP"]):
@@ -42,7 +46,9 @@ class _Unbuilt(Later["CLIP"]):
     """
 
     def __init__(self, state: Weights, name: object) -> None:
-        self.config = _named(name, lambda: infer_config(state))
+        self.config = config = _named(name, lambda: infer_config(state))
+        if config.is_vit:
+            _named(name, lambda: check_shapes(state, shapes_of(config)))
         self.state: Weights | None = state
         super().__init__(lambda: self._build(state, name))
 
@@ -70,8 +76,9 @@ class Encoder:
         source: The CLIP, or one that is built when the first photo or text has to be encoded.
         weights: Path of its file.
         sha256: Of that file.
-        batch_size: Rows per forward pass; every pass has this many, so that a row's feature does not depend on
-            how many others a run still had to encode.
+        batch_size: Rows per forward pass; every pass has this many, padded to a multiple of four, so that a row's
+            feature depends neither on how many others a run still had to encode, nor on its place among them.
+        precision: Of matrix products: "float32", "bfloat16" or "float16"; sums are float32 in any case.
         tuning: SHA-256 of what was changed of the weights, by tower: "image", "text"; a tower left alone is missing.
     """
 
@@ -79,7 +86,11 @@ class Encoder:
     weights: Path
     sha256: str
     batch_size: int
+    precision: str = "float32"
     tuning: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._image_tower, self._text_tower = Later(self._make_image_tower), Later(self._make_text_tower)
 
     @property
     def model(self) -> CLIP:
@@ -90,6 +101,11 @@ class Encoder:
             SetupError: Jittor does not start.
         """
         return self.source.get() if isinstance(self.source, _Unbuilt) else self.source
+
+    @property
+    def _pass_rows(self) -> int:
+        """Rows of every forward pass; a single one needs no padding, as it has but one place."""
+        return self.batch_size if self.batch_size == 1 else -(-self.batch_size // _GRAIN) * _GRAIN
 
     @property
     def image_size(self) -> int:
@@ -136,7 +152,7 @@ class Encoder:
         return self._key(f"text{self.tuning.get('text', '')}")
 
     def _key(self, kind: str) -> str:
-        return hashlib.sha256(f"{self.sha256} {kind} float32 {_ARITHMETIC}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.sha256} {kind} {self.precision} {_ARITHMETIC}".encode()).hexdigest()
 
     def tuned(self, change: Callable[[Weights], Weights]) -> Encoder:
         """An encoder with other weights; this one stays as it is.
@@ -171,10 +187,9 @@ class Encoder:
             (B, d) float32, not normalised.
         """
         jt = runtime.start()
-        padded = _pad(pixels, self.batch_size)
+        padded = _pad(pixels, self._pass_rows)
         with jt.no_grad():
-            features = self.model.encode_image(normalise_pixels(padded)).numpy()
-        return np.array(features[: len(pixels)], dtype=np.float32)
+            return self._image_tower.get()(padded)[: len(pixels)]
 
     def texts(self, texts: Sequence[str]) -> Array:
         """Encode texts.
@@ -189,10 +204,26 @@ class Encoder:
             UsageError: a text is longer than CLIP reads.
         """
         jt = runtime.start()
-        tokens = token_ids(texts, self.model.config.context_length)
+        tokens = token_ids(texts, self.source.config.context_length)
         with jt.no_grad():
-            features = self.model.encode_text(_pad(tokens, self.batch_size)).numpy()
-        return np.array(features[: len(tokens)], dtype=np.float32)
+            return self._text_tower.get()(_pad(tokens, self._pass_rows))[: len(tokens)]
+
+    def _make_image_tower(self) -> Callable[[npt.NDArray[np.uint8]], Array]:
+        from .clip.inference import ImageTower
+
+        if isinstance(self.source.config.vision_layers, int):
+            return ImageTower(self._tower_weights(), self.source.config)
+        return lambda pixels: np.array(self.model.encode_image(normalise_pixels(pixels)).numpy())
+
+    def _make_text_tower(self) -> Callable[[npt.NDArray[np.integer[Any]]], Array]:
+        from .clip.inference import TextTower
+
+        return TextTower(self._tower_weights(), self.source.config)
+
+    def _tower_weights(self) -> TowerWeights:
+        from .clip.inference import TowerWeights, operations
+
+        return TowerWeights(self._arrays(), operations(), self.precision)
 
 
 def _pad(rows: npt.NDArray[T], count: int) -> npt.NDArray[T]:
@@ -202,7 +233,9 @@ def _pad(rows: npt.NDArray[T], count: int) -> npt.NDArray[T]:
     return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)]) if len(rows) < count else rows
 
 
-def load_encoder(weights: str, device: str = "auto", batch_size: int = 0, cache: Path | None = None) -> Encoder:
+def load_encoder(
+    weights: str, device: str = "auto", batch_size: int = 0, cache: Path | None = None, precision: str = "float32"
+) -> Encoder:
     """Read a CLIP by name or path; Jittor starts, and builds it, when something has to be encoded.
 
     Args:
@@ -210,11 +243,13 @@ def load_encoder(weights: str, device: str = "auto", batch_size: int = 0, cache:
         device: "auto", "cpu" or "cuda".
         batch_size: Rows per forward pass; 0 chooses by device.
         cache: Folder below which weights that were pickled are kept as safetensors; None for nowhere.
+        precision: Of matrix products.
 
     Returns:
         The encoder.
 
     Raises:
+        UsageError: this device or these weights have no such precision.
         WeightsError: the weights are missing, unsafe, damaged or no CLIP's.
         SetupError: there is no such device, or the cache cannot be written.
     """
@@ -227,5 +262,16 @@ def load_encoder(weights: str, device: str = "auto", batch_size: int = 0, cache:
         sha256 = sha256_file(path)
     else:
         path, sha256, state = clip_weights.load_weights(weights, cache)
-    size = batch_size or BATCH[runtime.choose(device)]
-    return Encoder(_Unbuilt(state, path), path, sha256, size)
+    source, device = _Unbuilt(state, path), runtime.choose(device)
+    if precision != "float32":
+        _check_precision(precision, device, source.config)
+    return Encoder(source, path, sha256, batch_size or BATCH[device], precision)
+
+
+def _check_precision(precision: str, device: str, config: ClipConfig) -> None:
+    if not isinstance(config.vision_layers, int):
+        raise UsageError(f"--precision {precision} is for vision transformers, not for ResNets.", "Leave it out.")
+    if device == "cpu" and precision == "float16":
+        raise UsageError("--precision float16 is for CUDA.", "On the CPU give bfloat16, or leave it out.")
+    if device == "cpu" and not (onednn.has_bfloat16() and onednn.folders()):
+        raise UsageError("this processor does not multiply bfloat16 numbers.", "Leave --precision out.")

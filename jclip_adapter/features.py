@@ -1,17 +1,13 @@
 """Photos and texts to features, each encoded once and kept.
 
-The store is a folder of shards whose names are the SHA-256 of their own bytes, so a damaged one is noticed and a
-lost one costs only itself; writers never touch each other's files, so several processes may fill it at once. A
-photo is found again by the SHA-256 of its bytes, a text by that of its letters, below a fingerprint of the
+A photo is found again by the SHA-256 of its bytes, a text by that of its letters, below a fingerprint of the
 weights and the preprocessing: whatever changes the numbers changes the key.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,77 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from . import runtime
 from .augmentation import TrainingPhotos
-from .decode import Decoded, Job, PhotoError, read_file, try_square
-from .decoders import decode_all
+from .decode import PhotoError, read_file
+from .decoders import decode
 from .encoder import Encoder
-from .errors import DataError
+from .feature_store import FeatureStore
 from .prompts import PromptSet
-from .storage import discard, npz_bytes, read_npz, sweep_strays, write_bytes
 from .task import Array, normalise, text_classifier
 
-logger = logging.getLogger(__name__)
 SHARD_ROWS = 128  # what a run that is killed has to do again at most
 VIEW_SHARE = 0.5  # least share of a photo's area in an augmented copy, as Tip-Adapter's authors have it
-_FEW = 32  # so few photos are decoded faster than other processes start
-
-
-class FeatureStore:
-    """Features on disk, by key.
-
-    Args:
-        folder: Of this kind of feature; made when something is added.
-        width: Of the features.
-    """
-
-    def __init__(self, folder: Path, width: int) -> None:
-        self.folder = folder
-        self.width = width
-        self._rows: dict[bytes, Array] = {}
-        if folder.is_dir():
-            sweep_strays(folder)
-            for path in sorted(folder.glob("*.npz")):
-                self._read(path)
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def _read(self, path: Path) -> None:
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest()[:32] != path.stem:
-            logger.warning("%s is damaged: its features are computed again", path)
-            discard(path)
-            return
-        try:
-            shard = read_npz(data)
-            keys, features = shard["keys"], shard["features"]
-        except (DataError, KeyError):
-            logger.warning("%s holds no features and is left alone", path)
-            return
-        fits = keys.shape == (*features.shape[:1], 32) and features.shape[1:] == (self.width,)
-        if fits and keys.dtype == np.uint8 and features.dtype == np.float32:
-            self._rows.update((key.tobytes(), row) for key, row in zip(keys, features, strict=True))
-
-    def add(self, keys: Sequence[bytes], features: Array) -> None:
-        """Keep features, as one new shard.
-
-        Args:
-            keys: n SHA-256 digests.
-            features: (n, width) float32.
-        """
-        table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape((len(keys), 32))
-        data = npz_bytes({"keys": table, "features": features})
-        write_bytes(self.folder / f"{hashlib.sha256(data).hexdigest()[:32]}.npz", data)
-        self._rows.update(zip(keys, features, strict=True))
-
-    def get(self, keys: Sequence[bytes]) -> Array:
-        """(n, width) features of keys that are all there."""
-        if not keys:
-            return np.zeros((0, self.width), dtype=np.float32)
-        return np.stack([self._rows[key] for key in keys])
 
 
 @dataclass(frozen=True)
@@ -124,30 +60,20 @@ class PhotoFeatures:
 def encode_photos(encoder: Encoder, paths: Sequence[Path], cache: Path, workers: int = -1) -> PhotoFeatures:
     """Encode photos, taking from the store what is there.
 
-    Decoding runs in other processes while CLIP encodes in this one (Jittor keeps Python's lock while it
-    computes, so threads would stand still). A finished shard stays, wherever the run is stopped.
+    A finished shard stays, wherever the run is stopped.
 
     Args:
         encoder: The CLIP.
         paths: N photo files.
         cache: Folder of all stores.
-        workers: Decoding processes; 0 decodes in this one, −1 takes one per core, at most 8.
+        workers: As for `decoders.decode`.
 
     Returns:
         The features in the order of `paths`.
     """
-    store = FeatureStore(cache / f"images-{encoder.image_key()[:32]}", encoder.width)
-    keys: list[bytes] = []
-    bad: dict[int, str] = {}
-    for number, path in enumerate(paths):
-        try:
-            keys.append(hashlib.sha256(read_file(path)).digest())
-        except PhotoError as error:
-            keys.append(b"")
-            bad[number] = error.message
-    wanted = {key: number for number, key in reversed(list(enumerate(keys))) if key and key not in store}
-    jobs = [(number, str(paths[number]), encoder.image_size) for number in sorted(wanted.values())]
-    encoded = _encode_missing(encoder, store, jobs, keys, bad, workers)
+    store = image_store(encoder, cache)
+    keys, bad = photo_keys(paths)
+    encoded = encode_missing(encoder, store, paths, keys, bad, workers)
     for number, key in enumerate(keys):
         if key and key not in store and number not in bad:  # a second copy of a photo that cannot be read
             bad[number] = f"{paths[number]} is no readable image."
@@ -157,15 +83,57 @@ def encode_photos(encoder: Encoder, paths: Sequence[Path], cache: Path, workers:
     return PhotoFeatures(raw, dict(sorted(bad.items())), encoded, tuple(paths))
 
 
-def _encode_missing(
+def image_store(encoder: Encoder, cache: Path) -> FeatureStore:
+    """The store of a CLIP's photo features below the folder of all stores."""
+    return FeatureStore(cache / f"images-{encoder.image_key()[:32]}", encoder.width)
+
+
+def photo_keys(paths: Sequence[Path]) -> tuple[list[bytes], dict[int, str]]:
+    """The keys of photos.
+
+    Args:
+        paths: N photo files.
+
+    Returns:
+        N SHA-256 digests of their bytes, b"" for a file that cannot be read; and what is wrong with those, by number.
+    """
+    keys: list[bytes] = []
+    bad: dict[int, str] = {}
+    for number, path in enumerate(paths):
+        try:
+            keys.append(hashlib.sha256(read_file(path)).digest())
+        except PhotoError as error:
+            keys.append(b"")
+            bad[number] = error.message
+    return keys, bad
+
+
+def encode_missing(
     encoder: Encoder,
     store: FeatureStore,
-    jobs: list[Job],
+    paths: Sequence[Path],
     keys: list[bytes],
     bad: dict[int, str],
     workers: int,
+    only: Container[bytes] | None = None,
 ) -> int:
-    """Decode and encode `jobs` into the store; returns how many were encoded."""
+    """Decode and encode photos that the store lacks.
+
+    Args:
+        encoder: The CLIP.
+        store: Its store, which gets the features.
+        paths: N photo files.
+        keys: Their keys; that of a file that was changed since is put right.
+        bad: Gets what is wrong with photos that cannot be decoded, by number.
+        workers: As for `encode_photos`.
+        only: The keys of the photos that may be encoded; None for all.
+
+    Returns:
+        How many were encoded.
+    """
+    first = {key: number for number, key in reversed(list(enumerate(keys))) if key and key not in store}
+    wanted = sorted(number for key, number in first.items() if only is None or key in only)
+    jobs = [(number, str(paths[number]), encoder.image_size) for number in wanted]
     if not jobs:
         return 0
     size, step = encoder.image_size, encoder.batch_size
@@ -189,7 +157,7 @@ def _encode_missing(
             pending.clear()
 
     with tqdm(total=len(jobs), desc="encoding photos", unit="photo") as bar:
-        for number, digest, result in _decoded(jobs, workers):
+        for number, digest, result in decode(jobs, workers, runtime.current_device()):
             bar.update()
             if isinstance(result, str):
                 bad[number] = result
@@ -202,15 +170,6 @@ def _encode_missing(
                 flush(final=False)
         flush(final=True)
     return encoded
-
-
-def _decoded(jobs: list[Job], workers: int) -> Iterator[Decoded]:
-    """Decode jobs in order, in other processes where it pays."""
-    count = min(8, os.cpu_count() or 1) if workers < 0 else workers
-    if count == 0 or len(jobs) <= _FEW:
-        yield from map(try_square, jobs)
-        return
-    yield from decode_all(jobs, count)
 
 
 def encode_views(
@@ -231,7 +190,7 @@ def encode_views(
     Returns:
         (V, N, d) un-normalised features.
     """
-    store = FeatureStore(cache / f"images-{encoder.image_key()[:32]}", encoder.width)
+    store = image_store(encoder, cache)
     digests = [hashlib.sha256(read_file(path)).digest() for path in paths]
     copies = [(view, row) for row in range(len(paths)) for view in range(count)]
     facts = f"{smallest} {seed}"

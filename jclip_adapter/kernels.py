@@ -39,6 +39,9 @@ _HEADER = """\
 #include "ops/broadcast_to_op.h"
 #include "ops/reduce_op.h"
 #include "ops/unary_op.h"
+#if __has_include(<dnnl.hpp>)
+#include <dnnl.hpp>
+#endif
 """
 # Stands in for Python where Jittor calls `PYTHON utils/asm_tuner.py --cc_path=COMPILER SOURCE FLAGS`.
 _DIRECTLY = """\

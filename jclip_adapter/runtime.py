@@ -32,6 +32,8 @@ from typing import Any
 
 import numpy as np
 
+from . import onednn
+from .choices import DEVICES
 from .cuda import Cuda, find_cuda
 from .errors import SetupError, UsageError
 from .kernels import shorten_compilation
@@ -39,12 +41,10 @@ from .storage import read_json, write_text
 
 logger = logging.getLogger(__name__)
 
-DEVICES = ("auto", "cpu", "cuda")
 # Optional parts of Jittor that would be downloaded at import and that nothing here uses.
 _WITHOUT = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "use_mpi": "0"}
 # CUDA 13 took two fields from cudaDeviceProp that Jittor prints; two others of the same type stand in for them.
 _CUDA13_FLAGS = "-DcomputeMode=integrated -DclockRate=warpSize"
-_ONEDNN = "dnnl_lnx_2.2.0_cpu_gomp"  # the folder name that Jittor looks for
 _READY = "jittor is ready"
 _PROGRESS = re.compile(r"Compiling ([A-Za-z_]+)\w*\((\d+)/(\d+)\)")
 
@@ -57,11 +57,13 @@ class Plan:
         device: "cpu" or "cuda".
         reason: Why this device, in words.
         environment: What has to be set before the import.
+        insisted: Whether nothing else will do.
     """
 
     device: str
     reason: str
     environment: dict[str, str] = field(default_factory=dict)
+    insisted: bool = False
 
 
 def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
@@ -94,9 +96,7 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     if device == "cpu":
         return Plan("cpu", "asked for", {**environment, "nvcc_path": ""})
     cuda = cuda or find_cuda()
-    obstacle = "" if cuda.driver else cuda.reason
-    if not obstacle and not cuda.nvcc:
-        obstacle = "there is a CUDA driver, but no nvcc, which Jittor compiles its kernels with"
+    obstacle = cuda.obstacle
     if obstacle and device == "cuda":
         raise SetupError(f"CUDA was asked for: {obstacle}.", "Run `python runner.py --doctor`, or use --device cpu.")
     if obstacle:
@@ -104,9 +104,9 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     environment["nvcc_path"] = cuda.nvcc
     if cuda.version >= (13, 0):
         environment["cc_flags"] = f"{os.environ.get('cc_flags', '')} {_CUDA13_FLAGS}".strip()
-    if not cuda.cudnn8:
+    if cuda.cudnn != 8:
         environment["conv_opt"] = "1"  # leaves cuDNN out; cuBLAS and cuRAND stay
-    return Plan("cuda", cuda.reason, environment)
+    return Plan("cuda", cuda.reason, environment, device == "cuda")
 
 
 def jittor_home() -> Path:
@@ -122,46 +122,9 @@ def jittor_home() -> Path:
     return Path(folder).absolute() if folder else Path.home()
 
 
-def onednn_folders() -> tuple[Path, Path] | None:
-    """Where the PyPI packages onednn-cpu-gomp and onednn-devel-cpu-gomp put lib and include; None without them."""
-    prefix = Path(sys.prefix)
-    if (prefix / "lib" / "libmkldnn.so").exists() and (prefix / "include" / "dnnl.hpp").is_file():
-        return prefix / "lib", prefix / "include"
-    return None
-
-
-def link_onednn(home: Path) -> bool:
-    """Put oneDNN where Jittor looks for it, as links to the installed packages.
-
-    A working copy that is already there is left alone; links into an environment that is gone are renewed.
-
-    Args:
-        home: The folder that `jittor_home` names.
-
-    Returns:
-        Whether oneDNN is in place.
-
-    Raises:
-        SetupError: the folder cannot be written.
-    """
-    place = home / ".cache" / "jittor" / "mkl" / _ONEDNN
-    if (place / "lib" / "libmkldnn.so").exists() and (place / "include" / "dnnl.hpp").exists():
-        return True
-    folders = onednn_folders()
-    if folders is None:
-        return False
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        for name, source in zip(("lib", "include"), folders, strict=True):
-            link = place / name
-            fresh = place / f"{name}.{os.getpid()}"
-            fresh.symlink_to(source, target_is_directory=True)
-            fresh.replace(link)
-    except OSError as error:
-        raise SetupError(
-            f"cannot prepare {place}: {error.strerror or error}.", "Point JITTOR_HOME at a folder that can be written."
-        ) from error
-    return True
+def has_fast_products() -> bool:
+    """Whether products on the CPU can be oneDNN's own; where a plan was made, it is the CPU's."""
+    return current_device() != "cuda" and onednn.has_products(jittor_home())
 
 
 def _needs_onednn(plan: Plan) -> bool:
@@ -275,16 +238,25 @@ def start(device: str = "auto") -> Any:
         return sys.modules["jittor"]
     plan = _chosen()[0]
     home = jittor_home()
-    if not link_onednn(home) and _needs_onednn(plan):
+    if not onednn.link(home) and _needs_onednn(plan):
         raise SetupError(
             "oneDNN is missing, which Jittor needs on the CPU.",
             "Run `pip install -r requirements.txt` (packages onednn-cpu-gomp and onednn-devel-cpu-gomp).",
         )
-    os.environ.update(plan.environment)
-    marker = _marker(plan)
-    if not marker.is_file():
-        _compile_in_child(plan)
-        write_text(marker, f"{plan.device}: {plan.reason}\n")
+    # Where kernels of ours find oneDNN's headers.
+    places = [str(onednn.place(home) / "include"), os.environ.get("CPLUS_INCLUDE_PATH", "")]
+    os.environ["CPLUS_INCLUDE_PATH"] = os.pathsep.join(filter(None, places))
+    before = dict(os.environ)
+    try:
+        marker = _prepare(plan)
+    except SetupError as error:
+        if plan.device != "cuda" or plan.insisted:
+            raise
+        logger.warning("CUDA is found, but does not work (%s); the CPU is used.", error.message)
+        os.environ.clear()  # of what was set for CUDA
+        os.environ.update(before)
+        plan = make_plan("cpu")
+        marker = _prepare(plan)
     jittor = _import(marker)
     jittor.flags.use_cuda = int(plan.device == "cuda")
     if plan.device == "cpu":
@@ -292,6 +264,16 @@ def start(device: str = "auto") -> Any:
     _started().append(plan)
     logger.info("Jittor runs on %s (%s)", plan.device, plan.reason)
     return jittor
+
+
+def _prepare(plan: Plan) -> Path:
+    """Compile what a plan needs, unless that is done; returns the mark of it."""
+    os.environ.update(plan.environment)
+    marker = _marker(plan)
+    if not marker.is_file():
+        _compile_in_child(plan)
+        write_text(marker, f"{plan.device}: {plan.reason}\n")
+    return marker
 
 
 def _import(marker: Path) -> Any:
@@ -328,7 +310,9 @@ def _compile_in_child(plan: Plan) -> None:
     the import counts.
     """
     sys.stderr.write("Jittor compiles its core: about 2 minutes on 2 cores, once for this machine.\n")
-    code = f"import jittor; print({_READY!r})"
+    # On CUDA a kernel is compiled and run too: only that shows whether compiler, driver and GPU fit together.
+    use = "jittor.flags.use_cuda = 1; (jittor.ones(2) + 1).numpy(); " if plan.device == "cuda" else ""
+    code = f"import jittor; {use}print({_READY!r})"
     output: list[str] = []
     for _ in range(3):
         with subprocess.Popen(

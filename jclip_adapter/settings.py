@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .encoder import SAMPLE
+from .choices import DEVICES, PRECISIONS, SAMPLE
 from .errors import UsageError, suggest
-from .runtime import DEVICES
 from .strict_yaml import read_yaml_mapping
 
 DEFAULT_WEIGHTS = "ViT-B/32"
@@ -42,7 +41,9 @@ class Settings:
         prompts: Name or path of a prompt set.
         device: "auto", "cpu" or "cuda".
         batch_size: Photos per forward pass; 0 chooses by device.
-        workers: Decoding processes; −1 for one per core.
+        precision: Of CLIP's matrix products: "float32", "bfloat16" (CPUs with AVX-512 BF16 or AMX, and CUDA) or
+            "float16" (CUDA).
+        workers: Decoding processes; 0 for threads, −1 for what is faster.
         views: Augmented copies of each training photo, for the methods that use them; their features are kept.
         encoder: Run folder whose tuned CLIP takes the place of the weights' own; empty for none.
         run: Run folder; empty for one named after the settings.
@@ -60,6 +61,7 @@ class Settings:
     prompts: str = "seed"
     device: str = "auto"
     batch_size: int = 0
+    precision: str = "float32"
     workers: int = -1
     views: int = 0
     encoder: str = ""
@@ -67,7 +69,7 @@ class Settings:
     cache: str = "results/features"
 
     def __post_init__(self) -> None:
-        for name, choices in (("split", ("A", "B")), ("device", DEVICES)):
+        for name, choices in (("split", ("A", "B")), ("device", DEVICES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise UsageError(
                     f"{name} '{getattr(self, name)}' is not known.", suggest(str(getattr(self, name)), choices)
@@ -107,6 +109,7 @@ class Settings:
             self.method,
             shots,
             *([f"{self.views}views"] if self.views else []),
+            *([self.precision] if self.precision != "float32" else []),
             *([f"on-{Path(self.encoder).name}"] if self.encoder else []),
         )
         return RUNS / "-".join(re.sub(r"[^\w.@+]+", "-", part) for part in parts)

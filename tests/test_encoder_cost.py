@@ -80,7 +80,7 @@ def test_processes_take_turns_and_one_that_ends_is_told(tmp_path):
     assert [row["seconds_per_step"] for row in rows] == [2.5, 2.5]
     assert "| a    |" in encoder_cost.table(rows)
     with pytest.raises(DataError, match="the process ended"):
-        encoder_cost.Runner("c", [sys.executable, "-c", ""]).step()
+        encoder_cost.Runner("c", [sys.executable, "-c", ""]).ask()
 
 
 def test_the_report_says_what_it_extrapolates():

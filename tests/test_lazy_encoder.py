@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import ROOT
 from jclip_adapter import runtime
 from jclip_adapter.clip.weights import read_state_dict
 from jclip_adapter.encoder import load_encoder
@@ -19,7 +20,6 @@ from jclip_adapter.task import Later
 from .conftest import PREDICT, Cli
 from .random_weights import write_jclip
 
-ROOT = Path(__file__).resolve().parents[1]
 WATCHED = """
 import sys
 from jclip_adapter.cli import main
@@ -55,6 +55,8 @@ def test_sizes_and_temperature_are_known_before(workplace: Path) -> None:
     tuned = encoder.tuned(lambda base: {"visual.proj": 2 * base["visual.proj"]})
     assert encoder._unbuilt
     feature = encoder.images(pixels)
+    assert encoder._unbuilt  # encoding needs no module
+    assert encoder.model.encode_image is not None
     assert not encoder._unbuilt
     assert (encoder.image_size, encoder.width, encoder.logit_scale, encoder.parameters) == before
     np.testing.assert_allclose(tuned.images(pixels), 2 * feature, rtol=1e-4)

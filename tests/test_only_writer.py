@@ -23,9 +23,13 @@ EXCEPTIONS = {
     ("runs.py", "method.save"): "a method's own save, which calls storage.write_safetensors",
     ("kernels.py", "fresh.replace"): "the C++ compiler's output, in Jittor's cache, put in place whole",
     ("kernels.py", "fresh.unlink"): "what a compiler that failed has left",
-    ("runtime.py", "place.mkdir"): "the folder in Jittor's cache where it looks for oneDNN",
-    ("runtime.py", "fresh.symlink_to"): "links to the installed oneDNN; they hold no bytes of ours",
-    ("runtime.py", "fresh.replace"): "those links, put in place whole",
+    ("onednn.py", "there.mkdir"): "the folder in Jittor's cache where it looks for oneDNN",
+    ("onednn.py", "fresh.mkdir"): "the folder of links, before it is put in place",
+    ("onednn.py", "(fresh / name).symlink_to"): "links to the installed oneDNN; they hold no bytes of ours",
+    ("onednn.py", "fresh.symlink_to"): "a link to its headers",
+    ("onednn.py", "fresh.replace"): "those links, put in place whole",
+    ("onednn.py", "target.unlink"): "an older link to oneDNN",
+    ("onednn.py", "(target / name).unlink"): "links within an older folder of links",
     ("runtime.py", "marker.unlink"): "a mark in Jittor's cache that was found to be wrong, while another error is told",
 }
 

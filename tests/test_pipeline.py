@@ -393,7 +393,10 @@ def encoding(weights: Path, workers: int) -> Iterator[subprocess.Popen[str]]:
     """A process that predicts, once it has left its first shard."""
     command = [sys.executable, str(REPOSITORY / "runner.py"), "--predict", "result.txt", *FLAGS]
     command += ["--weights", str(weights), "--workers", str(workers)]
+    # Where this process was started to ignore Ctrl-C, as in the background, its children would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, before)
         end = time.monotonic() + 60
         while not shards() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.002)

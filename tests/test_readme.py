@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import readme
+from benchmarks import ROOT, readme
 from jclip_adapter.cli import build_parser
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.settings import Settings
+from jclip_adapter.sharding import Part
 from jclip_adapter.strict_yaml import read_yaml_mapping
 
-ROOT = Path(__file__).resolve().parent.parent
 FILES = ["README.md", "README.zh.md"]
 OTHERS = ["CONTRIBUTING.md", "SECURITY.md", "data/README.md", "docs/design.md", "docs/dependencies.md"]
+SPREAD = ("sbatch", "parallel")  # they start other commands
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -96,6 +97,16 @@ def test_runner_commands_parse() -> None:
         build_parser().parse_args(words[2:])
 
 
+def test_commands_for_several_processes_parse() -> None:
+    """What Slurm and GNU parallel start, with the number of a part filled in."""
+    lines = [" ".join(words) for words in commands("README.md") if words[0] in SPREAD]
+    assert len(lines) == 2
+    for line in lines:
+        inner = line[line.index("python runner.py") :].partition(" ::: ")[0]
+        words = shlex.split(re.sub(r"\{\}|\$SLURM_ARRAY_TASK_ID", "8", inner))[2:]
+        assert build_parser().parse_args(words).shard == Part(8, 8)
+
+
 def test_baseline_commands_parse() -> None:
     lines = [words for words in commands("README.md") if words[:2] == ["python", "baseline.py"]]
     assert len(lines) == 2
@@ -117,7 +128,7 @@ def test_make_targets_exist() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_command_line_is_of_a_known_kind(name: str) -> None:
-    known = {"python", "python3", "make", "pip", "."}
+    known = {"python", "python3", "make", "pip", ".", *SPREAD}
     assert {words[0] for words in commands(name)} <= known
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter import doctor, runtime
+from benchmarks import ROOT
+from jclip_adapter import doctor, onednn, runtime
 from jclip_adapter.cuda import Cuda
 from jclip_adapter.errors import SetupError, UsageError
 
-ROOT = Path(__file__).resolve().parent.parent
 NO_DRIVER = Cuda(False, "no CUDA driver", "/opt/cuda/bin/nvcc", (13, 0))
-GPU_12 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (12, 2), cudnn8=True)
+GPU_12 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (12, 2), cudnn=8)
 GPU_13 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0))
 
 
@@ -61,55 +61,6 @@ def test_unknown_device():
 def test_nothing_is_downloaded_at_import(device):
     environment = runtime.make_plan(device, NO_DRIVER).environment
     assert all(environment[name] == "0" for name in ("use_cutt", "use_cutlass", "use_nccl", "use_mpi"))
-
-
-@pytest.fixture
-def packages(tmp_path, monkeypatch):
-    """A Python prefix with the oneDNN packages' files in it."""
-    prefix = tmp_path / "prefix"
-    for name in ("lib/libmkldnn.so", "include/dnnl.hpp"):
-        (prefix / name).parent.mkdir(parents=True, exist_ok=True)
-        (prefix / name).write_text("x")
-    monkeypatch.setattr(sys, "prefix", str(prefix))
-    return prefix
-
-
-def test_onednn_is_linked_from_the_packages(packages, tmp_path):
-    home = tmp_path / "home"
-    assert runtime.link_onednn(home)
-    place = home / ".cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp"
-    assert (place / "lib/libmkldnn.so").read_text() == "x"
-    assert (place / "lib").readlink() == packages / "lib"
-    assert runtime.link_onednn(home)
-
-
-def test_links_into_an_environment_that_is_gone_are_renewed(packages, tmp_path):
-    place = tmp_path / "home/.cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp"
-    place.mkdir(parents=True)
-    for name in ("lib", "include"):
-        (place / name).symlink_to(tmp_path / "gone" / name)
-    assert runtime.link_onednn(tmp_path / "home")
-    assert (place / "include").readlink() == packages / "include"
-
-
-def test_a_downloaded_onednn_is_left_alone(packages, tmp_path):
-    place = tmp_path / "home/.cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp"
-    for name in ("lib/libmkldnn.so", "include/dnnl.hpp"):
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text("downloaded")
-    assert runtime.link_onednn(tmp_path / "home")
-    assert not (place / "lib").is_symlink()
-
-
-def test_without_packages_there_is_no_onednn(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    assert not runtime.link_onednn(tmp_path / "home")
-
-
-def test_a_home_that_cannot_be_written_is_told(packages, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="JITTOR_HOME"):
-        runtime.link_onednn(tmp_path / "file")
 
 
 def test_jittor_home_is_found_as_jittor_finds_it(tmp_path, monkeypatch):
@@ -183,7 +134,7 @@ def test_a_broken_cache_names_its_cure(tmp_path):
     (tmp_path / "jittor.py").write_text("raise ImportError('file too short')")
     code = (
         "from jclip_adapter import runtime\n"
-        "runtime.link_onednn = lambda home: True\n"
+        "runtime.onednn.link = lambda home: True\n"
         "runtime._compile_in_child = lambda plan: None\n"
         "try:\n    runtime.start('cpu')\n"
         "except runtime.SetupError as error:\n    print(error)\n"
@@ -204,7 +155,7 @@ def test_doctor_finds_nothing_wrong_here():
 
 def test_doctor_names_a_cure_for_every_problem(monkeypatch):
     monkeypatch.setattr(runtime, "compiler", lambda: "")
-    monkeypatch.setattr(runtime, "onednn_folders", lambda: None)
+    monkeypatch.setattr(onednn, "folders", lambda: None)
     problems = [finding for finding in doctor.examine("cpu", start=True) if finding.state == "problem"]
     assert {"C++ compiler", "oneDNN"} <= {finding.subject for finding in problems}
     assert all(finding.cure for finding in problems)

@@ -32,7 +32,7 @@ from jclip_adapter.clip.weights import convert, read_state_dict
 from jclip_adapter.dataset.model import ClassInfo, ImageSet, Photo
 from jclip_adapter.errors import AdapterError
 from jclip_adapter.feature_file import read_feature_file
-from jclip_adapter.features import FeatureStore
+from jclip_adapter.feature_store import FeatureStore
 from jclip_adapter.methods import create
 from jclip_adapter.sample.weights import read_sample_weights, write_sample_weights
 from jclip_adapter.storage import npz_bytes, write_bytes, write_sealed_json

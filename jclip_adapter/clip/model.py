@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.errors import WeightsError
 from jclip_adapter.runtime import jt
 
 from .config import ClipConfig, infer_config
 from .resnet import ModifiedResNet
+from .shapes import check_shapes, is_counter
 from .transformer import Memory, Transformer, causal_mask
 from .vision_transformer import VisionTransformer
 
@@ -136,23 +136,10 @@ def load_state(model: Any, state: Mapping[str, npt.NDArray[Any]]) -> None:
     Raises:
         WeightsError: a key is missing, unknown or of another shape; all of them are listed.
     """
-    given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
-    problems = [f"missing {key}" for key in own if key not in given]
-    problems += [f"unknown {key}" for key in given if key not in own]
-    for key in own.keys() & given.keys():
-        shape = tuple(own[key].shape)
-        if tuple(given[key].shape) != shape and not (given[key].size == 1 and shape == (1,)):
-            problems.append(f"{key} is {tuple(given[key].shape)} instead of {shape}")
-    if problems:
-        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise WeightsError(
-            f"the weights do not fit the model: {min(problems)}{more}.",
-            "Give a checkpoint of a CLIP model as it was published.",
-            sorted(problems),
-        )
+    own = {key: value for key, value in model.state_dict().items() if not is_counter(key)}
+    check_shapes(state, {key: tuple(value.shape) for key, value in own.items()})
     for key, parameter in own.items():
-        parameter.assign(jt.array(np.asarray(given[key], dtype=np.float32).reshape(tuple(parameter.shape))))
+        parameter.assign(jt.array(np.asarray(state[key], dtype=np.float32).reshape(tuple(parameter.shape))))
 
 
 def state_arrays(model: Any) -> dict[str, npt.NDArray[np.float32]]:

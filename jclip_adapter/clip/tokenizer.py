@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import ftfy
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +25,8 @@ def clean(text: str) -> str:
     >>> clean("  A&amp;amp;B \n photo ")
     'a&b photo'
     """
+    import ftfy  # its tables take a while, and most commands read no text
+
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return re.sub(r"\s+", " ", text).strip().lower()
 

@@ -80,7 +80,9 @@ def train_epochs(
             optimiser.step(value)
             # Only remembered here: reading a value would make Jittor stop and compute at every step.
             losses.append(value.stop_grad() * len(chosen))
-            hits.append((scores.argmax(dim=1)[0] == target).sum())
+            # Without argmax, which CUDA 13 has no kernel of Jittor's for.
+            own = scores[jt.array(np.arange(len(chosen), dtype=np.int32)), target]
+            hits.append((own >= scores.max(dim=1)).sum())
         total = float(jt.concat([x.reshape((1,)) for x in losses]).sum().item())
         correct = int(jt.concat([x.reshape((1,)) for x in hits]).sum().item())
         history.append({"epoch": epoch, "loss": total / rows, "top1": 100.0 * correct / rows})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,31 +13,42 @@ import numpy as np
 from jclip_adapter.dataset import sample_support
 from jclip_adapter.errors import UsageError
 from jclip_adapter.settings import Settings
+from jclip_adapter.sharding import Part, Share, encode_part
 from jclip_adapter.storage import npz_bytes, write_bytes
 
 from .benchmarking import labelled_queries
+from .evaluation import labelled_photos
 from .stage import make_task, set_up
 
 logger = logging.getLogger(__name__)
 
 
-def extract(settings: Settings, target: Path, shots: Sequence[int]) -> Path:
+def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part | None = None) -> Path | Share:
     """Write the features of a data set's shots and labelled photos.
 
     Args:
         settings: The settings; their seed draws the shots.
         target: The .npz; docs/design.md describes it. Features are not normalised, so that nothing is lost.
         shots: Shot counts; empty for the settings' one.
+        part: Of the photos, the one to encode; the file is written if all others are encoded then. None for all.
 
     Returns:
-        `target`.
+        `target`, or what the part came to where others are missing.
 
     Raises:
         UsageError: `target` is no .npz.
     """
     if target.suffix != ".npz":
         raise UsageError(f"{target} is no .npz.", "Let --extract end in .npz.")
-    stage = set_up(settings)
+    # Augmented copies would be encoded for nothing, as the file has no place for them.
+    stage = set_up(dataclasses.replace(settings, views=0), texts_later=part is not None and part.number > 1)
+    supports = {count: sample_support(stage.images, count, settings.seed) for count in shots or [settings.shots]}
+    learnt = [photo for support in supports.values() for photo in support]
+    if part:
+        photos = (*learnt, *labelled_photos(stage, learnt)[0])
+        share = encode_part((stage.encoder,), [photo.path for photo in photos], stage.cache, settings.workers, part)
+        if share.missing:
+            return share
     arrays: dict[str, Any] = {
         "classnames": np.array(stage.images.class_names),
         "text": stage.texts.weights,
@@ -44,12 +56,11 @@ def extract(settings: Settings, target: Path, shots: Sequence[int]) -> Path:
     }
     if stage.images.domains:
         arrays["domains"] = np.array(stage.images.domains)
-    supports = {count: sample_support(stage.images, count, settings.seed) for count in shots or [settings.shots]}
     for count, support in supports.items():
         task = make_task(stage, support)
         arrays |= {f"train{count}_x": task.raw, f"train{count}_y": task.support_labels}
     # A photo that any of the counts learns from is not scored on.
-    test = labelled_queries(stage, [photo for support in supports.values() for photo in support])
+    test = labelled_queries(stage, learnt)
     arrays |= {"test_x": test.queries.raw, "test_y": test.labels}
     logger.info("%d photos to score, shots: %s", len(test.labels), ", ".join(map(str, supports)))
     write_bytes(target, npz_bytes(arrays))

@@ -14,6 +14,7 @@ from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.metrics import top_k_ids
 from jclip_adapter.problems import one_line
 from jclip_adapter.settings import Settings
+from jclip_adapter.sharding import Part, Share, encode_part
 from jclip_adapter.storage import discard, write_text
 from jclip_adapter.submission import write_submission
 from jclip_adapter.task import softmax
@@ -42,7 +43,14 @@ class Prediction:
     domains: dict[str, int]
 
 
-def predict(settings: Settings, given: set[str], result: Path, top: int = 5, on_bad: str = "fallback") -> Prediction:
+def predict(
+    settings: Settings,
+    given: set[str],
+    result: Path,
+    top: int = 5,
+    on_bad: str = "fallback",
+    part: Part | None = None,
+) -> Prediction | Share:
     """Classify the test photos and write the result file and its zip.
 
     Args:
@@ -52,20 +60,26 @@ def predict(settings: Settings, given: set[str], result: Path, top: int = 5, on_
         top: Ids per line.
         on_bad: "fallback" gives a photo that cannot be read the classes that zero-shot expects most often over
             the readable ones, and lists it beside the result; "stop" refuses.
+        part: Of the photos, the one to encode; the result is written if all others are encoded then. None for all.
 
     Returns:
-        The prediction.
+        The prediction, or what the part came to where others are missing.
 
     Raises:
         DataError: no test photo, or an unreadable one under "stop".
         UsageError: the result's folder is missing or is the file itself.
     """
     check_target(result)
-    trained = open_trained(settings, given)
+    trained = open_trained(settings, given, texts_later=part is not None and part.number > 1)
     stage, images = trained.stage, trained.stage.images
     if not images.test:
         raise DataError(f"{images.source} has no test photos.", "Use --images to classify photos elsewhere.")
-    features = stage.photos([photo.path for photo in images.test])
+    paths = [photo.path for photo in images.test]
+    if part:
+        share = encode_part(trained.image_encoders, paths, stage.cache, settings.workers, part)
+        if share.missing:
+            return share
+    features = stage.photos(paths)
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
     if rejects and (on_bad == "stop" or len(rejects) == len(images.test)):
         raise DataError(

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from jclip_adapter.augmentation import TrainingPhotos
+from jclip_adapter.choices import SAMPLE
 from jclip_adapter.dataset import ImageSet, Photo, first_support, load_dataset, read_support, sample_support
-from jclip_adapter.encoder import SAMPLE, Encoder, load_encoder
+from jclip_adapter.encoder import Encoder, load_encoder
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.features import PhotoFeatures, TextFeatures, encode_classes, encode_photos, encode_views
 from jclip_adapter.methods import Method, create
@@ -38,8 +39,13 @@ class Stage:
     images: ImageSet
     prompts: PromptSet
     encoder: Encoder
-    texts: TextFeatures
+    later_texts: Later[TextFeatures]
     encoder_sha256: str = ""
+
+    @property
+    def texts(self) -> TextFeatures:
+        """The classes' text features."""
+        return self.later_texts.get()
 
     @property
     def cache(self) -> Path:
@@ -91,8 +97,15 @@ def open_data(settings: Settings) -> ImageSet:
     return load_dataset(settings.data, split=settings.split)
 
 
-def set_up(settings: Settings) -> Stage:
+def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
     """Open the data set, load CLIP and encode the classes' prompts.
+
+    Args:
+        settings: The settings.
+        texts_later: Leave the prompts until they are asked for, which may be never.
+
+    Returns:
+        The stage.
 
     Raises:
         DataError: the run of --encoder is of other weights or classes, or has not tuned CLIP.
@@ -104,11 +117,14 @@ def set_up(settings: Settings) -> Stage:
     prompts = load_prompts(settings.prompts)
     for warning in (*prompts.check_domains(images.domains), *prompts.check_names(images.class_names, images.domains)):
         logger.warning("%s", warning)
-    encoder = load_encoder(settings.weights_or_default, settings.device, settings.batch_size, Path(settings.cache))
+    cache = Path(settings.cache)
+    encoder = load_encoder(settings.weights_or_default, settings.device, settings.batch_size, cache, settings.precision)
     learnt = None
     if given:
         encoder, learnt = _on_top_of(given, encoder, images)
-    texts = learnt or encode_classes(encoder, prompts, images.class_names, images.domains, Path(settings.cache))
+    texts = Later(lambda: learnt or encode_classes(encoder, prompts, images.class_names, images.domains, cache))
+    if not texts_later:
+        texts.get()  # a prompt that is too long is told before the photos are encoded
     return Stage(settings, images, prompts, encoder, texts, sha256_file(given.folder / ADAPTER) if given else "")
 
 
@@ -183,40 +199,56 @@ def fingerprint(task: FewShotTask) -> str:
 
 @dataclass(frozen=True)
 class Trained:
-    """A stage with a fitted method on it."""
+    """A stage with a fitted method on it; `folder` is its run's, None for a method that needs none."""
 
     stage: Stage
-    method: Method
+    later_method: Later[Method]
     folder: Path | None
+
+    @property
+    def method(self) -> Method:
+        """The fitted method."""
+        return self.later_method.get()
+
+    @property
+    def image_encoders(self) -> tuple[Encoder, ...]:
+        """Every CLIP whose photo features `logits` needs: the stage's, and the method's own where it has tuned one."""
+        encoder = self.stage.encoder
+        if self.folder is None or not self.method.tunes_images:
+            return (encoder,)
+        return encoder, encoder.tuned(self.method.encoder_weights)
 
     def logits(self, features: PhotoFeatures) -> Array:
         """(M, C) scores of the readable photos, M of them, in order."""
         return self.method.logits(self.stage.queries(features))
 
 
-def open_trained(settings: Settings, given: set[str]) -> Trained:
+def open_trained(settings: Settings, given: set[str], *, texts_later: bool = False) -> Trained:
     """Set up a trained run again; a method that needs no support photo needs no run either.
 
     Args:
         settings: The settings; what the features depend on is taken from the run.
         given: Names of the settings that the user gave.
+        texts_later: As for `set_up`.
 
     Raises:
         DataError: there is no such run, or the weights or classes are others than it was trained with.
     """
     needs_run = "support" in create(settings.method).meta.needs
     if not needs_run and not settings.run:
-        stage = set_up(settings)
+        stage = set_up(settings, texts_later=texts_later)
         method = create(settings.method, seed=settings.seed, **settings.set)
-        return Trained(stage, method.fit(make_task(stage, ())), None)
+        return Trained(stage, Later(lambda: method.fit(make_task(stage, ()))), None)
     run = load_run(settings, given)
     trained = run.facts["settings"]
     if load_prompts(trained["prompts"]).fingerprint() != run.facts["prompts"]:
         raise DataError(
             f"{run.folder} was trained with other prompts than {trained['prompts']} holds now.", "Train again."
         )
-    bound = {name: trained.get(name, "") for name in ("weights", "encoder", "prompts", "split")}
-    stage = set_up(dataclasses.replace(settings, **bound))
+    # What an older version did not write down yet was the default then.
+    names = ("weights", "encoder", "prompts", "split", "precision")
+    bound = {name: trained.get(name, getattr(Settings, name)) for name in names}
+    stage = set_up(dataclasses.replace(settings, **bound), texts_later=texts_later)
     if stage.encoder.sha256 != run.facts["weights_sha256"]:
         raise DataError(
             f"{run.folder} was trained with other weights than {stage.encoder.weights} holds now.", "Train again."
@@ -226,4 +258,4 @@ def open_trained(settings: Settings, given: set[str]) -> Trained:
     if stage.encoder_sha256 != run.facts.get("encoder_sha256", ""):
         raise DataError(f"{run.folder} was trained on another CLIP than {bound['encoder']} holds now.", "Train again.")
     run.method.attach(stage.link())
-    return Trained(stage, run.method, run.folder)
+    return Trained(stage, Later(lambda: run.method), run.folder)

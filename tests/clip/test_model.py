@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.clip.config import infer_config
+from jclip_adapter.clip.config import ClipConfig, infer_config
 from jclip_adapter.clip.model import CLIP, build_model, state_arrays
+from jclip_adapter.clip.shapes import shapes_of
 from jclip_adapter.errors import WeightsError
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
@@ -146,3 +147,9 @@ def test_the_vision_tower_splits_before_its_last_block():
         )
         np.testing.assert_allclose(model.encode_image(golden["images"]).numpy(), golden["full_image_features"], **close)
         np.testing.assert_allclose(model.encode_text(golden["tokens"]).numpy(), golden["text_feat_1"], **close)
+
+
+@pytest.mark.parametrize("config", [TINY, ClipConfig(32, 48, 3, 128, 16, 20, 300, 64, 2)])
+def test_shapes_are_the_models(config):
+    own = {key: tuple(value.shape) for key, value in CLIP(config).state_dict().items()}
+    assert shapes_of(config) == own

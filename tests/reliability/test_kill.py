@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import ROOT
 from benchmarks.reliability import kill
 
-ROOT = Path(__file__).resolve().parents[2]
 WORLD = kill.WORLDS["tiny"]
 # In a process of its own: this one has computed something with Jittor, and its forks would wait for ever.
 PROGRAM = """

@@ -18,7 +18,7 @@ from jclip_adapter.benchmark import finished_cell
 from jclip_adapter.dataset.model import ClassInfo, ImageSet, Photo
 from jclip_adapter.dataset.paths import check_files
 from jclip_adapter.errors import DataError
-from jclip_adapter.features import FeatureStore
+from jclip_adapter.feature_store import FeatureStore
 from jclip_adapter.problems import Problems
 from jclip_adapter.storage import sealed
 from jclip_adapter.submission import check_submission, write_submission

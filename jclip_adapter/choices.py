@@ -1,0 +1,5 @@
+"""The words that users choose between. Without imports, so that `--help` need not load what they stand for."""
+
+SAMPLE = "sample"  # the built-in data set and CLIP
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "bfloat16", "float16")  # of matrix products

@@ -1,0 +1,65 @@
+"""What a transformer's forward pass is made of, from Jittor's own operators: on CUDA, and where there is no oneDNN.
+
+The functions are those of onednn_ops.py. cuBLAS adds up products of half precision in single precision as long as
+Jittor's flag `use_tensorcore` is 0, which is its default; tensor cores are used all the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jclip_adapter.runtime import jt
+
+from .products import product, product_transposed
+
+
+def pack(weight: Any, precision: str) -> Any:
+    """A linear map's weight (k, m) in the precision of its products."""
+    return weight.cast(precision)
+
+
+def linear(
+    x: Any, packed: Any, bias: Any, precision: str, *, gelu: bool = False, residual: Any = None, out: str = "float32"
+) -> Any:
+    """x·Wᵀ + b, with QuickGELU or a residual: (n, m), (k, m), (k,) → (n, k)."""
+    found = jt.nn.matmul_transpose(x.cast(precision), packed).float32() + bias
+    if gelu:
+        found = found * jt.sigmoid(1.702 * found)
+    return (found if residual is None else found + residual).cast(out)
+
+
+def layer_norm(x: Any, weight: Any, bias: Any, out: str = "float32") -> Any:
+    """LayerNorm of rows (n, d) float32."""
+    mean = x.mean(dim=1, keepdims=True)
+    centred = x - mean
+    variance = (centred * centred).mean(dim=1, keepdims=True)
+    return (centred / jt.sqrt(variance + 1e-5) * weight + bias).cast(out)
+
+
+def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one: tuple[Any, Any] | None = None) -> Any:
+    """Softmax attention of heads of 64 numbers, with the arguments of `onednn_ops.attention`."""
+    kind, length = joined.dtype, joined.shape[0] // batch
+    parts = joined.reshape((batch, length, -1, heads, 64)).transpose(2, 0, 3, 1, 4)
+    pairs = batch * heads
+    keys, values = (parts[at].reshape((pairs, length, 64)) for at in (-2, -1))
+    queries = one[0].reshape((pairs, 1, 64)) if one else parts[0].reshape((pairs, length, 64))
+    scores = product_transposed(queries, keys).float32() * 0.125
+    if one:
+        hidden = jt.array(np.arange(length, dtype=np.int32)).reshape((1, 1, length)) >= one[1].reshape((batch, 1, 1))
+        scores = scores.reshape((batch, heads, length)) - hidden.float32() * 1e30
+        scores = scores.reshape((pairs, 1, length))
+    elif causal:
+        scores = scores - jt.array(np.triu(np.full((length, length), 1e30, np.float32), 1))
+    mixed = product(jt.nn.softmax(scores, dim=-1).cast(kind), values)
+    return mixed.reshape((batch, heads, -1, 64)).transpose(0, 2, 1, 3).reshape((-1, 64 * heads))
+
+
+def patches(pixels: Any, patch: int, mean: Any, deviation: Any, out: str) -> Any:
+    """Normalised patches of photos: (B, n, n, 3) uint8 → (B·(n/patch)², 3·patch²)."""
+    batch, side = pixels.shape[:2]
+    grid = side // patch
+    values = (pixels.float32() / 255 - jt.array(np.float32(mean))) / jt.array(np.float32(deviation))
+    split = values.reshape((batch, grid, patch, grid, patch, 3)).transpose(0, 1, 3, 5, 2, 4)
+    return split.reshape((batch * grid * grid, 3 * patch * patch)).cast(out)

@@ -1,0 +1,291 @@
+"""What a transformer's forward pass is made of, on the CPU: oneDNN's products, and loops for the rest.
+
+Without gradients a block can be computed with less to and fro than from Jittor's operators: weights are packed once
+into the order in which the processor reads them, biases, QuickGELU and the residual are added while the product is
+still in the registers, and attention reads queries, keys and values where the projection left them. With "bfloat16"
+products take bfloat16 numbers and add up in single precision; norms, softmax and the residual stay single precision.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from jclip_adapter.runtime import jt
+
+PRECISIONS = ("float32", "bfloat16")
+_ROWS = 1600  # for which the packing is chosen: 32 photos of 50 positions
+_STORED = {"float32": "float32", "bfloat16": "uint16"}  # Jittor's type for the bits
+
+_HEADER = """
+#include <dnnl.hpp>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+namespace jclip {{
+using dnnl::memory;
+typedef float v16 __attribute__((vector_size(64)));
+typedef float v16_anywhere __attribute__((vector_size(64), aligned(4)));
+typedef int32_t i16 __attribute__((vector_size(64)));
+typedef uint32_t u16 __attribute__((vector_size(64)));
+typedef uint16_t h16 __attribute__((vector_size(32)));
+typedef uint16_t h16_anywhere __attribute__((vector_size(32), aligned(2)));
+inline dnnl::engine& engine() {{ static dnnl::engine e(dnnl::engine::kind::cpu, 0); return e; }}
+inline dnnl::stream& stream() {{ static dnnl::stream s(engine()); return s; }}
+inline memory::data_type kind(const float*) {{ return memory::data_type::f32; }}
+inline memory::data_type kind(const uint16_t*) {{ return memory::data_type::bf16; }}
+inline void put(float* to, float value) {{ *to = value; }}
+inline void put(uint16_t* to, float value) {{  // rounded to the nearest, ties to even
+    uint32_t bits; std::memcpy(&bits, &value, 4);
+    *to = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}}
+inline v16 load(const float* from) {{ return *(const v16_anywhere*)from; }}
+inline v16 load(const uint16_t* from) {{
+    return (v16)(__builtin_convertvector((h16)*(const h16_anywhere*)from, u16) << 16);
+}}
+inline void store(float* to, v16 value) {{ *(v16_anywhere*)to = value; }}
+inline void store(uint16_t* to, v16 value) {{
+    const u16 bits = (u16)value;
+    *(h16_anywhere*)to = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, h16);
+}}
+// e^x of numbers that are not positive: 2^n times a polynomial, to 2e-7 of it. Below −60 it stays at e^−60, which is
+// nothing beside the largest, e^0; products with less would be denormal numbers, and take the processor long.
+inline v16 power(v16 x) {{
+    const v16 least = x - x - 60.f;
+    x = x > least ? x : least;
+    const i16 n = __builtin_convertvector(x * 1.44269504f - 0.5f, i16);
+    const v16 r = x - __builtin_convertvector(n, v16) * 0.693147181f;
+    const v16 sum = 1 + r * (1 + r * (1 / 2.f + r * (1 / 6.f + r * (1 / 24.f + r * (1 / 120.f + r / 720.f)))));
+    return sum * (v16)((n + 127) << 23);
+}}
+inline dnnl::matmul::primitive_desc plan(int64_t n, int64_t m, int64_t k, memory::data_type x, memory::data_type w,
+        memory::data_type z, const memory::desc& packed, bool gelu, bool residual) {{
+    dnnl::primitive_attr attributes;
+    dnnl::post_ops after;
+    if (gelu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_swish, 1.702f, 0.f);
+    if (residual) after.append_sum(1.f);
+    attributes.set_post_ops(after);
+    const memory::format_tag ab = memory::format_tag::ab;
+    dnnl::matmul::desc what({{{{n, m}}, x, ab}}, packed, {{{{1, k}}, memory::data_type::f32, ab}}, {{{{n, k}}, z, ab}});
+    return dnnl::matmul::primitive_desc(what, attributes, engine());
+}}
+inline memory::desc packing(int64_t m, int64_t k, memory::data_type w) {{
+    memory::desc any({{m, k}}, w, memory::format_tag::any);
+    return plan({rows}, m, k, w, w, memory::data_type::f32, any, false, false).weights_desc();
+}}
+}}
+using namespace jclip;
+"""
+
+_PACK = """
+int64_t k = in0_shape0, m = in0_shape1;
+memory::desc order = packing(m, k, kind((const {stored}*)nullptr));
+if (order.get_size() > (size_t)out0_shape0)
+    throw std::runtime_error("oneDNN packs weights into more bytes than expected");
+memory from({{{{m, k}}, memory::data_type::f32, memory::format_tag::ba}}, engine(), (void*)in0_p);
+memory to(order, engine(), (void*)out0_p);
+dnnl::reorder(from, to).execute(stream(), from, to);
+stream().wait();
+"""
+
+_LINEAR = """
+int64_t n = in0_shape0, m = in0_shape1, k = out0_shape1;
+auto weight = kind((const {stored}*)nullptr);
+memory::desc order = packing(m, k, weight);
+auto plan_ = plan(n, m, k, kind((const {x}*)nullptr), weight, kind((const {z}*)nullptr), order,
+    data["gelu"] != 0, {residual});
+memory x(plan_.src_desc(), engine(), (void*)in0_p), w(order, engine(), (void*)in1_p);
+memory b(plan_.bias_desc(), engine(), (void*)in2_p), z(plan_.dst_desc(), engine(), (void*)out0_p);
+{copy}
+dnnl::matmul(plan_).execute(stream(),
+    {{{{DNNL_ARG_SRC, x}}, {{DNNL_ARG_WEIGHTS, w}}, {{DNNL_ARG_BIAS, b}}, {{DNNL_ARG_DST, z}}}});
+stream().wait();
+"""
+_COPY = "std::memcpy(out0_p, in3_p, n * k * sizeof(float));"
+
+_NORM = """
+#pragma omp parallel for
+for (int64_t i = 0; i < in0_shape0; i++) {{
+    const int64_t d = in0_shape1;
+    const float* x = in0_p + i * d;
+    float sum = 0, squares = 0;
+    for (int64_t c = 0; c < d; c++) sum += x[c];
+    const float mean = sum / d;
+    for (int64_t c = 0; c < d; c++) squares += (x[c] - mean) * (x[c] - mean);
+    const float scale = 1.f / std::sqrt(squares / d + 1e-5f);
+    for (int64_t c = 0; c < d; c++) put(out0_p + i * d + c, (x[c] - mean) * scale * in1_p[c] + in2_p[c]);
+}}
+"""
+
+# Four queries and 32 keys at a time: their sums stay in registers, and each number that is read is used four times.
+_ATTENTION = """
+const int64_t heads = data["heads"], batch = data["batch"], length = in0_shape0 / batch, queries = out0_shape0 / batch;
+const int64_t wide = in0_shape1, width = out0_shape1, first = {first}, padded = (length + 31) / 32 * 32;
+const bool causal = data["causal"] != 0;
+#pragma omp parallel for collapse(2)
+for (int64_t b = 0; b < batch; b++) for (int64_t h = 0; h < heads; h++) {{
+    alignas(64) float kt[64 * padded], v[64 * length], score[4][padded], q[4][64];
+    for (int64_t s = 0; s < length; s++) {{
+        const auto* row = in0_p + (b * length + s) * wide + h * 64 + first;
+        alignas(64) float key[64];
+        for (int64_t c = 0; c < 64; c += 16) {{
+            *(v16*)(key + c) = load(row + c);
+            *(v16*)(v + s * 64 + c) = load(row + width + c);
+        }}
+        for (int64_t c = 0; c < 64; c++) kt[c * padded + s] = key[c];
+    }}
+    for (int64_t c = 0; c < 64; c++) for (int64_t s = length; s < padded; s++) kt[c * padded + s] = 0;
+    for (int64_t start = 0; start < queries; start += 4) {{
+        const int64_t rows = std::min<int64_t>(4, queries - start);
+        int64_t seen[4], most_seen = 0;
+        for (int64_t i = 0; i < 4; i++) {{
+            const int64_t r = start + std::min(i, rows - 1);  // the last one again where there are fewer than four
+            const auto* own = {query} + h * 64;
+            for (int64_t c = 0; c < 64; c += 16) *(v16*)(q[i] + c) = load(own + c) * 0.125f;
+            seen[i] = {one} ? {seen} : causal ? r + 1 : length;
+            most_seen = std::max(most_seen, seen[i]);
+        }}
+        for (int64_t at = 0; at < most_seen; at += 32) {{
+            v16 sum[4][2] = {{}};
+            for (int64_t c = 0; c < 64; c++) {{
+                const v16 left = *(const v16*)(kt + c * padded + at), right = *(const v16*)(kt + c * padded + at + 16);
+                for (int64_t i = 0; i < 4; i++) {{ sum[i][0] += q[i][c] * left; sum[i][1] += q[i][c] * right; }}
+            }}
+            for (int64_t i = 0; i < 4; i++) {{
+                *(v16*)(score[i] + at) = sum[i][0];
+                *(v16*)(score[i] + at + 16) = sum[i][1];
+            }}
+        }}
+        float share[4];
+        for (int64_t i = 0; i < 4; i++) {{
+            float most = score[i][0], total = 0;
+            for (int64_t s = 1; s < seen[i]; s++) most = std::max(most, score[i][s]);
+            for (int64_t s = 0; s < most_seen; s += 16)
+                *(v16*)(score[i] + s) = power(*(const v16*)(score[i] + s) - most);
+            for (int64_t s = seen[i]; s < most_seen; s++) score[i][s] = 0;
+            for (int64_t s = 0; s < seen[i]; s++) total += score[i][s];
+            share[i] = 1 / total;
+        }}
+        v16 mix[4][4] = {{}};
+        for (int64_t s = 0; s < most_seen; s++)
+            for (int64_t j = 0; j < 4; j++) {{
+                const v16 value = *(const v16*)(v + s * 64 + j * 16);
+                for (int64_t i = 0; i < 4; i++) mix[i][j] += score[i][s] * value;
+            }}
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < 4; j++)
+                store(out0_p + (b * queries + start + i) * width + h * 64 + j * 16, mix[i][j] * share[i]);
+    }}
+}}
+"""
+
+# Pixels (B, n, n, 3) to rows of a patch each, channel by channel, as the convolution's weights have them.
+_PATCHES = """
+const int64_t side = in0_shape1, patch = {patch}, grid = side / patch, area = patch * patch;
+const float mean[3] = {{ {mean} }}, deviation[3] = {{ {deviation} }};
+#pragma omp parallel for collapse(2)
+for (int64_t b = 0; b < in0_shape0; b++) for (int64_t g = 0; g < grid * grid; g++) {{
+    auto* z = out0_p + (b * grid * grid + g) * 3 * area;
+    for (int64_t y = 0; y < patch; y++) {{
+        const uint8_t* x = in0_p + ((b * side + g / grid * patch + y) * side + g % grid * patch) * 3;
+        for (int64_t k = 0; k < 3; k++) for (int64_t c = 0; c < patch; c++)
+            put(z + k * area + y * patch + c, (x[c * 3 + k] * (1 / 255.f) - mean[k]) / deviation[k]);
+    }}
+}}
+"""
+
+
+@cache
+def _header() -> str:
+    return _HEADER.format(rows=_ROWS)
+
+
+def _code(shape: tuple[int, ...], kind: str, inputs: list[Any], source: str, **numbers: float) -> Any:
+    data = {name: float(value) for name, value in numbers.items()}
+    return jt.code(shape, kind, inputs, cpu_header=_header(), cpu_src=source, data=data)
+
+
+_C = {"float32": "float", "uint16": "uint16_t"}
+
+
+def pack(weight: Any, precision: str) -> Any:
+    """A linear map's weight (k, m) float32 in the order in which products read it, as bytes."""
+    size = 4 if precision == "float32" else 2
+    k, m = (-(-side // 64) * 64 for side in weight.shape)
+    return _code((k * m * size,), "uint8", [weight], _PACK.format(stored=_C[_STORED[precision]]))
+
+
+def linear(
+    x: Any, packed: Any, bias: Any, precision: str, *, gelu: bool = False, residual: Any = None, out: str = "float32"
+) -> Any:
+    """x·Wᵀ + b, with QuickGELU or a residual.
+
+    Args:
+        x: (n, m), of `precision`.
+        packed: W (k, m), by `pack`.
+        bias: (k,) float32.
+        precision: Of the product.
+        gelu: Whether QuickGELU follows.
+        residual: (n, k) float32 to be added; None for nothing.
+        out: Precision of what is returned.
+
+    Returns:
+        (n, k).
+    """
+    source = _LINEAR.format(
+        stored=_C[_STORED[precision]],
+        x=_C[str(x.dtype)],
+        z=_C[_STORED[out]],
+        residual=str(residual is not None).lower(),
+        copy=_COPY if residual is not None else "",
+    )
+    inputs = [x, packed, bias, *([residual] if residual is not None else [])]
+    return _code((x.shape[0], bias.shape[0]), _STORED[out], inputs, source, gelu=gelu)
+
+
+def layer_norm(x: Any, weight: Any, bias: Any, out: str = "float32") -> Any:
+    """LayerNorm of rows (n, d) float32."""
+    return _code(tuple(x.shape), _STORED[out], [x, weight, bias], _NORM.format())
+
+
+def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one: tuple[Any, Any] | None = None) -> Any:
+    """Softmax attention of heads of 64 numbers.
+
+    Args:
+        joined: (batch·L, 3·width) queries, keys and values; with `one` (batch·L, 2·width) keys and values.
+        batch: How many rows of L positions.
+        heads: width / 64.
+        causal: Whether a position sees only those up to itself.
+        one: (batch, width) queries of a single position per row, and how many positions each sees, (batch,) int32.
+
+    Returns:
+        (batch·L, width), or (batch, width) with `one`.
+    """
+    width = 64 * heads
+    source = _ATTENTION.format(
+        first="0" if one else "width",
+        one=str(one is not None).lower(),
+        query="in1_p + b * width" if one else "in0_p + (b * length + r) * wide",
+        seen="in2_p[b]" if one else "0",
+    )
+    facts = {"heads": heads, "batch": batch, "causal": causal}
+    return _code((batch if one else joined.shape[0], width), str(joined.dtype), [joined, *(one or ())], source, **facts)
+
+
+def patches(pixels: Any, patch: int, mean: Any, deviation: Any, out: str) -> Any:
+    """Normalised patches of photos.
+
+    Args:
+        pixels: (B, n, n, 3) uint8.
+        patch: Their side.
+        mean: Of the three channels, of 0 to 1.
+        deviation: By which they are divided.
+        out: Precision of what is returned.
+
+    Returns:
+        (B·(n/patch)², 3·patch²).
+    """
+    batch, side = pixels.shape[:2]
+    lists = (", ".join(f"{value!r}f" for value in map(float, each)) for each in (mean, deviation))
+    source = _PATCHES.format(**dict(zip(("mean", "deviation"), lists, strict=True)), patch=patch)
+    return _code((batch * (side // patch) ** 2, 3 * patch * patch), _STORED[out], [pixels], source)

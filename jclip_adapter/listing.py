@@ -1,0 +1,19 @@
+"""What --list tells: the methods, prompt sets and known weights."""
+
+from __future__ import annotations
+
+from .clip.weights import KNOWN
+from .methods import available, get
+from .prompts import available_prompts
+from .report import markdown_table
+
+
+def listing() -> str:
+    """A table of the methods, and the names of prompt sets and weights."""
+    rows = []
+    for m in (get(name).meta for name in available()):
+        paper = f"{m.paper.split(',')[0]} {m.year}{f', arXiv:{m.arxiv}' if m.arxiv else ''}"
+        needs = ", ".join([*m.needs, *(["all queries at once (transductive)"] if m.transductive else [])])
+        rows.append([m.name, m.summary, paper, m.trains, needs or "nothing"])
+    table = markdown_table(["method", "idea", "paper", "trains", "needs"], rows)
+    return f"{table}\n\nprompt sets: {', '.join(available_prompts())}\nweights by name: {', '.join(KNOWN)}"
