@@ -70,6 +70,8 @@ def sections(language: str) -> dict[str, str]:
         "benchmark": benchmark_table(language),
         "speed": speed_table(language),
         "encoder": quoted_table("sample-encoder.md", "benchmarks.sample_encoder", language),
+        "backbones": quoted_table("backbones.md", "benchmarks.backbone_accuracy", language),
+        "two-views": quoted_table("two-views.md", "benchmarks.two_views", language),
     }
 
 

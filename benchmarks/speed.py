@@ -40,7 +40,14 @@ FOLDS = (1, 2, 4, 8)
 ALIKE = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}  # least cosine of features to ours in float32
 BATCHES = {"cpu": (32,), "cuda": (64, 256, 1024)}
 COUNTS = {"cpu": 96, "cuda": 1024}  # photos per measurement
-UNITS = {"encode": "photos", "end_to_end": "photos", "text": "texts", "adapter": "epochs", "product": "GFLOP"}
+UNITS = {
+    "lite": "photos",
+    "encode": "photos",
+    "end_to_end": "photos",
+    "text": "texts",
+    "adapter": "epochs",
+    "product": "GFLOP",
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,13 @@ def ways(
             if has_module(python, "onnxruntime") and has_module(python, "onnx"):
                 theirs.append(Runner(name, [python, script, kind, str(folder), device, "float32"]))
     return [here(precision, f"ours, {precision}") for precision in precisions], here("jclip", "JCLIP's way"), theirs
+
+
+def lite_ways(folder: Path, python: str) -> list[Runner]:
+    """PyTorch's ways of EfficientNet-Lite0, where there is an interpreter that has it."""
+    script = str(Path(__file__).with_name("torch_lite.py"))
+    names = {"plain": "PyTorch, EfficientNet-Lite0", "folded": "PyTorch, EfficientNet-Lite0, folded, channels last"}
+    return [Runner(name, [python, script, kind, str(folder)]) for kind, name in names.items() if python]
 
 
 def check(runners: Sequence[Runner], precisions: dict[str, str]) -> dict[str, float]:
@@ -124,9 +138,14 @@ def take_turns(asked: Sequence[tuple[Runner, Question]], rounds: int, label: str
 
 
 def compare(
-    ours: Sequence[Runner], jclip: Runner, theirs: Sequence[Runner], device: str, rounds: int
+    ours: Sequence[Runner],
+    jclip: Runner,
+    theirs: Sequence[Runner],
+    networks: Sequence[Runner],
+    device: str,
+    rounds: int,
 ) -> list[dict[str, Any]]:
-    """All tasks, all ways."""
+    """All tasks, all ways; `networks` are PyTorch's ways of an ImageNet network."""
     count, batches = COUNTS[device], BATCHES[device]
     photos: list[tuple[Runner, Question]] = []
     for runner in (*ours, jclip, *theirs):
@@ -142,7 +161,8 @@ def compare(
                 photos.append((runner, Question("end_to_end", max(count, batch), batch)))
     texts = [(way, Question("text", speed_world.TEXT_CLASSES, SHOTS)) for way in (*ours, jclip, *_torch(theirs))]
     adapters = [(way, Question("adapter", CLASSES, SHOTS)) for way in (*ours, *_torch(theirs))]
-    parts = {"photos": photos, "texts": texts, "adapter": adapters}
+    lite = [(way, Question("lite", count, 0)) for way in (*ours[:1], *networks)]
+    parts = {"photos": photos, "texts": texts, "adapter": adapters, "EfficientNet-Lite0": lite}
     return [row for label, asked in parts.items() for row in take_turns(asked, rounds, label)]
 
 
@@ -215,11 +235,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(name)
         speed_world.write(folder, Path(options.photos), max(COUNTS[device], 32 * FOLDS[-1]))
         ours, jclip, theirs = ways(folder, device, python, precisions)
+        networks = lite_ways(folder, python) if device == "cpu" else []
         everyone = [*ours, jclip, *theirs]
         of = {runner.what: next((p for p in precisions if p in runner.what), "float32") for runner in everyone}
-        with stopped(everyone):
+        with stopped([*everyone, *networks]):
             found: dict[str, Any] = {"cosines": check(everyone, of)}
-            rows = compare(ours, jclip, theirs, device, rounds)
+            rows = compare(ours, jclip, theirs, networks, device, rounds)
             rows += grow(ours[0], rounds)
             if options.long:
                 found["long"] = ours[-1].ask({"task": "long", "count": options.long})

@@ -16,6 +16,7 @@ TITLES = {
     "text": "prompts to features",
     "adapter": "epochs of the adapter, 374 classes, 4 shots",
     "product": "matrix products of 2048 by 2048",
+    "lite": "decoded photos to EfficientNet-Lite0's features",
 }
 # Of ViT-B/32 for one photo, a multiply and an add counted as two: patches, and 12 blocks of 12·768² products for 50
 # positions and attention; ours leaves out what the last block would compute of 49 of them.

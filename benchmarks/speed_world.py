@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.cost_child import CLASSES, class_names
+from jclip_adapter.backbones.encoder import load_backbone
 from jclip_adapter.clip.config import VIT_B_32
 from jclip_adapter.clip.tokenizer import token_ids
 from jclip_adapter.decode import PhotoError, open_image, read_file
@@ -36,7 +37,7 @@ def prompts_of(count: int) -> list[list[str]]:
 
 
 def write(folder: Path, photos: Path, count: int) -> None:
-    """Write weights.safetensors, weights.npz, photos.txt and texts.npz, and Dataset/ with results/features/.
+    """Write weights.safetensors, weights.npz, lite.npz, photos.txt and texts.npz, and Dataset/ with results/features/.
 
     Args:
         folder: Where.
@@ -51,6 +52,7 @@ def write(folder: Path, photos: Path, count: int) -> None:
     state = random_state(VIT_B_32)
     write_safetensors(folder / "weights.safetensors", state, {})
     np.savez(folder / "weights.npz", **state)
+    np.savez(folder / "lite.npz", **dict(load_backbone("efficientnet-lite0", "cpu").state))
     tokens = {str(number): token_ids(group).astype(np.int64) for number, group in enumerate(prompts_of(TEXT_CLASSES))}
     np.savez(folder / "texts.npz", **tokens)
     paths = sorted(path for path in photos.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -142,6 +142,8 @@ def _on_features(task: FewShotTask) -> list[str]:
         needs = get(name).meta.needs
         if "auxiliary" in needs and task.auxiliary is None:
             logger.info("%s is left out: it needs a second backbone's features", name)
+        elif "text" in needs and not task.has_text:
+            logger.info("%s is left out: it needs texts", name)
         elif "encoder" not in needs:
             chosen.append(name)
     return chosen

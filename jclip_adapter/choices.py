@@ -3,3 +3,5 @@
 SAMPLE = "sample"  # the built-in data set and CLIP
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")  # of matrix products
+NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")  # of ImageNet, in CLIP's place or beside it
+NETWORK_REQUIREMENTS = "requirements-backbones.txt"  # what pip needs for these

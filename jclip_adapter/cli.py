@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
-from .choices import PRECISIONS
+from .choices import NETWORKS, PRECISIONS
 from .console import complain, streams, tell
 from .errors import AdapterError, UsageError, suggest
 from .problems import one_line
@@ -85,9 +85,19 @@ def _add_commands(group: argparse._ArgumentGroup) -> None:
 def _add_choices(group: argparse._ArgumentGroup) -> None:
     default = Settings()
     group.add_argument("--data", metavar="DIR", help="contest folder, folder per class, CSV, or 'sample' (Dataset)")
-    group.add_argument("--weights", metavar="PATH", help="weight file, model name, or 'sample' (ViT-B/32)")
+    group.add_argument(
+        "--weights",
+        metavar="PATH",
+        help="weight file, model name, or 'sample' (ViT-B/32); efficientnet-lite0 and -lite2 are no CLIPs and know no "
+        "texts: the shots' means stand in for them",
+    )
     group.add_argument(
         "--encoder", metavar="RUN", help="run folder whose tuned CLIP (or prompts) stands in for the weights' own"
+    )
+    group.add_argument(
+        "--auxiliary",
+        metavar="NAME",
+        help=f"a second network beside CLIP: {', '.join(NETWORKS)} (none)",
     )
     group.add_argument("--method", metavar="NAME", help=f"adaptation method ({default.method})")
     group.add_argument("--set", action="append", metavar="KEY=VALUE", help="a hyper-parameter of the method")
@@ -285,7 +295,7 @@ def _train(arguments: argparse.Namespace) -> None:
     tell(f"run: {done.folder}")
     if support:
         tell(
-            f"top-1 on the shots themselves: zero-shot {support['zero_shot_top1']:.1f} %, "
+            f"top-1 on the shots themselves: {support['baseline']} {support['zero_shot_top1']:.1f} %, "
             f"{done.method.meta.name} {support['trained_top1']:.1f} %"
         )
 
@@ -297,7 +307,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     settings, given = _settings(arguments)
     done = evaluate(settings, given, arguments.labels or "", arguments.holdout)
     tell(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
-    tell(score_table(done.scores, done.baseline, done.method))
+    tell(score_table(done.scores, done.baseline, done.method, done.baseline_name))
     for name, group in done.groups.items():
         shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
         tell(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")

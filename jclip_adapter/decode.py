@@ -1,4 +1,4 @@
-"""From a photo's file to the square of pixels that CLIP reads: the only place where photos are decoded.
+"""From a photo's file to the square of pixels that a network reads: the only place where photos are decoded.
 
 Only the formats below are opened, and nothing is decoded that would fill the memory. Free of Jittor, so that
 decoding processes start quickly.
@@ -16,11 +16,13 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from .backbones.preprocess import crop_pixels
 from .clip.preprocess import square_pixels
 from .errors import DataError
 from .jpeg_damage import find_damage, read_layout
@@ -31,8 +33,7 @@ MAX_PIXELS = 8192 * 6144
 MAX_BYTES = 400_000_000
 _MAX_SCANS = 20  # of a JPEG of MAX_PIXELS, as each goes over all of them; smaller ones may have more
 _ZERO_RUN = re.compile(rb"\0{64,}")
-Job = tuple[int, str, int]
-"""A photo's number, its path, and the side of the square wanted in pixels."""
+WAYS = {"clip": square_pixels, "crop": crop_pixels}  # from an image to the square that a network reads
 Decoded = tuple[int, bytes, npt.NDArray[np.uint8] | str]
 """A job's number, the SHA-256 of its file and its pixels; or b"" and what is wrong."""
 # What Pillow's decoders raise on damaged files.
@@ -52,6 +53,15 @@ _DECODER_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+
+class Job(NamedTuple):
+    """A photo's number, its path, the side of the square wanted in pixels, and one of WAYS to it."""
+
+    number: int
+    path: str
+    size: int
+    way: str = "clip"
 
 
 class PhotoError(DataError):
@@ -164,12 +174,13 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     return image
 
 
-def read_square(path: str | Path, size: int) -> tuple[bytes, npt.NDArray[np.uint8]]:
-    """Read one photo as CLIP does.
+def read_square(path: str | Path, size: int, way: str = "clip") -> tuple[bytes, npt.NDArray[np.uint8]]:
+    """Read one photo as a network does.
 
     Args:
         path: Of the file.
         size: Side of the result in pixels.
+        way: One of WAYS.
 
     Returns:
         The SHA-256 of the file's bytes and its pixels, (size, size, 3) uint8.
@@ -179,7 +190,7 @@ def read_square(path: str | Path, size: int) -> tuple[bytes, npt.NDArray[np.uint
     """
     data = read_file(path)
     try:
-        return hashlib.sha256(data).digest(), square_pixels(open_image(data, str(path)), size)
+        return hashlib.sha256(data).digest(), WAYS[way](open_image(data, str(path)), size)
     except (MemoryError, ValueError, OSError) as error:
         raise PhotoError(f"{path} cannot be resized ({error}).") from error
 
@@ -216,14 +227,14 @@ def try_square(job: Job) -> Decoded:
     """`read_square` for other processes: errors come back as text instead of being raised.
 
     Args:
-        job: (number, path, size).
+        job: The job.
 
     Returns:
         (number, SHA-256, pixels), or (number, b"", what is wrong).
     """
-    number, path, size = job
+    number, path, size, way = job
     try:
-        digest, pixels = read_square(path, size)
+        digest, pixels = read_square(path, size, way)
     except PhotoError as error:
         return number, b"", error.message
     return number, digest, pixels

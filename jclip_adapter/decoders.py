@@ -44,7 +44,7 @@ def decode(jobs: Sequence[Job], workers: int, device: str) -> Iterator[Decoded]:
     """Decode photos.
 
     Args:
-        jobs: (number, path, size) each, as `try_square` takes them.
+        jobs: As `try_square` takes them.
         workers: Child processes; 0 for threads of this one, −1 for what is faster.
         device: Where CLIP computes meanwhile, "cpu" or "cuda".
 
@@ -141,7 +141,7 @@ class _Child:
             raise self._gone() from error
 
     def answer(self, job: Job) -> Decoded:
-        number, _, size = job
+        number, _, size, _ = job
         readable, length = _HEADER.unpack(self._read(_HEADER.size))
         body = self._read(length)
         if not readable:
@@ -186,7 +186,7 @@ def serve() -> None:
     threading.Thread(target=write, daemon=True).start()
     while True:
         for job in chunks.get():
-            _, digest, result = try_square(job)
+            _, digest, result = try_square(Job(*job))
             readable = not isinstance(result, str)
             body = result.encode("utf-8", "surrogatepass") if isinstance(result, str) else digest + result.tobytes()
             answers.put(_HEADER.pack(readable, len(body)) + body)

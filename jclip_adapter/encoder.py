@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from .clip.preprocess import VERSION, normalise_pixels
 from .clip.shapes import check_shapes, shapes_of
 from .clip.tokenizer import token_ids
 from .errors import UsageError, WeightsError
+from .image_encoder import BATCH, ImageEncoder, pad
 from .storage import sha256_file
 from .task import Array, Later, Weights
 
@@ -26,11 +27,7 @@ if TYPE_CHECKING:
     from .clip.inference import TowerWeights
     from .clip.model import CLIP
 
-T = TypeVar("T", bound=np.generic)
 R = TypeVar("R")
-BATCH = {"cpu": 32, "cuda": 256}
-# What is left over beyond a multiple of four rows comes out of oneDNN's matrix products rounded otherwise.
-_GRAIN = 4
 _ARITHMETIC = 3  # raise it when a change of the model's code changes features
 
 
@@ -69,16 +66,15 @@ def _named(name: object, make: Callable[[], R]) -> R:
 
 
 @dataclass
-class Encoder:
+class Encoder(ImageEncoder):
     """CLIP's two towers, in batches of one shape.
 
     Attributes:
         source: The CLIP, or one that is built when the first photo or text has to be encoded.
-        weights: Path of its file.
-        sha256: Of that file.
-        batch_size: Rows per forward pass; every pass has this many, padded to a multiple of four, so that a row's
-            feature depends neither on how many others a run still had to encode, nor on its place among them.
-        precision: Of matrix products: "float32", "bfloat16" or "float16"; sums are float32 in any case.
+        weights: As for every `ImageEncoder`, like the next three.
+        sha256: Of the weights' file.
+        batch_size: Rows per forward pass.
+        precision: Of matrix products.
         tuning: SHA-256 of what was changed of the weights, by tower: "image", "text"; a tower left alone is missing.
     """
 
@@ -88,9 +84,12 @@ class Encoder:
     batch_size: int
     precision: str = "float32"
     tuning: dict[str, str] = field(default_factory=dict)
+    way: ClassVar[str] = "clip"
+    has_text: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._image_tower, self._text_tower = Later(self._make_image_tower), Later(self._make_text_tower)
+        super().__post_init__()
+        self._text_tower = Later(self._make_text_tower)
 
     @property
     def model(self) -> CLIP:
@@ -101,11 +100,6 @@ class Encoder:
             SetupError: Jittor does not start.
         """
         return self.source.get() if isinstance(self.source, _Unbuilt) else self.source
-
-    @property
-    def _pass_rows(self) -> int:
-        """Rows of every forward pass; a single one needs no padding, as it has but one place."""
-        return self.batch_size if self.batch_size == 1 else -(-self.batch_size // _GRAIN) * _GRAIN
 
     @property
     def image_size(self) -> int:
@@ -145,14 +139,11 @@ class Encoder:
 
     def image_key(self) -> str:
         """A fingerprint of all that turns a photo's bytes into its feature."""
-        return self._key(f"image {VERSION} {self.image_size}{self.tuning.get('image', '')}")
+        return self.key(f"{_ARITHMETIC} image {VERSION} {self.image_size}{self.tuning.get('image', '')}")
 
     def text_key(self) -> str:
         """A fingerprint of all that turns a text into its feature."""
-        return self._key(f"text{self.tuning.get('text', '')}")
-
-    def _key(self, kind: str) -> str:
-        return hashlib.sha256(f"{self.sha256} {kind} {self.precision} {_ARITHMETIC}".encode()).hexdigest()
+        return self.key(f"{_ARITHMETIC} text{self.tuning.get('text', '')}")
 
     def tuned(self, change: Callable[[Weights], Weights]) -> Encoder:
         """An encoder with other weights; this one stays as it is.
@@ -177,20 +168,6 @@ class Encoder:
                 tuning[tower] = digest.hexdigest()
         return replace(self, source=_Unbuilt({**base, **changed}, self.weights), tuning=tuning)
 
-    def images(self, pixels: npt.NDArray[np.uint8]) -> Array:
-        """Encode photos.
-
-        Args:
-            pixels: (B, n, n, 3) uint8, B at most `batch_size`.
-
-        Returns:
-            (B, d) float32, not normalised.
-        """
-        jt = runtime.start()
-        padded = _pad(pixels, self._pass_rows)
-        with jt.no_grad():
-            return self._image_tower.get()(padded)[: len(pixels)]
-
     def texts(self, texts: Sequence[str]) -> Array:
         """Encode texts.
 
@@ -206,7 +183,7 @@ class Encoder:
         jt = runtime.start()
         tokens = token_ids(texts, self.source.config.context_length)
         with jt.no_grad():
-            return self._text_tower.get()(_pad(tokens, self._pass_rows))[: len(tokens)]
+            return self._text_tower.get()(pad(tokens, self.pass_rows))[: len(tokens)]
 
     def _make_image_tower(self) -> Callable[[npt.NDArray[np.uint8]], Array]:
         from .clip.inference import ImageTower
@@ -224,13 +201,6 @@ class Encoder:
         from .clip.inference import TowerWeights, operations
 
         return TowerWeights(self._arrays(), operations(), self.precision)
-
-
-def _pad(rows: npt.NDArray[T], count: int) -> npt.NDArray[T]:
-    """Repeat the last row until there are `count`."""
-    if len(rows) > count:
-        raise ValueError(f"{len(rows)} rows do not fit a batch of {count}")
-    return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)]) if len(rows) < count else rows
 
 
 def load_encoder(

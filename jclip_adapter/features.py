@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from . import runtime
 from .augmentation import TrainingPhotos
-from .decode import PhotoError, read_file
+from .decode import Job, PhotoError, read_file
 from .decoders import decode
 from .encoder import Encoder
 from .feature_store import FeatureStore
+from .image_encoder import ImageEncoder
 from .prompts import PromptSet
 from .task import Array, normalise, text_classifier
 
@@ -35,7 +36,7 @@ class PhotoFeatures:
     Attributes:
         raw: (N, d) un-normalised features; rows of zeros where a photo could not be read.
         bad: What is wrong, by the photo's place in the list.
-        encoded: How many photos went through CLIP now.
+        encoded: How many photos went through the network now.
         paths: N photo files.
     """
 
@@ -57,13 +58,13 @@ class PhotoFeatures:
         return normalise(self.raw)
 
 
-def encode_photos(encoder: Encoder, paths: Sequence[Path], cache: Path, workers: int = -1) -> PhotoFeatures:
+def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, workers: int = -1) -> PhotoFeatures:
     """Encode photos, taking from the store what is there.
 
     A finished shard stays, wherever the run is stopped.
 
     Args:
-        encoder: The CLIP.
+        encoder: The network.
         paths: N photo files.
         cache: Folder of all stores.
         workers: As for `decoders.decode`.
@@ -83,8 +84,8 @@ def encode_photos(encoder: Encoder, paths: Sequence[Path], cache: Path, workers:
     return PhotoFeatures(raw, dict(sorted(bad.items())), encoded, tuple(paths))
 
 
-def image_store(encoder: Encoder, cache: Path) -> FeatureStore:
-    """The store of a CLIP's photo features below the folder of all stores."""
+def image_store(encoder: ImageEncoder, cache: Path) -> FeatureStore:
+    """The store of a network's photo features below the folder of all stores."""
     return FeatureStore(cache / f"images-{encoder.image_key()[:32]}", encoder.width)
 
 
@@ -109,7 +110,7 @@ def photo_keys(paths: Sequence[Path]) -> tuple[list[bytes], dict[int, str]]:
 
 
 def encode_missing(
-    encoder: Encoder,
+    encoder: ImageEncoder,
     store: FeatureStore,
     paths: Sequence[Path],
     keys: list[bytes],
@@ -120,7 +121,7 @@ def encode_missing(
     """Decode and encode photos that the store lacks.
 
     Args:
-        encoder: The CLIP.
+        encoder: The network.
         store: Its store, which gets the features.
         paths: N photo files.
         keys: Their keys; that of a file that was changed since is put right.
@@ -133,7 +134,7 @@ def encode_missing(
     """
     first = {key: number for number, key in reversed(list(enumerate(keys))) if key and key not in store}
     wanted = sorted(number for key, number in first.items() if only is None or key in only)
-    jobs = [(number, str(paths[number]), encoder.image_size) for number in wanted]
+    jobs = [Job(number, str(paths[number]), encoder.image_size, encoder.way) for number in wanted]
     if not jobs:
         return 0
     size, step = encoder.image_size, encoder.batch_size
@@ -173,14 +174,14 @@ def encode_missing(
 
 
 def encode_views(
-    encoder: Encoder, paths: Sequence[Path], cache: Path, count: int, seed: int, smallest: float = VIEW_SHARE
+    encoder: ImageEncoder, paths: Sequence[Path], cache: Path, count: int, seed: int, smallest: float = VIEW_SHARE
 ) -> Array:
     """Encode augmented copies of photos, cropped and flipped at random, taking from the store what is there.
 
     A copy depends on its photo's bytes, its number and the seed, and not on which other photos there are.
 
     Args:
-        encoder: The CLIP.
+        encoder: The network.
         paths: N photo files, which can be read.
         cache: Folder of all stores.
         count: V copies of each.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import backbones
 from .clip.weights import KNOWN
 from .methods import available, get
 from .prompts import available_prompts
@@ -16,4 +17,6 @@ def listing() -> str:
         needs = ", ".join([*m.needs, *(["all queries at once (transductive)"] if m.transductive else [])])
         rows.append([m.name, m.summary, paper, m.trains, needs or "nothing"])
     table = markdown_table(["method", "idea", "paper", "trains", "needs"], rows)
-    return f"{table}\n\nprompt sets: {', '.join(available_prompts())}\nweights by name: {', '.join(KNOWN)}"
+    prompts, weights = ", ".join(available_prompts()), ", ".join(KNOWN)
+    networks = ", ".join(backbones.KNOWN)
+    return f"{table}\n\nprompt sets: {prompts}\nweights by name: {weights}\nImageNet networks: {networks}"

@@ -123,13 +123,14 @@ def _is_number(cell: object) -> bool:
     return not isinstance(cell, str) or cell.endswith("%")
 
 
-def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str) -> str:
-    """Accuracy per domain and in total, beside zero-shot, with 95 % intervals.
+def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, baseline_name: str = "zero-shot") -> str:
+    """Accuracy per domain and in total, beside a baseline, with 95 % intervals.
 
     Args:
         scores: Of the method.
-        baseline: Of zero-shot on the same photos, in the same order.
+        baseline: Of the baseline on the same photos, in the same order.
         name: The method's name.
+        baseline_name: The baseline's.
 
     Returns:
         A Markdown table.
@@ -146,7 +147,7 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str) -
         ]
         for score, zero in zip(scores, baseline, strict=True)
     ]
-    header = ["domain", "photos", "zero-shot", name, "95 % interval", "zero-shot top-5", f"{name} top-5"]
+    header = ["domain", "photos", baseline_name, name, "95 % interval", f"{baseline_name} top-5", f"{name} top-5"]
     return markdown_table(header, rows)
 
 

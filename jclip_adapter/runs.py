@@ -23,7 +23,7 @@ from .storage import MANIFEST, check_manifest, read_json, write_bytes, write_jso
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
 CHECKPOINT = "checkpoint.safetensors"  # of a training that is under way
 # What a run depends on, and so may not be given otherwise at prediction; the paths among it may be spelled anew.
-_BOUND = ("weights", "encoder", "prompts", "method", "split", "shots", "support", "precision")
+_BOUND = ("weights", "encoder", "prompts", "method", "split", "shots", "support", "precision", "auxiliary")
 _PATHS = ("weights", "encoder", "prompts", "support")
 _AGAIN = "Train again with the new setting, or leave it out."
 

@@ -31,7 +31,8 @@ class Settings:
 
     Attributes:
         data: Data folder, CSV file, or "sample".
-        weights: Weight file, a model's name, or "sample"; empty for ViT-B/32, or the sample's on its data.
+        weights: Weight file, the name of a CLIP or an ImageNet network, or "sample"; empty for ViT-B/32, or the
+            sample's on its data.
         method: Name of the method.
         set: The method's hyper-parameters by name, as typed.
         shots: Training photos per class.
@@ -43,6 +44,7 @@ class Settings:
         batch_size: Photos per forward pass; 0 chooses by device.
         precision: Of CLIP's matrix products: "float32", "bfloat16" (CPUs with AVX-512 BF16 or AMX, and CUDA) or
             "float16" (CUDA).
+        auxiliary: A second network beside CLIP, for the methods that use its features; empty for none.
         workers: Decoding processes; 0 for threads, −1 for what is faster.
         views: Augmented copies of each training photo, for the methods that use them; their features are kept.
         encoder: Run folder whose tuned CLIP takes the place of the weights' own; empty for none.
@@ -62,6 +64,7 @@ class Settings:
     device: str = "auto"
     batch_size: int = 0
     precision: str = "float32"
+    auxiliary: str = ""
     workers: int = -1
     views: int = 0
     encoder: str = ""
@@ -110,6 +113,7 @@ class Settings:
             shots,
             *([f"{self.views}views"] if self.views else []),
             *([self.precision] if self.precision != "float32" else []),
+            *([f"with-{self.auxiliary}"] if self.auxiliary else []),
             *([f"on-{Path(self.encoder).name}"] if self.encoder else []),
         )
         return RUNS / "-".join(re.sub(r"[^\w.@+]+", "-", part) for part in parts)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from .encoder import Encoder
+    from .image_encoder import ImageEncoder
 
 _FORM = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
@@ -77,7 +77,9 @@ class Share:
         )
 
 
-def encode_part(encoders: Sequence[Encoder], paths: Sequence[Path], cache: Path, workers: int, part: Part) -> Share:
+def encode_part(
+    encoders: Sequence[ImageEncoder], paths: Sequence[Path], cache: Path, workers: int, part: Part
+) -> Share:
     """Encode one part of some photos into the store, and look what the other parts have left there by then.
 
     A photo that cannot be decoded is noted in the store, or the other parts would wait for it for ever.
@@ -86,7 +88,7 @@ def encode_part(encoders: Sequence[Encoder], paths: Sequence[Path], cache: Path,
         encoders: Each encodes the photos.
         paths: N photo files.
         cache: Folder of all stores, which the processes share.
-        workers: As for `encode_photos`.
+        workers: As for `decoders.decode`.
         part: The part.
 
     Returns:

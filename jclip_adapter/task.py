@@ -54,6 +54,26 @@ def text_classifier(views: npt.ArrayLike) -> Array:
     return normalise(normalise(views).mean(axis=-2))
 
 
+def class_means(features: npt.ArrayLike, labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float64]:
+    """Mean of each class's rows, in float64.
+
+    Args:
+        features: (N, d).
+        labels: (N,) class indices.
+        classes: C.
+
+    Returns:
+        (C, d); zeros for a class without rows.
+
+    >>> class_means([[1.0, 0.0], [3.0, 0.0]], np.array([1, 1]), 2).tolist()
+    [[0.0, 0.0], [2.0, 0.0]]
+    """
+    rows = np.asarray(features, dtype=np.float64)
+    sums = np.zeros((classes, rows.shape[1]))
+    np.add.at(sums, labels, rows)
+    return sums / np.maximum(np.bincount(labels, minlength=classes), 1)[:, None]
+
+
 @dataclass(frozen=True)
 class Queries:
     """Photos to be classified, M of them.
@@ -107,6 +127,36 @@ class Labelled:
 
     queries: Queries
     labels: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NamedHead:
+    """The last layer of a network that was trained on classes of its own, and which of them mean which of the task's.
+
+    So much is known of a photo without any shot. The network is the second one where the task has one, else the first.
+
+    Attributes:
+        weight: (K, d') float32.
+        bias: (K,) float32.
+        ids: per class of the task, which of the K mean it; none where none does.
+    """
+
+    weight: Array
+    bias: Array
+    ids: tuple[tuple[int, ...], ...]
+
+    @property
+    def matrix(self) -> Array:
+        """(K, C) the share of each of the K that means each class.
+
+        Where one means several, the narrower get more, by the inverse number of their ids: a poodle is rather a class
+        of poodles than one of all dogs.
+        """
+        found = np.zeros((len(self.weight), len(self.ids)), dtype=np.float32)
+        for number, ids in enumerate(self.ids):
+            found[list(ids), number] = 1 / max(1, len(ids))
+        total = found.sum(axis=1, keepdims=True)
+        return found / np.where(total > 0, total, 1)
 
 
 class Later(Generic[T]):
@@ -179,6 +229,9 @@ class FewShotTask:
         extra_features: (E, d) L2-normalised rows of further modalities in the same space, such as audio.
         extra_labels: (E,) their class indices.
         encoder: CLIP itself, for methods that train through it; None where only features are at hand.
+        has_text: Whether `text_features` are texts'. Where the photos' network knows no text, they are the classes'
+            prototypes instead (`with_prototypes`), and zeros for a class without shots.
+        named_head: What an ImageNet network's own classes say of these; None without such a network.
 
     Raises:
         DataError: shapes contradict each other, a label is out of range, or a value is not finite.
@@ -199,6 +252,8 @@ class FewShotTask:
     extra_features: Array | None = None
     extra_labels: npt.NDArray[np.int64] | None = None
     encoder: EncoderLink | None = None
+    has_text: bool = True
+    named_head: NamedHead | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -244,7 +299,7 @@ class FewShotTask:
     def keep(self, rows: npt.NDArray[Any]) -> FewShotTask:
         """The task with some of its support rows, in this order: an index array or a mask of (N,)."""
         numbers = np.arange(len(self.support_labels))[rows]
-        return replace(
+        kept = replace(
             self,
             encoder=None if self.encoder is None else self.encoder.keep(numbers),
             support_features=self.support_features[rows],
@@ -252,6 +307,16 @@ class FewShotTask:
             support_raw=None if self.support_raw is None else self.support_raw[rows],
             support_views=None if self.support_views is None else self.support_views[:, rows],
             auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
+        )
+        # Prototypes of photos that were left out would tell of them.
+        return kept if self.has_text else kept.with_prototypes()
+
+    def with_prototypes(self) -> FewShotTask:
+        """The task with the means of the classes' shots in place of texts."""
+        labels, classes = self.support_labels, self.num_classes
+        normal, raw = (class_means(rows, labels, classes) for rows in (self.shot_means(), self.raw))
+        return replace(
+            self, text_features=normalise(normal), text_raw=raw.astype(np.float32), text_views=(), has_text=False
         )
 
     def photo_views(self) -> Array:

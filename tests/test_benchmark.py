@@ -218,7 +218,7 @@ def test_all_is_what_each_file_allows(workplace):
     np.savez("pair.npz", **facts)
     problems = benchmark.feature_problems(["toy.npz", "pair.npz"], [1], [1])
     chosen = [benchmark.choose_methods("all", problem.task) for problem in problems]
-    assert set(chosen[1]) - set(chosen[0]) == {"amu-tuning"}
+    assert set(chosen[1]) - set(chosen[0]) == {"amu-tuning", "two-views"}
     with pytest.raises(DataError, match="amu-tuning needs a second backbone"):
         benchmark.run_benchmark(problems, "amu-tuning", workplace, selection="none", given={})
 

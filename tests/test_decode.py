@@ -48,7 +48,7 @@ def test_what_is_no_photo_is_told(name, tmp_path):
     with pytest.raises(decode.PhotoError, match=r"photo\.jpg") as caught:
         decode.read_square(path, 32)
     assert "\n" not in str(caught.value)
-    number, digest, problem = decode.try_square((3, str(path), 32))
+    number, digest, problem = decode.try_square(decode.Job(3, str(path), 32))
     assert (number, digest) == (3, b"")
     assert "photo.jpg" in problem
 

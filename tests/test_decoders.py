@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jclip_adapter import decoders
-from jclip_adapter.decode import try_square
+from jclip_adapter.decode import Job, try_square
 from jclip_adapter.decoders import decode
 from jclip_adapter.errors import SetupError
 
@@ -22,18 +22,18 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> list[tuple[int, str, int]]:
+def jobs(tmp_path: Path) -> list[Job]:
     """Numbers with gaps, a broken photo, a missing one, and a name that is no UTF-8."""
     names = [*(f"{number}.jpg" for number in range(40)), "caf\udce9 \u2028.jpg"]
     for number, name in enumerate(names):
         write_photo(tmp_path / name, number)
     (tmp_path / "7.jpg").write_bytes(b"\xff\xd8 no photo")
     (tmp_path / "8.jpg").unlink()
-    return [(3 * number, str(tmp_path / name), 32) for number, name in enumerate(names)]
+    return [Job(3 * number, str(tmp_path / name), 32) for number, name in enumerate(names)]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 3, 50])
-def test_the_same_as_without_either(workers: int, jobs: list[tuple[int, str, int]]) -> None:
+def test_the_same_as_without_either(workers: int, jobs: list[Job]) -> None:
     found = list(decode(jobs, workers, "cpu"))
     assert len(found) == len(jobs)
     for (number, digest, result), (own_number, own_digest, own) in zip(found, map(try_square, jobs), strict=True):
@@ -48,7 +48,7 @@ def test_nothing_to_do() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_left_early(workers: int, jobs: list[tuple[int, str, int]]) -> None:
+def test_left_early(workers: int, jobs: list[Job]) -> None:
     decoded = decode(jobs * 20, workers, "cpu")
     assert next(decoded)[0] == 0
     decoded.close()
@@ -65,25 +65,23 @@ def test_children_where_they_pay(
     monkeypatch.setattr(decoders, "cores", lambda: cores)
     monkeypatch.setattr(decoders, "decode_in_threads", lambda _: iter([(0, b"", "threads")]))
     monkeypatch.setattr(decoders, "decode_in_children", lambda _, count: iter([(0, b"", f"{count} children")]))
-    told = next(decode([(0, "", 1)] * photos, -1, device))[2]
+    told = next(decode([Job(0, "", 1)] * photos, -1, device))[2]
     assert told == (f"{workers} children" if workers else "threads")
 
 
-def test_threads_leave_warnings_as_they_were(jobs: list[tuple[int, str, int]]) -> None:
+def test_threads_leave_warnings_as_they_were(jobs: list[Job]) -> None:
     before = list(warnings.filters)
     assert len(list(decode(jobs * 5, 0, "cpu"))) == 5 * len(jobs)
     assert warnings.filters == before
 
 
-def test_no_process_to_be_had(jobs: list[tuple[int, str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_to_be_had(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(SetupError, match="no decoding process can be started"):
         list(decode(jobs, 2, "cpu"))
 
 
-def test_a_script_without_a_guard_in_a_folder_of_misleading_names(
-    tmp_path: Path, jobs: list[tuple[int, str, int]]
-) -> None:
+def test_a_script_without_a_guard_in_a_folder_of_misleading_names(tmp_path: Path, jobs: list[Job]) -> None:
     work = tmp_path / "work"
     work.mkdir()
     for name in ("numpy", "json", "PIL"):
@@ -91,8 +89,8 @@ def test_a_script_without_a_guard_in_a_folder_of_misleading_names(
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(REPOSITORY)!r})\n"
-        "from jclip_adapter.decoders import decode\n"
-        f"print(len(list(decode({jobs[:20]!r}, 2, 'cpu'))))\n"
+        "from jclip_adapter.decode import Job\nfrom jclip_adapter.decoders import decode\n"
+        f"print(len(list(decode([Job(*job) for job in {[*map(tuple, jobs[:20])]!r}], 2, 'cpu'))))\n"
     )
     done = subprocess.run([sys.executable, script], cwd=work, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("20\n", "", 0)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from jclip_adapter import features
 from jclip_adapter.clip.model import build_model
-from jclip_adapter.decode import try_square
+from jclip_adapter.decode import Job, try_square
 from jclip_adapter.encoder import Encoder
 from jclip_adapter.errors import UsageError
 from jclip_adapter.prompts import load_prompts
@@ -61,7 +61,7 @@ def test_a_second_run_encodes_nothing(encoder, photos, tmp_path, monkeypatch):
 
 def test_features_are_those_of_the_model_alone(encoder, photos, tmp_path):
     stored = features.encode_photos(encoder, photos, tmp_path, workers=0).raw
-    pixels = [try_square((0, str(path), 32))[2] for path in photos[:3]]
+    pixels = [try_square(Job(0, str(path), 32))[2] for path in photos[:3]]
     np.testing.assert_allclose(stored[:3], encoder.images(np.stack(pixels)), atol=1e-6)
 
 

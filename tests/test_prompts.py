@@ -181,7 +181,8 @@ def load_prompts_once(cache: list[PromptSet] = []) -> PromptSet:  # noqa: B006 -
 
 def test_the_example_of_the_readme_works(user_file):
     readme = (PROMPTS / "README.md").read_text(encoding="utf-8")
-    assert len(readme.splitlines()) <= 40
+    how_to, _, _ = readme.partition("\n## ImageNet's class names\n")
+    assert len(how_to.splitlines()) <= 40
     (example,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
     prompts = load_prompts(user_file(example))
     assert prompts.texts("Flowers_snapdragon_2") == [

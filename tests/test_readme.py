@@ -49,7 +49,7 @@ def test_links_and_pictures_exist(name: str) -> None:
     relative = [link.partition("#")[0] for link in links if not link.startswith(("https://", "http://"))]
     assert [link for link in relative if not (base / link).exists()] == []
     if name in FILES:
-        assert sum(link.endswith(".png") for link in relative) == 4
+        assert sum(link.endswith(".png") for link in relative) == 5
 
 
 def test_generated_sections_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,18 +187,18 @@ def fork(
 def _prepare(counter: mmap.mmap, shard: int) -> None:
     """Small shards, a state after every epoch, and a count of what is encoded."""
     from jclip_adapter import features
-    from jclip_adapter.encoder import Encoder
+    from jclip_adapter.image_encoder import ImageEncoder
     from jclip_adapter.learning import encoder_training
 
     features.SHARD_ROWS, encoder_training.PAUSE_S = shard, 0.0
-    genuine = Encoder.images
+    genuine = ImageEncoder.images
 
-    def images(self: Encoder, pixels: Any) -> Any:
+    def images(self: ImageEncoder, pixels: Any) -> Any:
         found = genuine(self, pixels)
         struct.pack_into("<Q", counter, 0, read_count(counter) + len(pixels))
         return found
 
-    Encoder.images = images  # type: ignore[method-assign]
+    ImageEncoder.images = images  # type: ignore[method-assign]
 
 
 def read_count(counter: mmap.mmap) -> int:

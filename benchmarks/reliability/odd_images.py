@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jclip_adapter.clip.preprocess import square_pixels
-from jclip_adapter.decode import try_square
+from jclip_adapter.decode import Job, try_square
 from tests.random_weights import write_safe
 from tests.tiny_contest import picture, write_contest
 
@@ -41,9 +41,9 @@ _WAIT_S = 120
 # Prints the processor time and the most memory of a decoding, each in a process of its own.
 _MEASURE = """
 import json, sys, time
-from jclip_adapter.decode import try_square
+from jclip_adapter.decode import Job, try_square
 started = time.process_time()
-_, _, result = try_square((0, sys.argv[1], 224))
+_, _, result = try_square(Job(0, sys.argv[1], 224))
 taken = time.process_time() - started
 peak = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0]
 print(json.dumps([taken, int(peak) / 1024, result if isinstance(result, str) else ""]))
@@ -158,7 +158,7 @@ def _told(oddity: Oddity, message: str) -> bool:
 
 def _unlike(path: Path) -> str:
     """Whether a photo comes out as another picture than the plain one."""
-    result = try_square((0, str(path), _SIDE))[2]
+    result = try_square(Job(0, str(path), _SIDE))[2]
     if isinstance(result, str):
         return result
     weights = np.array([0.299, 0.587, 0.114])

@@ -8,10 +8,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, check_rows, normalise, softmax
+from jclip_adapter.task import Array, FewShotTask, Queries, check_rows, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod, class_means
+from .seen_classes import SeenClassMethod
 
 KINDS = ("moment", "none", "entropy", "energy", "max", "max-min", "var", "top5")
 _TINY = 1e-12  # keeps scores that are all the same, such as those of a single class, from being divided by zero

@@ -110,7 +110,8 @@ class Meta:
         arxiv: The paper's arXiv number; empty if there is none.
         code: The authors' repository, owner/name; empty if there is none.
         transductive: Whether it needs all queries at once.
-        needs: What the task has to carry beyond the text features: any of "support", "auxiliary", "encoder".
+        needs: What the task has to carry beyond the text features: any of "support", "auxiliary", "encoder", or
+            "text" where prototypes of the shots cannot stand in for the text features.
         tunes: Which of CLIP's towers it changes: any of "images", "texts".
         uses: What it makes use of where the task carries it: any of "raw", "views", "text_views", "validation",
             "extra".
@@ -131,6 +132,9 @@ class Meta:
 
 class Method(ABC):
     """A few-shot classifier on CLIP features, in scikit-learn's manner.
+
+    On a network that knows no texts, the task has the classes' means of shots in their place; a method that cannot do
+    with these says so in `needs`.
 
     Hyper-parameters are given to the constructor and stay as they are; `fit` returns self; what is learnt are
     numpy arrays whose names end in an underscore, and they are all that `logits` needs. What is trained of CLIP
@@ -239,6 +243,8 @@ class Method(ABC):
         needs = self.meta.needs
         if "support" in needs and not len(task.support_labels):
             raise DataError(f"{self.meta.name} needs support photos, and there is none.", "Give --shots 1 or more.")
+        if not task.has_text and ("text" in needs or not len(task.support_labels)):
+            raise DataError(f"{self.meta.name} needs texts, which CLIP alone knows.", "Give --weights a CLIP.")
         if "auxiliary" in needs and task.auxiliary is None:
             raise DataError(f"{self.meta.name} needs a second backbone's features, and the task has none.")
         if "encoder" in needs and task.encoder is None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, normalise, softmax
+from jclip_adapter.task import Array, FewShotTask, Queries, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod, class_means
+from .seen_classes import SeenClassMethod
 
 CONSTRAINTS = ("l2", "corrected", "constant", "balanced", "none")
 

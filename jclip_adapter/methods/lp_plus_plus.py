@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries
+from jclip_adapter.task import Array, FewShotTask, Queries, class_means
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod, class_means
+from .seen_classes import SeenClassMethod
 
 ALPHA_EVERY = 10  # steps of the weights per step of α, the authors' blocks
 

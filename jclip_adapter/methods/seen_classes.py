@@ -14,26 +14,6 @@ from jclip_adapter.task import Array, FewShotTask, Queries
 from .base import Method
 
 
-def class_means(features: npt.ArrayLike, labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float64]:
-    """Mean of each class's rows, in float64.
-
-    Args:
-        features: (N, d).
-        labels: (N,) class indices.
-        classes: C.
-
-    Returns:
-        (C, d); zeros for a class without rows.
-
-    >>> class_means([[1.0, 0.0], [3.0, 0.0]], np.array([1, 1]), 2).tolist()
-    [[0.0, 0.0], [2.0, 0.0]]
-    """
-    rows = np.asarray(features, dtype=np.float64)
-    sums = np.zeros((classes, rows.shape[1]))
-    np.add.at(sums, labels, rows)
-    return sums / np.maximum(np.bincount(labels, minlength=classes), 1)[:, None]
-
-
 def only_seen(task: FewShotTask) -> FewShotTask:
     """The task of telling apart the classes that have shots; the same task where all have.
 
@@ -44,6 +24,7 @@ def only_seen(task: FewShotTask) -> FewShotTask:
     seen = task.seen
     if len(seen) == task.num_classes:
         return task
+    head = task.named_head
     return dataclasses.replace(
         task,
         support_labels=np.searchsorted(seen, task.support_labels),
@@ -52,6 +33,7 @@ def only_seen(task: FewShotTask) -> FewShotTask:
         class_names=tuple(task.class_names[number] for number in seen),
         domains=tuple(task.domains[number] for number in seen) if task.domains else (),
         text_views=tuple(task.text_views[number] for number in seen) if task.text_views else (),
+        named_head=head and dataclasses.replace(head, ids=tuple(head.ids[number] for number in seen)),
         validation=None,
         extra_features=None,
         extra_labels=None,

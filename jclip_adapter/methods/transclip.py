@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +92,8 @@ class TransClip(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        base = self._base().fit(task)
+        # Prototypes that stand in for texts do so for the base too.
+        base = self._base().fit(dataclasses.replace(task, has_text=True))
         for name in [name for name in vars(self) if name.startswith(PREFIX)]:
             delattr(self, name)
         for name, value in base.learnt().items():

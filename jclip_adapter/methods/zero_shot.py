@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries
+from jclip_adapter.errors import DataError
+from jclip_adapter.learning.named import named_scores
+from jclip_adapter.task import FewShotTask, Queries, check_rows
 
-from .base import Meta, Method
+from .base import Hyperparameters, Meta, Method, hyper
 
 
 class ZeroShot(Method):
@@ -15,7 +20,11 @@ class ZeroShot(Method):
     Each class is the mean of its prompts' text features; a photo belongs to the class with the highest cosine:
     logits = s·Q·Tᵀ with the model's logit scale s. No photo is used, so unseen classes are like any other.
 
-    Learnt arrays: `text_` (C, d), `scale_` ().
+    With `names`, an ImageNet network beside CLIP (or in its place) says what it thinks of those classes that are
+    ImageNet's too: names·log p is added (`learning.named`). That is of this repository.
+
+    Learnt arrays: `text_` (C, d), `scale_` (); with `names` also `head_` (K, d'), `head_bias_` (K,), `means_` (K, C)
+    which of the network's K classes mean which.
 
     See Also:
         LinearProbe: no text, only photos. JclipAdapter: both.
@@ -34,12 +43,37 @@ class ZeroShot(Method):
         arxiv="2103.00020",
         code="openai/CLIP",
         trains="nothing",
-        needs=(),
+        needs=("text",),
     )
+
+    @dataclass(frozen=True)
+    class Hyper(Hyperparameters):
+        """Hyper-parameters of zero-shot."""
+
+        names: float = hyper(0.0, "weight of an ImageNet network's own classes; 0 for none", low=0, high=1000)
+
+    hyper: Hyper
+
+    def _check_needs(self, task: FewShotTask) -> None:
+        if not self.hyper.names:
+            super()._check_needs(task)
+        elif task.named_head is None:
+            raise DataError("names=… needs an ImageNet network, and there is none.", "Give --auxiliary.")
 
     def _fit(self, task: FewShotTask) -> None:
         self.text_ = task.text_features
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
+        head = task.named_head if self.hyper.names else None
+        if head is not None:
+            self.head_, self.head_bias_, self.means_ = head.weight, head.bias, head.matrix
 
-    def _logits(self, queries: Queries) -> Array:
-        return np.asarray(self.scale_ * (queries.features @ self.text_.T), dtype=np.float32)
+    def _logits(self, queries: Queries) -> npt.NDArray[np.float32]:
+        scores = np.asarray(self.scale_ * (queries.features @ self.text_.T), dtype=np.float32)
+        if not self.hyper.names:
+            return scores
+        rows = queries.raw if queries.auxiliary is None else queries.auxiliary
+        if rows is None:
+            raise DataError("the ImageNet network's un-normalised features are needed too.", "Give photos.")
+        checked = check_rows(rows, "the ImageNet network's features", self.head_.shape[1])
+        named = named_scores(checked @ self.head_.T + self.head_bias_, self.means_)
+        return np.asarray(scores + self.hyper.names * named, dtype=np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 
 from jclip_adapter.benchmark import COLUMNS, Problem, feature_problems, run_benchmark
 from jclip_adapter.dataset import Photo, sample_support
+from jclip_adapter.encoder import Encoder
 from jclip_adapter.errors import UsageError
 from jclip_adapter.report import benchmark_picture, benchmark_table, csv_text
 from jclip_adapter.settings import Settings
@@ -103,10 +104,12 @@ def photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> 
             support = sample_support(stage.images, count, seed)
             task, test = make_task(stage, support), labelled_queries(stage, support)
             # The weights too: a method may read more of them than the features show, such as the temperature.
-            keys = (fingerprint(task), stage.encoder.image_key(), stage.encoder.text_key(), stage.encoder_sha256)
+            texts = stage.encoder.text_key() if isinstance(stage.encoder, Encoder) else ""
+            keys = (fingerprint(task), *(each.image_key() for each in stage.encoders), texts, stage.encoder_sha256)
             names = (*stage.images.class_names, *stage.images.domains)
             digest = hashlib.sha256(json.dumps([*keys, *names]).encode())
-            for part in (test.queries.features, test.labels):
+            second = () if test.queries.auxiliary is None else (test.queries.auxiliary,)
+            for part in (test.queries.features, test.labels, *second):
                 digest.update(np.ascontiguousarray(part).tobytes())
             problems.append(Problem(stage.images.name, count, seed, digest.hexdigest(), task, test))
     return problems

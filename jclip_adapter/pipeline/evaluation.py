@@ -29,7 +29,8 @@ class Evaluation:
 
     Attributes:
         scores: Per domain, and in total.
-        baseline: The same for zero-shot on the same photos.
+        baseline: The same for zero-shot on the same photos, or for nearest prototypes where no texts are known.
+        baseline_name: Which of both.
         pairs: The worst confused pairs.
         method: Name of the method.
         source: Which photos.
@@ -42,6 +43,7 @@ class Evaluation:
 
     scores: list[Score]
     baseline: list[Score]
+    baseline_name: str
     pairs: list[ConfusedPair]
     method: str
     source: str
@@ -90,13 +92,15 @@ def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int
         "transductive": trained.method.meta.transductive,
         "scores": [dataclasses.asdict(score) for score in scores],
         "zero_shot": [dataclasses.asdict(score) for score in baseline],
+        "baseline": trained.stage.baseline,
         "seen_and_unseen": groups,
         "worst_pairs": [dataclasses.asdict(pair) for pair in pairs],
     }
     write_json(files[0], report)
     write_bytes(files[1], confusion_picture(confusion, images.domains))
     meta = trained.method.meta
-    return Evaluation(scores, baseline, pairs, meta.name, source, meta.transductive, len(features.bad), files, groups)
+    named, bad = trained.stage.baseline, len(features.bad)
+    return Evaluation(scores, baseline, named, pairs, meta.name, source, meta.transductive, bad, files, groups)
 
 
 def _groups(

@@ -42,11 +42,13 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         raise UsageError(f"{target} is no .npz.", "Let --extract end in .npz.")
     # Augmented copies would be encoded for nothing, as the file has no place for them.
     stage = set_up(dataclasses.replace(settings, views=0), texts_later=part is not None and part.number > 1)
+    if not stage.encoder.has_text:
+        raise UsageError("a feature file has texts, which this network does not know.", "Give --weights a CLIP.")
     supports = {count: sample_support(stage.images, count, settings.seed) for count in shots or [settings.shots]}
     learnt = [photo for support in supports.values() for photo in support]
     if part:
         photos = (*learnt, *labelled_photos(stage, learnt)[0])
-        share = encode_part((stage.encoder,), [photo.path for photo in photos], stage.cache, settings.workers, part)
+        share = encode_part(stage.encoders, [photo.path for photo in photos], stage.cache, settings.workers, part)
         if share.missing:
             return share
     arrays: dict[str, Any] = {
@@ -59,9 +61,13 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
     for count, support in supports.items():
         task = make_task(stage, support)
         arrays |= {f"train{count}_x": task.raw, f"train{count}_y": task.support_labels}
+        if task.auxiliary is not None:
+            arrays[f"train{count}_aux"] = task.auxiliary
     # A photo that any of the counts learns from is not scored on.
     test = labelled_queries(stage, learnt)
     arrays |= {"test_x": test.queries.raw, "test_y": test.labels}
+    if test.queries.auxiliary is not None:
+        arrays["test_aux"] = test.queries.auxiliary
     logger.info("%d photos to score, shots: %s", len(test.labels), ", ".join(map(str, supports)))
     write_bytes(target, npz_bytes(arrays))
     return target

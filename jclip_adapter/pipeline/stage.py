@@ -1,4 +1,4 @@
-"""What every command sets up first: data, CLIP, the classes' texts, and perhaps a trained method."""
+"""What every command sets up first: data, the networks, the classes' texts, and perhaps a trained method."""
 
 from __future__ import annotations
 
@@ -11,41 +11,93 @@ from pathlib import Path
 
 import numpy as np
 
+from jclip_adapter import backbones
 from jclip_adapter.augmentation import TrainingPhotos
+from jclip_adapter.backbones.encoder import BackboneEncoder, load_backbone
 from jclip_adapter.choices import SAMPLE
 from jclip_adapter.dataset import ImageSet, Photo, first_support, load_dataset, read_support, sample_support
 from jclip_adapter.encoder import Encoder, load_encoder
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.features import PhotoFeatures, TextFeatures, encode_classes, encode_photos, encode_views
+from jclip_adapter.image_encoder import ImageEncoder
 from jclip_adapter.methods import Method, create
 from jclip_adapter.prompts import PromptSet, load_prompts
-from jclip_adapter.runs import ADAPTER, Run, load_run, open_run
+from jclip_adapter.runs import ADAPTER, SUPPORT, Run, load_run, open_run
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import sha256_file
-from jclip_adapter.task import Array, EncoderLink, FewShotTask, Later, Queries, Weights, normalise
+from jclip_adapter.task import (
+    Array,
+    EncoderLink,
+    FewShotTask,
+    Later,
+    NamedHead,
+    Queries,
+    Weights,
+    class_means,
+    normalise,
+)
 
 logger = logging.getLogger(__name__)
+MOST_PARAMETERS = 500_000_000  # together, by the contest's rules
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What every command sets up first: data, CLIP and the classes' texts.
+    """What every command sets up first: data, the networks and the classes' texts.
 
-    The settings name the weights that are used in fact, also where the user left them to the run of --encoder, and
+    A network that knows no texts has the prototypes of the shots instead, once it has shots (`learning_from`). The
+    settings name the weights that are used in fact, also where the user left them to the run of --encoder, and
     `encoder_sha256` is that of what this run has learnt.
     """
 
     settings: Settings
     images: ImageSet
     prompts: PromptSet
-    encoder: Encoder
+    encoder: ImageEncoder
     later_texts: Later[TextFeatures]
     encoder_sha256: str = ""
+    auxiliary: BackboneEncoder | None = None
 
     @property
     def texts(self) -> TextFeatures:
-        """The classes' text features."""
+        """The classes' text features, or what stands in for them."""
         return self.later_texts.get()
+
+    @property
+    def clip(self) -> Encoder:
+        """The encoder, where it is a CLIP.
+
+        Raises:
+            UsageError: it is another network.
+        """
+        if isinstance(self.encoder, Encoder):
+            return self.encoder
+        name = self.settings.weights
+        raise UsageError(f"this needs a CLIP, and {name} is none.", f"Give --weights a CLIP, and --auxiliary {name}.")
+
+    @property
+    def encoders(self) -> tuple[ImageEncoder, ...]:
+        """Every network that photos go through."""
+        return (self.encoder,) if self.auxiliary is None else (self.encoder, self.auxiliary)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers all networks have learnt."""
+        return sum(encoder.parameters for encoder in self.encoders)
+
+    def learning_from(self, support: Sequence[Photo]) -> Stage:
+        """This stage; where the network knows no texts, one with the prototypes of these photos instead."""
+        if self.encoder.has_text:
+            return self
+        return dataclasses.replace(self, later_texts=Later(lambda: self._prototypes(support)))
+
+    def _prototypes(self, support: Sequence[Photo]) -> TextFeatures:
+        features, classes = self.photos([photo.path for photo in support]), len(self.images.class_names)
+        if features.bad:
+            return _no_texts(classes, self.encoder.width)
+        labels = np.array([photo.label for photo in support], dtype=np.int64)
+        normal, raw = (class_means(rows, labels, classes) for rows in (features.normalised, features.raw))
+        return TextFeatures(normalise(normal), np.asarray(raw, dtype=np.float32), ())
 
     @property
     def cache(self) -> Path:
@@ -67,24 +119,44 @@ class Stage:
         """The readable ones of some photos, to be scored."""
         rows = np.flatnonzero(photos.readable)
         paths = [photos.paths[row] for row in rows]
-        return Queries(photos.normalised[rows], photos.raw[rows], encode=self.encoding(paths))
+        return Queries(photos.normalised[rows], photos.raw[rows], self.second_view(paths), self.encoding(paths))
+
+    def second_view(self, paths: Sequence[Path]) -> Array | None:
+        """(M, d') features of readable photos by the auxiliary network; None without one."""
+        return encode_photos(self.auxiliary, paths, self.cache, self.settings.workers).raw if self.auxiliary else None
+
+    @property
+    def named_head(self) -> NamedHead | None:
+        """What the ImageNet network's own classes say of these; None without such a network."""
+        network = self.auxiliary or self.encoder
+        if not isinstance(network, BackboneEncoder):
+            return None
+        return network.named_head(self.images.class_names, self.images.domains)
 
     def encoding(self, paths: Sequence[Path]) -> Callable[[Callable[[Weights], Weights]], Array]:
         """What `Queries.encode` is for photos that can be read."""
-        return lambda change: dataclasses.replace(self, encoder=self.encoder.tuned(change)).photos(paths).raw
+        return lambda change: dataclasses.replace(self, encoder=self.clip.tuned(change)).photos(paths).raw
 
-    def link(self, support: Sequence[Photo] = ()) -> EncoderLink:
-        """CLIP itself, for methods that train through it on these photos."""
+    def link(self, support: Sequence[Photo] = ()) -> EncoderLink | None:
+        """CLIP itself, for methods that train through it on these photos; None where there is none."""
+        if not isinstance(self.encoder, Encoder):
+            return None
+        clip = self.encoder
         pairs = list(zip(self.images.class_names, self.images.domains, strict=True))
         return EncoderLink(
-            Later(lambda: self.encoder.model),
+            Later(lambda: clip.model),
             tuple(self.prompts.class_name(name, domain) for name, domain in pairs),
             tuple(self.prompts.texts(name, domain)[0] for name, domain in pairs),
             TrainingPhotos([photo.path for photo in support], self.encoder.image_size),
         )
 
+    @property
+    def baseline(self) -> str:
+        """What `zero_shot` is."""
+        return "zero-shot" if self.encoder.has_text else "prototypes"
+
     def zero_shot(self, features: Array) -> Array:
-        """(M, C) zero-shot logits of (M, d) normalised features."""
+        """(M, C) zero-shot logits of (M, d) normalised features, or those of what stands in for texts."""
         return np.asarray(self.encoder.logit_scale * (features @ self.texts.weights.T), dtype=np.float32)
 
 
@@ -98,7 +170,7 @@ def open_data(settings: Settings) -> ImageSet:
 
 
 def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
-    """Open the data set, load CLIP and encode the classes' prompts.
+    """Open the data set, load the networks and encode the classes' prompts.
 
     Args:
         settings: The settings.
@@ -118,14 +190,42 @@ def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
     for warning in (*prompts.check_domains(images.domains), *prompts.check_names(images.class_names, images.domains)):
         logger.warning("%s", warning)
     cache = Path(settings.cache)
-    encoder = load_encoder(settings.weights_or_default, settings.device, settings.batch_size, cache, settings.precision)
+    name, details = settings.weights_or_default, (settings.device, settings.batch_size, cache)
+    auxiliary = load_backbone(settings.auxiliary, *details) if settings.auxiliary else None
+    if name in backbones.KNOWN:
+        if given or auxiliary:
+            flag = "--encoder" if given else "--auxiliary"
+            raise UsageError(f"{flag} goes beside a CLIP, and {name} is none.", "Give --weights a CLIP.")
+        network = load_backbone(name, *details, settings.precision)
+        stage = Stage(settings, images, prompts, network, Later(lambda: _no_texts(len(images.classes), network.width)))
+        tell_size(stage)
+        return stage
+    encoder = load_encoder(name, *details, settings.precision)
     learnt = None
     if given:
         encoder, learnt = _on_top_of(given, encoder, images)
     texts = Later(lambda: learnt or encode_classes(encoder, prompts, images.class_names, images.domains, cache))
     if not texts_later:
         texts.get()  # a prompt that is too long is told before the photos are encoded
-    return Stage(settings, images, prompts, encoder, texts, sha256_file(given.folder / ADAPTER) if given else "")
+    sha256 = sha256_file(given.folder / ADAPTER) if given else ""
+    stage = Stage(settings, images, prompts, encoder, texts, sha256, auxiliary)
+    tell_size(stage)
+    return stage
+
+
+def _no_texts(classes: int, width: int) -> TextFeatures:
+    nothing = np.zeros((classes, width), dtype=np.float32)
+    return TextFeatures(nothing, nothing, ())
+
+
+def tell_size(stage: Stage) -> None:
+    """Tell how many parameters photos and texts go through, and warn where the contest allows no more."""
+    count = stage.parameters
+    logger.info("%.1f million parameters in all", count / 1e6)
+    if count > MOST_PARAMETERS:
+        logger.warning(
+            "%.1f million parameters are more than the contest's %d million", count / 1e6, MOST_PARAMETERS // 10**6
+        )
 
 
 def _on_top_of(run: Run, encoder: Encoder, images: ImageSet) -> tuple[Encoder, TextFeatures | None]:
@@ -166,7 +266,8 @@ def make_task(stage: Stage, support: Sequence[Photo]) -> FewShotTask:
     Raises:
         DataError: a support photo cannot be read; each is named.
     """
-    features = stage.photos([photo.path for photo in support])
+    paths = [photo.path for photo in support]
+    features = stage.photos(paths)
     if features.bad:
         raise DataError(
             f"{len(features.bad)} of the chosen training photos cannot be read, the first: "
@@ -174,7 +275,7 @@ def make_task(stage: Stage, support: Sequence[Photo]) -> FewShotTask:
             "Replace them, or choose others with --support or --seed.",
             list(features.bad.values()),
         )
-    return FewShotTask(
+    task = FewShotTask(
         support_features=features.normalised,
         support_labels=np.array([photo.label for photo in support], dtype=np.int64),
         text_features=stage.texts.weights,
@@ -186,14 +287,19 @@ def make_task(stage: Stage, support: Sequence[Photo]) -> FewShotTask:
         support_views=stage.views(support),
         text_views=stage.texts.views,
         encoder=stage.link(support),
+        auxiliary=stage.second_view(paths),
+        named_head=stage.named_head,
     )
+    return task if stage.encoder.has_text else task.with_prototypes()
 
 
 def fingerprint(task: FewShotTask) -> str:
     """SHA-256 of a task's features, whichever weights, prompts or photos they came from."""
     texts = (task.text_features, task.text_features if task.text_raw is None else task.text_raw, *task.text_views)
     views = () if task.support_views is None else (task.support_views,)
-    parts = (task.raw, task.support_labels, *views, *texts)
+    second = () if task.auxiliary is None else (task.auxiliary,)
+    head = () if task.named_head is None else (np.frombuffer(repr(task.named_head.ids).encode(), np.uint8),)
+    parts = (task.raw, task.support_labels, *views, *texts, *second, *head)
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
 
@@ -211,12 +317,11 @@ class Trained:
         return self.later_method.get()
 
     @property
-    def image_encoders(self) -> tuple[Encoder, ...]:
-        """Every CLIP whose photo features `logits` needs: the stage's, and the method's own where it has tuned one."""
-        encoder = self.stage.encoder
+    def image_encoders(self) -> tuple[ImageEncoder, ...]:
+        """Every network whose photo features `logits` needs: the stage's, and a CLIP that the method has tuned."""
         if self.folder is None or not self.method.tunes_images:
-            return (encoder,)
-        return encoder, encoder.tuned(self.method.encoder_weights)
+            return self.stage.encoders
+        return *self.stage.encoders, self.stage.clip.tuned(self.method.encoder_weights)
 
     def logits(self, features: PhotoFeatures) -> Array:
         """(M, C) scores of the readable photos, M of them, in order."""
@@ -246,7 +351,7 @@ def open_trained(settings: Settings, given: set[str], *, texts_later: bool = Fal
             f"{run.folder} was trained with other prompts than {trained['prompts']} holds now.", "Train again."
         )
     # What an older version did not write down yet was the default then.
-    names = ("weights", "encoder", "prompts", "split", "precision")
+    names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary")
     bound = {name: trained.get(name, getattr(Settings, name)) for name in names}
     stage = set_up(dataclasses.replace(settings, **bound), texts_later=texts_later)
     if stage.encoder.sha256 != run.facts["weights_sha256"]:
@@ -257,5 +362,9 @@ def open_trained(settings: Settings, given: set[str], *, texts_later: bool = Fal
         raise DataError(f"{run.folder} was trained on other classes than {settings.data} has.", "Train again.")
     if stage.encoder_sha256 != run.facts.get("encoder_sha256", ""):
         raise DataError(f"{run.folder} was trained on another CLIP than {bound['encoder']} holds now.", "Train again.")
-    run.method.attach(stage.link())
+    link = stage.link()
+    if link:
+        run.method.attach(link)
+    if not stage.encoder.has_text:
+        stage = stage.learning_from(read_support(run.folder / SUPPORT, stage.images))
     return Trained(stage, Later(lambda: run.method), run.folder)

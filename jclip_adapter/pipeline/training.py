@@ -66,6 +66,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
     check_run_folder(settings.run_folder)
     stage = set_up(settings)
     support = choose_support(settings, stage.images)
+    stage = stage.learning_from(support)
     task = make_task(stage, support)
     logger.info(
         "%s on %d photos of %d classes (%d classes in all)",
@@ -90,8 +91,9 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
     if len(support):
         before = stage.zero_shot(task.support_features)
         encode = stage.encoding([photo.path for photo in support])
-        after = method.logits(Queries(task.support_features, task.support_raw, encode=encode))
+        after = method.logits(Queries(task.support_features, task.support_raw, task.auxiliary, encode))
         metrics["support"] = {
+            "baseline": stage.baseline,
             "zero_shot_top1": 100 * accuracy(before, task.support_labels),
             "trained_top1": 100 * accuracy(after, task.support_labels),
         }
@@ -102,6 +104,8 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
         "weights_sha256": stage.encoder.sha256,
         "encoder_sha256": stage.encoder_sha256,
         "weights_parameters": stage.encoder.parameters,
+        "auxiliary_sha256": stage.auxiliary.sha256 if stage.auxiliary else "",
+        "parameters": stage.parameters,
         "prompts": stage.prompts.fingerprint(),
         "classes": list(stage.images.class_names),
         "class_ids": list(stage.images.class_ids),

@@ -63,8 +63,11 @@ def test_unknown_names_are_suggested():
 
 
 def test_a_hyperparameter_of_a_method_without_any():
+    class Plain(get("zero-shot")):
+        Hyper = Hyperparameters
+
     with pytest.raises(UsageError, match="no hyper-parameters"):
-        create("zero-shot", ratio=1)
+        Plain(ratio=1)
 
 
 @pytest.mark.parametrize(

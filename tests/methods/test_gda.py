@@ -3,8 +3,7 @@ import pytest
 
 from jclip_adapter.methods import create
 from jclip_adapter.methods.gda import precision
-from jclip_adapter.methods.seen_classes import class_means
-from jclip_adapter.task import FewShotTask, normalise
+from jclip_adapter.task import FewShotTask, class_means, normalise
 from tests.golden_files import Golden
 from tests.methods.few_shot_worlds import top1, without, world
 

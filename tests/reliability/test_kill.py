@@ -28,7 +28,7 @@ def careless(path):
             def write(self, data):
                 handle.write(data[: len(data) // 2])
                 handle.flush()
-                time.sleep(0.3)
+                time.sleep(2)  # past the last moment: whoever is killed after the first write began is amid one
                 handle.write(data[len(data) // 2 :])
         yield Slow()
 
@@ -58,7 +58,7 @@ def test_a_killed_prediction_goes_on() -> None:
 
 
 def test_a_careless_writer_is_noticed() -> None:
-    assert any("half written" in fault for trial in faults("extract", 2, "spoilt") for fault in trial)
+    assert any("half written" in fault for trial in faults("extract", 6, "spoilt") for fault in trial)
 
 
 def test_what_is_half_written_is_named(tmp_path: Path) -> None:

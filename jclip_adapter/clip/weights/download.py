@@ -16,6 +16,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from jclip_adapter import storage
+from jclip_adapter.choices import NETWORK_REQUIREMENTS, NETWORKS
 from jclip_adapter.errors import WeightsError, suggest
 
 FOLDER = Path(__file__).resolve().parents[3] / "data" / "weights"
@@ -86,7 +87,7 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
         if path.is_file():
             return path
         what = "is a folder, not a weight file" if path.is_dir() else "is neither a weight file nor a known name"
-        raise WeightsError(f"{text!r} {what}.", suggest(text, KNOWN))
+        raise WeightsError(f"{text!r} {what}.", suggest(text, [*KNOWN, *NETWORKS]))
     folders = _folders()
     for folder in folders:
         for suffix in _SUFFIXES:
@@ -173,7 +174,8 @@ def _offline(known: KnownWeights, target: Path, error: Exception) -> WeightsErro
     reason = getattr(error, "reason", None) or error
     return WeightsError(
         f"cannot download {known.url}: {str(reason) or type(reason).__name__}.",
-        f"To go on offline, {_by_hand(known, target)}",
+        f"To go on offline, {_by_hand(known, target)} Without CLIP, --weights {NETWORKS[0]} tells classes by "
+        f"your photos alone (pip install -r {NETWORK_REQUIREMENTS}).",
     )
 
 

