@@ -19,7 +19,7 @@ from .clip.preprocess import VERSION, normalise_pixels
 from .clip.shapes import check_shapes, shapes_of
 from .clip.tokenizer import token_ids
 from .errors import UsageError, WeightsError
-from .image_encoder import BATCH, ImageEncoder, pad
+from .image_encoder import BATCH, ImageEncoder, check_batch_size, pad
 from .storage import sha256_file
 from .task import Array, Later, Weights
 
@@ -223,8 +223,7 @@ def load_encoder(
         WeightsError: the weights are missing, unsafe, damaged or no CLIP's.
         SetupError: there is no such device, or the cache cannot be written.
     """
-    if batch_size < 0:
-        raise UsageError(f"a batch of {batch_size} photos cannot be.", "Give --batch-size 1 or more.")
+    check_batch_size(batch_size)
     if weights == SAMPLE:
         from .sample.weights import SAMPLE_WEIGHTS, read_sample_weights
 

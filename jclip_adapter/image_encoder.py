@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import runtime
+from .errors import UsageError
 from .task import Array, Later
 
 T = TypeVar("T", bound=np.generic)
@@ -93,6 +94,16 @@ class ImageEncoder(ABC):
     def key(self, kind: str) -> str:
         """A fingerprint of the weights, the precision and what else `kind` says."""
         return hashlib.sha256(f"{self.sha256} {kind} {self.precision}".encode()).hexdigest()
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse a number of rows that cannot be; 0 leaves it to the device.
+
+    Raises:
+        UsageError: it is negative.
+    """
+    if batch_size < 0:
+        raise UsageError(f"a batch of {batch_size} photos cannot be.", "Give --batch-size 1 or more.")
 
 
 def pad(rows: npt.NDArray[T], count: int) -> npt.NDArray[T]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jclip_adapter import runtime
 from jclip_adapter.clip import weights as weight_files
 from jclip_adapter.errors import UsageError, WeightsError, suggest
-from jclip_adapter.image_encoder import BATCH, ImageEncoder
+from jclip_adapter.image_encoder import BATCH, ImageEncoder, check_batch_size
 from jclip_adapter.imagenet import match_names
 from jclip_adapter.task import Array, NamedHead, Weights
 
@@ -112,8 +112,7 @@ def load_backbone(
     network = KNOWN[name]
     if precision != "float32":
         raise UsageError(f"{name} computes in float32.", "Leave --precision out.")
-    if batch_size < 0:
-        raise UsageError(f"a batch of {batch_size} photos cannot be.", "Give --batch-size 1 or more.")
+    check_batch_size(batch_size)
     path, sha256, state = weight_files.load_weights(network.find(), cache)
     if sha256 != network.sha256:
         raise WeightsError(

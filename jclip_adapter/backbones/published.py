@@ -28,7 +28,7 @@ class Published:
         sha256: Of the weights.
         side: Of the photos in pixels.
         width: Of the features.
-        scale: What cosines of features are multiplied by, so that a softmax of them is about as sure as it is right.
+        scale: What cosines of features are multiplied by.
         tower: Makes what computes features of (B, n, n, 3) uint8; takes weights, side, and whether oneDNN computes.
         head: Names of the weight and the bias that make ImageNet's 1000 logits of the features.
         version: Of the arithmetic; raised when features change.
