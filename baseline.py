@@ -10,9 +10,12 @@ import sys
 
 from jclip_adapter.cli import main
 
-JCLIP = ["--prompts", "jclip", "--support", "first"]
+PROBE = {"--linear-probe": "logistic regression on the first 4 photos per class; without it zero-shot"}
+ZERO_SHOT_JOB = ["--method", "zero-shot"]
+PROBE_JOB = ["--train", "--method", "linear-probe", "--support", "first"]
 
 if __name__ == "__main__":
-    flags = [flag for flag in sys.argv[1:] if flag != "--linear-probe"]
-    job = ["--train", "--method", "linear-probe"] if "--linear-probe" in sys.argv else ["--method", "zero-shot"]
-    sys.exit(main([*JCLIP, *job, *([] if "--predict" in flags else ["--predict"]), *flags]))
+    flags = [flag for flag in sys.argv[1:] if flag not in PROBE]
+    job = PROBE_JOB if len(flags) < len(sys.argv) - 1 else ZERO_SHOT_JOB
+    predict = [] if "--predict" in flags else ["--predict"]
+    sys.exit(main(["--prompts", "jclip", *job, *predict, *flags], "baseline.py", PROBE))

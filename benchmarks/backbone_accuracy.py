@@ -31,7 +31,6 @@ from jclip_adapter.submission import check_submission
 RESULTS = ROOT / "results" / "backbones"
 SHOTS = 4
 COLUMNS = ("network", "method", "shots", "seed", "domain", "photos", "top1", "top5", "prototypes_top1", "names_top1")
-_GIVEN = {"data", "weights", "method", "shots", "seed", "cache", "run"}
 
 
 def measure(data: str, network: str, method: str, seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
@@ -47,15 +46,15 @@ def measure(data: str, network: str, method: str, seeds: Sequence[int], folder: 
     rows = []
     cache = str(folder / "features")
     nameless = Settings(data=data, weights=network, method="zero-shot", set={"names": 1.0}, cache=cache)
-    by_name = evaluate(nameless, {"data", "weights", "method", "set", "cache"}).scores
+    by_name = evaluate(nameless).scores
     for seed in seeds:
         run, result = folder / f"{network}-{seed}", folder / f"{network}-{seed}.txt"
         settings = Settings(
             data=data, weights=network, method=method, shots=SHOTS, seed=seed, cache=cache, run=str(run)
         )
         train(settings)
-        done = evaluate(settings, _GIVEN)
-        predict(settings, _GIVEN, result)
+        done = evaluate(settings)
+        predict(settings, result)
         check_submission(result, load_dataset(data))
         for score, prototypes, named in zip(done.scores, done.baseline, by_name, strict=True):
             facts = {"network": network, "method": method, "shots": SHOTS, "seed": seed, "domain": score.domain}

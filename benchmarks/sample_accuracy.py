@@ -28,7 +28,6 @@ from jclip_adapter.storage import write_bytes, write_text
 RESULTS = Path("results")
 SHOTS = 4
 METHOD, BASELINE = "jclip-adapter", "zero-shot"
-_GIVEN = {"data", "weights", "method", "shots", "seed"}
 
 
 def settings_of(method: str, seed: int = 0) -> Settings:
@@ -45,12 +44,12 @@ def measure(seeds: int) -> tuple[list[Score], list[list[Score]]]:
     Returns:
         Zero-shot's scores per domain and in total, and the adapter's for each seed.
     """
-    baseline = evaluate(settings_of(BASELINE), _GIVEN).scores
+    baseline = evaluate(settings_of(BASELINE)).scores
     adapted = []
     for seed in range(seeds):
         settings = settings_of(METHOD, seed)
         train(settings)
-        done = evaluate(settings, _GIVEN)
+        done = evaluate(settings)
         adapted.append(done.scores)
         if seed == 0:
             confusion = next(path for path in done.files if path.suffix == ".png")

@@ -85,12 +85,11 @@ def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], 
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
 
 
-def load_run(settings: Settings, given: set[str]) -> Run:
+def load_run(settings: Settings) -> Run:
     """Read the run that settings name.
 
     Args:
-        settings: The settings; their run folder is read.
-        given: Names of the settings that the user gave, which must not contradict the run's.
+        settings: The settings; their run folder is read. Those that the user gave must not contradict the run's.
 
     Returns:
         The run.
@@ -106,7 +105,7 @@ def load_run(settings: Settings, given: set[str]) -> Run:
     trained = run.facts["settings"]
     for name in _BOUND:
         old = trained.get(name, getattr(Settings, name))
-        if name in given and not _same(name, getattr(settings, name), old):
+        if name in settings.given and not _same(name, getattr(settings, name), old):
             raise UsageError(f"{folder} was trained with {name} '{old}', not '{getattr(settings, name)}'.", _AGAIN)
     method = run.method
     learnt, wanted = method.hyper.as_dict(), create(method.meta.name, **settings.set).hyper.as_dict()

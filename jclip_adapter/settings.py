@@ -1,93 +1,243 @@
-"""What a command is told: flags over a YAML file over defaults."""
+"""The table of all options, and how flags, a YAML file and the defaults are put together."""
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
+import logging
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .choices import DEVICES, PRECISIONS, SAMPLE
+from .choices import DEVICES, NETWORKS, PRECISIONS, SAMPLE
 from .errors import UsageError, suggest
+from .options import (
+    BENCHMARK,
+    BENCHMARK_FILES,
+    BENCHMARKS,
+    CHECK,
+    CLASSIFY,
+    DOCTOR,
+    EVALUATE,
+    EVERY,
+    EXTRACT,
+    ON_DATA,
+    ON_PHOTOS,
+    ON_RUNS,
+    PREDICT,
+    TRAIN,
+    WITH_METHODS,
+    Option,
+    has_effect,
+    option,
+    options_of,
+    refuse_without_effect,
+)
+from .sharding import Part, parse_part
 from .strict_yaml import read_yaml_mapping
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = "ViT-B/32"
 RUNS = Path("results/runs")
-# The upper ends keep a slip of the hand from taking all memory or starting thousands of processes.
-_RANGES = {
-    "shots": (1, 1_000_000),
-    "seed": (0, 2**63 - 1),
-    "batch_size": (0, 8192),
-    "workers": (-1, 256),
-    "views": (0, 1000),
-}
+_BENCHMARK = "with --benchmark (--method all,encoder,NAME; --shots 1,2,4; --seed 1,2)"
+_DETAILS = "details"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a run, apart from which command it is.
+    """Every option of the program, whichever command it belongs to.
+
+    The field's own declaration tells its meaning, range and commands; here is only what that does not tell.
 
     Attributes:
-        data: Data folder, CSV file, or "sample".
-        weights: Weight file, the name of a CLIP or an ImageNet network, or "sample"; empty for ViT-B/32, or the
-            sample's on its data.
-        method: Name of the method.
+        weights: Empty for ViT-B/32, or the sample's on its data (`weights_or_default`).
         set: The method's hyper-parameters by name, as typed.
-        shots: Training photos per class.
-        seed: Chooses the shots and everything random in training.
-        split: Which of the contest's test sets and class lists: "A" or "B".
-        support: "random", "first" (the first photos in list order), or a list file of the chosen photos.
-        prompts: Name or path of a prompt set.
-        device: "auto", "cpu" or "cuda".
-        batch_size: Photos per forward pass; 0 chooses by device.
-        precision: Of CLIP's matrix products: "float32", "bfloat16" (CPUs with AVX-512 BF16 or AMX, and CUDA) or
-            "float16" (CUDA).
-        auxiliary: A second network beside CLIP, for the methods that use its features; empty for none.
-        workers: Decoding processes; 0 for threads, −1 for what is faster.
-        views: Augmented copies of each training photo, for the methods that use them; their features are kept.
-        encoder: Run folder whose tuned CLIP takes the place of the weights' own; empty for none.
-        run: Run folder; empty for one named after the settings.
-        cache: Where features are kept, and weights that were pickled, as safetensors.
+        batch_size: 0 chooses by device.
+        workers: −1 for what is faster.
+        run: Empty for a folder named after the settings (`run_folder`).
+        holdout: None where the labelled test photos come first.
+        given: Names of the options that were given by flag or file.
+        shot_counts: Several values of `shots`, for commands that take a list; empty where none was given.
+        seeds: Several values of `seed`.
     """
 
-    data: str = "Dataset"
-    weights: str = ""
-    method: str = "jclip-adapter"
-    set: Mapping[str, Any] = field(default_factory=dict)
-    shots: int = 4
-    seed: int = 0
-    split: Literal["A", "B"] = "A"
-    support: str = "random"
-    prompts: str = "seed"
-    device: str = "auto"
-    batch_size: int = 0
-    precision: str = "float32"
-    auxiliary: str = ""
-    workers: int = -1
-    views: int = 0
-    encoder: str = ""
-    run: str = ""
-    cache: str = "results/features"
+    data: str = option("Dataset", "contest folder, folder per class, CSV, or 'sample'", ON_DATA, metavar="DIR")
+    weights: str = option(
+        "",
+        "weight file, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder: the shots' means "
+        "stand in for texts",
+        ON_PHOTOS,
+        metavar="PATH",
+        shown=DEFAULT_WEIGHTS,
+    )
+    encoder: str = option(
+        "", "run folder whose tuned CLIP (or prompts) stands in for the weights' own", ON_PHOTOS, metavar="RUN"
+    )
+    auxiliary: str = option(
+        "", f"a second network beside CLIP: {', '.join(NETWORKS)}", ON_PHOTOS, metavar="NAME", shown="none"
+    )
+    method: str = option("jclip-adapter", "adaptation method", WITH_METHODS, metavar="NAME")
+    set: Mapping[str, Any] = option(
+        {}, "a hyper-parameter of the method; may be repeated", WITH_METHODS, kind="assignments", metavar="KEY=VALUE"
+    )
+    select: str = option(
+        "",
+        "choose the other hyper-parameters on held-out shots, or a validation set",
+        (TRAIN, *BENCHMARKS),
+        choices=("support", "validation", "none"),
+        shown="none; --benchmark: support",
+    )
+    shots: int = option(
+        4,
+        "training photos per class",
+        (*WITH_METHODS, EXTRACT),
+        kind="counts",
+        metavar="K",
+        low=1,
+        high=1_000_000,
+        several=(*BENCHMARKS, EXTRACT),
+        list_name="shot_counts",
+    )
+    seed: int = option(
+        0,
+        "chooses the shots and everything else random",
+        (*WITH_METHODS, EXTRACT),
+        kind="counts",
+        metavar="N",
+        low=0,
+        high=2**63 - 1,
+        several=BENCHMARKS,
+        list_name="seeds",
+    )
+    views: int = option(
+        0,
+        "augmented views per training photo, for methods that use them",
+        (*ON_RUNS, BENCHMARK),
+        kind="whole",
+        metavar="N",
+        low=0,
+        high=1000,
+    )
+    split: Literal["A", "B"] = option("A", "test set and class list of the contest", ON_DATA, choices=("A", "B"))
+    support: str = option("random", "list of the chosen photos; or 'first', 'random'", ON_RUNS, metavar="LIST.txt")
+    prompts: str = option("seed", "prompt set: a name or a YAML file", ON_PHOTOS, metavar="NAME")
+    images: tuple[str, ...] = option(
+        (), "with --predict: photos or folders of photos", (CLASSIFY,), kind="texts", metavar="PATH"
+    )
+    labels: str = option("", "the test photos' labels", (EVALUATE,), metavar="FILE")
+    holdout: int | None = option(
+        None,
+        "N photos per class that were not chosen (0: all)",
+        (EVALUATE,),
+        kind="whole",
+        metavar="N",
+        low=0,
+        shown="20, where there are no labels",
+    )
+    features: tuple[str, ...] = option(
+        (), "feature files instead of photos", (BENCHMARK_FILES,), kind="texts", metavar="FILE.npz", group=_BENCHMARK
+    )
+    resample: bool = option(
+        False,
+        "each seed draws its shots from the file's largest training set",
+        (BENCHMARK_FILES,),
+        kind="switch",
+        group=_BENCHMARK,
+    )
+    unseen: float = option(
+        0.0,
+        "leave this share of the classes without shots; base and new",
+        BENCHMARKS,
+        kind="number",
+        metavar="SHARE",
+        low=0,
+        high=0.999,
+        group=_BENCHMARK,
+    )
+    out: str = option(
+        "results.csv",
+        "one row per cell; tables and picture beside it",
+        BENCHMARKS,
+        metavar="FILE.csv",
+        group=_BENCHMARK,
+    )
+    resume: bool = option(False, "go on with a stopped training through CLIP", (TRAIN,), kind="switch", group=_DETAILS)
+    shard: Part | None = option(  # noqa: RUF009  (ruff takes a Part for mutable)
+        None,
+        "one of n processes that share the encoding and --cache; the last one writes",
+        (EXTRACT, PREDICT),
+        kind="other",
+        metavar="i/n",
+        parse=parse_part,
+        group=_DETAILS,
+    )
+    run: str = option(
+        "", "run folder", ON_RUNS, metavar="DIR", shown=f"{RUNS}/…, named after the settings", group=_DETAILS
+    )
+    device: str = option(
+        "auto", "where Jittor computes", (*WITH_METHODS, EXTRACT, DOCTOR), choices=DEVICES, group=_DETAILS
+    )
+    precision: str = option(
+        "float32",
+        "of CLIP's matrix products; bfloat16: CUDA, and CPUs with AVX-512 BF16 or AMX; float16: CUDA",
+        ON_PHOTOS,
+        choices=PRECISIONS,
+        group=_DETAILS,
+    )
+    batch_size: int = option(
+        0,
+        "photos per forward pass",
+        ON_PHOTOS,
+        kind="whole",
+        metavar="N",
+        low=0,
+        high=8192,
+        shown="by device",
+        group=_DETAILS,
+    )
+    workers: int = option(
+        -1,
+        "decoding processes; 0: threads",
+        ON_PHOTOS,
+        kind="whole",
+        metavar="N",
+        low=-1,
+        high=256,
+        shown="by photos and cores",
+        group=_DETAILS,
+    )
+    cache: str = option(
+        "results/features", "where features and converted weights are kept", ON_PHOTOS, metavar="DIR", group=_DETAILS
+    )
+    top: int = option(
+        5, "ids per line of the result", (PREDICT, CLASSIFY, CHECK), kind="whole", metavar="K", low=1, group=_DETAILS
+    )
+    on_bad_image: str = option(
+        "fallback",
+        "a test photo that cannot be read: stop, or write the most expected classes for it",
+        (PREDICT,),
+        choices=("stop", "fallback"),
+        group=_DETAILS,
+    )
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    shot_counts: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, choices in (("split", ("A", "B")), ("device", DEVICES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in choices:
-                raise UsageError(
-                    f"{name} '{getattr(self, name)}' is not known.", suggest(str(getattr(self, name)), choices)
-                )
-        for name, (low, high) in _RANGES.items():
-            value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
-            if value < low:
-                raise UsageError(f"{flag} is {value}.", f"Give {low} or more.")
-            if value > high:
-                raise UsageError(f"{flag} is {value}.", f"Give {high} or less.")
+        for item in OPTIONS.values():
+            value = getattr(self, item.name)
+            if value != item.default and item.parse is None:
+                item.check(value)
         for key in self.set:
             if not isinstance(key, str):
                 raise UsageError(f"set: {key!r} names no hyper-parameter.", "Write key: value, such as ratio: 0.3.")
         if "seed" in self.set:
             raise UsageError("'seed' is no hyper-parameter.", "Use --seed.")
+        if self.labels and self.holdout is not None:
+            raise UsageError("--labels and --holdout exclude each other.", "Choose the photos to evaluate on by one.")
 
     @property
     def weights_or_default(self) -> str:
@@ -96,66 +246,130 @@ class Settings:
 
     @property
     def run_folder(self) -> Path:
-        """Where the run's files lie: the same settings find the same folder again."""
+        """Where the run's files lie: the same settings find the same folder again.
+
+        Two data sets, weight files, prompt files or support lists of one name do not share it: whatever lies elsewhere
+        than under its plain name in the working directory is told by a digest of its place, a list by its content.
+        """
         if self.run:
             return Path(self.run)
         shots = f"{self.shots}shot-seed{self.seed}"
         if self.support != "random":
-            shots = f"{self.shots}first" if self.support == "first" else f"support-{Path(self.support).stem}"
+            shots = f"{self.shots}first" if self.support == "first" else f"support-{_list_label(self.support)}"
         parts = (
-            Path(self.data).stem if self.data.endswith(".csv") else Path(self.data).resolve().name,
+            SAMPLE if self.data == SAMPLE else _place_label(self.data),
             self.split,
-            Path(self.weights_or_default).stem
-            if Path(self.weights_or_default).suffix
-            else self.weights_or_default.replace("/", "-"),
-            Path(self.prompts).stem,
+            _label(self.weights_or_default),
+            _label(self.prompts),
             self.method,
             shots,
             *([f"{self.views}views"] if self.views else []),
             *([self.precision] if self.precision != "float32" else []),
             *([f"with-{self.auxiliary}"] if self.auxiliary else []),
-            *([f"on-{Path(self.encoder).name}"] if self.encoder else []),
+            *([f"on-{_label(self.encoder)}"] if self.encoder else []),
         )
-        return RUNS / "-".join(re.sub(r"[^\w.@+]+", "-", part) for part in parts)
+        return RUNS / "-".join(parts)
+
+    def of(self, command: str) -> dict[str, Any]:
+        """The values of the options that a command has, by name."""
+        return {name: getattr(self, name) for name, item in OPTIONS.items() if command in item.commands}
 
 
-def build_settings(flags: Mapping[str, Any], config: str = "") -> tuple[Settings, set[str]]:
+OPTIONS = options_of(Settings)
+GENERAL = (  # options of the command line alone
+    Option(
+        "config",
+        "",
+        "YAML file with any of these settings; flags come first",
+        tuple(name for name in EVERY if name in {*ON_DATA, BENCHMARK_FILES}),
+        metavar="FILE",
+        group=_DETAILS,
+    ),
+    Option("quiet", False, "no messages, only results and errors", EVERY, kind="switch", group=_DETAILS),
+)
+
+
+def _label(value: str) -> str:
+    """Of a path or a name in a run folder's name; names keep theirs."""
+    return _place_label(value) if Path(value).exists() else _plain(value)
+
+
+def _plain(value: str) -> str:
+    return re.sub(r"[^\w.@+]+", "-", value)
+
+
+def _place_label(value: str) -> str:
+    """The name of a file or folder; with a digest of its place if the name alone does not tell it."""
+    path, here = Path(os.path.abspath(value)), Path.cwd()  # noqa: PTH100  (links keep their own names)
+    place = str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    name = _plain(path.name)
+    return name if name == place else f"{name}@{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}"
+
+
+def _list_label(value: str) -> str:
+    """The name of a support list, and a digest of its content; where there is none, whoever reads it says so."""
+    path = Path(value)
+    content = path.read_bytes() if path.is_file() else b""
+    return f"{_plain(path.stem)}@{hashlib.sha256(content).hexdigest()[:6]}"
+
+
+def build_settings(flags: Mapping[str, Any], config: str = "", commands: Collection[str] = EVERY) -> Settings:
     """Put flags over a YAML file over the defaults.
 
     Args:
-        flags: What was typed, by Settings' names; absent or None where nothing was.
-        config: Path of a YAML file with Settings' names as keys; empty for none.
+        flags: What was typed, by the options' names; absent or None where nothing was.
+        config: Path of a YAML file with the options' names as keys; empty for none. Keys that have no effect with the
+            commands are named in one message and left out, so that one file can serve several commands.
+        commands: Those that run.
 
     Returns:
-        The settings, and the names of those that were given by flag or file.
+        The settings.
 
     Raises:
-        UsageError: an unknown key, or a value of another kind than the setting's.
+        UsageError: an unknown key, a value of another kind than the option's, or a flag without effect.
     """
-    known = {item.name: item for item in dataclasses.fields(Settings)}
-    values: dict[str, Any] = {}
-    if config:
-        for key, value in read_yaml_mapping(Path(config)).items():
-            name = str(key).replace("-", "_")
-            if name not in known:
-                raise UsageError(f"{config} has an unknown key '{key}'.", suggest(name, known))
-            values[name] = _typed(name, value, config)
+    values = _read_config(Path(config), commands) if config else {}
     typed = {name: value for name, value in flags.items() if value is not None}
+    for name in typed:
+        refuse_without_effect(OPTIONS[name], commands)
     if "set" in values and "set" in typed:
         typed["set"] = {**values["set"], **typed["set"]}
     given = {**values, **typed}
-    return Settings(**given), set(given)
+    return Settings(**_apart(given, commands), given=frozenset(given))
 
 
-def _typed(name: str, value: Any, config: str) -> Any:
-    default = getattr(Settings(), name)
-    kind = dict if name == "set" else type(default)
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise UsageError(
-            f"{config}: {name} is {value!r}, but has to be a {'mapping' if kind is dict else kind.__name__}.",
-            f"Its default is {default!r}.",
-        )
-    return value
+def _read_config(path: Path, commands: Collection[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    idle = []
+    for key, value in read_yaml_mapping(path).items():
+        name = str(key).replace("-", "_")
+        if name not in OPTIONS:
+            raise UsageError(f"{path} has an unknown key '{key}'.", suggest(name, OPTIONS))
+        checked = OPTIONS[name].check(value, f"{path}: {name}")
+        if has_effect(OPTIONS[name], commands):
+            values[name] = checked
+        else:
+            idle.append(str(key))
+    if idle:
+        logger.info("%s: no effect with %s: %s", path, " and ".join(commands), ", ".join(idle))
+    return values
+
+
+def _apart(given: Mapping[str, Any], commands: Collection[str]) -> dict[str, Any]:
+    """The settings' fields: of options that may be lists, one value, or the list for commands that take one."""
+    values = dict(given)
+    for item in OPTIONS.values():
+        if item.list_name and item.name in values:
+            several = values.pop(item.name)
+            if set(item.several).isdisjoint(commands):
+                if len(several) > 1:
+                    listed = ",".join(map(str, several))
+                    takers = ", ".join(item.several)
+                    raise UsageError(f"{item.flag} {listed} is a list.", f"Only {takers} take several values.")
+                values[item.name] = several[0]
+            else:
+                values[item.list_name] = several
+    return values
 
 
 def parse_assignments(pairs: list[str]) -> dict[str, str]:

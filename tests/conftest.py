@@ -16,7 +16,7 @@ from .tiny_contest import WEIGHTS, write_contest
 
 TRAIN = ("--train", *WEIGHTS, "--set", "epochs=2")
 PREDICT = ("--predict", "result.txt", *WEIGHTS)
-RUN = "results/runs/Dataset-A-tiny-seed-jclip-adapter-4shot-seed0"
+RUN = "results/runs/Dataset-A-tiny.pkl-seed-jclip-adapter-4shot-seed0"
 
 
 class Outcome(NamedTuple):

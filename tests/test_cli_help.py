@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import pytest
 from jclip_adapter import __version__
 from jclip_adapter.cli import build_parser, main
 from jclip_adapter.methods import available
-from jclip_adapter.settings import Settings
+from jclip_adapter.settings import GENERAL, OPTIONS
 
 from .conftest import Cli
 
@@ -31,17 +30,14 @@ COMMANDS = [
 
 def test_every_setting_has_a_flag() -> None:
     flags = {option for action in build_parser()._actions for option in action.option_strings}
-    names = {f"--{item.name.replace('_', '-')}" for item in dataclasses.fields(Settings)}
-    assert names <= flags
+    assert {item.flag for item in (*OPTIONS.values(), *GENERAL)} <= flags
     assert set(COMMANDS) <= flags
 
 
 def test_flags_leave_the_defaults_to_the_settings() -> None:
     """A default of the parser would hide what a YAML file says."""
     nothing = vars(build_parser().parse_args([]))
-    assert {name: nothing[name] for name in (item.name for item in dataclasses.fields(Settings))} == dict.fromkeys(
-        item.name for item in dataclasses.fields(Settings)
-    )
+    assert {name: nothing[name] for name in OPTIONS} == dict.fromkeys(OPTIONS)
 
 
 def test_help_tells_every_flag(capsys: pytest.CaptureFixture[str]) -> None:

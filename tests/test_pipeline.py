@@ -147,7 +147,8 @@ def test_evaluation_tells_classes_with_and_without_shots_apart(trained: Path, cl
     assert cli("--train", *flags).status == 0
     outcome = cli("--evaluate", *flags)
     assert "classes with shots (base) and without (new), method: base " in outcome.out
-    report = json.loads(Path("results/runs/Dataset-A-tiny-seed-linear-probe-support-some/evaluation.json").read_text())
+    (run,) = Path("results/runs").glob("Dataset-A-tiny.pkl-seed-linear-probe-support-some@*")
+    report = json.loads((run / "evaluation.json").read_text())
     zero_shot = report["seen_and_unseen"]["zero_shot"]
     assert report["seen_and_unseen"]["method"].keys() == {"base", "new", "harmonic"}
     total = next(score["top1"] for score in report["zero_shot"] if score["domain"] == "total")
@@ -274,7 +275,7 @@ def test_baseline(flags: list[str], workplace: Path, cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
     assert cli("--check", "result.txt").status == 0
     runs = [path.name for path in Path().glob("results/runs/*")]
-    assert runs == (["Dataset-A-tiny-jclip-linear-probe-4first"] if flags else [])
+    assert runs == (["Dataset-A-tiny.pkl-jclip-linear-probe-4first"] if flags else [])
     if flags:
         support = Path(f"results/runs/{runs[0]}/support.txt").read_text().splitlines()
         assert support[:4] == [f"TrainSet/Animal/Bear/{number}.jpg 0" for number in (1, 2, 3, 4)]
@@ -352,7 +353,8 @@ def test_the_support_list_of_a_run_gives_the_same_run(trained: Path, cli: Cli) -
     lines = Path(RUN, "support.txt").read_text().splitlines(keepends=True)
     Path("list.txt").write_text("".join(reversed(lines)), newline="\r\n")
     assert cli(*TRAIN, "--support", "list.txt").status == 0
-    again = run_bytes("results/runs/Dataset-A-tiny-seed-jclip-adapter-support-list")
+    (run,) = Path("results/runs").glob("Dataset-A-tiny.pkl-seed-jclip-adapter-support-list@*")
+    again = run_bytes(run)
     assert again["support.txt"] == Path(RUN, "support.txt").read_bytes()
     assert again["adapter.safetensors"] == Path(RUN, "adapter.safetensors").read_bytes()
 
@@ -360,11 +362,11 @@ def test_the_support_list_of_a_run_gives_the_same_run(trained: Path, cli: Cli) -
 def test_settings_from_a_file(workplace: Path, cli: Cli) -> None:
     Path("c.yaml").write_text("weights: tiny.pkl\nmethod: linear-probe\nshots: 2\nset: {c: 2}\nbatch-size: 8\n")
     assert cli("--train", "--config", "c.yaml").status == 0
-    run = Path("results/runs/Dataset-A-tiny-seed-linear-probe-2shot-seed0")
+    run = Path("results/runs/Dataset-A-tiny.pkl-seed-linear-probe-2shot-seed0")
     assert json.loads((run / "run.json").read_text())["hyperparameters"]["c"] == 2.0
     assert cli("--predict", "--config", "c.yaml").status == 0
     assert cli("--train", "--config", "c.yaml", "--shots", 3).status == 0
-    assert run.with_name("Dataset-A-tiny-seed-linear-probe-3shot-seed0").is_dir()
+    assert run.with_name("Dataset-A-tiny.pkl-seed-linear-probe-3shot-seed0").is_dir()
 
 
 def test_the_same_weights_by_another_path(trained: Path, cli: Cli) -> None:

@@ -53,12 +53,11 @@ class Evaluation:
     groups: dict[str, dict[str, float]]
 
 
-def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int | None = None) -> Evaluation:
+def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -> Evaluation:
     """Measure a trained run on labelled photos that it was not trained on.
 
     Args:
         settings: The settings.
-        given: Names of the settings that the user gave.
         labels: A file of "image_1.jpg 142" lines; empty takes what the data set brings along, or else photos of
             the training set that were not chosen.
         holdout: Take so many of those per class in any case; 0 for all.
@@ -69,7 +68,7 @@ def evaluate(settings: Settings, given: set[str], labels: str = "", holdout: int
     Raises:
         DataError: there are no labelled photos.
     """
-    trained = open_trained(settings, given)
+    trained = open_trained(settings)
     support = read_support(trained.folder / SUPPORT, trained.stage.images) if trained.folder else ()
     photos, truth, source = labelled_photos(trained.stage, support, labels, holdout)
     features = trained.stage.photos([photo.path for photo in photos])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,8 +39,7 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
     """
     if target.suffix != ".npz":
         raise UsageError(f"{target} is no .npz.", "Let --extract end in .npz.")
-    # Augmented copies would be encoded for nothing, as the file has no place for them.
-    stage = set_up(dataclasses.replace(settings, views=0), texts_later=part is not None and part.number > 1)
+    stage = set_up(settings, texts_later=part is not None and part.number > 1)
     if not stage.encoder.has_text:
         raise UsageError("a feature file has texts, which this network does not know.", "Give --weights a CLIP.")
     supports = {count: sample_support(stage.images, count, settings.seed) for count in shots or [settings.shots]}

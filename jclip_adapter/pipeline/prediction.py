@@ -45,7 +45,6 @@ class Prediction:
 
 def predict(
     settings: Settings,
-    given: set[str],
     result: Path,
     top: int = 5,
     on_bad: str = "fallback",
@@ -55,7 +54,6 @@ def predict(
 
     Args:
         settings: The settings.
-        given: Names of the settings that the user gave.
         result: Where result.txt shall be; its folder has to be there.
         top: Ids per line.
         on_bad: "fallback" gives a photo that cannot be read the classes that zero-shot expects most often over
@@ -70,7 +68,7 @@ def predict(
         UsageError: the result's folder is missing or is the file itself.
     """
     check_target(result)
-    trained = open_trained(settings, given, texts_later=part is not None and part.number > 1)
+    trained = open_trained(settings, texts_later=part is not None and part.number > 1)
     stage, images = trained.stage, trained.stage.images
     if not images.test:
         raise DataError(f"{images.source} has no test photos.", "Use --images to classify photos elsewhere.")
@@ -128,12 +126,11 @@ class Guess:
     problem: str = ""
 
 
-def classify(settings: Settings, given: set[str], paths: Sequence[str], top: int = 5) -> list[Guess]:
+def classify(settings: Settings, paths: Sequence[str], top: int = 5) -> list[Guess]:
     """Classify photos anywhere.
 
     Args:
         settings: The settings.
-        given: Names of the settings that the user gave.
         paths: Photos and folders of photos.
         top: Classes per photo.
 
@@ -151,7 +148,7 @@ def classify(settings: Settings, given: set[str], paths: Sequence[str], top: int
         if not found:
             raise DataError(f"{path} holds no photo.", "Give photos, or folders of photos.")
         files += found
-    trained = open_trained(settings, given)
+    trained = open_trained(settings)
     images = trained.stage.images
     features = trained.stage.photos(files)
     guesses = {number: Guess(files[number], (), (), problem) for number, problem in features.bad.items()}

@@ -328,12 +328,11 @@ class Trained:
         return self.method.logits(self.stage.queries(features))
 
 
-def open_trained(settings: Settings, given: set[str], *, texts_later: bool = False) -> Trained:
+def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
     """Set up a trained run again; a method that needs no support photo needs no run either.
 
     Args:
         settings: The settings; what the features depend on is taken from the run.
-        given: Names of the settings that the user gave.
         texts_later: As for `set_up`.
 
     Raises:
@@ -344,7 +343,7 @@ def open_trained(settings: Settings, given: set[str], *, texts_later: bool = Fal
         stage = set_up(settings, texts_later=texts_later)
         method = create(settings.method, seed=settings.seed, **settings.set)
         return Trained(stage, Later(lambda: method.fit(make_task(stage, ()))), None)
-    run = load_run(settings, given)
+    run = load_run(settings)
     trained = run.facts["settings"]
     if load_prompts(trained["prompts"]).fingerprint() != run.facts["prompts"]:
         raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -15,6 +14,7 @@ from jclip_adapter.errors import UsageError
 from jclip_adapter.methods import Method, create
 from jclip_adapter.methods.through_clip import ThroughClip
 from jclip_adapter.metrics import accuracy
+from jclip_adapter.options import TRAIN
 from jclip_adapter.provenance import code_digest
 from jclip_adapter.runs import CHECKPOINT, check_run_folder, save_run, versions
 from jclip_adapter.selection import choose
@@ -98,7 +98,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
             "trained_top1": 100 * accuracy(after, task.support_labels),
         }
     facts = {
-        "settings": {**dataclasses.asdict(settings), "weights": stage.settings.weights_or_default},
+        "settings": {**settings.of(TRAIN), "weights": stage.settings.weights_or_default},
         "hyperparameters": method.hyper.as_dict(),
         "selected_on": choice.source,
         "weights_sha256": stage.encoder.sha256,

@@ -1,0 +1,1 @@
+"""Situations from users' bug reports, each with its right outcome."""
