@@ -42,6 +42,10 @@ class WeightsError(AdapterError):
     """Weights that are missing, unsafe to read, damaged or of another shape than the model."""
 
 
+class DivergedError(AdapterError):
+    """A training whose loss or weights became NaN or infinite."""
+
+
 class SetupError(AdapterError):
     """The machine lacks something: a compiler, a package, a driver, space or a permission."""
 

@@ -37,6 +37,12 @@ class Score:
     top1_interval: tuple[float, float]
     top5_interval: tuple[float, float]
 
+    def in_percent(self) -> dict[str, Any]:
+        """The fields by name, shares in percent: the unit of every result file."""
+        shares = {"top1": 100 * self.top1, "top5": 100 * self.top5}
+        ends = {name: [100 * end for end in getattr(self, name)] for name in ("top1_interval", "top5_interval")}
+        return {"domain": self.domain, "n": self.n, **shares, **ends}
+
 
 @dataclass(frozen=True)
 class ConfusedPair:
@@ -168,13 +174,16 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     return low, high
 
 
-def by_domain(logits: npt.ArrayLike, labels: npt.ArrayLike, domains: Sequence[str]) -> list[Score]:
+def by_domain(
+    logits: npt.ArrayLike, labels: npt.ArrayLike, domains: Sequence[str], readable: npt.ArrayLike = True
+) -> list[Score]:
     """Top-1 and top-5 for each domain and in total.
 
     Args:
         logits: (M, C) scores.
         labels: (M,) class indices.
         domains: C domains; a photo belongs to its true class's.
+        readable: (M,) whether the photo could be read; one that could not counts as wrong, whatever its scores.
 
     Returns:
         One row per domain that has photos, in the order of the classes, and the row "total".
@@ -185,7 +194,7 @@ def by_domain(logits: npt.ArrayLike, labels: npt.ArrayLike, domains: Sequence[st
     classes = np.asarray(logits).shape[-1]
     if len(domains) != classes:
         raise DataError(f"there are {classes} classes, but {len(domains)} domains.")
-    first, five = _hits(logits, labels, 1), _hits(logits, labels, 5)
+    first, five = (_hits(logits, labels, k) & np.asarray(readable, dtype=bool) for k in (1, 5))
     of_photo = np.asarray(domains, dtype=object)[np.asarray(labels)]
     rows = [(domain, of_photo == domain) for domain in dict.fromkeys(domains)]
     rows.append(("total", np.ones(len(first), dtype=bool)))
@@ -305,7 +314,9 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), float(half)
 
 
-def seen_and_unseen(logits: npt.ArrayLike, labels: Ints, seen: Ints) -> dict[str, float]:
+def seen_and_unseen(
+    logits: npt.ArrayLike, labels: Ints, seen: Ints, readable: npt.ArrayLike = True
+) -> dict[str, float]:
     """Top-1 of photos whose class has shots and of those whose class has none, and the two's harmonic mean.
 
     All classes compete for every photo, as in the contest. (In CoOp's base-to-new protocol, Zhou et al., 2022, each
@@ -315,6 +326,7 @@ def seen_and_unseen(logits: npt.ArrayLike, labels: Ints, seen: Ints) -> dict[str
         logits: (M, C) scores.
         labels: (M,) class indices.
         seen: Class indices that have shots.
+        readable: As for `by_domain`.
 
     Returns:
         "base", "new" and "harmonic" in percent; NaN for a group without photos.
@@ -322,7 +334,7 @@ def seen_and_unseen(logits: npt.ArrayLike, labels: Ints, seen: Ints) -> dict[str
     >>> seen_and_unseen([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]], np.array([0, 1, 1]), np.array([0]))
     {'base': 100.0, 'new': 50.0, 'harmonic': 66.66666666666667}
     """
-    right = np.asarray(logits).argmax(axis=1) == labels
+    right = (np.asarray(logits).argmax(axis=1) == labels) & np.asarray(readable, dtype=bool)
     known = np.isin(labels, seen)
     base, new = (100 * float(right[rows].mean()) if rows.any() else float("nan") for rows in (known, ~known))
     harmonic = 2 * base * new / (base + new) if base + new else 0.0

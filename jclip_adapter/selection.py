@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from .errors import DataError, UsageError
+from .errors import DataError, DivergedError, UsageError
 from .learning.folds import folds
 from .methods import Method, get
 from .task import FewShotTask, softmax
@@ -120,7 +120,13 @@ def score_candidates(
     likelihood = np.zeros((len(outers), len(inners)))
     rounds = list(itertools.product(trials, enumerate(outers)))
     for (part, held), (row, outer) in tqdm(rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2):
-        fitted = method(seed=seed, **given, **outer).fit(part)
+        try:
+            fitted = method(seed=seed, **given, **outer).fit(part)
+        except DivergedError as error:
+            logger.info("%s", error.message)
+            correct[row] -= np.inf
+            likelihood[row] -= np.inf
+            continue
         for column, inner in enumerate(inners):
             candidate = fitted.with_values(**inner) if inner else fitted
             hits, evidence = _score(candidate.logits(held.queries), held.labels)

@@ -8,12 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.learning.training import unit_rows
 from jclip_adapter.runtime import jt
-
-
-def unit_rows(rows: Any) -> Any:
-    """Divide the rows of an (R, d) jt.Var by their norm."""
-    return rows / jt.sqrt((rows * rows).sum(dim=1, keepdims=True) + 1e-12)
 
 
 def contrastive_loss(rows: Any, labels: npt.NDArray[np.int64], temperature: float) -> Any:

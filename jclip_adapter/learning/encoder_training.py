@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from jclip_adapter.errors import DataError
 from jclip_adapter.learning.optimisers import Optimiser
+from jclip_adapter.learning.training import check_loss
 from jclip_adapter.runtime import jt
 from jclip_adapter.storage import read_safetensors, write_safetensors
 
@@ -126,7 +127,7 @@ def train_through(
                 jt.sync(optimiser.variables())
                 found.append(loss)
                 bar.update()
-            losses.append(float(np.mean(found)))
+            losses.append(check_loss(float(np.mean(found)), epoch + 1))
             bar.set_postfix_str(f"epoch {epoch + 1}/{epochs} loss {losses[-1]:.4f}")
             if checkpoint is not None and checkpoint.due():
                 checkpoint.write(optimiser.state(), losses)

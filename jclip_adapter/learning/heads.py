@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.learning.optimisers import AdamW, Optimiser
+from jclip_adapter.learning.training import check_loss
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array, FewShotTask, normalise
 
@@ -113,7 +114,7 @@ def train_steps(
             losses.append(loss.stop_grad().reshape((1,)) * len(chosen))
             hits.append((scores.stop_grad().argmax(dim=1)[0] == target).sum().reshape((1,)))
             count += len(chosen)
-        mean = float(jt.concat(losses).numpy().sum()) / count
+        mean = check_loss(float(jt.concat(losses).numpy().sum()) / count, len(history) + 1)
         top1 = 100.0 * float(jt.concat(hits).numpy().sum()) / count
         history.append({"epoch": len(history) + 1, "loss": mean, "top1": top1})
         logger.debug("epoch %d: loss %.4f, train top-1 %.1f %%", len(history), mean, top1)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jclip_adapter.learning.training import linear_weight
+from jclip_adapter.learning.training import linear_weight, unit_rows
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array
 
@@ -179,8 +179,8 @@ def adapted_logits(
     """
     text_rows, image_row = narrow_rows(images, texts, weights, heads=heads, mask=mask)
     up, bias = weights["up"], weights["up_bias"]
-    image_mixed = ratio * _unit(linear(image_row, up, bias)) + (1 - ratio) * images
-    image_mixed = _unit(image_mixed)
+    image_mixed = ratio * unit_rows(linear(image_row, up, bias)) + (1 - ratio) * images
+    image_mixed = unit_rows(image_mixed)
     plain = jt.nn.matmul_transpose(image_mixed, texts)  # (B, C)
     if adapt == "image":
         return scale * plain
@@ -195,10 +195,6 @@ def adapted_logits(
     )
     length = ratio**2 + (1 - ratio) ** 2 + 2 * ratio * (1 - ratio) * inverse * to_text
     return scale * (ratio * inverse * to_image + (1 - ratio) * plain) / jt.sqrt(length)
-
-
-def _unit(rows: Any) -> Any:
-    return rows / jt.sqrt(jt.maximum((rows * rows).sum(dim=1, keepdims=True), 1e-12))
 
 
 def _row(rows: Any, vector: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jclip_adapter.clip.model import normalise
 from jclip_adapter.learning.prompting import Batch
+from jclip_adapter.learning.training import unit_rows
 from jclip_adapter.runtime import jt
 
 # Of the class name, prompt by prompt: half of them end with it, a quarter begins with it, a quarter has it inside.
@@ -51,8 +52,7 @@ def semantic_orthogonality(rows: Any) -> Any:
         A scalar jt.Var from 0, orthogonal, to 1; 0 for a single prompt, which has no pair.
     """
     count = int(rows.shape[0])
-    # Rows of length 0 have no direction; they are left as they are.
-    unit = rows / jt.sqrt(jt.maximum((rows * rows).sum(dim=1, keepdims=True), 1e-12))
+    unit = unit_rows(rows)
     others = jt.array(1 - np.eye(count, dtype=np.float32))
     return (jt.nn.matmul_transpose(unit, unit).abs() * others).sum() / max(1, count * (count - 1))
 

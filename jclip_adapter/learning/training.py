@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.errors import DivergedError
 from jclip_adapter.learning.optimisers import Optimiser
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array
@@ -21,6 +22,29 @@ def linear_weight(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
     """(outputs, inputs) weights drawn as PyTorch's Linear does: uniform in ±1/√inputs."""
     bound = 1 / math.sqrt(inputs)
     return rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32)
+
+
+def unit_rows(rows: Any) -> Any:
+    """Divide the rows (…, d) of a jt.Var by their norm; rows of zeros stay zeros, and so does their gradient.
+
+    Without the lower bound a row of zeros, which a ReLU may leave, would make every gradient NaN.
+    """
+    return rows / jt.sqrt(jt.maximum((rows * rows).sum(dim=-1, keepdims=True), 1e-12))
+
+
+def check_loss(loss: float, epoch: int) -> float:
+    """The loss, if it is a finite number.
+
+    Args:
+        loss: Mean over an epoch.
+        epoch: Its number, from 1.
+
+    Raises:
+        DivergedError: it is none; `Method.fit` adds the hyper-parameters that may be to blame.
+    """
+    if not math.isfinite(loss):
+        raise DivergedError(f"the loss is {loss} in epoch {epoch}")
+    return loss
 
 
 class Scheduled:
@@ -83,7 +107,7 @@ def train_epochs(
             # Without argmax, which CUDA 13 has no kernel of Jittor's for.
             own = scores[jt.array(np.arange(len(chosen), dtype=np.int32)), target]
             hits.append((own >= scores.max(dim=1)).sum())
-        total = float(jt.concat([x.reshape((1,)) for x in losses]).sum().item())
+        total = check_loss(float(jt.concat([x.reshape((1,)) for x in losses]).sum().item()), epoch)
         correct = int(jt.concat([x.reshape((1,)) for x in hits]).sum().item())
         history.append({"epoch": epoch, "loss": total / rows, "top1": 100.0 * correct / rows})
         logger.info("epoch %2d/%d  loss %.4f  train top-1 %.1f %%", epoch, epochs, total / rows, history[-1]["top1"])

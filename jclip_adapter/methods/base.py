@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter import __version__
-from jclip_adapter.errors import DataError, UsageError, suggest
+from jclip_adapter.errors import DataError, DivergedError, UsageError, suggest
 from jclip_adapter.storage import read_safetensors, write_safetensors
 from jclip_adapter.task import Array, EncoderLink, FewShotTask, Queries, Weights, check_rows, normalise
 
@@ -176,6 +176,7 @@ class Method(ABC):
 
         Raises:
             DataError: the task lacks what this method needs.
+            DivergedError: the loss or what is learnt became NaN or infinite.
         """
         self._check_needs(task)
         self.classes_ = task.class_names
@@ -183,8 +184,25 @@ class Method(ABC):
         self.raw_ = task.support_raw is not None
         self.history_ = []
         self.encoder_ = {}
-        self._fit(task)
+        try:
+            self._fit(task)
+        except DivergedError as error:
+            raise self._diverged(error.message) from error
+        arrays = {name: array for name, array in self.learnt().items() if array.dtype.kind == "f"}
+        broken = next((name for name, array in arrays.items() if not np.isfinite(array).all()), "")
+        if broken:
+            raise self._diverged(f"{broken} holds NaN or infinity")
         return self
+
+    def _diverged(self, reason: str) -> DivergedError:
+        """The error of a training that went astray, with the hyper-parameters that may be to blame."""
+        defaults = type(self.hyper)().as_dict()
+        values = self.hyper.as_dict()
+        changed = {name: value for name, value in values.items() if value != defaults[name]}
+        suspects = changed or {name: values[name] for name in values if name == "lr"}
+        told = ", ".join(f"{name}={value!r} (default {defaults[name]!r})" for name, value in suspects.items())
+        cure = f"Try others than {told}." if told else "Check the features."
+        return DivergedError(f"{self.meta.name}: the training diverged: {reason}.", cure)
 
     def logits(self, queries: npt.ArrayLike | Queries) -> Array:
         """Score queries; the highest score wins.

@@ -43,10 +43,10 @@ def multipliers(zero_shot: npt.NDArray[Any], labels: npt.NDArray[np.int64], cons
 
 def scores(features: Any, prototypes: Any, scale: float) -> Any:
     """s·cos(f, w) in Jittor: of (B, d) L2-normalised features and (C, d) prototypes of any length, (B, C)."""
+    from jclip_adapter.learning.training import unit_rows
     from jclip_adapter.runtime import jt
 
-    rows = prototypes / jt.sqrt((prototypes * prototypes).sum(dim=1, keepdims=True))
-    return scale * jt.nn.matmul_transpose(features, rows)
+    return scale * jt.nn.matmul_transpose(features, unit_rows(prototypes))
 
 
 def penalty(prototypes: Any, base: Any, alpha: Any) -> Any:

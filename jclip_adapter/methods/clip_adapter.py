@@ -126,10 +126,10 @@ def adapter_scores(features: Any, down: Any, up: Any, text: Any, *, ratio: float
         (B, C).
     """
     from jclip_adapter.learning.heads import bottleneck
+    from jclip_adapter.learning.training import unit_rows
     from jclip_adapter.runtime import jt
 
-    mixed = bottleneck(features, down, up, ratio)
-    mixed = mixed / jt.sqrt((mixed * mixed).sum(dim=1, keepdims=True))
+    mixed = unit_rows(bottleneck(features, down, up, ratio))
     return scale * jt.nn.matmul_transpose(mixed, text)
 
 

@@ -63,7 +63,7 @@ class Cocoop(Coop):
 
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.learning.prompting import class_prompts, gradients, shifted_features
-        from jclip_adapter.learning.training import linear_weight
+        from jclip_adapter.learning.training import linear_weight, unit_rows
         from jclip_adapter.runtime import jt
 
         link = link_of(task)
@@ -84,8 +84,7 @@ class Cocoop(Coop):
             parts = shifted_features(link.model, prompts, vectors, params[1:], photos)
 
             def loss(texts: Any) -> Any:
-                unit = texts / jt.sqrt((texts * texts).sum(dim=1, keepdims=True))
-                own = unit.reshape((len(photos), len(task.seen), -1))
+                own = unit_rows(texts).reshape((len(photos), len(task.seen), -1))
                 scores = task.logit_scale * (own * jt.array(photos).unsqueeze(1)).sum(dim=2)
                 return jt.nn.cross_entropy_loss(scores, jt.array(place[rows].astype(np.int32)))
 

@@ -118,9 +118,8 @@ class Dac(SeenClassMethod):
 
     def _tune_texts(self, task: FewShotTask, rng: np.random.Generator) -> Array:
         """(S, d) texts of the classes with shots."""
-        from jclip_adapter.learning.contrastive import unit_rows
         from jclip_adapter.learning.optimisers import AdamW
-        from jclip_adapter.learning.training import train_epochs
+        from jclip_adapter.learning.training import train_epochs, unit_rows
         from jclip_adapter.runtime import jt
 
         start, change = jt.array(task.text_features), jt.array(np.zeros_like(task.text_features))

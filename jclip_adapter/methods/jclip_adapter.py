@@ -67,7 +67,7 @@ class JclipAdapter(Method):
 
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.learning.optimisers import AdamW
-        from jclip_adapter.learning.training import train_epochs
+        from jclip_adapter.learning.training import train_epochs, unit_rows
         from jclip_adapter.runtime import jt
 
         rng = np.random.default_rng(self.seed)
@@ -82,7 +82,7 @@ class JclipAdapter(Method):
             down, down_bias, up, up_bias = weights
             hidden = jt.nn.relu(jt.nn.matmul_transpose(features, down) + down_bias)
             mixed = ratio * (jt.nn.matmul_transpose(hidden, up) + up_bias) + (1 - ratio) * features
-            return mixed / jt.sqrt((mixed * mixed).sum(dim=1, keepdims=True))
+            return unit_rows(mixed)
 
         def logits(batch: Any, _: Any) -> Any:
             return scale * jt.nn.matmul_transpose(adapted(batch, image), adapted(rows, text))

@@ -72,28 +72,29 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     support = read_support(trained.folder / SUPPORT, trained.stage.images) if trained.folder else ()
     photos, truth, source = labelled_photos(trained.stage, support, labels, holdout)
     features = trained.stage.photos([photo.path for photo in photos])
+    if not features.readable.any():
+        raise DataError(f"none of the {source} can be read.", "Check --data.", list(features.bad.values()))
     logits = np.zeros((len(photos), len(trained.stage.images.classes)), dtype=np.float32)
     logits[features.readable] = trained.logits(features)
     zero_shot = trained.stage.zero_shot(features.normalised)
-    for number in features.bad:  # nothing was seen, so nothing may count as right by chance
-        logits[number, truth[number]] = zero_shot[number, truth[number]] = -1.0
-    images = trained.stage.images
-    scores, baseline = (by_domain(each, truth, images.domains) for each in (logits, zero_shot))
-    confusion = confusion_matrix(truth, logits.argmax(axis=1), len(images.classes))
+    images, readable = trained.stage.images, features.readable
+    scores, baseline = (by_domain(each, truth, images.domains, readable) for each in (logits, zero_shot))
+    confusion = confusion_matrix(truth[readable], logits[readable].argmax(axis=1), len(images.classes))
     pairs = worst_pairs(confusion, images.class_names)
     folder = trained.folder or settings.run_folder
     files = (folder / "evaluation.json", folder / "confusion.png")
-    groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth)
+    groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth, readable)
     report = {
         "photos": source,
+        "unit": "percent",
         "unreadable": len(features.bad),
         "method": trained.method.meta.name,
         "transductive": trained.method.meta.transductive,
-        "scores": [dataclasses.asdict(score) for score in scores],
-        "zero_shot": [dataclasses.asdict(score) for score in baseline],
+        "scores": [score.in_percent() for score in scores],
+        "zero_shot": [score.in_percent() for score in baseline],
         "baseline": trained.stage.baseline,
         "seen_and_unseen": groups,
-        "worst_pairs": [dataclasses.asdict(pair) for pair in pairs],
+        "worst_pairs": [{**dataclasses.asdict(pair), "share": 100 * pair.share} for pair in pairs],
     }
     write_json(files[0], report)
     write_bytes(files[1], confusion_picture(confusion, images.domains))
@@ -103,13 +104,16 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
 
 
 def _groups(
-    support: Sequence[Photo], logits: dict[str, npt.NDArray[np.float32]], truth: npt.NDArray[np.int64]
+    support: Sequence[Photo],
+    logits: dict[str, npt.NDArray[np.float32]],
+    truth: npt.NDArray[np.int64],
+    readable: npt.NDArray[np.bool_],
 ) -> dict[str, dict[str, float]]:
     """Accuracy on classes with and without shots, where there are photos of both."""
     seen = np.array(sorted({photo.label for photo in support if photo.label is not None}), dtype=np.int64)
     if np.isin(truth, seen).all() or not np.isin(truth, seen).any():
         return {}
-    return {name: seen_and_unseen(scores, truth, seen) for name, scores in logits.items()}
+    return {name: seen_and_unseen(scores, truth, seen, readable) for name, scores in logits.items()}
 
 
 def labelled_photos(

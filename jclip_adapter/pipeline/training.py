@@ -87,7 +87,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
             discard(state)
         method.checkpoint = Checkpoint(state, _fingerprint(method, task, stage))
     method.fit(task)
-    metrics: dict[str, Any] = {"epochs": method.history_}
+    metrics: dict[str, Any] = {"unit": "percent", "epochs": method.history_}
     if len(support):
         before = stage.zero_shot(task.support_features)
         encode = stage.encoding([photo.path for photo in support])
