@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import told
-from jclip_adapter.benchmark import choose_methods
+from jclip_adapter.benchmark import can_run, choose_methods
 from jclip_adapter.errors import DataError
 from jclip_adapter.feature_file import read_feature_file
 from jclip_adapter.methods import create
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rng = np.random.default_rng(0)
         task = replace(task, auxiliary=rng.random((len(task.support_labels), WIDTH), dtype=np.float32))
         queries = replace(queries, auxiliary=rng.random((QUERIES, WIDTH), dtype=np.float32))
-    names = choose_methods(options.method, task)
+    names = [name for name in choose_methods(options.method) if can_run(name, task)]
     seconds = {name: measure(name, task, queries) for name in tqdm(names, unit="method")}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

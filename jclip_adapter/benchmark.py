@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +20,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from . import __version__
-from .errors import DataError, UsageError
-from .feature_file import read_feature_file
+from .errors import DataError, DivergedError, UsageError, suggest
+from .feature_file import FeatureFile, read_feature_file
 from .methods import available, create, get
 from .metrics import accuracy, seen_and_unseen
 from .provenance import code_digest
@@ -30,6 +30,9 @@ from .storage import read_sealed_json, write_sealed_json
 from .task import FewShotTask, Labelled
 
 logger = logging.getLogger(__name__)
+_SCORING = ("jclip_adapter.metrics", "jclip_adapter.task")  # code that every cell's numbers depend on
+_SELECTING = "jclip_adapter.selection"
+_SHOWN = 3  # methods that a message names
 COLUMNS = (
     "dataset",
     "method",
@@ -80,10 +83,16 @@ def feature_problems(
 
     Raises:
         DataError: a file is faulty, or has none of the shot counts wanted.
+        UsageError: a file is given twice, or several seeds would all take the same shots.
     """
+    if len(seeds) > 1 and not resample:
+        raise UsageError(
+            f"--seed {','.join(map(str, seeds))}: a feature file's shots are the same for every seed.",
+            "Add --resample, so that each seed draws its own, or give one seed.",
+        )
     problems = []
-    for path in paths:
-        content = read_feature_file(path)
+    contents = [read_feature_file(path) for path in paths]
+    for path, content, name in zip(paths, contents, _distinct_names(paths, contents), strict=True):
         counts = [count for count in content.tasks if not shots or count in shots]
         if not counts:
             raise DataError(
@@ -95,8 +104,25 @@ def feature_problems(
                 task = _draw(content.tasks, count, seed) if resample else content.tasks[count]
                 task = replace(task, validation=content.validation)
                 fingerprint = content.sha256 + (" resampled" if resample else "")
-                problems.append(Problem(content.name, count, seed, fingerprint, task, content.test))
+                problems.append(Problem(name, count, seed, fingerprint, task, content.test))
     return problems
+
+
+def _distinct_names(paths: Sequence[str], contents: Sequence[FeatureFile]) -> list[str]:
+    """A name for each feature file: its stem, with as many folders before it as tell files of one stem apart."""
+    first: dict[str, str] = {}
+    for path, content in zip(paths, contents, strict=True):
+        if content.sha256 in first:
+            raise UsageError(f"{path} has the same content as {first[content.sha256]}.", "Give each file once.")
+        first[content.sha256] = path
+    parts = [Path(path).absolute().with_suffix("").parts for path in paths]
+    counts = [1] * len(paths)
+    while True:
+        names = ["/".join(part[-count:]).lstrip("/") for part, count in zip(parts, counts, strict=True)]
+        repeated = [names.count(name) > 1 for name in names]
+        if not any(repeated):
+            return names
+        counts = [count + more for count, more in zip(counts, repeated, strict=True)]
 
 
 def _draw(tasks: Mapping[int, FewShotTask], shots: int, seed: int) -> FewShotTask:
@@ -108,45 +134,96 @@ def _draw(tasks: Mapping[int, FewShotTask], shots: int, seed: int) -> FewShotTas
 
 
 def without_shots(task: FewShotTask, share: float) -> FewShotTask:
-    """The task without the shots of the last classes: a share of them, rounded down, but one at least has some."""
-    first = max(1, task.num_classes - int(share * task.num_classes))
-    return task.keep(task.support_labels < first)
+    """The task without the shots of the last classes: a share of them, rounded down, but one at least has some.
+
+    Raises:
+        UsageError: the share is less than one class.
+    """
+    count = min(int(share * task.num_classes), task.num_classes - 1)
+    if not count:
+        raise UsageError(
+            f"--unseen {share} leaves no unseen class: {task.num_classes} classes are given.",
+            f"Give {-(-1000 // task.num_classes) / 1000:g} or more.",
+        )
+    return task.keep(task.support_labels < task.num_classes - count)
 
 
-def choose_methods(names: str, task: FewShotTask) -> list[str]:
+def choose_methods(names: str) -> list[str]:
     """The methods that a list names.
 
     Args:
         names: Names separated by commas. "all" stands for the methods that work on features, "encoder" for those that
             train through CLIP and take far longer.
-        task: Decides which of "all" can run: those that need what the task lacks are left out, and logged.
 
     Raises:
         UsageError: an unknown name.
     """
-    chosen = []
-    for name in names.split(","):
-        if name.strip() == "all":
-            chosen += _on_features(task)
-        elif name.strip() == "encoder":
-            chosen += [each for each in available() if "encoder" in get(each).meta.needs]
+    chosen: list[str] = []
+    for name in map(str.strip, names.split(",")):
+        if name in ("all", "encoder"):
+            chosen += [each for each in available() if ("encoder" in get(each).meta.needs) == (name == "encoder")]
         else:
-            chosen.append(get(name.strip()).meta.name)
+            chosen.append(get(name).meta.name)
     return list(dict.fromkeys(chosen))
 
 
-def _on_features(task: FewShotTask) -> list[str]:
-    """The methods on features that have what they need."""
-    chosen = []
-    for name in available():
-        needs = get(name).meta.needs
-        if "auxiliary" in needs and task.auxiliary is None:
-            logger.info("%s is left out: it needs a second backbone's features", name)
-        elif "text" in needs and not task.has_text:
-            logger.info("%s is left out: it needs texts", name)
-        elif "encoder" not in needs:
-            chosen.append(name)
-    return chosen
+def can_run(name: str, task: FewShotTask) -> bool:
+    """Whether a method with its default hyper-parameters has what it needs."""
+    try:
+        create(name).check_needs(task)
+    except DataError:
+        return False
+    return True
+
+
+def values_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some hyper-parameters that a method has."""
+    return {key: value for key, value in given.items() if key in get(name).Hyper.__dataclass_fields__}
+
+
+def _refuse_unknown(given: Mapping[str, Any], methods: Sequence[str]) -> None:
+    """Refuse a hyper-parameter that none of the methods has, and a value that one of them does not take."""
+    known = {field for name in methods for field in get(name).Hyper.__dataclass_fields__}
+    for key in given:
+        if key not in known:
+            shown = ", ".join(methods) if len(methods) <= _SHOWN else f"any of the {len(methods)} methods"
+            raise UsageError(f"--set {key}: {shown} has no such hyper-parameter.", suggest(key, known))
+    for name in methods:
+        create(name, **values_of(name, given))
+
+
+def plan_cells(
+    problems: Sequence[Problem], methods: Sequence[str], given: Mapping[str, Any], selection: str
+) -> list[tuple[Problem, str]]:
+    """Which methods can run on which problems, found before the first of them does.
+
+    A method that needs what a problem lacks is left out, and named once with its need.
+
+    Raises:
+        UsageError: an unknown hyper-parameter, or no method can run.
+        DataError: there is no validation set for `selection`.
+    """
+    _refuse_unknown(given, methods)
+    if selection == "validation" and any(problem.task.validation is None for problem in problems):
+        raise DataError(
+            "--select validation: there is no validation set.", "Use --select support, or files with val_x."
+        )
+    jobs = []
+    obstacles: dict[str, str] = {}
+    for problem in problems:
+        task = without_shots(problem.task, problem.unseen) if problem.unseen else problem.task
+        for name in methods:
+            try:
+                create(name, **values_of(name, given)).check_needs(task)
+            except DataError as error:
+                obstacles.setdefault(f"{problem.dataset}: {name} is left out", str(error))
+            else:
+                jobs.append((problem, name))
+    for method, obstacle in obstacles.items():
+        logger.warning("%s: %s", method, obstacle)
+    if not jobs:
+        raise UsageError("none of the methods can run.", next(iter(obstacles.values()), "Give --method."))
+    return jobs
 
 
 def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,18 +284,31 @@ def run_benchmark(
         given: Hyper-parameters that are fixed, for every method that has them.
 
     Returns:
-        The cells, in the order of the problems and methods.
+        The cells, in the order of the problems and methods. A cell whose training diverges is left out, and named.
+
+    Raises:
+        UsageError: as `plan_cells`, or every training diverges.
     """
     if selection not in SELECTIONS:
         raise UsageError(f"--select {selection} is not known.", f"Known are: {', '.join(SELECTIONS)}.")
-    jobs = [(problem, name) for problem in problems for name in choose_methods(methods, problem.task)]
+    jobs = plan_cells(list(problems), choose_methods(methods), given, selection)
     results = []
+    diverged = []
     with tqdm(jobs, desc="benchmark", unit="cell") as bar:
         for problem, name in bar:
             bar.set_postfix_str(f"{problem.dataset} {problem.shots}-shot {name}")
-            fixed = {key: value for key, value in given.items() if key in get(name).Hyper.__dataclass_fields__}
+            fixed = values_of(name, given)
             path = cells / f"{_key(problem, name, selection, fixed)}.json"
-            results.append(finished_cell(path) or _computed(path, run_cell(name, problem, selection, fixed)))
+            try:
+                cell = finished_cell(path) or _computed(path, run_cell(name, problem, selection, fixed))
+            except DivergedError as error:
+                diverged.append(f"{problem.dataset}, {problem.shots}-shot, seed {problem.seed}: {error}")
+                continue
+            results.append(cell)
+    for line in diverged:
+        logger.warning("left out: %s", line)
+    if not results:
+        raise DivergedError("every training diverged.", "Change the hyper-parameters.", diverged)
     return results
 
 
@@ -244,8 +334,9 @@ def _computed(path: Path, cell: dict[str, Any]) -> dict[str, Any]:
 
 def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) -> str:
     """A cell's file name: readable, and ending in a digest of all that its numbers depend on."""
-    code = code_digest(get(name).__module__)
+    code = code_digest(get(name).__module__, *_SCORING, *([] if selection == "none" else [_SELECTING]))
     values = json.dumps(given, sort_keys=True, default=str)
-    facts = [problem.fingerprint, str(problem.unseen), code, selection, values, __version__]
+    facts = [problem.fingerprint, str(problem.unseen), code, selection, values]
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
-    return f"{problem.dataset}-{problem.shots}shot-seed{problem.seed}-{name}-{digest}"
+    dataset = re.sub(r"[^\w.@+-]+", "-", problem.dataset)
+    return f"{dataset}-{problem.shots}shot-seed{problem.seed}-{name}-{digest}"

@@ -92,16 +92,39 @@ def _rows(values: npt.NDArray[Any]) -> tuple[Array, Array | None]:
     return normalise(raw), None if np.allclose(norms, 1, atol=5e-3) else raw
 
 
+def _classes(arrays: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.int64]:
+    """Class indices; whole numbers in a floating-point array are taken, truth values and fractions are not."""
+    values = arrays[name]
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{name} holds {values.dtype}, not class indices.", "Give whole numbers from 0 to C-1.")
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
+        odd = values[~(values == np.floor(values))].ravel()
+        shown = f" ({odd[0]:g})" if len(odd) else ""
+        raise DataError(f"{name} holds numbers that are not whole{shown}.", "Give class indices from 0 to C-1.")
+    return values.astype(np.int64)
+
+
+def _logit_scale(arrays: dict[str, npt.NDArray[Any]]) -> float:
+    """What cosines are multiplied by: one positive number."""
+    values = arrays.get("logit_scale", np.array(LOGIT_SCALE))
+    if values.size != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all() or values.item() <= 0:
+        raise DataError(
+            f"logit_scale is {values.tolist()!r:.60}, not a positive number.",
+            "It is what cosines are multiplied by, 100 for CLIP (not its logarithm).",
+        )
+    return float(values.item())
+
+
 def _task(arrays: dict[str, npt.NDArray[Any]], shots: int) -> FewShotTask:
     features, raw = _rows(arrays[f"train{shots}_x"])
     text, text_raw = _rows(arrays["text"])
     return FewShotTask(
         support_features=features,
-        support_labels=arrays[f"train{shots}_y"],
+        support_labels=_classes(arrays, f"train{shots}_y"),
         text_features=text,
         class_names=tuple(map(str, arrays["classnames"])),
         domains=tuple(map(str, arrays["domains"])) if "domains" in arrays else (),
-        logit_scale=float(arrays.get("logit_scale", np.array(LOGIT_SCALE))),
+        logit_scale=_logit_scale(arrays),
         support_raw=raw,
         text_raw=text_raw,
         auxiliary=arrays.get(f"train{shots}_aux"),
@@ -110,7 +133,7 @@ def _task(arrays: dict[str, npt.NDArray[Any]], shots: int) -> FewShotTask:
 
 def _labelled(arrays: dict[str, npt.NDArray[Any]], part: str) -> Labelled:
     features, raw = _rows(arrays[f"{part}_x"])
-    labels = np.asarray(arrays[f"{part}_y"], dtype=np.int64)
+    labels = _classes(arrays, f"{part}_y")
     classes = len(arrays["text"])
     if labels.shape != (len(features),):
         raise DataError(f"{part}_y has shape {labels.shape} for {len(features)} rows.")

@@ -1,4 +1,4 @@
-"""Which code a result was computed by: a digest of a module and of all in this package that it imports."""
+"""Which arithmetic a result was computed by: a digest of the code and of the packages' versions that it rests on."""
 
 from __future__ import annotations
 
@@ -6,40 +6,93 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import sys
+from collections.abc import Iterator
+from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
+# Modules that no number depends on: what they raise, write, or prepare. A method that imports `runtime` uses Jittor.
+_NO_ARITHMETIC = frozenset(["errors", "storage", "runtime", "choices", "problems", "console"])
+_JITTOR = "jittor"
+
+
+class _Module(NamedTuple):
+    """What matters of a module: its code without comments and docstrings, and the names that it imports."""
+
+    code: bytes
+    imports: tuple[str, ...]
 
 
 @functools.cache
-def code_digest(module: str) -> str:
-    """SHA-256 over the sources of a module and of the package's modules that it imports, directly or not.
+def code_digest(*modules: str) -> str:
+    """SHA-256 over the arithmetic of modules and of the package's modules that they import, directly or not.
 
-    Imports inside functions count; so another formula in a shared module makes another digest, and a change
-    elsewhere in the package does not.
+    Imports inside functions count; so another formula in a shared module makes another digest. A comment, a docstring,
+    or a change elsewhere in the package does not; another version of a package that the code uses does.
 
     Args:
-        module: Full name, such as "jclip_adapter.methods.gda".
+        modules: Full names, such as "jclip_adapter.methods.gda".
     """
     known: dict[str, bytes] = {}
-    waiting = [module]
+    packages: set[str] = set()
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        source = _source(name) if name not in known else None
-        if source is not None:
-            known[name] = source
-            waiting += _imports(name, source)
+        top, _, inner = name.partition(".")
+        if inner.partition(".")[0] in _NO_ARITHMETIC and top == PACKAGE:
+            packages |= {_JITTOR} if inner.startswith("runtime") else set()
+        elif top != PACKAGE:
+            packages.add(top)
+        elif name not in known:
+            found = _read(name)
+            if found is not None:
+                known[name] = found.code
+                waiting += found.imports
     digest = hashlib.sha256()
-    for name, source in sorted(known.items()):
-        digest.update(f"{name}\n{len(source)}\n".encode() + source)
+    for name, code in sorted(known.items()):
+        digest.update(f"{name}\n{len(code)}\n".encode() + code)
+    for version in sorted(filter(None, map(_version, packages - sys.stdlib_module_names))):
+        digest.update(f"{version}\n".encode())
     return digest.hexdigest()
 
 
+def _version(package: str) -> str:
+    """Distributions of an importable name with their versions; empty where none is installed."""
+    return " ".join(f"{name} {metadata.version(name)}" for name in sorted(set(_distributions().get(package, []))))
+
+
+@functools.cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
+
+
+@functools.cache
+def _read(name: str) -> _Module | None:
+    """A module's code and imports; None where there is none of this name."""
+    source = _source(name)
+    if source is None:
+        return None
+    spec, tree = _spec(name), ast.parse(source)
+    imports = tuple(_imports((spec.parent if spec else None) or "", tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = _without_docstring(node.body)
+    return _Module(ast.unparse(tree).encode(), imports)
+
+
 def _source(name: str) -> bytes | None:
-    """The source of a module; None where there is none of this name."""
     spec = _spec(name)
     return Path(spec.origin).read_bytes() if spec and spec.origin else None
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    match body:
+        case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+            return rest or [ast.Pass()]
+    return body
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -58,17 +111,15 @@ def _spec(name: str) -> ModuleSpec | None:
         return None
 
 
-def _imports(name: str, source: bytes) -> list[str]:
-    """Names of what a module imports that may be modules of this package."""
-    spec = _spec(name)
-    parent = (spec.parent or "") if spec else ""
-    found = []
-    for node in ast.walk(ast.parse(source)):
+def _imports(parent: str, tree: ast.Module) -> Iterator[str]:
+    """Names that may be modules: all that an import statement mentions."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             # One dot is the package that the module lies in, each further one its parent.
             above = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [found_name for found_name in found if found_name.split(".")[0] == PACKAGE]
+            yield base
+            if base.partition(".")[0] == PACKAGE:
+                yield from (f"{base}.{alias.name}" for alias in node.names)

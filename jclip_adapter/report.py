@@ -160,14 +160,24 @@ def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
         cells: As `benchmark.run_benchmark` returns them.
 
     Returns:
-        Markdown, one or two tables.
+        Markdown, one or two tables, and what stands behind ±.
     """
     parts = []
     for transductive, title in ((False, "Inductive methods"), (True, "Transductive methods (all queries at once)")):
         chosen = [cell for cell in cells if cell["transductive"] is transductive]
         if chosen:
             parts.append(f"### {title}\n\n{_pivot(chosen)}")
+    parts.append(_legend(cells))
     return "\n\n".join(parts)
+
+
+def _legend(cells: Sequence[dict[str, Any]]) -> str:
+    """What the tables' numbers are."""
+    seeds = len({cell["seed"] for cell in cells})
+    what = "Top-1 in percent"
+    if seeds < 2:
+        return f"{what}, one draw of the shots."
+    return f"{what}: mean over {seeds} seeds, ± half the width of its 95 % confidence interval (Student's t)."
 
 
 def _pivot(cells: Sequence[dict[str, Any]]) -> str:
@@ -194,24 +204,44 @@ def _mean_of(cells: Sequence[dict[str, Any]], key: str) -> str:
     return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"
 
 
-def _lowest_shown(cells: Sequence[dict[str, Any]]) -> float | None:
-    """Where a data set's panels end below: a little under zero-shot, as the good methods lie close together."""
-    zero_shot = [cell["top1"] for cell in cells if cell["method"] == "zero-shot"]
-    if not zero_shot:
-        return None
-    return float(max(min(zero_shot) - 6, min(cell["top1"] for cell in cells) - 1))
+def _scale_top1(axes: Any, values: Sequence[float], zero_shot: Sequence[float]) -> None:
+    """Give the methods above or a little below zero-shot most of the height, without cutting the others off.
+
+    Below `bend`, 6 points under zero-shot, the axis is compressed.
+    """
+    low, high = min(values), max(values)
+    bend = min(zero_shot, default=low) - 6
+    if low >= bend:
+        return
+    factor = max(1.0, (bend - low) / (0.25 * max(high - bend, 1.0)))  # the lower part takes a fifth of the height
+
+    def forward(value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.where(value < bend, bend + (value - bend) / factor, value)
+
+    def inverse(place: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.where(place < bend, bend + (place - bend) * factor, place)
+
+    axes.set_yscale("function", functions=(forward, inverse))
+    axes.axhline(bend, color=_GREY, linewidth=0.8, linestyle=":")
+    upper = axes.yaxis.get_major_locator().tick_values(bend, high)
+    axes.set_yticks([round(low), *(tick for tick in upper if bend <= tick <= high)])
 
 
 def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
     """Draw top-1 over shots, one panel per data set, and top-1 over fit time.
 
     Args:
-        cells: As `benchmark.run_benchmark` returns them; transductive methods are drawn dashed and hollow. What lies
-            more than 6 points below zero-shot is cut off.
+        cells: As `benchmark.run_benchmark` returns them; transductive methods are drawn dashed and hollow. The axis is
+            compressed below a dotted line 6 points under zero-shot, as the good methods lie close together.
 
     Returns:
         A PNG.
     """
+    return _png(benchmark_figure(cells))
+
+
+def benchmark_figure(cells: Sequence[dict[str, Any]]) -> Figure:
+    """The figure of `benchmark_picture`."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -241,13 +271,14 @@ def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
         panels[0, column].set_xlabel("shots per class")
         panels[1, column].set_xscale("log")
         panels[1, column].set_xlabel("seconds to fit, at the most shots")
-        bottom = _lowest_shown([cell for cell in cells if cell["dataset"] == dataset])
+        mine = [cell for cell in cells if cell["dataset"] == dataset]
+        zero_shot = [cell["top1"] for cell in mine if cell["method"] == "zero-shot"]
         for row in (0, 1):
             panels[row, column].set_ylabel("top-1 in %")
-            panels[row, column].set_ylim(bottom=bottom)
+            _scale_top1(panels[row, column], [cell["top1"] for cell in mine], zero_shot)
             panels[row, column].grid(alpha=0.3)
     known = {
         label: handle for axes in panels[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend([known[name] for name in methods], methods, loc="outside right center", fontsize=7)
-    return _png(figure)
+    return figure

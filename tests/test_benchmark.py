@@ -10,7 +10,6 @@ from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.feature_file import read_feature_file
 from jclip_adapter.methods import available, get
 from jclip_adapter.task import normalise
-from tests.methods.conformance.worlds import world as conformance_world
 
 CLASSES, WIDTH = 5, 16
 
@@ -96,7 +95,7 @@ def test_faulty_files_are_told(workplace, change, message):
 
 
 def test_a_row_per_cell_with_the_columns_of_the_contract(workplace):
-    rows = run("--method", "zero-shot,linear-probe", "--shots", "1,3", "--seed", "1,2")
+    rows = run("--method", "zero-shot,linear-probe", "--shots", "1,3", "--seed", "1,2", "--resample")
     assert list(rows[0]) == list(benchmark.COLUMNS)
     assert len(rows) == 2 * 2 * 2
     assert {row["dataset"] for row in rows} == {"toy"}
@@ -184,7 +183,7 @@ def test_resampled_shots_differ_by_seed_and_come_from_the_file(workplace):
         for row, label in zip(task.support_features, task.support_labels, strict=True):
             assert np.abs(pool[facts["train3_y"] == label] - row).max(axis=1).min() < 1e-6
     assert not np.array_equal(drawn[0].support_features, drawn[1].support_features)
-    as_given = benchmark.feature_problems(["toy.npz"], [1], [1, 2])
+    as_given = [problem for seed in (1, 2) for problem in benchmark.feature_problems(["toy.npz"], [1], [seed])]
     for problem in as_given:
         np.testing.assert_array_equal(problem.task.support_features, content.tasks[1].support_features)
     assert {problem.fingerprint for problem in problems}.isdisjoint(problem.fingerprint for problem in as_given)
@@ -208,25 +207,27 @@ def test_classes_without_shots_are_told_apart(workplace):
 @pytest.mark.parametrize("share", ["1", "-0.1"])
 def test_no_share_of_the_classes(workplace, share, capsys):
     assert cli.main(["--benchmark", "--features", "toy.npz", "--unseen", share]) == 2
-    assert "share of the classes" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"error: --unseen is {float(share)}.")
 
 
-def test_all_is_what_each_file_allows(workplace):
+def test_all_is_what_each_file_allows(workplace, caplog):
     facts = arrays()
     for key in ("train1", "train3", "test"):
         facts[f"{key}_aux"] = np.random.default_rng(0).random((len(facts[f"{key}_x"]), 6))
     np.savez("pair.npz", **facts)
     problems = benchmark.feature_problems(["toy.npz", "pair.npz"], [1], [1])
-    chosen = [benchmark.choose_methods("all", problem.task) for problem in problems]
-    assert set(chosen[1]) - set(chosen[0]) == {"amu-tuning", "two-views"}
-    with pytest.raises(DataError, match="amu-tuning needs a second backbone"):
-        benchmark.run_benchmark(problems, "amu-tuning", workplace, selection="none", given={})
+    methods = benchmark.choose_methods("all")
+    jobs = benchmark.plan_cells(problems, methods, {}, "none")
+    chosen = [{name for problem, name in jobs if problem.dataset == dataset} for dataset in ("toy", "pair")]
+    assert chosen[1] - chosen[0] == {"amu-tuning", "two-views"}
+    assert "toy: amu-tuning is left out: amu-tuning needs a second network's features. Give --auxiliary" in caplog.text
+    with pytest.raises(UsageError, match="none of the methods can run"):
+        benchmark.run_benchmark(problems[:1], "amu-tuning", workplace, selection="none", given={})
 
 
 def test_methods_through_clip_are_a_word_of_their_own(workplace):
     """ "all" would take hours with them, and feature files have no CLIP."""
-    task = conformance_world("coop").task
-    everything, through = benchmark.choose_methods("all", task), benchmark.choose_methods("encoder", task)
+    everything, through = benchmark.choose_methods("all"), benchmark.choose_methods("encoder")
     assert {"coop", "clip-lora", "full"} <= set(through)
     assert not set(everything) & set(through)
-    assert benchmark.choose_methods("encoder,all,coop", task) == [*through, *everything]
+    assert benchmark.choose_methods("encoder,all,coop") == [*through, *everything]

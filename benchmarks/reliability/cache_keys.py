@@ -271,7 +271,6 @@ class Cells:
         yield Row("cells", "other times", 0, self._touched)
         yield Row("cells", "another order of methods", 0, lambda: on_file(methods="zero-shot,gda"))
         yield Row("cells", "a module that the method does not use", 0, _source("sample.painter", on_file))
-        yield Row("cells", "a setting that the method has not", 0, lambda: on_file(given={"epochs": "3"}))
         yield Row("cells", "the method's code", 1, _source("methods.gda", on_file))
         yield Row("cells", "code that both methods use", 2, _source("methods.base", on_file))
         yield Row("cells", "hyper-parameter", 1, lambda: on_file(given={"alpha": "0.7"}))
@@ -281,7 +280,11 @@ class Cells:
         yield Row("cells", "share of unseen classes", 2, lambda: on_file(unseen=0.5))
         yield Row("cells", "shots drawn anew", 2, lambda: on_file(resample=True))
         yield Row("cells", "one method more", 1, lambda: on_file(methods="gda,zero-shot,tip-adapter"))
-        yield Row("cells", "the program's version", 2, _patched(benchmark, "__version__", "x", on_file))
+        yield Row("cells", "a comment in the method's code", 0, _source("methods.gda", on_file, b"\n# more\n"))
+        yield Row("cells", "code that raises and writes", 0, _source("storage.files", on_file))
+        yield Row("cells", "the metrics' code", 2, _source("metrics", on_file))
+        yield Row("cells", "another numpy", 2, _package("numpy", on_file))
+        yield Row("cells", "another scikit-learn, which neither uses", 0, _package("sklearn", on_file))
         for name in ("text", "train1_x", "test_x", "logit_scale"):
             yield Row("cells", f"feature file: one bit of {name}", 2, partial(self._nudge, name))
         swapped = np.array([1, 0, 2, 3])
@@ -381,21 +384,37 @@ def _patched(module: Any, name: str, value: Any, again: Callable[[], int]) -> Ca
     return changed
 
 
-def _source(module: str, again: Callable[[], int]) -> Callable[[], int]:
+def _forget_code() -> None:
+    provenance.code_digest.cache_clear()
+    provenance._read.cache_clear()
+
+
+def _source(module: str, again: Callable[[], int], more: bytes = b"\nmore = 1\n") -> Callable[[], int]:
     """`again` as if a module's source had one line more."""
     real = provenance._source
 
     def longer(name: str) -> bytes | None:
         source = real(name)
-        return source + b"\n# more\n" if source is not None and name == f"jclip_adapter.{module}" else source
+        return source + more if source is not None and name == f"jclip_adapter.{module}" else source
 
+    return _forgetful(mock.patch.object(provenance, "_source", longer), again)
+
+
+def _package(package: str, again: Callable[[], int]) -> Callable[[], int]:
+    """`again` as if another version of a package were installed."""
+    real = provenance._version
+    other = mock.patch.object(provenance, "_version", lambda name: f"{real(name)}{' other' * (name == package)}")
+    return _forgetful(other, again)
+
+
+def _forgetful(patch: Any, again: Callable[[], int]) -> Callable[[], int]:
     def changed() -> int:
-        provenance.code_digest.cache_clear()
+        _forget_code()
         try:
-            with mock.patch.object(provenance, "_source", longer):
+            with patch:
                 return again()
         finally:
-            provenance.code_digest.cache_clear()
+            _forget_code()
 
     return changed
 

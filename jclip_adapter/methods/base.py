@@ -178,7 +178,7 @@ class Method(ABC):
             DataError: the task lacks what this method needs.
             DivergedError: the loss or what is learnt became NaN or infinite.
         """
-        self._check_needs(task)
+        self.check_needs(task)
         self.classes_ = task.class_names
         self.width_ = task.width
         self.raw_ = task.support_raw is not None
@@ -257,16 +257,34 @@ class Method(ABC):
     def _logits(self, queries: Queries) -> npt.NDArray[Any]:
         """Checked queries, at least one → (M, C)."""
 
-    def _check_needs(self, task: FewShotTask) -> None:
+    def check_needs(self, task: FewShotTask) -> None:
+        """Refuse a task that lacks what this method needs.
+
+        Raises:
+            DataError: it does; the hint names the option.
+        """
         needs = self.meta.needs
         if "support" in needs and not len(task.support_labels):
             raise DataError(f"{self.meta.name} needs support photos, and there is none.", "Give --shots 1 or more.")
         if not task.has_text and ("text" in needs or not len(task.support_labels)):
-            raise DataError(f"{self.meta.name} needs texts, which CLIP alone knows.", "Give --weights a CLIP.")
+            raise DataError(
+                f"{self.meta.name} needs texts, which this network cannot encode.", "Give --weights a CLIP."
+            )
         if "auxiliary" in needs and task.auxiliary is None:
-            raise DataError(f"{self.meta.name} needs a second backbone's features, and the task has none.")
+            raise DataError(
+                f"{self.meta.name} needs a second network's features.",
+                "Give --auxiliary NAME; feature files hold them as train{K}_aux and test_aux.",
+            )
         if "encoder" in needs and task.encoder is None:
-            raise DataError(f"{self.meta.name} trains through CLIP, and the task has features only.", "Give photos.")
+            raise DataError(
+                f"{self.meta.name} trains through CLIP, and there are features only.",
+                "Give --weights a CLIP, and photos instead of feature files.",
+            )
+
+    @property
+    def uses_auxiliary(self) -> bool:
+        """Whether it makes use of a second network's features or classes."""
+        return "auxiliary" in self.meta.needs
 
     @property
     def tunes_images(self) -> bool:

@@ -54,11 +54,17 @@ class ZeroShot(Method):
 
     hyper: Hyper
 
-    def _check_needs(self, task: FewShotTask) -> None:
+    def check_needs(self, task: FewShotTask) -> None:
+        """As every method; with `names` there has to be an ImageNet network."""
         if not self.hyper.names:
-            super()._check_needs(task)
+            super().check_needs(task)
         elif task.named_head is None:
-            raise DataError("names=… needs an ImageNet network, and there is none.", "Give --auxiliary.")
+            raise DataError("names=… needs an ImageNet network, and there is none.", "Give --auxiliary NAME.")
+
+    @property
+    def uses_auxiliary(self) -> bool:
+        """With `names`."""
+        return bool(self.hyper.names)
 
     def _fit(self, task: FewShotTask) -> None:
         self.text_ = task.text_features

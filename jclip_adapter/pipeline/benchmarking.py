@@ -68,10 +68,8 @@ def benchmark(
         The cells and the files.
 
     Raises:
-        UsageError: `out` is no CSV, or `unseen` is no share.
+        UsageError: `out` is no CSV.
     """
-    if not 0 <= unseen < 1:
-        raise UsageError(f"--unseen {unseen} is no share of the classes.", "Give a number from 0 to below 1.")
     if out.suffix != ".csv":
         raise UsageError(f"{out} is no CSV.", "Let --out end in .csv.")
     if features:

@@ -46,7 +46,7 @@ def test_a_broken_photo_gets_what_the_prototypes_expect(workplace: Path, cli: Cl
         (("--predict", *ALONE, "--method", "zero-shot"), "zero-shot needs texts"),
         (("--predict", *ALONE, "--method", "em-dirichlet"), "em-dirichlet needs texts"),
         (("--train", *ALONE, "--method", "coop"), "coop trains through CLIP"),
-        (("--train", *ALONE, "--method", "two-views"), "needs a second backbone's features"),
+        (("--train", *ALONE, "--method", "two-views"), "needs a second network's features"),
         (("--train", *ALONE, "--auxiliary", "efficientnet-lite2"), "goes beside a CLIP"),
         (("--train", *ALONE, "--precision", "bfloat16"), "computes in float32"),
         (("--extract", "x.npz", *ALONE), "does not know"),

@@ -154,7 +154,7 @@ def test_it_is_in_the_benchmark(drop, tmp_path, monkeypatch, capsys):
     drop()
     monkeypatch.chdir(tmp_path)
     given = world(NAME)
-    assert NAME in choose_methods("all", given.task)
+    assert NAME in choose_methods("all")
     facts = {"classnames": np.array(given.task.class_names), "text": given.task.text_features}
     facts |= {"train3_x": given.task.support_features, "train3_y": given.task.support_labels}
     np.savez("toy.npz", **facts, test_x=given.queries.features, test_y=given.answers)

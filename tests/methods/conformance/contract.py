@@ -154,7 +154,7 @@ def check_what_it_needs_is_named(name: str) -> None:
         assert_scores(quick(name).fit(empty).logits(given.queries), len(given.queries), CLASSES)
     plain = dataclasses.replace(given.task, auxiliary=None)
     if "auxiliary" in get(name).meta.needs:
-        with pytest.raises(DataError, match=f"{name} needs a second backbone"):
+        with pytest.raises(DataError, match=f"{name} needs a second network's features"):
             quick(name).fit(plain)
     else:
         quick(name).fit(plain)

@@ -1,0 +1,159 @@
+"""A benchmark's numbers are of what they say, or it is refused before the first cell."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jclip_adapter import benchmark
+from jclip_adapter.errors import DivergedError
+from jclip_adapter.feature_file import read_feature_file
+from tests.conftest import Cli
+
+CLASSES, WIDTH = 4, 8
+
+
+def write(path: str, seed: int = 0, **changes: Any) -> None:
+    """A feature file; an array given as None is left out."""
+    rng = np.random.default_rng(seed)
+    labels, test = np.repeat(np.arange(CLASSES), 4), np.repeat(np.arange(CLASSES), 6)
+    centres = rng.standard_normal((CLASSES, WIDTH))
+    arrays = {
+        "classnames": np.array([f"class {number}" for number in range(CLASSES)]),
+        "text": centres + 0.3 * rng.standard_normal((CLASSES, WIDTH)),
+        "train4_x": centres[labels] + 0.3 * rng.standard_normal((len(labels), WIDTH)),
+        "train4_y": labels,
+        "test_x": centres[test] + 0.3 * rng.standard_normal((len(test), WIDTH)),
+        "test_y": test,
+    }
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{name: value for name, value in (arrays | changes).items() if value is not None})
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("toy.npz")
+
+
+def rows(name: str = "results.csv") -> list[dict[str, str]]:
+    with Path(name).open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+TOY = ("--benchmark", "--features", "toy.npz")
+
+
+@pytest.mark.parametrize(
+    ("flags", "culprit", "cure"),
+    [
+        (("--set", "alhpa=1"), "--set alhpa", "Did you mean 'alpha'?"),
+        (("--method", "gda,zero-shot", "--set", "epochs=3"), "gda, zero-shot has no such", "Known are: alpha, names"),
+        (("--method", "all", "--set", "ratio=7"), "ratio=7", "range"),
+        (("--seed", "1,2"), "--seed 1,2", "--resample"),
+        (("--unseen", "0.01"), "--unseen 0.01 leaves no unseen class", "Give 0.25 or more"),
+        (("--select", "validation"), "--select validation", "--select support"),
+        (("--method", "coop"), "none of the methods can run", "--weights a CLIP"),
+        (("--method", "gda,nowhere"), "'nowhere'", "Known are"),
+        (("--shots", "3"), "no task of 3 shots", "It has 4"),
+    ],
+    ids=str,
+)
+def test_refused_before_the_first_cell(flags: tuple[str, ...], culprit: str, cure: str, cli: Cli) -> None:
+    outcome = cli(*TOY, *flags)
+    assert outcome.status == 2
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert culprit in line
+    assert cure in line
+    assert not Path("results/cells").exists()
+    assert not Path("results.csv").exists()
+
+
+def test_two_files_of_one_base_name_have_a_column_each(cli: Cli) -> None:
+    """E3: they were merged into one, "± 0.0"."""
+    write("a/pets.npz", seed=1)
+    write("b/pets.npz", seed=2)
+    write("b/c/pets.npz", seed=3)
+    write("x/c/pets.npz", seed=4)
+    files = ("a/pets.npz", "b/pets.npz", "b/c/pets.npz", "x/c/pets.npz")
+    outcome = cli("--benchmark", "--features", *files, "--method", "zero-shot")
+    assert outcome.status == 0, outcome.err
+    assert [row["dataset"] for row in rows()] == ["a/pets", "b/pets", "b/c/pets", "x/c/pets"]
+    alone = []
+    for file in files:
+        assert cli("--benchmark", "--features", file, "--method", "zero-shot", "--out", "one.csv").status == 0
+        alone.append(rows("one.csv")[0]["top1"])
+    assert [row["top1"] for row in rows()] == alone
+    assert "±" not in outcome.out
+
+
+def test_a_file_given_twice_is_refused(cli: Cli) -> None:
+    write("copy.npz")
+    outcome = cli("--benchmark", "--features", "toy.npz", "copy.npz", "--method", "zero-shot")
+    assert outcome.status == 2
+    assert "copy.npz has the same content as toy.npz" in outcome.err
+
+
+def test_an_unsuitable_method_costs_only_itself(cli: Cli) -> None:
+    """E7: `tip-adapter,coop` ended after some cells; now the need is told first, and the others run."""
+    outcome = cli(*TOY, "--method", "tip-adapter,coop,two-views,zero-shot")
+    assert outcome.status == 0
+    assert [row["method"] for row in rows()] == ["tip-adapter", "zero-shot"]
+    assert "coop is left out: coop trains through CLIP" in outcome.err
+    assert "two-views is left out: two-views needs a second network's features. Give --auxiliary NAME" in outcome.err
+
+
+def test_a_training_that_diverges_costs_only_its_cell(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = benchmark.run_cell
+
+    def diverging(name: str, *rest: Any) -> dict[str, Any]:
+        if name == "gda":
+            raise DivergedError("gda: the training diverged: the loss is nan in epoch 1.", "Try others than lr=9.")
+        return run(name, *rest)
+
+    monkeypatch.setattr(benchmark, "run_cell", diverging)
+    outcome = cli(*TOY, "--method", "gda,zero-shot")
+    assert outcome.status == 0
+    assert [row["method"] for row in rows()] == ["zero-shot"]
+    assert "left out: toy, 4-shot, seed 1: gda: the training diverged" in outcome.err
+
+
+def test_a_hyperparameter_goes_to_the_methods_that_have_it(cli: Cli) -> None:
+    assert cli(*TOY, "--method", "gda,zero-shot", "--set", "alpha=0.5", "--select", "none").status == 0
+    assert ['"alpha": 0.5' in row["hyperparameters"] for row in rows()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "culprit"),
+    [
+        ({"test_y": np.repeat(np.arange(CLASSES), 6) + 0.5}, "test_y holds numbers that are not whole (0.5)"),
+        ({"train4_y": np.repeat(np.arange(CLASSES), 4) + 0.5}, "train4_y holds numbers that are not whole (0.5)"),
+        ({"train4_y": np.array([0.0, np.nan] * 8)}, "train4_y holds numbers that are not whole (nan)"),
+        ({"train4_y": np.array([True, False] * 8)}, "train4_y holds bool"),
+        ({"test_y": np.repeat([True, False], 12)}, "test_y holds bool"),
+        ({"test_y": np.array(["a"] * 24)}, "test_y holds <U1"),
+        ({"logit_scale": np.float32(-100)}, "logit_scale is -100.0"),
+        ({"logit_scale": np.float32(0)}, "logit_scale is 0.0"),
+        ({"logit_scale": np.float32(np.nan)}, "logit_scale is nan"),
+        ({"logit_scale": np.ones(3)}, "logit_scale is [1.0, 1.0, 1.0]"),
+        ({"logit_scale": np.array("100")}, "logit_scale is '100'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_labels_and_scales_that_cannot_be(changes: dict[str, Any], culprit: str, cli: Cli) -> None:
+    write("odd.npz", **changes)
+    outcome = cli("--benchmark", "--features", "odd.npz", "--method", "zero-shot")
+    assert outcome.status == 2
+    assert f"odd.npz: {culprit}" in outcome.err
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint8, np.float64, np.float16])
+def test_whole_labels_of_any_kind_are_taken(kind: type[Any]) -> None:
+    write("kind.npz", test_y=np.repeat(np.arange(CLASSES), 6).astype(kind), logit_scale=np.array([50]))
+    content = read_feature_file("kind.npz")
+    assert content.test.labels.tolist() == np.repeat(np.arange(CLASSES), 6).tolist()
+    assert content.tasks[4].logit_scale == 50
