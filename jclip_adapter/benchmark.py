@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from . import runtime
 from .errors import DataError, DivergedError, UsageError, suggest
 from .feature_file import FeatureFile, read_feature_file
 from .methods import available, create, get
@@ -336,7 +337,7 @@ def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) 
     """A cell's file name: readable, and ending in a digest of all that its numbers depend on."""
     code = code_digest(get(name).__module__, *_SCORING, *([] if selection == "none" else [_SELECTING]))
     values = json.dumps(given, sort_keys=True, default=str)
-    facts = [problem.fingerprint, str(problem.unseen), code, selection, values]
+    facts = [problem.fingerprint, str(problem.unseen), code, selection, values, runtime.current_device()]
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     dataset = re.sub(r"[^\w.@+-]+", "-", problem.dataset)
     return f"{dataset}-{problem.shots}shot-seed{problem.seed}-{name}-{digest}"

@@ -113,8 +113,8 @@ class Meta:
         needs: What the task has to carry beyond the text features: any of "support", "auxiliary", "encoder", or
             "text" where prototypes of the shots cannot stand in for the text features.
         tunes: Which of CLIP's towers it changes: any of "images", "texts".
-        uses: What it makes use of where the task carries it: any of "raw", "views", "text_views", "validation",
-            "extra".
+        uses: What it makes use of where the task carries it: any of "support", "raw", "views", "text_views",
+            "validation", "extra".
     """
 
     name: str

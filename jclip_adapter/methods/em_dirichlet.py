@@ -65,6 +65,7 @@ class EmDirichlet(Method):
         trains="assignments of the queries and C Dirichlet distributions, at prediction",
         transductive=True,
         needs=(),
+        uses=("support",),
     )
     hard: ClassVar[bool] = False
 

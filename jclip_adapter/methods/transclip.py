@@ -72,6 +72,7 @@ class TransClip(Method):
         trains="assignments of the queries, prototypes and a diagonal covariance, at prediction",
         transductive=True,
         needs=(),
+        uses=("support",),
     )
 
     @dataclass(frozen=True)

@@ -11,15 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from jclip_adapter.benchmark import COLUMNS, Problem, feature_problems, run_benchmark
+from jclip_adapter import runtime
+from jclip_adapter.benchmark import (
+    COLUMNS,
+    Problem,
+    choose_methods,
+    feature_problems,
+    run_benchmark,
+    values_of,
+)
 from jclip_adapter.dataset import Photo, sample_support
 from jclip_adapter.encoder import Encoder
 from jclip_adapter.errors import UsageError
+from jclip_adapter.methods import create
 from jclip_adapter.report import benchmark_picture, benchmark_table, csv_text
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import write_bytes, write_text
 from jclip_adapter.task import Labelled
 
+from .effects import refuse_idle_on_methods
 from .evaluation import labelled_photos
 from .stage import Stage, fingerprint, make_task, set_up
 
@@ -72,9 +82,14 @@ def benchmark(
     """
     if out.suffix != ".csv":
         raise UsageError(f"{out} is no CSV.", "Let --out end in .csv.")
+    chosen = [create(name, **values_of(name, settings.set)) for name in choose_methods(methods)]
+    refuse_idle_on_methods(settings, chosen, shots=False)
+    runtime.choose(settings.device)
     if features:
         problems = feature_problems(features, shots, seeds, resample=resample)
     else:
+        if selection == "validation":
+            raise UsageError("--select validation: photos have no validation set.", "Use --select support.")
         problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
     problems = [replace(problem, unseen=unseen) for problem in problems]
     cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)

@@ -24,7 +24,7 @@ from jclip_adapter.methods import Method, create
 from jclip_adapter.prompts import PromptSet, load_prompts
 from jclip_adapter.runs import ADAPTER, SUPPORT, Run, load_run, open_run
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import sha256_file
+from jclip_adapter.storage import MANIFEST, sha256_file
 from jclip_adapter.task import (
     Array,
     EncoderLink,
@@ -36,6 +36,8 @@ from jclip_adapter.task import (
     class_means,
     normalise,
 )
+
+from .effects import refuse_idle_on_data, refuse_idle_on_methods, refuse_idle_on_network, uses_shots
 
 logger = logging.getLogger(__name__)
 MOST_PARAMETERS = 500_000_000  # together, by the contest's rules
@@ -165,8 +167,11 @@ def open_data(settings: Settings) -> ImageSet:
     if settings.data == SAMPLE:
         from jclip_adapter.sample import ensure_sample
 
-        return load_dataset(ensure_sample(), split=settings.split)
-    return load_dataset(settings.data, split=settings.split)
+        images = load_dataset(ensure_sample(), split=settings.split)
+    else:
+        images = load_dataset(settings.data, split=settings.split)
+    refuse_idle_on_data(settings, images)
+    return images
 
 
 def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
@@ -182,6 +187,7 @@ def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
     Raises:
         DataError: the run of --encoder is of other weights or classes, or has not tuned CLIP.
     """
+    refuse_idle_on_network(settings)
     given = open_run(Path(settings.encoder)) if settings.encoder else None
     if given and not settings.weights:
         settings = dataclasses.replace(settings, weights=given.facts["settings"]["weights"])
@@ -328,6 +334,21 @@ class Trained:
         return self.method.logits(self.stage.queries(features))
 
 
+def _needs_run(settings: Settings, method: Method) -> bool:
+    """Whether a trained run is asked for: by the method, by the user, or by being there.
+
+    A transductive method does with shots and without. Its run is taken where there is one, or shots were named.
+    """
+    if settings.run or "support" in method.meta.needs:
+        return True
+    if not uses_shots(method):
+        return False
+    if settings.given & {"shots", "support"} or (settings.run_folder / MANIFEST).is_file():
+        return True
+    logger.info("%s: no shots are used, as there is no trained run in %s", method.meta.name, settings.run_folder)
+    return False
+
+
 def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
     """Set up a trained run again; a method that needs no support photo needs no run either.
 
@@ -338,10 +359,10 @@ def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
     Raises:
         DataError: there is no such run, or the weights or classes are others than it was trained with.
     """
-    needs_run = "support" in create(settings.method).meta.needs
-    if not needs_run and not settings.run:
+    method = create(settings.method, seed=settings.seed, **settings.set)
+    refuse_idle_on_methods(settings, [method])
+    if not _needs_run(settings, method):
         stage = set_up(settings, texts_later=texts_later)
-        method = create(settings.method, seed=settings.seed, **settings.set)
         return Trained(stage, Later(lambda: method.fit(make_task(stage, ()))), None)
     run = load_run(settings)
     trained = run.facts["settings"]

@@ -22,6 +22,7 @@ from jclip_adapter.settings import Settings
 from jclip_adapter.storage import discard
 from jclip_adapter.task import FewShotTask, Queries
 
+from .effects import refuse_idle_on_methods
 from .stage import Stage, choose_support, fingerprint, make_task, set_up
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,9 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
         UsageError: `resume` for a method that keeps no state.
     """
     typed = create(settings.method, seed=settings.seed, **settings.set)  # refuse a typo before the long work
+    refuse_idle_on_methods(settings, [typed])
+    if selection == "validation":
+        raise UsageError("--select validation: a data set of photos has no validation set.", "Use --select support.")
     if resume and not isinstance(typed, ThroughClip):
         raise UsageError(f"{settings.method} trains in seconds and keeps no state.", "Leave --resume out.")
     check_run_folder(settings.run_folder)
@@ -85,6 +89,8 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
 
         if not resume:
             discard(state)
+        elif not state.is_file():
+            logger.warning("--resume: there is no saved state in %s; the training starts anew", settings.run_folder)
         method.checkpoint = Checkpoint(state, _fingerprint(method, task, stage))
     method.fit(task)
     metrics: dict[str, Any] = {"unit": "percent", "epochs": method.history_}

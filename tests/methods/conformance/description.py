@@ -30,7 +30,7 @@ from .worlds import (
 )
 
 NEEDS = {"support", "auxiliary", "encoder", "text"}
-USES = {"raw", "views", "text_views", "validation", "extra"}
+USES = {"support", "raw", "views", "text_views", "validation", "extra"}
 
 
 # Hyper-parameters
