@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .clip.preprocess import square_pixels
+from .clip.preprocess import INTERPOLATIONS, OPENAI, PixelTransform, square_pixels
 from .decode import open_image, read_file
 
 _KEPT_BYTES = 2_000_000_000  # of decoded photos; the others are decoded again
@@ -19,8 +19,14 @@ _RATIO = 4 / 3  # a crop's sides differ by this factor at most
 _TRIES = 10
 
 
-def random_square(image: Image.Image, size: int, rng: np.random.Generator, smallest: float) -> npt.NDArray[np.uint8]:
-    """Crop a random part of a photo, resize it (bicubic) and flip it half of the time.
+def random_square(
+    image: Image.Image,
+    size: int,
+    rng: np.random.Generator,
+    smallest: float,
+    transform: PixelTransform = OPENAI,
+) -> npt.NDArray[np.uint8]:
+    """Crop a random part of a photo, resize it and flip it half of the time.
 
     The arithmetic is that of the random resized crop that the methods' authors use (Szegedy et al., "Going Deeper with
     Convolutions", 2015): the share of the area is uniform, the ratio of the sides log-uniform; where no such crop fits
@@ -31,13 +37,16 @@ def random_square(image: Image.Image, size: int, rng: np.random.Generator, small
         size: Side of the result in pixels.
         rng: Draws.
         smallest: Least share of the photo's area that a crop shows; 1 for the whole, squeezed into the ratios.
+        transform: The model's; its interpolation and its order of resize and RGB are kept.
 
     Returns:
         (size, size, 3) uint8.
     """
+    if transform.rgb_first:
+        image = image.convert("RGB")
     left, top, width, height = _crop(image.width, image.height, rng, smallest)
     box = (left, top, left + width, top + height)
-    square = image.crop(box).resize((size, size), Image.Resampling.BICUBIC).convert("RGB")
+    square = image.crop(box).resize((size, size), INTERPOLATIONS[transform.interpolation]).convert("RGB")
     pixels = np.asarray(square, dtype=np.uint8)
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels
 
@@ -61,11 +70,13 @@ class TrainingPhotos:
     Args:
         paths: N photo files.
         size: Side of the model's input in pixels.
+        transform: The model's.
     """
 
-    def __init__(self, paths: Sequence[Path], size: int) -> None:
+    def __init__(self, paths: Sequence[Path], size: int, transform: PixelTransform = OPENAI) -> None:
         self.paths = list(paths)
         self.size = size
+        self.transform = transform
         self._kept: OrderedDict[int, Image.Image] = OrderedDict()
         self._bytes = 0
 
@@ -87,8 +98,8 @@ class TrainingPhotos:
         """
         images = [self._image(int(row)) for row in rows]
         if rng is None:
-            return np.stack([square_pixels(image, self.size) for image in images])
-        return np.stack([random_square(image, self.size, rng, smallest) for image in images])
+            return np.stack([square_pixels(image, self.size, self.transform) for image in images])
+        return np.stack([random_square(image, self.size, rng, smallest, self.transform) for image in images])
 
     def _image(self, number: int) -> Image.Image:
         """A photo, decoded now or kept."""

@@ -333,11 +333,11 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> None:
         tell(f"{domain or 'all'}: {count} photos")
 
 
-def _convert(arguments: argparse.Namespace, _: Settings) -> None:
+def _convert(arguments: argparse.Namespace, settings: Settings) -> None:
     from .clip.weights import convert
 
     source, target = arguments.convert
-    convert(source, target)
+    convert(source, target, settings.model_config)
     tell(f"written: {target}")
 
 

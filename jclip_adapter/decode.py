@@ -16,14 +16,14 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from .backbones.preprocess import crop_pixels
-from .clip.preprocess import square_pixels
+from .clip.preprocess import OPENAI, PixelTransform, square_pixels
 from .errors import DataError
 from .jpeg_damage import find_damage, read_layout
 
@@ -33,7 +33,6 @@ MAX_PIXELS = 8192 * 6144
 MAX_BYTES = 400_000_000
 _MAX_SCANS = 20  # of a JPEG of MAX_PIXELS, as each goes over all of them; smaller ones may have more
 _ZERO_RUN = re.compile(rb"\0{64,}")
-WAYS = {"clip": square_pixels, "crop": crop_pixels}  # from an image to the square that a network reads
 Decoded = tuple[int, bytes, npt.NDArray[np.uint8] | str]
 """A job's number, the SHA-256 of its file and its pixels; or b"" and what is wrong."""
 # What Pillow's decoders raise on damaged files.
@@ -56,12 +55,22 @@ _DECODER_ERRORS = (
 
 
 class Job(NamedTuple):
-    """A photo's number, its path, the side of the square wanted in pixels, and one of WAYS to it."""
+    """A photo's number, its path, the side of the square wanted in pixels, and the way to it."""
 
     number: int
     path: str
     size: int
-    way: str = "clip"
+    transform: PixelTransform = OPENAI
+
+    def as_json(self) -> list[Any]:
+        """The job, for JSON."""
+        return [self.number, self.path, self.size, self.transform.as_dict()]
+
+    @classmethod
+    def from_json(cls, values: list[Any]) -> Job:
+        """What `as_json` gave."""
+        number, path, size, transform = values
+        return cls(number, path, size, PixelTransform.from_dict(transform))
 
 
 class PhotoError(DataError):
@@ -174,13 +183,13 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     return image
 
 
-def read_square(path: str | Path, size: int, way: str = "clip") -> tuple[bytes, npt.NDArray[np.uint8]]:
+def read_square(path: str | Path, size: int, transform: PixelTransform = OPENAI) -> tuple[bytes, npt.NDArray[np.uint8]]:
     """Read one photo as a network does.
 
     Args:
         path: Of the file.
         size: Side of the result in pixels.
-        way: One of WAYS.
+        transform: The network's.
 
     Returns:
         The SHA-256 of the file's bytes and its pixels, (size, size, 3) uint8.
@@ -190,9 +199,14 @@ def read_square(path: str | Path, size: int, way: str = "clip") -> tuple[bytes, 
     """
     data = read_file(path)
     try:
-        return hashlib.sha256(data).digest(), WAYS[way](open_image(data, str(path)), size)
+        return hashlib.sha256(data).digest(), _square(open_image(data, str(path)), size, transform)
     except (MemoryError, ValueError, OSError) as error:
         raise PhotoError(f"{path} cannot be resized ({error}).") from error
+
+
+def _square(image: Image.Image, size: int, transform: PixelTransform) -> npt.NDArray[np.uint8]:
+    margin = transform.resize == "margin"
+    return crop_pixels(image, size) if margin else square_pixels(image, size, transform)
 
 
 def read_file(path: str | Path) -> bytes:
@@ -232,9 +246,9 @@ def try_square(job: Job) -> Decoded:
     Returns:
         (number, SHA-256, pixels), or (number, b"", what is wrong).
     """
-    number, path, size, way = job
+    number, path, size, transform = job
     try:
-        digest, pixels = read_square(path, size, way)
+        digest, pixels = read_square(path, size, transform)
     except PhotoError as error:
         return number, b"", error.message
     return number, digest, pixels

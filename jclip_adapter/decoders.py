@@ -135,7 +135,7 @@ class _Child:
 
     def ask(self, chunk: Sequence[Job]) -> None:
         try:
-            self._questions.write(json.dumps(chunk).encode() + b"\n")
+            self._questions.write(json.dumps([job.as_json() for job in chunk]).encode() + b"\n")
             self._questions.flush()
         except OSError as error:
             raise self._gone() from error
@@ -167,7 +167,7 @@ def serve() -> None:
 
     def listen() -> None:
         for line in sys.stdin.buffer:
-            chunks.put(json.loads(line))
+            chunks.put([Job.from_json(values) for values in json.loads(line)])
         os._exit(0)  # the parent needs no more, or is gone: nothing here is worth finishing
 
     answers: queue.Queue[bytes] = queue.Queue(_CHUNK * _AHEAD)
@@ -186,7 +186,7 @@ def serve() -> None:
     threading.Thread(target=write, daemon=True).start()
     while True:
         for job in chunks.get():
-            _, digest, result = try_square(Job(*job))
+            _, digest, result = try_square(job)
             readable = not isinstance(result, str)
             body = result.encode("utf-8", "surrogatepass") if isinstance(result, str) else digest + result.tobytes()
             answers.put(_HEADER.pack(readable, len(body)) + body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +15,13 @@ import numpy.typing as npt
 from . import onednn, runtime
 from .choices import SAMPLE
 from .clip import weights as clip_weights
-from .clip.config import ClipConfig, infer_config
-from .clip.preprocess import VERSION, normalise_pixels
+from .clip.config import ClipConfig
+from .clip.configuration import configure
+from .clip.preprocess import VERSION, PixelTransform, normalise_pixels
 from .clip.shapes import check_shapes, shapes_of
-from .clip.tokenizer import token_ids
+from .clip.tokenizer import model_tokens
+from .clip.weights import Loaded
+from .clip.weights.origin import Origin
 from .errors import UsageError, WeightsError
 from .image_encoder import BATCH, ImageEncoder, check_batch_size, pad
 from .storage import sha256_file
@@ -37,13 +41,14 @@ class _Unbuilt(Later["CLIP"]):
     Args:
         state: Arrays by OpenAI's key names.
         name: What to call it in an error.
+        config: Its architecture.
 
     Raises:
         WeightsError: these are no CLIP's weights.
     """
 
-    def __init__(self, state: Weights, name: object) -> None:
-        self.config = config = _named(name, lambda: infer_config(state))
+    def __init__(self, state: Weights, name: object, config: ClipConfig) -> None:
+        self.config = config
         if config.is_vit:
             _named(name, lambda: check_shapes(state, shapes_of(config)))
         self.state: Weights | None = state
@@ -52,7 +57,7 @@ class _Unbuilt(Later["CLIP"]):
     def _build(self, state: Weights, name: object) -> CLIP:
         from .clip.model import build_model
 
-        model = _named(name, lambda: build_model(state))
+        model = _named(name, lambda: build_model(state, self.config))
         self.state = None
         return model
 
@@ -84,7 +89,6 @@ class Encoder(ImageEncoder):
     batch_size: int
     precision: str = "float32"
     tuning: dict[str, str] = field(default_factory=dict)
-    way: ClassVar[str] = "clip"
     has_text: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -105,6 +109,21 @@ class Encoder(ImageEncoder):
     def image_size(self) -> int:
         """Side of the square input in pixels."""
         return self.source.config.image_resolution
+
+    @property
+    def transform(self) -> PixelTransform:
+        """How a photo becomes the input."""
+        return self.source.config.pixels
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the weights do not hold: activation, heads, epsilon, text cleaning, pixels; for JSON."""
+        return self.source.config.settings()
+
+    @property
+    def openai_description(self) -> dict[str, Any]:
+        """The `description` that these weights would have as OpenAI's."""
+        return self.source.config.as_openai().settings()
 
     @property
     def width(self) -> int:
@@ -139,11 +158,17 @@ class Encoder(ImageEncoder):
 
     def image_key(self) -> str:
         """A fingerprint of all that turns a photo's bytes into its feature."""
-        return self.key(f"{_ARITHMETIC} image {VERSION} {self.image_size}{self.tuning.get('image', '')}")
+        settings = self._settings(lambda name: name.startswith("vision_") or name == "pixels")
+        return self.key(f"{_ARITHMETIC} image {VERSION} {self.image_size}{self.tuning.get('image', '')} {settings}")
 
     def text_key(self) -> str:
         """A fingerprint of all that turns a text into its feature."""
-        return self.key(f"{_ARITHMETIC} text{self.tuning.get('text', '')}")
+        settings = self._settings(lambda name: name.startswith("text_"))
+        return self.key(f"{_ARITHMETIC} text{self.tuning.get('text', '')} {settings}")
+
+    def _settings(self, wanted: Callable[[str], bool]) -> str:
+        """Some of `description`, always spelled alike."""
+        return json.dumps({name: value for name, value in self.description.items() if wanted(name)}, sort_keys=True)
 
     def tuned(self, change: Callable[[Weights], Weights]) -> Encoder:
         """An encoder with other weights; this one stays as it is.
@@ -166,7 +191,7 @@ class Encoder(ImageEncoder):
                 digest.update(key.encode() + np.ascontiguousarray(changed[key]).tobytes())
             if own:
                 tuning[tower] = digest.hexdigest()
-        return replace(self, source=_Unbuilt({**base, **changed}, self.weights), tuning=tuning)
+        return replace(self, source=_Unbuilt({**base, **changed}, self.weights, self.source.config), tuning=tuning)
 
     def texts(self, texts: Sequence[str]) -> Array:
         """Encode texts.
@@ -181,7 +206,7 @@ class Encoder(ImageEncoder):
             UsageError: a text is longer than CLIP reads.
         """
         jt = runtime.start()
-        tokens = token_ids(texts, self.source.config.context_length)
+        tokens = model_tokens(texts, self.source.config)
         with jt.no_grad():
             return self._text_tower.get()(pad(tokens, self.pass_rows))[: len(tokens)]
 
@@ -190,7 +215,7 @@ class Encoder(ImageEncoder):
 
         if isinstance(self.source.config.vision_layers, int):
             return ImageTower(self._tower_weights(), self.source.config)
-        return lambda pixels: np.array(self.model.encode_image(normalise_pixels(pixels)).numpy())
+        return lambda pixels: np.array(self.model.encode_image(normalise_pixels(pixels, self.transform)).numpy())
 
     def _make_text_tower(self) -> Callable[[npt.NDArray[np.integer[Any]]], Array]:
         from .clip.inference import TextTower
@@ -204,34 +229,42 @@ class Encoder(ImageEncoder):
 
 
 def load_encoder(
-    weights: str, device: str = "auto", batch_size: int = 0, cache: Path | None = None, precision: str = "float32"
+    weights: str,
+    device: str = "auto",
+    batch_size: int = 0,
+    cache: Path | None = None,
+    precision: str = "float32",
+    model_config: str = "",
 ) -> Encoder:
     """Read a CLIP by name or path; Jittor starts, and builds it, when something has to be encoded.
 
     Args:
-        weights: A file, a name such as "ViT-B/32", or "sample" for the built-in toy model.
+        weights: A file or folder, a name such as "ViT-B/32", or "sample" for the built-in toy model.
         device: "auto", "cpu" or "cuda".
         batch_size: Rows per forward pass; 0 chooses by device.
         cache: Folder below which weights that were pickled are kept as safetensors; None for nowhere.
         precision: Of matrix products.
+        model_config: Settings of weights that come without a configuration: as for `configuration.configure`.
 
     Returns:
         The encoder.
 
     Raises:
         UsageError: this device or these weights have no such precision.
-        WeightsError: the weights are missing, unsafe, damaged or no CLIP's.
+        WeightsError: the weights are missing, unsafe, damaged, no CLIP's, or of unknown settings.
         SetupError: there is no such device, or the cache cannot be written.
     """
     check_batch_size(batch_size)
     if weights == SAMPLE:
         from .sample.weights import SAMPLE_WEIGHTS, read_sample_weights
 
-        path, state = SAMPLE_WEIGHTS, read_sample_weights(SAMPLE_WEIGHTS)
-        sha256 = sha256_file(path)
+        state = read_sample_weights(SAMPLE_WEIGHTS)
+        loaded = Loaded(SAMPLE_WEIGHTS, sha256_file(SAMPLE_WEIGHTS), state, Origin("own"))
     else:
-        path, sha256, state = clip_weights.load_weights(weights, cache)
-    source, device = _Unbuilt(state, path), runtime.choose(device)
+        loaded = clip_weights.load_weights(weights, cache)
+    config = configure(loaded, model_config)
+    path, sha256 = loaded.path, loaded.sha256
+    source, device = _Unbuilt(loaded.state, path, config), runtime.choose(device)
     if precision != "float32":
         _check_precision(precision, device, source.config)
     return Encoder(source, path, sha256, batch_size or BATCH[device], precision)

@@ -134,7 +134,7 @@ def encode_missing(
     """
     first = {key: number for number, key in reversed(list(enumerate(keys))) if key and key not in store}
     wanted = sorted(number for key, number in first.items() if only is None or key in only)
-    jobs = [Job(number, str(paths[number]), encoder.image_size, encoder.way) for number in wanted]
+    jobs = [Job(number, str(paths[number]), encoder.image_size, encoder.transform) for number in wanted]
     if not jobs:
         return 0
     size, step = encoder.image_size, encoder.batch_size
@@ -196,7 +196,7 @@ def encode_views(
     copies = [(view, row) for row in range(len(paths)) for view in range(count)]
     facts = f"{smallest} {seed}"
     keys = {copy: hashlib.sha256(digests[copy[1]] + f"view {copy[0]} {facts}".encode()).digest() for copy in copies}
-    photos = TrainingPhotos(paths, encoder.image_size)
+    photos = TrainingPhotos(paths, encoder.image_size, encoder.transform)
     missing = [copy for copy in copies if keys[copy] not in store]
     if missing:
         with tqdm(total=len(missing), desc="encoding augmented copies", unit="copy") as bar:

@@ -6,12 +6,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from . import runtime
+from .clip.preprocess import PixelTransform
 from .errors import UsageError
 from .task import Array, Later
 
@@ -30,7 +31,6 @@ class ImageEncoder(ABC):
         batch_size: Rows per forward pass; every pass has this many, padded to a multiple of four, so that a row's
             feature depends neither on how many others a run still had to encode, nor on its place among them.
         precision: Of matrix products: "float32", "bfloat16" or "float16"; sums are float32 in any case.
-        way: How a photo becomes the square that is read: one of `decode.WAYS`.
         has_text: Whether classes are told by prompts; otherwise the shots' prototypes stand in for them.
     """
 
@@ -38,7 +38,6 @@ class ImageEncoder(ABC):
     sha256: str
     batch_size: int
     precision: str
-    way: ClassVar[str]
     has_text: ClassVar[bool]
 
     def __post_init__(self) -> None:
@@ -63,6 +62,16 @@ class ImageEncoder(ABC):
     @abstractmethod
     def parameters(self) -> int:
         """How many numbers were learnt."""
+
+    @property
+    @abstractmethod
+    def transform(self) -> PixelTransform:
+        """How a photo becomes the square that is read."""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the weights do not hold and the features depend on, for JSON; empty where the name says all."""
+        return {}
 
     @abstractmethod
     def image_key(self) -> str:

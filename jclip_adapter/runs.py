@@ -23,8 +23,19 @@ from .storage import MANIFEST, check_manifest, read_json, write_bytes, write_jso
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
 CHECKPOINT = "checkpoint.safetensors"  # of a training that is under way
 # What a run depends on, and so may not be given otherwise at prediction; the paths among it may be spelled anew.
-_BOUND = ("weights", "encoder", "prompts", "method", "split", "shots", "support", "precision", "auxiliary")
-_PATHS = ("weights", "encoder", "prompts", "support")
+_BOUND = (
+    "weights",
+    "encoder",
+    "prompts",
+    "method",
+    "split",
+    "shots",
+    "support",
+    "precision",
+    "auxiliary",
+    "model_config",
+)
+_PATHS = ("weights", "encoder", "prompts", "support", "model_config")
 _AGAIN = "Train again with the new setting, or leave it out."
 
 
@@ -104,6 +115,8 @@ def load_run(settings: Settings) -> Run:
     run = open_run(folder)
     trained = run.facts["settings"]
     for name in _BOUND:
+        if name == "model_config" and "model" not in run.facts:
+            continue  # the run is of a version that had no such setting: the stage compares what it comes to
         old = trained.get(name, getattr(Settings, name))
         if name in settings.given and not _same(name, getattr(settings, name), old):
             raise UsageError(f"{folder} was trained with {name} '{old}', not '{getattr(settings, name)}'.", _AGAIN)

@@ -19,6 +19,7 @@ from .options import (
     BENCHMARKS,
     CHECK,
     CLASSIFY,
+    CONVERT,
     DOCTOR,
     EVALUATE,
     EVERY,
@@ -67,11 +68,18 @@ class Settings:
     data: str = option("Dataset", "contest folder, folder per class, CSV, or 'sample'", ON_DATA, metavar="DIR")
     weights: str = option(
         "",
-        "weight file, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder: the shots' means "
+        "weight file or folder, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder: the shots' means "
         "stand in for texts",
         ON_PHOTOS,
         metavar="PATH",
         shown=DEFAULT_WEIGHTS,
+    )
+    model_config: str = option(
+        "",
+        "settings of weights without a configuration beside them: an open_clip_config.json or config.json, 'openai', "
+        "or a name of open_clip's such as open_clip:ViT-B-32",
+        (*ON_PHOTOS, CONVERT),
+        metavar="NAME",
     )
     encoder: str = option(
         "", "run folder whose tuned CLIP (or prompts) stands in for the weights' own", ON_PHOTOS, metavar="RUN"
@@ -260,6 +268,7 @@ class Settings:
             SAMPLE if self.data == SAMPLE else _place_label(self.data),
             self.split,
             _label(self.weights_or_default),
+            *([f"as-{_label(self.model_config)}"] if self.model_config else []),
             _label(self.prompts),
             self.method,
             shots,

@@ -28,7 +28,9 @@ from tqdm import tqdm
 
 from jclip_adapter import runs, storage
 from jclip_adapter.benchmark import finished_cell
-from jclip_adapter.clip.weights import convert, read_state_dict
+from jclip_adapter.clip.config import VIT_B_32
+from jclip_adapter.clip.weights import load_weights, read_state_dict
+from jclip_adapter.clip.weights.confined import write_converted
 from jclip_adapter.dataset.model import ClassInfo, ImageSet, Photo
 from jclip_adapter.errors import AdapterError
 from jclip_adapter.feature_file import read_feature_file
@@ -149,7 +151,7 @@ def _submission(path: Path, rng: np.random.Generator) -> list[Artefact]:
 
 def _own_weights(folder: Path, rng: np.random.Generator) -> list[Artefact]:
     converted, sample = folder / "converted.safetensors", folder / "sample.safetensors"
-    convert(GENUINE / "jclip-torch.pkl", converted)
+    write_converted(load_weights(GENUINE / "jclip-torch.pkl"), VIT_B_32.settings(), converted)
     state = {"token_embedding.weight": rng.normal(size=(40, 8)), "visual.proj": rng.normal(size=(8, 16))}
     write_sample_weights(sample, state, np.arange(40), {"seed": "0"})
     return [

@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.clip import weights as weight_files
+from jclip_adapter.clip.preprocess import PixelTransform
 from jclip_adapter.errors import UsageError, WeightsError, suggest
 from jclip_adapter.image_encoder import BATCH, ImageEncoder, check_batch_size
 from jclip_adapter.imagenet import match_names
 from jclip_adapter.task import Array, NamedHead, Weights
 
 from . import KNOWN
-from .preprocess import VERSION
+from .preprocess import TRANSFORM, VERSION
 from .published import Published
 
 
@@ -41,7 +42,7 @@ class BackboneEncoder(ImageEncoder):
     sha256: str
     batch_size: int
     precision: str = "float32"
-    way: ClassVar[str] = "crop"
+    transform: ClassVar[PixelTransform] = TRANSFORM
     has_text: ClassVar[bool] = False
 
     @property
@@ -113,7 +114,7 @@ def load_backbone(
     if precision != "float32":
         raise UsageError(f"{name} computes in float32.", "Leave --precision out.")
     check_batch_size(batch_size)
-    path, sha256, state = weight_files.load_weights(network.find(), cache)
+    path, sha256, state, _ = weight_files.load_weights(network.find(), cache)
     if sha256 != network.sha256:
         raise WeightsError(
             f"{path} is damaged or of another version: its SHA-256 is {sha256}.",

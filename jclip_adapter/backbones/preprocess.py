@@ -6,7 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from jclip_adapter.clip.preprocess import PixelTransform
+
 VERSION = "crop-bicubic-1"  # part of every stored feature's key: raise it when pixels change
+TRANSFORM = PixelTransform(resize="margin")
 _MARGIN = 32  # pixels that are cut off beside the photo's size
 
 

@@ -22,27 +22,29 @@ if TYPE_CHECKING:
 __all__ = ["available_models", "load", "tokenize"]
 
 
-def load(name: str | Path) -> tuple[CLIP, Preprocess]:
+def load(name: str | Path, model_config: str = "") -> tuple[CLIP, Preprocess]:
     """Load a CLIP, as `jclip.load` does.
 
     Args:
-        name: A weight file of any format that `weights.read_state_dict` knows, or one of `available_models()`,
-            which is looked up in data/weights/ and else downloaded.
+        name: A weight file of any format that `weights.read_weight_file` knows, a folder of open_clip or Hugging
+            Face, or one of `available_models()`, which is looked up in data/weights/ and else downloaded.
+        model_config: Settings of weights that come without a configuration: as for `configuration.configure`.
 
     Returns:
         The model in evaluation mode, and the preprocessing that turns a Pillow image into its input.
 
     Raises:
-        WeightsError: missing, unsafe, damaged, or no CLIP's weights.
+        WeightsError: missing, unsafe, damaged, no CLIP's weights, or of unknown settings.
     """
+    from .configuration import configure
     from .weights import load_weights
 
-    state = load_weights(name).state  # before Jittor starts: a mistake shows at once
+    loaded = load_weights(name)  # before Jittor starts: a mistake shows at once
+    config = configure(loaded, model_config)
     from .model import build_model
     from .preprocess import Preprocess
 
-    model = build_model(state)
-    return model, Preprocess(model.config.image_resolution)
+    return build_model(loaded.state, config), Preprocess(config.image_resolution, config.pixels)
 
 
 def available_models() -> list[str]:
@@ -56,10 +58,15 @@ def available_models() -> list[str]:
     return list(KNOWN)
 
 
-def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> Any:
-    """Tokenise texts into a (len(texts), context_length) jt.Var of int32; see `tokenizer.token_ids`."""
+def tokenize(
+    texts: str | Sequence[str], context_length: int = 77, truncate: bool = False, cleaning: str = "openai"
+) -> Any:
+    """Tokenise texts into a (len(texts), context_length) jt.Var of int32; see `tokenizer.token_ids`.
+
+    A model's own context and cleaning are `model.config.context_length` and `model.config.text_cleaning`.
+    """
     from jclip_adapter.runtime import jt
 
     from .tokenizer import token_ids
 
-    return jt.array(token_ids(texts, context_length, truncate))
+    return jt.array(token_ids(texts, context_length, truncate, cleaning))

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from jclip_adapter import runtime
 from jclip_adapter.runtime import jt
 
-from .config import HEAD_WIDTH, ClipConfig
-from .preprocess import MEAN, STD
+from .config import ClipConfig
+from .transformer import Blocks, text_form, vision_form
 
 Array = npt.NDArray[np.float32]
 Arrays = Mapping[str, Array]
@@ -56,17 +56,18 @@ class TowerWeights:
         added = jt.array(np.zeros(len(weight), np.float32) if bias is None else np.ascontiguousarray(bias))
         return lambda x, **more: self.ops.linear(x, packed, added, self.precision, **more)
 
-    def norm(self, name: str) -> Callable[..., Any]:
+    def norm(self, name: str, eps: float) -> Callable[..., Any]:
         """A LayerNorm; its result is what products take, unless `out` says otherwise."""
         weight, bias = jt.array(self.arrays[f"{name}.weight"]), jt.array(self.arrays[f"{name}.bias"])
-        return lambda x, out=self.precision: self.ops.layer_norm(x, weight, bias, out)
+        return lambda x, out=self.precision: self.ops.layer_norm(x, weight, bias, out, eps=eps)
 
 
 class _Block:
-    def __init__(self, weights: TowerWeights, name: str, last: bool) -> None:
-        width = weights.arrays[f"{name}.attn.in_proj_weight"].shape[1]
-        self.ops, self.half, self.heads = weights.ops, weights.precision, max(1, width // HEAD_WIDTH)
-        self.ln_1, self.ln_2 = weights.norm(f"{name}.ln_1"), weights.norm(f"{name}.ln_2")
+    def __init__(self, weights: TowerWeights, name: str, form: Blocks, last: bool) -> None:
+        width = form.width
+        self.ops, self.half, self.heads = weights.ops, weights.precision, form.heads
+        self.activation = form.activation
+        self.ln_1, self.ln_2 = (weights.norm(f"{name}.{norm}", form.eps) for norm in ("ln_1", "ln_2"))
         within = f"{name}.attn"
         self.query = weights.linear(within, slice(None, width), prefix=".in_proj_") if last else None
         self.joined = weights.linear(within, slice(width if last else 0, None), prefix=".in_proj_")
@@ -84,16 +85,17 @@ class _Block:
             one = (self.query(normed[read], out=self.half), seen)
             mixed = self.ops.attention(joined, batch, self.heads, one=one)
         x = self.out(mixed, residual=x)
-        return self.c_proj(self.c_fc(self.ln_2(x), gelu=True, out=self.half), residual=x)
+        return self.c_proj(self.c_fc(self.ln_2(x), activation=self.activation, out=self.half), residual=x)
 
 
 class _Tower:
     """What both towers have: blocks, a norm and a projection."""
 
-    def __init__(self, weights: TowerWeights, name: str, layers: int, norm: str, projection: str) -> None:
+    def __init__(self, weights: TowerWeights, name: str, form: Blocks, layers: int, ends: tuple[str, str]) -> None:
         blocks = [f"{name}transformer.resblocks.{number}" for number in range(layers)]
-        self.blocks = [_Block(weights, block, block == blocks[-1]) for block in blocks]
-        self.norm = weights.norm(norm)
+        self.blocks = [_Block(weights, block, form, block == blocks[-1]) for block in blocks]
+        norm, projection = ends
+        self.norm = weights.norm(norm, form.eps)
         self.projection = weights.map(weights.arrays[projection].T)
 
     def features(self, x: Any, batch: int, read: npt.NDArray[np.int64], causal: bool) -> Array:
@@ -112,20 +114,23 @@ class ImageTower(_Tower):
 
     Args:
         weights: Its weights.
-        config: CLIP's sizes, those of a vision transformer.
+        config: CLIP's architecture, with a vision transformer.
     """
 
     def __init__(self, weights: TowerWeights, config: ClipConfig) -> None:
         layers, arrays = config.vision_layers, weights.arrays
         assert isinstance(layers, int)  # noqa: S101  (for the type checker)
-        super().__init__(weights, "visual.", layers, "visual.ln_post", "visual.proj")
-        self.patches = partial(weights.ops.patches, patch=config.vision_patch_size, mean=MEAN, deviation=STD)
+        super().__init__(weights, "visual.", vision_form(config), layers, ("visual.ln_post", "visual.proj"))
+        pixels = config.pixels
+        self.patches = partial(
+            weights.ops.patches, patch=config.vision_patch_size, mean=pixels.mean, deviation=pixels.std
+        )
         self.half = weights.precision
         self.conv1 = weights.map(arrays["visual.conv1.weight"].reshape((config.vision_width, -1)))
         positions = np.array(arrays["visual.positional_embedding"])
         positions[0] += arrays["visual.class_embedding"]
         self.positions = jt.array(positions)
-        self.norm_before = weights.norm("visual.ln_pre")
+        self.norm_before = weights.norm("visual.ln_pre", config.vision_eps)
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """(B, n, n, 3) uint8 → (B, embed_dim) features, not normalised."""
@@ -142,11 +147,12 @@ class TextTower(_Tower):
 
     Args:
         weights: Its weights.
-        config: CLIP's sizes.
+        config: CLIP's architecture.
     """
 
     def __init__(self, weights: TowerWeights, config: ClipConfig) -> None:
-        super().__init__(weights, "", config.transformer_layers, "ln_final", "text_projection")
+        layers = config.transformer_layers
+        super().__init__(weights, "", text_form(config), layers, ("ln_final", "text_projection"))
         self.embedding = weights.arrays["token_embedding.weight"]
         self.positions = weights.arrays["positional_embedding"]
 

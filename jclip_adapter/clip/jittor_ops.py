@@ -13,6 +13,7 @@ import numpy as np
 from jclip_adapter.runtime import jt
 
 from .products import product, product_transposed
+from .transformer import ACTIVATION_FUNCTIONS
 
 
 def pack(weight: Any, precision: str) -> Any:
@@ -21,31 +22,39 @@ def pack(weight: Any, precision: str) -> Any:
 
 
 def linear(
-    x: Any, packed: Any, bias: Any, precision: str, *, gelu: bool = False, residual: Any = None, out: str = "float32"
+    x: Any,
+    packed: Any,
+    bias: Any,
+    precision: str,
+    *,
+    activation: str = "",
+    residual: Any = None,
+    out: str = "float32",
 ) -> Any:
-    """x·Wᵀ + b, with QuickGELU or a residual: (n, m), (k, m), (k,) → (n, k)."""
+    """x·Wᵀ + b, with an activation or a residual: (n, m), (k, m), (k,) → (n, k)."""
     found = jt.nn.matmul_transpose(x.cast(precision), packed).float32() + bias
-    if gelu:
-        found = found * jt.sigmoid(1.702 * found)
+    if activation:
+        found = ACTIVATION_FUNCTIONS[activation](found)
     return (found if residual is None else found + residual).cast(out)
 
 
-def layer_norm(x: Any, weight: Any, bias: Any, out: str = "float32") -> Any:
+def layer_norm(x: Any, weight: Any, bias: Any, out: str = "float32", *, eps: float = 1e-5) -> Any:
     """LayerNorm of rows (n, d) float32."""
     mean = x.mean(dim=1, keepdims=True)
     centred = x - mean
     variance = (centred * centred).mean(dim=1, keepdims=True)
-    return (centred / jt.sqrt(variance + 1e-5) * weight + bias).cast(out)
+    return (centred / jt.sqrt(variance + eps) * weight + bias).cast(out)
 
 
 def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one: tuple[Any, Any] | None = None) -> Any:
-    """Softmax attention of heads of 64 numbers, with the arguments of `onednn_ops.attention`."""
+    """Softmax attention, with the arguments of `onednn_ops.attention`."""
     kind, length = joined.dtype, joined.shape[0] // batch
-    parts = joined.reshape((batch, length, -1, heads, 64)).transpose(2, 0, 3, 1, 4)
+    wide = joined.shape[1] // (2 if one else 3) // heads
+    parts = joined.reshape((batch, length, -1, heads, wide)).transpose(2, 0, 3, 1, 4)
     pairs = batch * heads
-    keys, values = (parts[at].reshape((pairs, length, 64)) for at in (-2, -1))
-    queries = one[0].reshape((pairs, 1, 64)) if one else parts[0].reshape((pairs, length, 64))
-    scores = product_transposed(queries, keys).float32() * 0.125
+    keys, values = (parts[at].reshape((pairs, length, wide)) for at in (-2, -1))
+    queries = one[0].reshape((pairs, 1, wide)) if one else parts[0].reshape((pairs, length, wide))
+    scores = product_transposed(queries, keys).float32() * wide**-0.5
     if one:
         hidden = jt.array(np.arange(length, dtype=np.int32)).reshape((1, 1, length)) >= one[1].reshape((batch, 1, 1))
         scores = scores.reshape((batch, heads, length)) - hidden.float32() * 1e30
@@ -53,7 +62,7 @@ def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one:
     elif causal:
         scores = scores - jt.array(np.triu(np.full((length, length), 1e30, np.float32), 1))
     mixed = product(jt.nn.softmax(scores, dim=-1).cast(kind), values)
-    return mixed.reshape((batch, heads, -1, 64)).transpose(0, 2, 1, 3).reshape((-1, 64 * heads))
+    return mixed.reshape((batch, heads, -1, wide)).transpose(0, 2, 1, 3).reshape((-1, wide * heads))
 
 
 def patches(pixels: Any, patch: int, mean: Any, deviation: Any, out: str) -> Any:

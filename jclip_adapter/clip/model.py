@@ -13,7 +13,7 @@ from jclip_adapter.runtime import jt
 from .config import ClipConfig, infer_config
 from .resnet import ModifiedResNet
 from .shapes import check_shapes, is_counter
-from .transformer import Memory, Transformer, causal_mask
+from .transformer import Memory, Transformer, causal_mask, text_form
 from .vision_transformer import VisionTransformer
 
 
@@ -23,7 +23,7 @@ class CLIP(jt.nn.Module):
     Its parameters start as zeros: `build_model` loads them, `initialise` draws them.
 
     Args:
-        config: The sizes.
+        config: The architecture.
     """
 
     def __init__(self, config: ClipConfig) -> None:
@@ -31,15 +31,13 @@ class CLIP(jt.nn.Module):
         self.config = config
         layers = config.vision_layers
         if isinstance(layers, int):
-            self.visual = VisionTransformer(
-                config.image_resolution, config.vision_patch_size, config.vision_width, layers, config.embed_dim
-            )
+            self.visual = VisionTransformer(config, layers)
         else:
             self.visual = ModifiedResNet(config.image_resolution, config.vision_width, layers, config.embed_dim)
         self.token_embedding = jt.nn.Embedding(config.vocab_size, config.transformer_width)
         self.positional_embedding = jt.zeros((config.context_length, config.transformer_width))
-        self.transformer = Transformer(config.transformer_width, config.transformer_layers)
-        self.ln_final = jt.nn.LayerNorm(config.transformer_width)
+        self.transformer = Transformer(text_form(config), config.transformer_layers)
+        self.ln_final = jt.nn.LayerNorm(config.transformer_width, eps=config.text_eps)
         self.text_projection = jt.zeros((config.transformer_width, config.embed_dim))
         self.logit_scale = jt.zeros((1,))
 
@@ -107,11 +105,12 @@ def normalise(rows: Any) -> Any:
     return rows / jt.sqrt((rows * rows).sum(dim=-1, keepdims=True))
 
 
-def build_model(state: Mapping[str, npt.NDArray[Any]]) -> CLIP:
-    """A CLIP with the given weights, its sizes read off them, in evaluation mode.
+def build_model(state: Mapping[str, npt.NDArray[Any]], config: ClipConfig | None = None) -> CLIP:
+    """A CLIP with the given weights, in evaluation mode.
 
     Args:
         state: Arrays by OpenAI's key names.
+        config: The architecture; None for the sizes of the arrays and, for the rest, OpenAI's settings.
 
     Returns:
         The model.
@@ -119,7 +118,7 @@ def build_model(state: Mapping[str, npt.NDArray[Any]]) -> CLIP:
     Raises:
         WeightsError: a key is missing, unknown or of another shape; all of them are listed.
     """
-    model = CLIP(infer_config(state))
+    model = CLIP(config or infer_config(state))
     load_state(model, state)
     model.eval()
     return model

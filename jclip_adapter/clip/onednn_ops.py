@@ -1,7 +1,7 @@
 """What a transformer's forward pass is made of, on the CPU: oneDNN's products, and loops for the rest.
 
 Without gradients a block can be computed with less to and fro than from Jittor's operators: weights are packed once
-into the order in which the processor reads them, biases, QuickGELU and the residual are added while the product is
+into the order in which the processor reads them, biases, the activation and the residual are added while the product is
 still in the registers, and attention reads queries, keys and values where the projection left them. With "bfloat16"
 products take bfloat16 numbers and add up in single precision; norms, softmax and the residual stay single precision.
 """
@@ -48,6 +48,21 @@ inline void store(uint16_t* to, v16 value) {{
     const u16 bits = (u16)value;
     *(h16_anywhere*)to = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, h16);
 }}
+inline float get(const float* from) {{ return *from; }}
+inline float get(const uint16_t* from) {{
+    const uint32_t bits = (uint32_t)*from << 16;
+    float value; std::memcpy(&value, &bits, 4);
+    return value;
+}}
+// The w numbers of a head, to a place for a multiple of 16; behind them zeros.
+template <int w, typename T> inline void load_head(const T* from, float* to) {{
+    for (int c = 0; c + 16 <= w; c += 16) *(v16*)(to + c) = load(from + c);
+    if (w % 16) for (int c = w / 16 * 16; c < (w + 15) / 16 * 16; c++) to[c] = c < w ? get(from + c) : 0.f;
+}}
+template <int w, typename T> inline void store_head(T* to, const v16* from) {{
+    for (int c = 0; c + 16 <= w; c += 16) store(to + c, from[c / 16]);
+    if (w % 16) for (int c = w / 16 * 16; c < w; c++) put(to + c, from[c / 16][c % 16]);
+}}
 // e^x of numbers that are not positive: 2^n times a polynomial, to 2e-7 of it. Below −60 it stays at e^−60, which is
 // nothing beside the largest, e^0; products with less would be denormal numbers, and take the processor long.
 inline v16 power(v16 x) {{
@@ -59,10 +74,12 @@ inline v16 power(v16 x) {{
     return sum * (v16)((n + 127) << 23);
 }}
 inline dnnl::matmul::primitive_desc plan(int64_t n, int64_t m, int64_t k, memory::data_type x, memory::data_type w,
-        memory::data_type z, const memory::desc& packed, bool gelu, bool residual) {{
+        memory::data_type z, const memory::desc& packed, int activation, bool residual) {{
     dnnl::primitive_attr attributes;
     dnnl::post_ops after;
-    if (gelu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_swish, 1.702f, 0.f);
+    if (activation == 1) after.append_eltwise(1.f, dnnl::algorithm::eltwise_swish, 1.702f, 0.f);
+    if (activation == 2) after.append_eltwise(1.f, dnnl::algorithm::eltwise_gelu_erf, 0.f, 0.f);
+    if (activation == 3) after.append_eltwise(1.f, dnnl::algorithm::eltwise_gelu_tanh, 0.f, 0.f);
     if (residual) after.append_sum(1.f);
     attributes.set_post_ops(after);
     const memory::format_tag ab = memory::format_tag::ab;
@@ -71,7 +88,7 @@ inline dnnl::matmul::primitive_desc plan(int64_t n, int64_t m, int64_t k, memory
 }}
 inline memory::desc packing(int64_t m, int64_t k, memory::data_type w) {{
     memory::desc any({{m, k}}, w, memory::format_tag::any);
-    return plan({rows}, m, k, w, w, memory::data_type::f32, any, false, false).weights_desc();
+    return plan({rows}, m, k, w, w, memory::data_type::f32, any, 0, false).weights_desc();
 }}
 }}
 using namespace jclip;
@@ -93,7 +110,7 @@ int64_t n = in0_shape0, m = in0_shape1, k = out0_shape1;
 auto weight = kind((const {stored}*)nullptr);
 memory::desc order = packing(m, k, weight);
 auto plan_ = plan(n, m, k, kind((const {x}*)nullptr), weight, kind((const {z}*)nullptr), order,
-    data["gelu"] != 0, {residual});
+    (int)data["activation"], {residual});
 memory x(plan_.src_desc(), engine(), (void*)in0_p), w(order, engine(), (void*)in1_p);
 memory b(plan_.bias_desc(), engine(), (void*)in2_p), z(plan_.dst_desc(), engine(), (void*)out0_p);
 {copy}
@@ -112,42 +129,43 @@ for (int64_t i = 0; i < in0_shape0; i++) {{
     for (int64_t c = 0; c < d; c++) sum += x[c];
     const float mean = sum / d;
     for (int64_t c = 0; c < d; c++) squares += (x[c] - mean) * (x[c] - mean);
-    const float scale = 1.f / std::sqrt(squares / d + 1e-5f);
+    const float scale = 1.f / std::sqrt(squares / d + {eps}f);
     for (int64_t c = 0; c < d; c++) put(out0_p + i * d + c, (x[c] - mean) * scale * in1_p[c] + in2_p[c]);
 }}
 """
 
 # Four queries and 32 keys at a time: their sums stay in registers, and each number that is read is used four times.
+# The width of a head is part of the code, so that its loops have fixed lengths; `lanes` is a multiple of 16.
 _ATTENTION = """
+constexpr int w = {head}, lanes = (w + 15) / 16 * 16, parts = lanes / 16;
 const int64_t heads = data["heads"], batch = data["batch"], length = in0_shape0 / batch, queries = out0_shape0 / batch;
 const int64_t wide = in0_shape1, width = out0_shape1, first = {first}, padded = (length + 31) / 32 * 32;
 const bool causal = data["causal"] != 0;
 #pragma omp parallel for collapse(2)
 for (int64_t b = 0; b < batch; b++) for (int64_t h = 0; h < heads; h++) {{
-    alignas(64) float kt[64 * padded], v[64 * length], score[4][padded], q[4][64];
+    alignas(64) float kt[w * padded], v[lanes * length], score[4][padded], q[4][lanes];
     for (int64_t s = 0; s < length; s++) {{
-        const auto* row = in0_p + (b * length + s) * wide + h * 64 + first;
-        alignas(64) float key[64];
-        for (int64_t c = 0; c < 64; c += 16) {{
-            *(v16*)(key + c) = load(row + c);
-            *(v16*)(v + s * 64 + c) = load(row + width + c);
-        }}
-        for (int64_t c = 0; c < 64; c++) kt[c * padded + s] = key[c];
+        const auto* row = in0_p + (b * length + s) * wide + h * w + first;
+        alignas(64) float key[lanes];
+        load_head<w>(row, key);
+        load_head<w>(row + width, v + s * lanes);
+        for (int64_t c = 0; c < w; c++) kt[c * padded + s] = key[c];
     }}
-    for (int64_t c = 0; c < 64; c++) for (int64_t s = length; s < padded; s++) kt[c * padded + s] = 0;
+    for (int64_t c = 0; c < w; c++) for (int64_t s = length; s < padded; s++) kt[c * padded + s] = 0;
     for (int64_t start = 0; start < queries; start += 4) {{
         const int64_t rows = std::min<int64_t>(4, queries - start);
         int64_t seen[4], most_seen = 0;
         for (int64_t i = 0; i < 4; i++) {{
             const int64_t r = start + std::min(i, rows - 1);  // the last one again where there are fewer than four
-            const auto* own = {query} + h * 64;
-            for (int64_t c = 0; c < 64; c += 16) *(v16*)(q[i] + c) = load(own + c) * 0.125f;
+            const auto* own = {query} + h * w;
+            load_head<w>(own, q[i]);
+            for (int64_t c = 0; c < lanes; c += 16) *(v16*)(q[i] + c) *= {scale}f;
             seen[i] = {one} ? {seen} : causal ? r + 1 : length;
             most_seen = std::max(most_seen, seen[i]);
         }}
         for (int64_t at = 0; at < most_seen; at += 32) {{
             v16 sum[4][2] = {{}};
-            for (int64_t c = 0; c < 64; c++) {{
+            for (int64_t c = 0; c < w; c++) {{
                 const v16 left = *(const v16*)(kt + c * padded + at), right = *(const v16*)(kt + c * padded + at + 16);
                 for (int64_t i = 0; i < 4; i++) {{ sum[i][0] += q[i][c] * left; sum[i][1] += q[i][c] * right; }}
             }}
@@ -166,15 +184,16 @@ for (int64_t b = 0; b < batch; b++) for (int64_t h = 0; h < heads; h++) {{
             for (int64_t s = 0; s < seen[i]; s++) total += score[i][s];
             share[i] = 1 / total;
         }}
-        v16 mix[4][4] = {{}};
+        v16 mix[4][parts] = {{}};
         for (int64_t s = 0; s < most_seen; s++)
-            for (int64_t j = 0; j < 4; j++) {{
-                const v16 value = *(const v16*)(v + s * 64 + j * 16);
+            for (int64_t j = 0; j < parts; j++) {{
+                const v16 value = *(const v16*)(v + s * lanes + j * 16);
                 for (int64_t i = 0; i < 4; i++) mix[i][j] += score[i][s] * value;
             }}
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < 4; j++)
-                store(out0_p + (b * queries + start + i) * width + h * 64 + j * 16, mix[i][j] * share[i]);
+        for (int64_t i = 0; i < rows; i++) {{
+            for (int64_t j = 0; j < parts; j++) mix[i][j] *= share[i];
+            store_head<w>(out0_p + (b * queries + start + i) * width + h * w, mix[i]);
+        }}
     }}
 }}
 """
@@ -205,6 +224,7 @@ def _code(shape: tuple[int, ...], kind: str, inputs: list[Any], source: str, **n
     return jt.code(shape, kind, inputs, cpu_header=_header(), cpu_src=source, data=data)
 
 
+_ACTIVATIONS = {"": 0, "quick_gelu": 1, "gelu": 2, "gelu_tanh": 3}  # as `plan` numbers them
 _C = {"float32": "float", "uint16": "uint16_t"}
 
 
@@ -216,16 +236,23 @@ def pack(weight: Any, precision: str) -> Any:
 
 
 def linear(
-    x: Any, packed: Any, bias: Any, precision: str, *, gelu: bool = False, residual: Any = None, out: str = "float32"
+    x: Any,
+    packed: Any,
+    bias: Any,
+    precision: str,
+    *,
+    activation: str = "",
+    residual: Any = None,
+    out: str = "float32",
 ) -> Any:
-    """x·Wᵀ + b, with QuickGELU or a residual.
+    """x·Wᵀ + b, with an activation or a residual.
 
     Args:
         x: (n, m), of `precision`.
         packed: W (k, m), by `pack`.
         bias: (k,) float32.
         precision: Of the product.
-        gelu: Whether QuickGELU follows.
+        activation: What follows, one of `config.ACTIVATIONS`; empty for nothing.
         residual: (n, k) float32 to be added; None for nothing.
         out: Precision of what is returned.
 
@@ -240,29 +267,31 @@ def linear(
         copy=_COPY if residual is not None else "",
     )
     inputs = [x, packed, bias, *([residual] if residual is not None else [])]
-    return _code((x.shape[0], bias.shape[0]), _STORED[out], inputs, source, gelu=gelu)
+    return _code((x.shape[0], bias.shape[0]), _STORED[out], inputs, source, activation=_ACTIVATIONS[activation])
 
 
-def layer_norm(x: Any, weight: Any, bias: Any, out: str = "float32") -> Any:
+def layer_norm(x: Any, weight: Any, bias: Any, out: str = "float32", *, eps: float = 1e-5) -> Any:
     """LayerNorm of rows (n, d) float32."""
-    return _code(tuple(x.shape), _STORED[out], [x, weight, bias], _NORM.format())
+    return _code(tuple(x.shape), _STORED[out], [x, weight, bias], _NORM.format(eps=f"{eps:.9e}"))
 
 
 def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one: tuple[Any, Any] | None = None) -> Any:
-    """Softmax attention of heads of 64 numbers.
+    """Softmax attention of heads of one width, scaled by its inverse square root.
 
     Args:
         joined: (batch·L, 3·width) queries, keys and values; with `one` (batch·L, 2·width) keys and values.
         batch: How many rows of L positions.
-        heads: width / 64.
+        heads: Their number, which divides the width.
         causal: Whether a position sees only those up to itself.
         one: (batch, width) queries of a single position per row, and how many positions each sees, (batch,) int32.
 
     Returns:
         (batch·L, width), or (batch, width) with `one`.
     """
-    width = 64 * heads
+    width = joined.shape[1] // (2 if one else 3)
     source = _ATTENTION.format(
+        head=width // heads,
+        scale=f"{(width // heads) ** -0.5:.9e}",
         first="0" if one else "width",
         one=str(one is not None).lower(),
         query="in1_p + b * width" if one else "in0_p + (b * length + r) * wide",

@@ -39,15 +39,18 @@ def shapes_of(config: ClipConfig) -> dict[str, tuple[int, ...]]:
     }
     for name, width in (("visual.ln_pre", wide), ("visual.ln_post", wide), ("ln_final", text)):
         shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-    towers = (("visual.", wide, config.vision_layers), ("", text, config.transformer_layers))
-    for prefix, width, layers in towers:
+    towers = (
+        ("visual.", wide, config.vision_layers, config.vision_mlp),
+        ("", text, config.transformer_layers, config.text_mlp),
+    )
+    for prefix, width, layers, hidden in towers:
         for number in range(layers):
-            shapes |= _block(f"{prefix}transformer.resblocks.{number}", width)
+            shapes |= _block(f"{prefix}transformer.resblocks.{number}", width, hidden)
     return shapes
 
 
-def _block(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    parts = {"attn.out_proj": (width, width), "mlp.c_fc": (4 * width, width), "mlp.c_proj": (width, 4 * width)}
+def _block(name: str, width: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    parts = {"attn.out_proj": (width, width), "mlp.c_fc": (hidden, width), "mlp.c_proj": (width, hidden)}
     found: dict[str, tuple[int, ...]] = {f"{name}.{part}.weight": shape for part, shape in parts.items()}
     found |= {f"{name}.{part}.bias": shape[:1] for part, shape in parts.items()}
     found |= {f"{name}.attn.in_proj_weight": (3 * width, width), f"{name}.attn.in_proj_bias": (3 * width,)}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jclip_adapter.runtime import jt
 
-from .config import HEAD_WIDTH
+from .config import ClipConfig
 from .products import product, product_transposed
 
 Memory = tuple[Any, Any]
@@ -19,6 +21,49 @@ Memory = tuple[Any, Any]
 def quick_gelu(x: Any) -> Any:
     """x·σ(1.702·x): CLIP's approximation of GELU, any shape."""
     return x * jt.sigmoid(1.702 * x)
+
+
+def gelu(x: Any) -> Any:
+    """½x(1 + erf(x/√2)): GELU itself, any shape."""
+    return 0.5 * x * (1 + jt.erf(x * math.sqrt(0.5)))
+
+
+def gelu_tanh(x: Any) -> Any:
+    """½x(1 + tanh(√(2/π)(x + 0.044715x³))): GELU's approximation by tanh, any shape."""
+    return 0.5 * x * (1 + jt.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+ACTIVATION_FUNCTIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "gelu_tanh": gelu_tanh}
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The form of a tower's residual attention blocks.
+
+    Attributes:
+        width: Channels.
+        heads: Attention heads.
+        hidden: Hidden channels of the MLP.
+        activation: Of the MLP, one of `config.ACTIVATIONS`.
+        eps: Epsilon of the LayerNorms.
+    """
+
+    width: int
+    heads: int
+    hidden: int
+    activation: str
+    eps: float
+
+
+def vision_form(config: ClipConfig) -> Blocks:
+    """The blocks of the vision transformer."""
+    heads, hidden = config.vision_heads, config.vision_mlp
+    return Blocks(config.vision_width, heads, hidden, config.vision_activation, config.vision_eps)
+
+
+def text_form(config: ClipConfig) -> Blocks:
+    """The blocks of the text transformer."""
+    return Blocks(config.transformer_width, config.text_heads, config.text_mlp, config.text_activation, config.text_eps)
 
 
 def attention(query: Any, key: Any, value: Any, mask: Any | None = None, memory: Memory | None = None) -> Any:
@@ -65,9 +110,9 @@ def causal_mask(length: int) -> Any:
 class MultiheadAttention(jt.nn.Module):
     """Self-attention with PyTorch's parameter names (`in_proj_weight`, `in_proj_bias`, `out_proj`)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = max(1, width // HEAD_WIDTH)
+        self.heads = heads
         self.in_proj_weight = jt.zeros((3 * width, width))
         self.in_proj_bias = jt.zeros((3 * width,))
         self.out_proj = jt.nn.Linear(width, width)
@@ -95,27 +140,28 @@ class MultiheadAttention(jt.nn.Module):
 
 
 class Mlp(jt.nn.Module):
-    """Linear(w, 4w) – QuickGELU – Linear(4w, w)."""
+    """Linear(w, h) – activation – Linear(h, w)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int, activation: str) -> None:
         super().__init__()
-        self.c_fc = jt.nn.Linear(width, 4 * width)
-        self.c_proj = jt.nn.Linear(4 * width, width)
+        self.activation = activation
+        self.c_fc = jt.nn.Linear(width, hidden)
+        self.c_proj = jt.nn.Linear(hidden, width)
 
     def execute(self, x: Any) -> Any:
         """(…, width) → (…, width)."""
-        return self.c_proj(quick_gelu(self.c_fc(x)))
+        return self.c_proj(ACTIVATION_FUNCTIONS[self.activation](self.c_fc(x)))
 
 
 class ResidualAttentionBlock(jt.nn.Module):
     """Pre-norm transformer block."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, form: Blocks) -> None:
         super().__init__()
-        self.attn = MultiheadAttention(width)
-        self.ln_1 = jt.nn.LayerNorm(width)
-        self.mlp = Mlp(width)
-        self.ln_2 = jt.nn.LayerNorm(width)
+        self.attn = MultiheadAttention(form.width, form.heads)
+        self.ln_1 = jt.nn.LayerNorm(form.width, eps=form.eps)
+        self.mlp = Mlp(form.width, form.hidden, form.activation)
+        self.ln_2 = jt.nn.LayerNorm(form.width, eps=form.eps)
 
     def execute(self, x: Any, mask: Any | None = None, memory: Memory | None = None) -> Any:
         """(B, L, width) → (B, L, width)."""
@@ -126,9 +172,9 @@ class ResidualAttentionBlock(jt.nn.Module):
 class Transformer(jt.nn.Module):
     """A stack of residual attention blocks."""
 
-    def __init__(self, width: int, layers: int) -> None:
+    def __init__(self, form: Blocks, layers: int) -> None:
         super().__init__()
-        self.resblocks = jt.nn.ModuleList([ResidualAttentionBlock(width) for _ in range(layers)])
+        self.resblocks = jt.nn.ModuleList([ResidualAttentionBlock(form) for _ in range(layers)])
 
     def execute(self, x: Any, mask: Any | None = None, memories: Sequence[Memory] | None = None) -> Any:
         """(B, L, width) → (B, L, width).

@@ -6,7 +6,8 @@ from typing import Any
 
 from jclip_adapter.runtime import jt
 
-from .transformer import Transformer
+from .config import ClipConfig
+from .transformer import Transformer, vision_form
 
 
 class PatchEmbedding(jt.nn.Module):
@@ -32,18 +33,24 @@ class PatchEmbedding(jt.nn.Module):
 
 
 class VisionTransformer(jt.nn.Module):
-    """CLIP's ViT: patches, class token, positions, transformer, projection of the class token."""
+    """CLIP's ViT: patches, class token, positions, transformer, projection of the class token.
 
-    def __init__(self, resolution: int, patch: int, width: int, layers: int, embed_dim: int) -> None:
+    Args:
+        config: The architecture.
+        layers: Blocks.
+    """
+
+    def __init__(self, config: ClipConfig, layers: int) -> None:
         super().__init__()
+        resolution, patch, width = config.image_resolution, config.vision_patch_size, config.vision_width
         self.input_resolution = resolution
         self.conv1 = PatchEmbedding(width, patch)
         self.class_embedding = jt.zeros((width,))
         self.positional_embedding = jt.zeros(((resolution // patch) ** 2 + 1, width))
-        self.ln_pre = jt.nn.LayerNorm(width)
-        self.transformer = Transformer(width, layers)
-        self.ln_post = jt.nn.LayerNorm(width)
-        self.proj = jt.zeros((width, embed_dim))
+        self.ln_pre = jt.nn.LayerNorm(width, eps=config.vision_eps)
+        self.transformer = Transformer(vision_form(config), layers)
+        self.ln_post = jt.nn.LayerNorm(width, eps=config.vision_eps)
+        self.proj = jt.zeros((width, config.embed_dim))
 
     def execute(self, images: Any) -> Any:
         """(B, 3, n, n) preprocessed pixels → (B, embed_dim), not normalised."""

@@ -54,6 +54,6 @@ def _encoded_anew(link: EncoderLink, rows: npt.NDArray[np.int64], change: Callab
     from .tuning import encoded, photo_parts
 
     base = state_arrays(link.model)
-    model = build_model({**base, **change(base)})
+    model = build_model({**base, **change(base)}, link.model.config)
     pixels = (link.pixels(group, None, 1.0) for group in cuts(rows, _BATCH))
     return np.concatenate([encoded(photo_parts(model, group, _BATCH)) for group in pixels])

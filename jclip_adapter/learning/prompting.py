@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.clip.model import normalise
-from jclip_adapter.clip.tokenizer import encode, token_ids
+from jclip_adapter.clip.tokenizer import encode, model_tokens
 from jclip_adapter.clip.transformer import causal_mask
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array
@@ -61,7 +61,7 @@ def class_prompts(model: Any, names: Sequence[str], count: int, position: str = 
     Raises:
         UsageError: a prompt is longer than CLIP reads.
     """
-    tokens = token_ids([f"{'X ' * count}{name}." for name in names], model.config.context_length).astype(np.int64)
+    tokens = model_tokens([f"{'X ' * count}{name}." for name in names], model.config).astype(np.int64)
     end = tokens.argmax(axis=1)
     length = int(end.max()) + 1
     table = model.token_embedding.weight.numpy()
@@ -71,7 +71,7 @@ def class_prompts(model: Any, names: Sequence[str], count: int, position: str = 
     fixed = np.zeros((len(names), length, table.shape[1]), dtype=np.float32)
     for row, name in enumerate(names):
         words = tokens[row, 1 + count : length]  # the name, the full stop, the end and what follows
-        size = len(encode(name))
+        size = len(encode(name, model.config.text_cleaning))
         # Numbers of vectors are negative here, −1 for the first, so that they differ from tokens.
         order = [tokens[row, :1], -1 - vectors[:before], words[:size], -1 - vectors[before:], words[size:]]
         sequence = np.concatenate(order)

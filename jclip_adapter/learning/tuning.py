@@ -50,7 +50,8 @@ def text_parts(model: Any, tokens: npt.NDArray[Any], size: int) -> list[Part]:
 
 def photo_parts(model: Any, pixels: npt.NDArray[np.uint8], size: int) -> list[Part]:
     """Functions that give the (n, d) features of some photos each, from pixels (B, n, n, 3); `size` photos at once."""
-    return [functools.partial(model.encode_image, piece) for piece in cuts(normalise_pixels(pixels), size)]
+    values = normalise_pixels(pixels, model.config.pixels)
+    return [functools.partial(model.encode_image, piece) for piece in cuts(values, size)]
 
 
 def cross_entropy(photos: Any, texts: Any, labels: npt.NDArray[np.int64], scale: float) -> Any:

@@ -66,7 +66,7 @@ class ClipLora(ThroughClip):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.clip.tokenizer import token_ids
+        from jclip_adapter.clip.tokenizer import model_tokens
         from jclip_adapter.learning import lora
         from jclip_adapter.learning.encoder_training import train_through
         from jclip_adapter.learning.optimisers import AdamW, cosine
@@ -77,7 +77,7 @@ class ClipLora(ThroughClip):
         model, floor = link.model, min(1e-6, hyper.lr)
         start = lora.draw(model, hyper.rank, np.random.default_rng([self.seed, 1]))
         arrays = {key: jt.array(value) for key, value in start.items()}
-        tokens = token_ids(link.prompts, model.config.context_length)
+        tokens = model_tokens(link.prompts, model.config)
         place = np.searchsorted(task.seen, task.support_labels)
         steps = round(hyper.steps_per_shot * len(place) / len(task.seen))
 

@@ -125,7 +125,7 @@ class Coop(ThroughClip):
         count, width = self.hyper.context, int(table.shape[1])
         copies = task.num_classes if self.hyper.class_specific else 1
         if self.hyper.init:
-            words = table.numpy()[encode(self.hyper.init)]
+            words = table.numpy()[encode(self.hyper.init, link.model.config.text_cleaning)]
             if not len(words):
                 raise UsageError(f"init={self.hyper.init!r} holds no word.", "Try init='a photo of a'.")
             start = np.repeat(words[None], copies, axis=0)

@@ -116,7 +116,8 @@ class CrossModalPartial(ThroughClip):
             for rows in cuts(np.arange(len(task.support_labels)), self.hyper.chunk):
                 pixels = link.pixels(rows, None, 1.0)
                 for found, view in zip(kept, (pixels, pixels[:, :, ::-1]), strict=True):
-                    found.append(link.model.visual.body(jt.array(normalise_pixels(view))).numpy())
+                    values = normalise_pixels(view, link.model.config.pixels)
+                    found.append(link.model.visual.body(jt.array(values)).numpy())
         return np.stack([np.concatenate(found) for found in kept])
 
     def _loss(

@@ -70,14 +70,14 @@ class TextTower(ThroughClip):
         return not name.startswith(("visual.", "token_embedding.")) and name != "logit_scale"
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.clip.tokenizer import token_ids
+        from jclip_adapter.clip.tokenizer import model_tokens
         from jclip_adapter.learning.encoder_training import train_through
         from jclip_adapter.learning.optimisers import AdamW, Sgd, cosine
         from jclip_adapter.learning.tuning import both_towers, encoded, text_parts, trainable
         from jclip_adapter.runtime import jt
 
         link, hyper = link_of(task), self.hyper
-        tokens = token_ids(link.prompts, link.model.config.context_length)
+        tokens = model_tokens(link.prompts, link.model.config)
         place = np.searchsorted(task.seen, task.support_labels)
         with trainable(link.model, self.trains) as (weights, before):
             params = list(weights.values())

@@ -149,7 +149,7 @@ class Stage:
             Later(lambda: clip.model),
             tuple(self.prompts.class_name(name, domain) for name, domain in pairs),
             tuple(self.prompts.texts(name, domain)[0] for name, domain in pairs),
-            TrainingPhotos([photo.path for photo in support], self.encoder.image_size),
+            TrainingPhotos([photo.path for photo in support], self.encoder.image_size, self.encoder.transform),
         )
 
     @property
@@ -190,7 +190,9 @@ def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
     refuse_idle_on_network(settings)
     given = open_run(Path(settings.encoder)) if settings.encoder else None
     if given and not settings.weights:
-        settings = dataclasses.replace(settings, weights=given.facts["settings"]["weights"])
+        of_run = given.facts["settings"]
+        model_config = settings.model_config or of_run.get("model_config", "")
+        settings = dataclasses.replace(settings, weights=of_run["weights"], model_config=model_config)
     images = open_data(settings)
     prompts = load_prompts(settings.prompts)
     for warning in (*prompts.check_domains(images.domains), *prompts.check_names(images.class_names, images.domains)):
@@ -199,6 +201,8 @@ def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
     name, details = settings.weights_or_default, (settings.device, settings.batch_size, cache)
     auxiliary = load_backbone(settings.auxiliary, *details) if settings.auxiliary else None
     if name in backbones.KNOWN:
+        if settings.model_config:
+            raise UsageError(f"--model-config goes with a CLIP, and {name} is none.", "Leave --model-config out.")
         if given or auxiliary:
             flag = "--encoder" if given else "--auxiliary"
             raise UsageError(f"{flag} goes beside a CLIP, and {name} is none.", "Give --weights a CLIP.")
@@ -206,7 +210,7 @@ def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
         stage = Stage(settings, images, prompts, network, Later(lambda: _no_texts(len(images.classes), network.width)))
         tell_size(stage)
         return stage
-    encoder = load_encoder(name, *details, settings.precision)
+    encoder = load_encoder(name, *details, settings.precision, settings.model_config)
     learnt = None
     if given:
         encoder, learnt = _on_top_of(given, encoder, images)
@@ -242,6 +246,7 @@ def _on_top_of(run: Run, encoder: Encoder, images: ImageSet) -> tuple[Encoder, T
     method = run.method
     if encoder.sha256 != run.facts["weights_sha256"]:
         raise DataError(f"{run.folder} was trained with other weights than {encoder.weights}.", "See --weights.")
+    _check_description(run, encoder)
     if method.encoder_:
         return encoder.tuned(method.encoder_weights), None
     learnt = method.learnt().get("text_")
@@ -253,6 +258,15 @@ def _on_top_of(run: Run, encoder: Encoder, images: ImageSet) -> tuple[Encoder, T
     if method.classes_ != images.class_names:
         raise DataError(f"{run.folder} has learnt prompts of other classes than {images.source} has.", "Check --data.")
     return encoder, TextFeatures(learnt, learnt, tuple(row[None] for row in learnt))
+
+
+def _check_description(run: Run, encoder: ImageEncoder) -> None:
+    """Refuse a run whose weights were run with other settings than now; an older version ran all with OpenAI's."""
+    if isinstance(encoder, Encoder) and run.facts.get("model", encoder.openai_description) != encoder.description:
+        raise DataError(
+            f"{run.folder} was trained with other settings of {encoder.weights} (activation, heads or preprocessing).",
+            "Train again.",
+        )
 
 
 def choose_support(settings: Settings, images: ImageSet) -> tuple[Photo, ...]:
@@ -371,13 +385,16 @@ def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
             f"{run.folder} was trained with other prompts than {trained['prompts']} holds now.", "Train again."
         )
     # What an older version did not write down yet was the default then.
-    names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary")
+    names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config")
     bound = {name: trained.get(name, getattr(Settings, name)) for name in names}
+    if "model" not in run.facts:  # of a version that ran all weights with OpenAI's settings
+        bound["model_config"] = settings.model_config
     stage = set_up(dataclasses.replace(settings, **bound), texts_later=texts_later)
     if stage.encoder.sha256 != run.facts["weights_sha256"]:
         raise DataError(
             f"{run.folder} was trained with other weights than {stage.encoder.weights} holds now.", "Train again."
         )
+    _check_description(run, stage.encoder)
     if list(stage.images.class_names) != run.facts["classes"]:
         raise DataError(f"{run.folder} was trained on other classes than {settings.data} has.", "Train again.")
     if stage.encoder_sha256 != run.facts.get("encoder_sha256", ""):

@@ -104,10 +104,15 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
             "trained_top1": 100 * accuracy(after, task.support_labels),
         }
     facts = {
-        "settings": {**settings.of(TRAIN), "weights": stage.settings.weights_or_default},
+        "settings": {
+            **settings.of(TRAIN),
+            "weights": stage.settings.weights_or_default,
+            "model_config": stage.settings.model_config,
+        },
         "hyperparameters": method.hyper.as_dict(),
         "selected_on": choice.source,
         "weights_sha256": stage.encoder.sha256,
+        "model": stage.encoder.description,
         "encoder_sha256": stage.encoder_sha256,
         "weights_parameters": stage.encoder.parameters,
         "auxiliary_sha256": stage.auxiliary.sha256 if stage.auxiliary else "",
@@ -125,6 +130,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
 def _fingerprint(method: Method, task: FewShotTask, stage: Stage) -> str:
     """SHA-256 of all that a training through CLIP depends on."""
     hyper = json.dumps(method.hyper.as_dict(), sort_keys=True)
+    described = json.dumps(stage.encoder.description, sort_keys=True)
     texts = json.dumps([task.encoder and (task.encoder.names, task.encoder.prompts)], ensure_ascii=False)
     facts = (fingerprint(task), stage.encoder.sha256, stage.encoder_sha256, method.meta.name, hyper, str(method.seed))
-    return hashlib.sha256("\n".join((*facts, texts, code_digest(type(method).__module__))).encode()).hexdigest()
+    return hashlib.sha256("\n".join((*facts, described, texts, code_digest(type(method).__module__))).encode()).hexdigest()

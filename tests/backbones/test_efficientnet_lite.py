@@ -153,4 +153,4 @@ def test_users_may_choose_each() -> None:
 
 def test_an_encoder_without_text() -> None:
     assert not BackboneEncoder.has_text
-    assert BackboneEncoder.way == "crop"
+    assert BackboneEncoder.transform.resize == "margin"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from jclip_adapter import onednn, runtime
 from jclip_adapter.clip import inference, jittor_ops, onednn_ops
+from jclip_adapter.clip.config import ACTIVATIONS
 from jclip_adapter.clip.inference import ImageTower, TextTower, TowerWeights
 from jclip_adapter.clip.model import build_model
 from jclip_adapter.clip.preprocess import MEAN, STD, normalise_pixels
@@ -54,41 +56,63 @@ def test_both_towers_give_the_models_features(ops: ModuleType, state: dict[str, 
         np.testing.assert_allclose(TextTower(weights, TINY)(tokens), texts, atol=2e-5 * np.abs(texts).max())
 
 
+def activated(x: np.ndarray, activation: str) -> np.ndarray:
+    """The activations by their formulas, in float64."""
+    if activation == "quick_gelu":
+        return x / (1 + np.exp(-1.702 * x))
+    if activation == "gelu":
+        return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
 @by_module
-@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_are_told_apart(ops: ModuleType, activation: str) -> None:
+    """To 1e-6: erf and tanh differ by 5e-4 at most, which a cosine of features does not show."""
+    x = np.linspace(-6, 6, 4800, dtype=np.float32).reshape(100, 48)
+    weight, bias = jt.array(np.eye(48, dtype=np.float32)), jt.array(np.zeros(48, np.float32))
+    found = ops.linear(jt.array(x), ops.pack(weight, "float32"), bias, "float32", activation=activation)
+    np.testing.assert_allclose(found.numpy(), activated(x.astype(np.float64), activation), atol=2e-6)
+
+
+@by_module
+@pytest.mark.parametrize("activation", ["", *ACTIVATIONS])
 @pytest.mark.parametrize("added", [False, True])
-def test_linear(ops: ModuleType, gelu: bool, added: bool) -> None:
+def test_linear(ops: ModuleType, activation: str, added: bool) -> None:
     x, weight, bias, residual = drawn(37, 96), drawn(70, 96), jt.array(np.arange(70, dtype=np.float32)), drawn(37, 70)
     wanted = x.numpy() @ weight.numpy().T + bias.numpy()
-    if gelu:
-        wanted = wanted / (1 + np.exp(-1.702 * wanted.astype(np.float64)))
-    found = ops.linear(x, ops.pack(weight, "float32"), bias, "float32", gelu=gelu, residual=residual if added else None)
+    if activation:
+        wanted = activated(wanted.astype(np.float64), activation)
+    more = {"activation": activation, "residual": residual if added else None}
+    found = ops.linear(x, ops.pack(weight, "float32"), bias, "float32", **more)
     np.testing.assert_allclose(found.numpy(), wanted + (residual.numpy() if added else 0), rtol=2e-5, atol=2e-4)
 
 
 @by_module
-def test_layer_norm(ops: ModuleType) -> None:
+@pytest.mark.parametrize("eps", [1e-5, 1e-2, 1e-12])
+def test_layer_norm(ops: ModuleType, eps: float) -> None:
     x = drawn(7, 50).numpy() * 3 + 100  # a mean that is large beside the deviation
     weight, bias = np.linspace(0.5, 2, 50, dtype=np.float32), np.linspace(-1, 1, 50, dtype=np.float32)
     exact = x.astype(np.float64)
     centred = exact - exact.mean(axis=1, keepdims=True)
-    wanted = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5) * weight + bias
-    found = ops.layer_norm(jt.array(x), jt.array(weight), jt.array(bias)).numpy()
+    wanted = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + eps) * weight + bias
+    found = ops.layer_norm(jt.array(x), jt.array(weight), jt.array(bias), eps=eps).numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 @by_module
 @pytest.mark.parametrize("length", [1, 17, 64, 130])
 @pytest.mark.parametrize("kind", ["whole", "causal", "one"])
-def test_attention(ops: ModuleType, length: int, kind: str) -> None:
+@pytest.mark.parametrize("head", [64, 80, 104, 12, 6])
+def test_attention(ops: ModuleType, length: int, kind: str, head: int) -> None:
     batch, heads = 2, 3
-    width = 64 * heads
+    width = head * heads
     joined = drawn(batch * length, 3 * width).numpy()
     query, key, value = (
-        part.reshape(batch, length, heads, 64).transpose(0, 2, 1, 3).astype(np.float64)
+        part.reshape(batch, length, heads, head).transpose(0, 2, 1, 3).astype(np.float64)
         for part in np.split(joined, 3, axis=1)
     )
-    scores = query @ key.transpose(0, 1, 3, 2) / 8
+    scores = query @ key.transpose(0, 1, 3, 2) / np.sqrt(head)
     places = np.arange(length)
     seen = np.array([length, max(1, length - 5)])
     if kind == "causal":

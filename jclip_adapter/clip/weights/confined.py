@@ -8,6 +8,7 @@ safetensors file. That file is kept under the SHA-256 of its source, so that eve
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -15,21 +16,23 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jclip_adapter import storage
 from jclip_adapter.errors import AdapterError, SetupError, UsageError, WeightsError
 
 from .download import check_published, resolve
-from .reader import is_safetensors, read_state_dict
-from .safetensors_file import OURS
+from .origin import FORMAT, Origin, is_index
+from .reader import WeightFile, is_safetensors, read_weight_file
+from .safetensors_file import read_index
 from .tensors import Floats
 
 _log = logging.getLogger(__name__)
 
 FOLDER = "weights"  # below the cache
-_FORMAT = 1  # raise it when the reader gives other numbers or names
+_FORMAT = 2  # raise it when the reader gives other numbers or names
 MEMORY_BASE = 512 << 20  # Python and numpy take 90 MB
 MEMORY_PER_BYTE = 6  # of the file; bytes widened to single precision take 5, half precision in text pickles 4
 _SECONDS, _BYTES_PER_SECOND = 120, 1_000_000  # of computing; the slowest files seen take a tenth of that
@@ -42,13 +45,15 @@ class Loaded(NamedTuple):
 
     Attributes:
         path: The file.
-        sha256: Of the file.
-        state: OpenAI's name → float32 array, as `read_state_dict` gives it.
+        sha256: Of the file; of weights in several parts, of their names and SHA-256.
+        state: OpenAI's name → float32 array, as `read_weight_file` gives it.
+        origin: How the file was written.
     """
 
     path: Path
     sha256: str
     state: dict[str, Floats]
+    origin: Origin
 
 
 def load_weights(name_or_path: str | Path, cache: Path | None = None) -> Loaded:
@@ -70,39 +75,60 @@ def load_weights(name_or_path: str | Path, cache: Path | None = None) -> Loaded:
     digest, plain = _look(path)
     check_published(name_or_path, path, digest)
     if plain:
-        return Loaded(path, digest, read_state_dict(path))
-    kept = cache / FOLDER / f"{digest[:32]}-{_FORMAT}.safetensors" if cache is not None else None
-    state = _kept_state(kept) if kept is not None else {}
-    return Loaded(path, digest, state or _read_anew(path, digest, kept))
+        file = read_weight_file(path)
+    else:
+        kept = cache / FOLDER / f"{digest[:32]}-{_FORMAT}.safetensors" if cache is not None else None
+        file = (_kept_file(kept) if kept is not None else None) or _read_anew(path, digest, kept)
+    for note in file.origin.notes:
+        _log.warning("%s: %s", path, note)
+    return Loaded(path, digest, file.state, file.origin)
 
 
-def convert(src: str | Path, dst: str | Path) -> None:
-    """Convert a weight file of any kind to safetensors (float32, OpenAI's names).
+def convert(src: str | Path, dst: str | Path, model_config: str = "") -> None:
+    """Convert a weight file of any kind to safetensors (float32, OpenAI's names) that carry the model's settings.
 
     Args:
-        src: The file, or a name of `KNOWN`.
+        src: The file or folder, or a name of `KNOWN`.
         dst: Where to; must end in `.safetensors`. The same source gives the same bytes.
+        model_config: As for `configuration.configure`.
 
     Raises:
         UsageError: `dst` ends otherwise.
-        WeightsError: `src` cannot be read.
+        WeightsError: `src` cannot be read, or nothing says which settings its model needs.
         SetupError: `dst` cannot be written.
     """
+    from jclip_adapter.clip.configuration import configure
+
     target = Path(dst)
     if target.suffix != ".safetensors":
         raise UsageError(f"weights are converted to safetensors, not to {target.name}.", "Let it end in .safetensors.")
-    source = resolve(src)
-    digest, plain = _look(source)
-    if plain:
-        _write(source, digest, target)
-    else:
-        _write_in_child(source, digest, target)
+    loaded = load_weights(src)
+    write_converted(loaded, configure(loaded, model_config).settings(), target)
+
+
+def write_converted(loaded: Loaded, settings: Mapping[str, Any], target: Path) -> None:
+    """Write weights as safetensors that carry the model's settings.
+
+    Args:
+        loaded: The weights.
+        settings: Of the model, by `ClipConfig.settings`.
+        target: Where to.
+    """
+    told = json.dumps(settings, sort_keys=True)
+    facts = {"format": FORMAT, "source_sha256": loaded.sha256, "model": told}
+    storage.write_safetensors(target, loaded.state, facts)
 
 
 def _look(path: Path) -> tuple[str, bool]:
     """A file's SHA-256, and whether it is safetensors, which need no process of their own."""
     try:
-        return storage.sha256_file(path), is_safetensors(path)
+        if not is_index(path):
+            return storage.sha256_file(path), is_safetensors(path)
+        parts = sorted({path, *(path.parent / name for name in read_index(path).values())})
+        told = "\n".join(f"{part.name} {storage.sha256_file(part)}" for part in parts if part.exists())
+        return hashlib.sha256(told.encode()).hexdigest(), True
+    except WeightsError as error:
+        raise WeightsError(f"cannot read weights from {path}: {error.message}", error.hint) from error
     except OSError as error:
         raise WeightsError(
             f"cannot read weights from {path}: {error.strerror or error}.", "Check the path and its permissions."
@@ -110,28 +136,30 @@ def _look(path: Path) -> tuple[str, bool]:
 
 
 def _write(source: Path, digest: str, target: Path) -> None:
-    storage.write_safetensors(target, read_state_dict(source), {"format": OURS, "source_sha256": digest})
+    """Write a copy that stands for `source`."""
+    file = read_weight_file(source)
+    storage.write_safetensors(target, file.state, file.origin._replace(source_sha256=digest).as_facts())
 
 
-def _kept_state(kept: Path) -> dict[str, Floats]:
-    """What an earlier start kept; empty where there is nothing, or it is damaged."""
+def _kept_file(kept: Path) -> WeightFile | None:
+    """What an earlier start kept; None where there is nothing, or it is damaged."""
     if not kept.is_file():
-        return {}
+        return None
     try:
-        return read_state_dict(kept)
+        return read_weight_file(kept)
     except WeightsError:
         _log.warning("%s is damaged: the weights are converted again", kept)
-        return {}
+        return None
 
 
-def _read_anew(path: Path, digest: str, kept: Path | None) -> dict[str, Floats]:
+def _read_anew(path: Path, digest: str, kept: Path | None) -> WeightFile:
     if kept is not None:
         _write_in_child(path, digest, kept)
-        return read_state_dict(kept)
+        return read_weight_file(kept)
     with tempfile.TemporaryDirectory(prefix="jclip-weights-") as folder:
         target = Path(folder) / "weights.safetensors"
         _write_in_child(path, digest, target)
-        return read_state_dict(target)
+        return read_weight_file(target)
 
 
 def _write_in_child(source: Path, digest: str, target: Path) -> None:

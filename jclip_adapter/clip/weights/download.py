@@ -19,6 +19,8 @@ from jclip_adapter import storage
 from jclip_adapter.choices import NETWORK_REQUIREMENTS, NETWORKS
 from jclip_adapter.errors import WeightsError, suggest
 
+from .folders import weight_file_in
+
 FOLDER = Path(__file__).resolve().parents[3] / "data" / "weights"
 FOLDER_VARIABLE = "JCLIP_WEIGHTS_DIR"
 _SUFFIXES = (".pkl", ".safetensors", ".pt")
@@ -65,13 +67,14 @@ KNOWN: Mapping[str, KnownWeights] = MappingProxyType(
 
 
 def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
-    """Find a weight file by path or by name; a name that is nowhere on this machine is downloaded.
+    """Find a weight file by path, folder or name; a name that is nowhere on this machine is downloaded.
 
     A name is looked for as `<stem>.pkl`, `.safetensors` and `.pt`, first in the folder of the environment variable
     `JCLIP_WEIGHTS_DIR`, then in data/weights/; a download goes to the first of these that is set.
 
     Args:
-        name_or_path: A path, or one of `KNOWN` (`ViT-B/32`; the file's stem, `ViT-B-32`, does too).
+        name_or_path: A file, a folder as `folders.weight_file_in` takes it, or one of `KNOWN` (`ViT-B/32`; the
+            file's stem, `ViT-B-32`, does too).
         opener: Opens an address for reading; for tests.
 
     Returns:
@@ -86,8 +89,11 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
         path = Path(name_or_path).expanduser()
         if path.is_file():
             return path
-        what = "is a folder, not a weight file" if path.is_dir() else "is neither a weight file nor a known name"
-        raise WeightsError(f"{text!r} {what}.", suggest(text, [*KNOWN, *NETWORKS]))
+        if path.is_dir():
+            return weight_file_in(path)
+        raise WeightsError(
+            f"{text!r} is neither a weight file, a folder of one, nor a known name.", suggest(text, [*KNOWN, *NETWORKS])
+        )
     folders = _folders()
     for folder in folders:
         for suffix in _SUFFIXES:

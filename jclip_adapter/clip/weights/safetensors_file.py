@@ -16,6 +16,7 @@ import numpy as np
 from jclip_adapter.errors import DataError, WeightsError
 from jclip_adapter.storage import sealed
 
+from .origin import FORMAT
 from .state import is_weight
 from .tensors import BFLOAT16, Floats, bfloat16_values, dimensions, to_float32
 
@@ -31,7 +32,6 @@ _KINDS = {
     "U8": "u1",
     "BOOL": "b1",
 }
-OURS = "jclip-adapter"  # the format's name in the metadata of what `--convert` writes
 _DAMAGED = "Get the file again: it is damaged or cut short."
 
 
@@ -46,13 +46,67 @@ def looks_like(head: bytes, size: int) -> bool:
 
 
 def read(path: Path) -> dict[str, Floats]:
+    """The arrays of `read_with_facts`."""
+    return read_with_facts(path)[0]
+
+
+def read_parts(index: Path) -> dict[str, Floats]:
+    """Read safetensors in several parts.
+
+    Args:
+        index: Its `…safetensors.index.json`: a table `weight_map` from names to files beside it.
+
+    Returns:
+        Name → float32 array, in the order of the index.
+
+    Raises:
+        WeightsError: the index is no such table, or a part is missing, damaged, or lacks a name.
+        OSError: a file cannot be read.
+    """
+    table = read_index(index)
+    parts = {}
+    for name in sorted(set(table.values())):
+        if not (index.parent / name).is_file():
+            raise WeightsError(f"its part {name} is missing.", "Get it, too: all parts lie in one folder.")
+        parts[name] = read(index.parent / name)
+    for key, name in table.items():
+        if is_weight(key) and key not in parts[name]:
+            raise WeightsError(f"its part {name} lacks {key[:80]!r}.", _DAMAGED)
+    extra = next((key for name, part in parts.items() for key in part if table.get(key) != name), None)
+    if extra is not None:
+        raise WeightsError(f"its index does not know {extra[:80]!r}.", _DAMAGED)
+    return {key: parts[name][key] for key, name in table.items() if is_weight(key)}
+
+
+def read_index(index: Path) -> dict[str, str]:
+    """The table of an index: the name of the part that holds each array.
+
+    Raises:
+        WeightsError: it is no such table, or names a file elsewhere.
+    """
+    if index.stat().st_size > sealed.MAX_HEADER:
+        raise WeightsError("its index is longer than CLIP's weights need.", _DAMAGED)
+    try:
+        table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise WeightsError(f"it is no index of safetensors ({type(error).__name__}).", _DAMAGED) from error
+    if not isinstance(table, dict) or not table:
+        raise WeightsError("its weight_map is no table of names and files.", _DAMAGED)
+    for name in table.values():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise WeightsError(f"its weight_map names {str(name)[:80]!r}, which is no part beside it.", _DAMAGED)
+    return dict(table)
+
+
+def read_with_facts(path: Path) -> tuple[dict[str, Floats], dict[str, str] | None]:
     """Read a safetensors file.
 
     Args:
         path: The file.
 
     Returns:
-        Name → float32 array, in the order of the header; without what is no weight.
+        Name → float32 array, in the order of the header, without what is no weight; and the metadata where this
+        program wrote the file, else None.
 
     Raises:
         WeightsError: the file is damaged, or holds numbers of a kind that CLIP has no use for.
@@ -70,13 +124,14 @@ def read(path: Path) -> dict[str, Floats]:
             elif is_weight(name):
                 handle.seek(start + begin)
                 found[name] = _values(handle.read(end - begin), code, shape)
-    return found
+    facts = header["__metadata__"] if whole else None
+    return found, facts and {str(key): str(value) for key, value in facts.items()}
 
 
 def _is_sealed(path: Path, header: dict[str, Any]) -> bool:
     """Whether this program wrote the file, told by either of its two marks; then its seal is checked."""
     facts = header.get("__metadata__")
-    if not isinstance(facts, dict) or not ("seal" in facts or facts.get("format") == OURS):
+    if not isinstance(facts, dict) or not ("seal" in facts or facts.get("format") == FORMAT):
         return False
     try:
         sealed.check_safetensors(path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from jclip_adapter.errors import WeightsError
 
+from .names import prefixes
 from .tensors import Array, Floats, Record, Tensor, tensor_values, to_float32
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+_AVERAGE = re.compile(r"(?:^|_)ema(?:_|$)|averaged?")
 _MAX_DEPTH = 32
 _MAX_VISITS = 200_000  # shared sub-modules are visited once per path, which a hostile file could make endless
 # Numbers that say how the model was built (OpenAI's archives), a mask that Jittor takes for a parameter, a counter
@@ -26,7 +29,7 @@ def is_weight(name: str) -> bool:
     return name not in _NO_WEIGHTS and name.rpartition(".")[2] not in _NO_WEIGHT_ENDS
 
 
-def state_dict(root: object, limit: int) -> dict[str, Floats]:
+def state_dict(root: object, limit: int) -> tuple[dict[str, Floats], list[str]]:
     """Find the tensors of a file's object.
 
     Args:
@@ -34,13 +37,15 @@ def state_dict(root: object, limit: int) -> dict[str, Floats]:
         limit: How many numbers they may have together; what the file's size allows.
 
     Returns:
-        Name → float32 array, in the file's order; without what is no weight.
+        Name → float32 array, in the file's order; without what is no weight. And a sentence for each model in it that
+        is left out.
 
     Raises:
-        WeightsError: it holds something else than tensors, or more numbers than it has bytes.
+        WeightsError: it holds something else than tensors, several models, or more numbers than it has bytes.
     """
     found: dict[str, Floats] = {}
-    for name, value in _module_entries(root) if isinstance(root, Record) else _dict_entries(root):
+    notes: list[str] = []
+    for name, value in _module_entries(root) if isinstance(root, Record) else _dict_entries(_unwrapped(root, notes)):
         if not is_weight(name):
             continue
         numbers = value.values if isinstance(value, Array) else tensor_values(value)
@@ -50,22 +55,53 @@ def state_dict(root: object, limit: int) -> dict[str, Floats]:
         if limit < 0:
             raise WeightsError("its tensors have more numbers than the file has bytes.")
         found[name] = to_float32(numbers)
-    if found and all(name.startswith("module.") for name in found):  # torch's DataParallel
-        found = {name.removeprefix("module."): value for name, value in found.items()}
-    return found
+    return found, notes
+
+
+def _unwrapped(root: object, notes: list[str]) -> object:
+    """The state dict within a checkpoint; another model in it is refused, or noted where it is a moving average."""
+    for _ in range(len(_WRAPPERS)):
+        if not isinstance(root, dict):
+            break
+        models = [key for key, value in root.items() if isinstance(key, str) and _is_model(value)]
+        averages = [key for key in models if _AVERAGE.search(key.lower())]
+        others = [key for key in models if key not in averages]
+        wrappers = [key for key in _WRAPPERS if isinstance(root.get(key), dict)]
+        if len(others) > 1:
+            raise WeightsError(
+                f"it holds {len(others)} models: {', '.join(repr(key[:80]) for key in others[:4])}.",
+                "Save the state dict of the one that is to be used in a file of its own.",
+            )
+        if not wrappers:
+            break
+        if others and averages:
+            notes.append(f"the moving average {averages[0][:80]!r} is left out; {others[0][:80]!r} is used.")
+        root = root[others[0] if others and others[0] in wrappers else wrappers[0]]
+    return root
+
+
+def _is_model(value: object) -> bool:
+    """Whether a checkpoint's entry is a CLIP's state dict, perhaps behind a prefix."""
+    return isinstance(value, dict) and bool(prefixes(name for name in value if isinstance(name, str)))
+
+
+def _holds_lora(value: object, depth: int = 4) -> bool:
+    if not isinstance(value, dict) or not depth:
+        return False
+    return any("lora" in str(key).lower() or _holds_lora(item, depth - 1) for key, item in value.items())
 
 
 def _dict_entries(root: object) -> Iterator[tuple[str, Array | Tensor]]:
-    for _ in range(len(_WRAPPERS)):
-        inner = [root[key] for key in _WRAPPERS if isinstance(root.get(key), dict)] if isinstance(root, dict) else []
-        if not inner:
-            break
-        root = inner[0]
     if not isinstance(root, dict):
         raise WeightsError(f"it holds a {type(root).__name__.lower()}, not a dict of tensors.")
     for name, value in root.items():
         if isinstance(value, Array | Tensor) and isinstance(name, str):
             yield name, value
+        elif _holds_lora(value):
+            raise WeightsError(
+                f"its entry {str(name)[:80]!r} holds LoRA matrices without the CLIP that they belong to.",
+                "Merge them into CLIP's weights and save those.",
+            )
         elif not (value is None or isinstance(value, bool | int | float | str)):
             raise WeightsError(f"its entry {str(name)[:80]!r} is a {type(value).__name__.lower()}, not a tensor.")
 

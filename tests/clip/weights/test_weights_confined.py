@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.reliability.hostile_files import KEYS, chain, entry, nested, storage, windowed
+from jclip_adapter.clip import configuration
 from jclip_adapter.clip.weights import KNOWN, confined, download, load_weights, read_state_dict
 from jclip_adapter.errors import SetupError, UsageError, WeightsError
 from jclip_adapter.storage import sha256_file
@@ -38,19 +39,28 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let the process read weights by other code than ours."""
     setup = "import sys; sys.path[:] = {path!r}; from jclip_adapter.clip.weights import confined; "
-    lines = f"exec({code!r}); confined.read_state_dict = read; sys.exit(confined.serve())"
+    lines = f"exec({code!r}); confined.read_weight_file = read; sys.exit(confined.serve())"
     monkeypatch.setattr(confined, "_CODE", setup + lines.replace("{", "{{").replace("}", "}}"))
+
+
+FORMS = {
+    "jclip-torch.pkl": ("jittor", "open_clip"),
+    "zip.pt": ("torch", "open_clip"),
+    "hugging_face.bin": ("torch", "hugging_face"),
+    "hugging_face.safetensors": ("safetensors", "hugging_face"),
+}
 
 
 def same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return list(found) == list(wanted) and all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
-@pytest.mark.parametrize("name", ["jclip-torch.pkl", "zip.pt", "hugging_face.bin", "hugging_face.safetensors"])
+@pytest.mark.parametrize("name", FORMS)
 def test_the_numbers_are_the_reader_s(name: str, tmp_path: Path) -> None:
     wanted = read_state_dict(GENUINE / name)
     for cache in (None, tmp_path, tmp_path):
-        path, digest, state = load_weights(GENUINE / name, cache)
+        path, digest, state, origin = load_weights(GENUINE / name, cache)
+        assert (origin.form, origin.layout) == FORMS[name]
         assert (path, digest) == (GENUINE / name, sha256_file(GENUINE / name))
         assert sorted(state) == sorted(wanted)
         assert all(np.array_equal(state[key], wanted[key]) for key in wanted)
@@ -62,7 +72,7 @@ def test_a_second_start_needs_no_process(tmp_path: Path, started: list[Any]) -> 
     again = load_weights(FILE, tmp_path).state
     assert len(started) == 1
     assert same(again, first)
-    assert [path.name for path in (tmp_path / "weights").iterdir()] == [f"{sha256_file(FILE)[:32]}-1.safetensors"]
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [f"{sha256_file(FILE)[:32]}-{confined._FORMAT}.safetensors"]
 
 
 def test_safetensors_need_no_process_and_are_not_kept(tmp_path: Path, started: list[Any]) -> None:
@@ -170,7 +180,8 @@ def test_a_process_that_answers_nonsense(tmp_path: Path, monkeypatch: pytest.Mon
         load_weights(FILE)
 
 
-def test_convert_goes_through_a_process(tmp_path: Path, started: list[Any]) -> None:
+def test_convert_goes_through_a_process(tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configuration, "VOCABULARY", 11)  # of the genuine files
     confined.convert(FILE, tmp_path / "x.safetensors")
     assert len(started) == 1
     confined.convert(tmp_path / "x.safetensors", tmp_path / "y.safetensors")

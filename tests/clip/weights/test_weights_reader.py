@@ -21,6 +21,7 @@ from safetensors.numpy import load, load_file, save_file
 from benchmarks.reliability.hostile_pickles import GENUINE as FOLDER
 from benchmarks.reliability.hostile_pickles import expected
 from jclip_adapter import storage
+from jclip_adapter.clip import configuration
 from jclip_adapter.clip.weights import convert, read_state_dict, safetensors_file
 from jclip_adapter.clip.weights.names import to_openai
 from jclip_adapter.clip.weights.tensors import bfloat16_values
@@ -135,19 +136,25 @@ def test_open_clip_text_tower() -> None:
         "visual.proj": one,
         "logit_scale": one,
     }
-    assert list(to_openai(given_names)) == ["token_embedding.weight", "ln_final.bias", "visual.proj", "logit_scale"]
+    assert list(to_openai(given_names).state) == [
+        "token_embedding.weight",
+        "ln_final.bias",
+        "visual.proj",
+        "logit_scale",
+    ]
 
 
 def test_hugging_face_faults() -> None:
     layer = "vision_model.encoder.layers.0.self_attn."
     square = np.ones((2, 2), np.float32)
     whole = {f"{layer}{part}_proj.weight": square for part in "qkv"}
-    assert to_openai(whole)["visual.transformer.resblocks.0.attn.in_proj_weight"].shape == (6, 2)
+    assert to_openai(whole).state["visual.transformer.resblocks.0.attn.in_proj_weight"].shape == (6, 2)
     for bad, message in (
         ({name: value for name, value in whole.items() if "v_proj" not in name}, "not all there"),
         (whole | {f"{layer}v_proj.weight": np.ones((2, 3), np.float32)}, "not all there"),
         (whole | {"visual_projection.weight": np.ones(2, np.float32)}, "not that of a matrix"),
-        (whole | {"vision_model.head.probe": square}, "no name of Hugging Face"),
+        (whole | {"vision_model.head.probe": square}, "SigLIP is not supported"),
+        (whole | {"vision_model.norm.bias": square}, "no name of Hugging Face"),
     ):
         with pytest.raises(WeightsError, match=message):
             to_openai(bad)
@@ -233,28 +240,40 @@ def test_bfloat16_rounds_nothing(bits: Any) -> None:
 # --- convert
 
 
-@pytest.mark.parametrize("file", ["traced.pt", "jclip-torch.pkl", "half.pt", "hugging_face.bin"])
+@pytest.fixture
+def small_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vocabulary of the genuine files, so that they count as CLIPs."""
+    monkeypatch.setattr(configuration, "VOCABULARY", 11)
+
+
+@pytest.mark.usefixtures("small_vocabulary")
+@pytest.mark.parametrize("file", ["zip.pt", "jclip-torch.pkl", "half.pt", "hugging_face.bin"])
 def test_convert(file: str, tmp_path: Path) -> None:
     one, two = tmp_path / "a.safetensors", tmp_path / "deep" / "b.safetensors"
-    convert(FOLDER / file, one)
-    convert(str(FOLDER / file), str(two))
+    convert(FOLDER / file, one, "openai")
+    convert(str(FOLDER / file), str(two), "openai")
     assert one.read_bytes() == two.read_bytes()
     weights = load_file(one)
     assert weights.keys() == EXPECTED[file].keys()
     for name, value in EXPECTED[file].items():
         np.testing.assert_array_equal(weights[name], value)
-    header = json.loads(one.read_bytes()[8:].split(b"}}")[0] + b"}}")
-    assert len(header["__metadata__"].pop("seal")) == 64
-    assert header["__metadata__"] == {"format": "jclip-adapter", "source_sha256": sha256_file(FOLDER / file)}
+    size = int.from_bytes(one.read_bytes()[:8], "little")
+    facts = json.loads(one.read_bytes()[8 : 8 + size])["__metadata__"]
+    assert len(facts.pop("seal")) == 64
+    assert json.loads(facts.pop("model"))["vision_activation"] == "quick_gelu"
+    assert facts == {"format": "jclip-adapter", "source_sha256": sha256_file(FOLDER / file)}
 
 
+@pytest.mark.usefixtures("small_vocabulary")
 def test_convert_faults(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="safetensors"):
         convert(FOLDER / "zip.pt", tmp_path / "x.pt")
     with pytest.raises(WeightsError, match="neither"):
         convert(tmp_path / "none.pt", tmp_path / "x.safetensors")
     with pytest.raises(SetupError):
-        convert(FOLDER / "zip.pt", FOLDER / "zip.pt" / "x.safetensors")
+        convert(FOLDER / "zip.pt", FOLDER / "zip.pt" / "x.safetensors", "openai")
+    with pytest.raises(WeightsError, match="without a configuration"):
+        convert(FOLDER / "zip.pt", tmp_path / "x.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -270,9 +289,10 @@ def test_bytes_that_no_tensor_covers(tmp_path: Path) -> None:
             read_state_dict(tmp_path / "x.safetensors")
 
 
+@pytest.mark.usefixtures("small_vocabulary")
 @pytest.mark.parametrize("mark", [b'"seal"', b'"jclip-adapter"'])
 def test_a_converted_file_without_one_of_its_marks(mark: bytes, tmp_path: Path) -> None:
-    convert(FOLDER / "zip.pt", tmp_path / "x.safetensors")
+    convert(FOLDER / "zip.pt", tmp_path / "x.safetensors", "openai")
     data = (tmp_path / "x.safetensors").read_bytes()
     assert mark in data
     (tmp_path / "x.safetensors").write_bytes(data.replace(mark, mark[:-2] + b'x"'))
