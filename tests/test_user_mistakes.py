@@ -213,7 +213,7 @@ BARE = [
     Mistake("a name too long for a file", f"--train --data {'d' * 300}", "dddd", "Check the path"),
     Mistake("no weights", "--train --weights no.pkl", "no.pkl", "Known are: "),
     Mistake("typo in the weights", "--train --weights ViT-B32", "ViT-B32", "Did you mean 'ViT-B/32'?"),
-    Mistake("a folder for weights", "--train --weights Dataset", "'Dataset' is a folder", "Known are: "),
+    Mistake("a folder for weights", "--train --weights Dataset", "'Dataset' is a folder", "open_clip or Hugging Face"),
     Mistake("typo in the prompts", "--train --prompts sead", "'sead'", "Did you mean 'seed'?"),
     Mistake("no prompts file", "--train --prompts my.yaml", "my.yaml", "Check the path"),
     Mistake("no config", "--train --config c.yaml", "c.yaml", "Check the path"),

@@ -63,7 +63,7 @@ def configure(loaded: Loaded, wanted: str = "") -> ClipConfig:
     except WeightsError as error:
         raise WeightsError(f"{loaded.path}: {error.message}", error.hint, error.details) from error
     _check_numbers(loaded.state, loaded.path)
-    _log.info("%s: settings from %s", loaded.path, description.source)
+    _log.info("%s: activation, heads and preprocessing as by %s", loaded.path, description.source)
     return config
 
 
@@ -104,7 +104,7 @@ def _certain(loaded: Loaded) -> Description | None:
     """What needs no further word: the settings that a converted file carries, or OpenAI's published files."""
     if loaded.origin.model is not None:
         try:
-            return Description("its metadata", checked_settings(loaded.origin.model))
+            return Description("the file's metadata", checked_settings(loaded.origin.model))
         except (TypeError, ValueError) as error:
             raise WeightsError(f"its metadata are damaged ({error}).", "Convert the weights again.") from error
     published = {loaded.sha256, loaded.origin.source_sha256}

@@ -22,4 +22,4 @@ class Description:
     sizes: Mapping[str, Any] = field(default_factory=dict)
 
 
-OPENAI = Description("OpenAI's settings")
+OPENAI = Description("OpenAI")

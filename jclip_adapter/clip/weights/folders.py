@@ -61,7 +61,10 @@ def weight_file_in(folder: Path) -> Path:
             f"{', '.join(path.name for path in found[:5])}.",
             "Give --weights one of them.",
         )
-    raise WeightsError(f"{str(folder)!r} is a folder without a weight file.", f"Expected one of: {', '.join(_NAMES)}.")
+    raise WeightsError(
+        f"{str(folder)!r} is a folder without a weight file.",
+        "Give a weight file, or a folder by open_clip or Hugging Face.",
+    )
 
 
 def _snapshot(folder: Path) -> Path:

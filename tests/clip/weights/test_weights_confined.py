@@ -72,7 +72,8 @@ def test_a_second_start_needs_no_process(tmp_path: Path, started: list[Any]) -> 
     again = load_weights(FILE, tmp_path).state
     assert len(started) == 1
     assert same(again, first)
-    assert [path.name for path in (tmp_path / "weights").iterdir()] == [f"{sha256_file(FILE)[:32]}-{confined._FORMAT}.safetensors"]
+    name = f"{sha256_file(FILE)[:32]}-{confined._FORMAT}.safetensors"
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [name]
 
 
 def test_safetensors_need_no_process_and_are_not_kept(tmp_path: Path, started: list[Any]) -> None:
