@@ -68,8 +68,8 @@ class Settings:
     data: str = option("Dataset", "contest folder, folder per class, CSV, or 'sample'", ON_DATA, metavar="DIR")
     weights: str = option(
         "",
-        "weight file or folder, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder: the shots' means "
-        "stand in for texts",
+        "weight file or folder, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder: the "
+        "shots' means stand in for texts",
         ON_PHOTOS,
         metavar="PATH",
         shown=DEFAULT_WEIGHTS,

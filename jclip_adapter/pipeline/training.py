@@ -133,4 +133,6 @@ def _fingerprint(method: Method, task: FewShotTask, stage: Stage) -> str:
     described = json.dumps(stage.encoder.description, sort_keys=True)
     texts = json.dumps([task.encoder and (task.encoder.names, task.encoder.prompts)], ensure_ascii=False)
     facts = (fingerprint(task), stage.encoder.sha256, stage.encoder_sha256, method.meta.name, hyper, str(method.seed))
-    return hashlib.sha256("\n".join((*facts, described, texts, code_digest(type(method).__module__))).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join((*facts, described, texts, code_digest(type(method).__module__))).encode()
+    ).hexdigest()

@@ -81,8 +81,8 @@ def to_openai(weights: Mapping[str, Floats]) -> Named:
         WeightsError: Hugging Face's names with one missing, misshapen or unknown among them; several models in one
             file; unmerged LoRA; another family of models.
     """
+    refuse_relatives(weights)
     bare, notes = _without_prefix(weights)
-    refuse_relatives(bare)
     kept: dict[str, Floats] = {}
     is_clip = bool(prefixes(bare))
     for name, value in bare.items():

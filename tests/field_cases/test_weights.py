@@ -1,0 +1,867 @@
+"""Weights of other people: run with the settings that they were trained with, or refused with the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle  # noqa: TID251  (writes what training scripts leave behind)
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from jclip_adapter.clip.config import VIT_B_32, ClipConfig
+from jclip_adapter.clip.tokenizer import token_ids
+from jclip_adapter.clip.weights import convert, read_state_dict
+from jclip_adapter.clip.weights.safetensors_file import read_with_facts
+from jclip_adapter.encoder import load_encoder
+from jclip_adapter.errors import AdapterError, UsageError, WeightsError
+from jclip_adapter.storage import read_json, write_safetensors
+from tests.conftest import Cli, Outcome
+from tests.random_weights import random_state, write_jclip
+from tests.tiny_contest import picture
+
+from .reference_clip import Reference, activate, open_clip_config, relative
+
+# Two layers, so that a wrong activation shows in what the second one is given; text width 16 keeps the files small.
+SMALL = ClipConfig(24, 32, 2, 128, 16, 77, 49408, 16, 2)
+TOLERANCE = 3e-5
+TEXTS = ["a photo of a lynx", "a photo of a heron"]
+OPEN_CLIP, MODEL = "open_clip_config.json", "open_clip_model.safetensors"
+State = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    return drawn(SMALL)
+
+
+def drawn(config: ClipConfig) -> State:
+    """Random weights that are large enough for the activation to be far from linear."""
+    arrays = random_state(config)
+    for name in arrays:
+        if name.endswith(("c_fc.weight", "in_proj_weight")):
+            arrays[name] = 6 * arrays[name]
+    return arrays
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A folder of two classes in the working directory; the photos to learn from."""
+    monkeypatch.chdir(tmp_path)
+    for label, name in enumerate(("heron", "lynx")):
+        for part in ("train", "test"):
+            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            picture(10 * label + (part == "test"), 60, 40).save(tmp_path / "photos" / part / name / f"{part}.png")
+    return [tmp_path / "photos" / "train" / name / "train.png" for name in ("heron", "lynx")]
+
+
+def put(folder: Path, weights: Mapping[str, np.ndarray], name: str = MODEL, **files: Any) -> Path:
+    """Write weights and JSON files beside them; double underscores in their names become dots."""
+    folder.mkdir(exist_ok=True)
+    solid = {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in weights.items()}
+    save_file(solid, folder / name)
+    for file, content in files.items():
+        (folder / file.replace("__", ".")).write_text(json.dumps(content))
+    return folder / name
+
+
+def extracted(cli: Cli, weights: object, *flags: object) -> dict[str, np.ndarray]:
+    """The features of the photos, through the command line."""
+    done = cli("--extract", "f.npz", "--data", "photos", "--shots", 1, "--weights", weights, "--device", "cpu", *flags)
+    assert done.status == 0, done.err
+    with np.load("f.npz", allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def refused(cli: Cli, weights: object, *flags: object) -> str:
+    """The one line by which the command line refuses weights."""
+    done = cli("--extract", "f.npz", "--data", "photos", "--shots", 1, "--weights", weights, "--device", "cpu", *flags)
+    return only_error(done)
+
+
+def only_error(done: Outcome) -> str:
+    assert done.status == 2, done
+    assert "Traceback" not in done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.err
+    assert not Path("f.npz").exists()
+    return lines[0]
+
+
+def pixels_of(paths: list[Path], side: int, mean: float | np.ndarray, std: float | np.ndarray) -> np.ndarray:
+    """(B, 3, n, n): the short side resized, the centre cropped, normalised."""
+    found = []
+    for path in paths:
+        image = Image.open(path)
+        wide = image.resize((int(side * image.width / image.height), side), Image.Resampling.BICUBIC)
+        left = round((wide.width - side) / 2)
+        square = np.asarray(wide.crop((left, 0, left + side, side)), np.float64) / 255
+        found.append(((square - mean) / std).transpose(2, 0, 1))
+    return np.stack(found)
+
+
+OPENAI = (np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711]))
+HALF = (0.5, 0.5)
+
+
+def hugging_face(config: ClipConfig, **more: Any) -> dict[str, Any]:
+    """A config.json of transformers for a model of these sizes."""
+    return {
+        "model_type": "clip",
+        "projection_dim": config.embed_dim,
+        "text_config": {
+            "hidden_size": config.transformer_width,
+            "intermediate_size": config.text_mlp,
+            "num_hidden_layers": config.transformer_layers,
+            "num_attention_heads": config.text_heads,
+            "max_position_embeddings": config.context_length,
+            **more.get("text", {}),
+        },
+        "vision_config": {
+            "hidden_size": config.vision_width,
+            "intermediate_size": config.vision_mlp,
+            "num_hidden_layers": config.vision_layers,
+            "num_attention_heads": config.vision_heads,
+            "image_size": config.image_resolution,
+            "patch_size": config.vision_patch_size,
+            **more.get("vision", {}),
+        },
+    }
+
+
+def processor(config: ClipConfig, **more: Any) -> dict[str, Any]:
+    side = config.image_resolution
+    return {"size": side, "crop_size": side, "image_processor_type": "CLIPImageProcessor", **more}
+
+
+def in_hugging_face_names(state: State) -> State:
+    """The weights as transformers' CLIPModel names them."""
+    parts = {"attn.out_proj": "self_attn.out_proj", "ln_1": "layer_norm1", "ln_2": "layer_norm2"}
+    parts |= {"mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+    named = {
+        "logit_scale": state["logit_scale"],
+        "text_projection.weight": state["text_projection"].T,
+        "visual_projection.weight": state["visual.proj"].T,
+        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
+        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
+        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
+        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
+        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
+    }
+    norms = {"ln_final": "text_model.final_layer_norm", "visual.ln_pre": "vision_model.pre_layrnorm"}
+    for old, new in {**norms, "visual.ln_post": "vision_model.post_layernorm"}.items():
+        named |= {f"{new}.{kind}": state[f"{old}.{kind}"] for kind in ("weight", "bias")}
+    for key, value in state.items():
+        tower, found, rest = key.partition("transformer.resblocks.")
+        if found:
+            number, _, part = rest.partition(".")
+            layer = f"{'vision' if tower else 'text'}_model.encoder.layers.{number}"
+            if ".in_proj_" in part or part.startswith("attn.in_proj_"):
+                for letter, piece in zip("qkv", np.split(value, 3), strict=True):
+                    named[f"{layer}.self_attn.{letter}_proj.{part.rpartition('_')[2]}"] = piece
+            else:
+                name, _, kind = part.rpartition(".")
+                named[f"{layer}.{parts[name]}.{kind}"] = value
+    return named
+
+
+# --- A1
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "hugging_face", "flag"])
+def test_a_mean_and_deviation_of_one_half_are_used(
+    kind: str, state: State, photos: list[Path], tmp_path: Path, cli: Cli
+) -> None:
+    """A1: weights trained with mean = std = 0.5."""
+    half: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    flags: tuple[object, ...] = ()
+    if kind == "hugging_face":
+        image = processor(SMALL, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+        files = {"config__json": hugging_face(SMALL), "preprocessor_config__json": image}
+        weights = put(tmp_path / "w", in_hugging_face_names(state), "model.safetensors", **files)
+    else:
+        config = open_clip_config(SMALL, model={"quick_gelu": True}, pixels=half)
+        weights = put(tmp_path / "w", state, open_clip_config__json=config)
+        if kind == "flag":
+            (tmp_path / "w" / OPEN_CLIP).rename(tmp_path / "c.json")
+            flags = ("--model-config", "c.json")
+    found = extracted(cli, weights, *flags)["train1_x"]
+    tower = Reference(state, "visual.", SMALL.vision_heads, "quick_gelu")
+    assert relative(found, tower.images(pixels_of(photos, 32, *HALF))) < TOLERANCE
+    assert relative(found, tower.images(pixels_of(photos, 32, *OPENAI))) > 100 * TOLERANCE
+
+
+@pytest.mark.usefixtures("photos")
+def test_weights_without_a_configuration_are_refused(state: State, tmp_path: Path, cli: Cli) -> None:
+    """A1: nothing tells the settings; the line says why and how to go on."""
+    told = refused(cli, put(tmp_path / "w", state))
+    for part in ("activation, head counts and preprocessing are not in the weights", "--model-config", OPEN_CLIP):
+        assert part in told
+    (tmp_path / "w" / "config.json").write_text('{"learning_rate": 0.1}')  # another program's
+    assert "--model-config" in refused(cli, tmp_path / "w" / MODEL)
+    assert "--model-config" in only_error(cli("--convert", tmp_path / "w" / MODEL, "c.safetensors"))
+
+
+def test_two_configurations_of_the_same_weights_share_no_features(
+    state: State, photos: list[Path], tmp_path: Path, cli: Cli
+) -> None:
+    """A1, A2: the settings are part of the key of stored features, one by one."""
+    weights = put(tmp_path / "w", state)
+    half = {"mean": [0.5] * 3}
+    kinds = {
+        "plain": open_clip_config(SMALL),
+        "quick": open_clip_config(SMALL, model={"quick_gelu": True}),
+        "mean": open_clip_config(SMALL, pixels=half),
+        "squash": open_clip_config(SMALL, pixels={"resize_mode": "squash"}),
+        "longest": open_clip_config(SMALL, pixels={"resize_mode": "longest"}),
+        "bilinear": open_clip_config(SMALL, pixels={"interpolation": "bilinear"}),
+        "heads": open_clip_config(SMALL, vision={"head_width": 32}, text={"heads": 4}),
+        "eps": open_clip_config(SMALL, vision={"norm_kwargs": {"eps": 1e-3}}, text={"norm_kwargs": {"eps": 1e-3}}),
+    }
+    found = {}
+    for name, config in kinds.items():
+        Path(f"{name}.json").write_text(json.dumps(config))
+        found[name] = extracted(cli, weights, "--model-config", f"{name}.json")
+    plain = found.pop("plain")
+    for name, other in found.items():
+        assert relative(other["train1_x"], plain["train1_x"]) > TOLERANCE, name
+        only_photos = name in ("mean", "squash", "longest", "bilinear")
+        assert (relative(other["text"], plain["text"]) < TOLERANCE) == only_photos, name
+    assert len(photos) == 2
+
+
+# --- A2
+
+
+@pytest.mark.parametrize(
+    ("activation", "more"),
+    [
+        ("gelu", {}),
+        ("quick_gelu", {"model": {"quick_gelu": True}}),
+        (
+            "gelu_tanh",
+            {"vision": {"act_kwargs": {"approximate": "tanh"}}, "text": {"act_kwargs": {"approximate": "tanh"}}},
+        ),
+    ],
+)
+def test_the_activation_of_open_clip_s_configuration_is_used(
+    activation: str, more: dict[str, Any], state: State, photos: list[Path], tmp_path: Path, cli: Cli
+) -> None:
+    """A2: a missing quick_gelu is plain GELU; tanh is a third one."""
+    put(tmp_path / "w", state, open_clip_config__json=open_clip_config(SMALL, **more))
+    found = extracted(cli, tmp_path / "w", "--prompts", prompts())
+    check_both_towers(found, state, photos, (activation, activation))
+
+
+def test_hugging_face_s_activations_are_set_for_each_tower(
+    state: State, photos: list[Path], tmp_path: Path, cli: Cli
+) -> None:
+    """A2: hidden_act of text_config and vision_config; a missing one is quick_gelu."""
+    config = hugging_face(SMALL, vision={"hidden_act": "gelu"})
+    files = {"config__json": config, "preprocessor_config__json": processor(SMALL)}
+    put(tmp_path / "w", in_hugging_face_names(state), "model.safetensors", **files)
+    found = extracted(cli, tmp_path / "w", "--prompts", prompts())
+    check_both_towers(found, state, photos, ("gelu", "quick_gelu"), left="floor")
+
+
+def prompts() -> Path:
+    Path("p.yaml").write_text("templates:\n  default: ['a photo of a {}']\n")
+    return Path("p.yaml")
+
+
+def check_both_towers(
+    found: dict[str, np.ndarray], state: State, photos: list[Path], activations: tuple[str, str], left: str = "even"
+) -> None:
+    """Compare with float64, and show that another activation would be seen."""
+    ids = token_ids(["a photo of a heron", "a photo of a lynx"])[:, :20]
+    pixels = pixels_of(photos, 32, *OPENAI)
+    assert left in ("even", "floor")  # 48 to 32 columns: both crop eight
+    for activation in ("quick_gelu", "gelu", "gelu_tanh"):
+        image = Reference(state, "visual.", 2, activation).images(pixels)
+        text = Reference(state, "", 1, activation).texts(ids)
+        text /= np.linalg.norm(text, axis=1, keepdims=True)
+        assert (relative(found["train1_x"], image) < TOLERANCE) == (activation == activations[0])
+        assert (relative(found["text"], text) < TOLERANCE) == (activation == activations[1])
+
+
+def test_the_settings_stand_in_run_json_and_in_a_converted_file(
+    state: State, photos: list[Path], tmp_path: Path, cli: Cli
+) -> None:
+    """A2: whoever gets the run or the converted file knows how the weights were run; the features stay the same."""
+    config = open_clip_config(SMALL, vision={"head_width": 32}, pixels={"mean": [0.5] * 3})
+    put(tmp_path / "w", state, open_clip_config__json=config)
+    wanted = load_encoder(str(tmp_path / "w")).description
+    assert (wanted["vision_activation"], wanted["vision_heads"], wanted["pixels"]["mean"]) == ("gelu", 4, [0.5] * 3)
+    assert cli("--convert", tmp_path / "w", tmp_path / "c.safetensors").status == 0
+    facts = read_with_facts(tmp_path / "c.safetensors")[1]
+    assert facts is not None
+    assert json.loads(facts["model"]) == wanted
+    first, second = extracted(cli, tmp_path / "w"), extracted(cli, "c.safetensors", "--cache", "other")
+    np.testing.assert_array_equal(first["train1_x"], second["train1_x"])
+    convert(tmp_path / "c.safetensors", tmp_path / "again.safetensors")  # a copy of a copy knows them too
+    assert load_encoder("again.safetensors").description == wanted
+    flags = ("--data", "photos", "--shots", 1, "--set", "epochs=1", "--run", "r", "--device", "cpu")
+    assert cli("--train", "--weights", "w", *flags).status == 0
+    assert read_json(Path("r/run.json"))["model"] == wanted
+    Path("f.npz").unlink()
+    told = only_error(cli("--train", "--weights", "c.safetensors", "--model-config", "openai", *flags))
+    assert "contradicts the file's metadata" in told
+    assert len(photos) == 2
+
+
+def test_a_run_is_refused_once_its_weights_are_run_in_another_way(
+    state: State, photos: list[Path], tmp_path: Path, cli: Cli
+) -> None:
+    """A2: the configuration beside the weights was changed after training."""
+    put(tmp_path / "w", state, open_clip_config__json=open_clip_config(SMALL))
+    run = ("--data", "photos", "--run", "r", "--device", "cpu")
+    assert cli("--train", "--weights", "w", "--shots", 1, "--set", "epochs=1", *run).status == 0
+    assert cli("--predict", "--images", photos[0], *run).status == 0
+    (tmp_path / "w" / OPEN_CLIP).write_text(json.dumps(open_clip_config(SMALL, model={"quick_gelu": True})))
+    assert "other settings" in only_error(cli("--predict", "--images", photos[0], *run))
+
+
+def test_a_run_of_an_older_version_goes_on_with_openai_s_weights(
+    state: State, photos: list[Path], tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A2: such a run has no `model` in run.json, and was trained with OpenAI's settings."""
+    put(tmp_path / "w", state)
+    run = ("--data", "photos", "--run", "r", "--device", "cpu")
+    openai = ("--model-config", "openai")
+    assert cli("--train", "--weights", f"w/{MODEL}", *openai, "--shots", 1, "--set", "epochs=1", *run).status == 0
+    read = read_json
+
+    def without(path: Path) -> dict[str, Any]:
+        facts = read(path)
+        facts.pop("model", None)
+        facts.get("settings", {}).pop("model_config", None)
+        return facts
+
+    monkeypatch.setattr("jclip_adapter.runs.read_json", without)
+    assert "--model-config" in only_error(cli("--predict", "--images", photos[0], *run))
+    assert cli("--predict", "--images", photos[0], *run, *openai).status == 0
+    Path("c.json").write_text(json.dumps(open_clip_config(SMALL)))
+    told = only_error(cli("--predict", "--images", photos[0], *run, "--model-config", "c.json"))
+    assert "other settings" in told
+
+
+# --- A3
+
+
+@pytest.mark.parametrize(("width", "head"), [(160, 80), (176, 88), (208, 104), (96, 24)])
+def test_heads_that_are_not_64_wide(width: int, head: int, photos: list[Path], tmp_path: Path, cli: Cli) -> None:
+    """A3: heads of 80, 88 and 104 channels, as in ViT-H, g and bigG, and an MLP that is not four times as wide."""
+    config = ClipConfig(24, 32, 2, width, 16, 77, 49408, 16, 1, vision_mlp=int(width * 4.3637), vision_heads=1)
+    state = drawn(config)
+    more = {"vision": {"head_width": head, "mlp_ratio": 4.3637}, "model": {"quick_gelu": True}}
+    put(tmp_path / "w", state, open_clip_config__json=open_clip_config(config, **more))
+    found = extracted(cli, tmp_path / "w")["train1_x"]
+    pixels = pixels_of(photos, 32, *OPENAI)
+    assert relative(found, Reference(state, "visual.", width // head, "quick_gelu").images(pixels)) < TOLERANCE
+    assert relative(found, Reference(state, "visual.", 1, "quick_gelu").images(pixels)) > 100 * TOLERANCE
+
+
+def test_names_of_open_clip_s_know_the_heads(tmp_path: Path) -> None:
+    """A3: the wide models by name; a name for weights of other sizes is refused."""
+    from jclip_adapter.clip.configuration import described_by
+
+    heads = {"ViT-H-14": 16, "ViT-g-14": 16, "ViT-bigG-14": 16, "ViT-L-14": 16, "ViT-B-32": 12}
+    for name, count in heads.items():
+        assert described_by(f"open_clip:{name}").settings["vision_heads"] == count
+    settings = {
+        "open_clip:ViT-B-32": ("gelu", "shortest", 0.48145466),
+        "open_clip:ViT-B-32-quickgelu": ("quick_gelu", "shortest", 0.48145466),
+        "open_clip:ViT-B-32/laion400m_e32": ("quick_gelu", "shortest", 0.48145466),
+        "open_clip:ViT-B-16/laion400m_e32": ("gelu", "shortest", 0.48145466),
+        "open_clip:ViT-L-14/laion2b_s32b_b82k": ("gelu", "shortest", 0.5),
+        "open_clip:ViT-H-14/dfn5b": ("quick_gelu", "squash", 0.48145466),
+    }
+    for name, (activation, resize, mean) in settings.items():
+        found = described_by(name).settings
+        assert (found["text_activation"], found["pixels"].resize, found["pixels"].mean[0]) == (activation, resize, mean)
+    weights = put(tmp_path, drawn(SMALL))
+    with pytest.raises(WeightsError, match=r"open_clip:ViT-H-14 says vision_width = 1280, but the weights have 128"):
+        load_encoder(str(weights), model_config="open_clip:ViT-H-14")
+
+
+@pytest.mark.parametrize("wanted", ["open_clip:ViT-B-23", "openia", "open_clip", "none.json"])
+def test_a_mistyped_name_of_a_configuration(wanted: str, state: State, tmp_path: Path) -> None:
+    """A3: neither a file nor a known name."""
+    with pytest.raises(UsageError, match="--model-config") as caught:
+        load_encoder(str(put(tmp_path, state)), model_config=wanted)
+    assert caught.value.hint
+
+
+# --- A4, B1
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize("rows", [60_000, 49_409, 49_407, 30_522, 1])
+def test_another_tokenizer_s_vocabulary_is_refused(rows: int, state: State, tmp_path: Path, cli: Cli) -> None:
+    """A4, B1: more rows than CLIP's would give foreign words, fewer an IndexError."""
+    table = np.resize(state["token_embedding.weight"], (rows, 16))
+    config = open_clip_config(SMALL, text={"vocab_size": rows})
+    put(tmp_path / "w", {**state, "token_embedding.weight": table}, open_clip_config__json=config)
+    told = refused(cli, tmp_path / "w")
+    assert f"{rows:,} tokens" in told
+    assert "another tokenizer" in told
+    write_jclip(tmp_path / "w.pkl", {**state, "token_embedding.weight": table})  # recognised, and wrong all the same
+    assert f"{rows:,} tokens" in refused(cli, "w.pkl")
+
+
+# --- B4
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("visual.transformer.resblocks.1.mlp.c_fc.weight", np.nan),
+        ("ln_final.bias", np.inf),
+        ("token_embedding.weight", -np.inf),
+        ("logit_scale", np.nan),
+    ],
+)
+def test_numbers_that_are_not_finite_name_the_file_and_the_array(
+    name: str, value: float, state: State, tmp_path: Path, cli: Cli
+) -> None:
+    """B4: NaN in weights is not blamed on photos."""
+    spoilt = state[name].copy()
+    spoilt[(-1,) * spoilt.ndim] = value
+    put(tmp_path / "w", {**state, name: spoilt}, open_clip_config__json=open_clip_config(SMALL))
+    told = refused(cli, tmp_path / "w")
+    assert MODEL in told
+    assert name in told
+    assert "1 of" in told
+
+
+# --- C1
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "model.",
+        "clip_model.",
+        "clip.",
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "model.clip.",
+    ],
+)
+@pytest.mark.parametrize("layout", ["open_clip", "text.", "hugging_face"])
+def test_prefixes_are_removed_with_a_message(prefix: str, layout: str, state: State, tmp_path: Path) -> None:
+    """C1: the names match behind the prefix."""
+    names = in_hugging_face_names(state) if layout == "hugging_face" else state
+    if layout == "text.":
+        names = {k if k.startswith(("visual.", "logit")) else f"text.{k}": v for k, v in state.items()}
+    path = put(tmp_path, {f"{prefix}{name}": value for name, value in names.items()})
+    found = read_state_dict(path)
+    assert found.keys() == state.keys()
+    for name, value in state.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_the_message_of_a_removed_prefix(state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """C1: once, with the prefix; also a second time, when a pickle's copy is read."""
+    write_jclip(tmp_path / "w.pkl", {f"module.model.{name}": value for name, value in state.items()})
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            load_encoder(str(tmp_path / "w.pkl"), cache=tmp_path / "cache")
+        assert caplog.text.count("'module.model.'") == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (lambda n: [f"student.{n}", f"teacher.{n}"], r"2 models: names begin with 'student\.' and 'teacher\.'"),
+        (lambda n: [n, f"ema.{n}"], "2 models"),
+        (lambda n: [f"backbone.net.{n}"], r"begin with 'backbone\.net\.'"),
+    ],
+)
+def test_several_models_in_one_file(
+    names: Callable[[str], list[str]], message: str, state: State, tmp_path: Path
+) -> None:
+    """C1: which of them is meant cannot be told; a strange prefix is named."""
+    path = put(tmp_path, {name: value for key, value in state.items() for name in names(key)})
+    with pytest.raises(WeightsError, match=message):
+        read_state_dict(path)
+
+
+def test_several_models_in_one_checkpoint(state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """C1: student and teacher are refused; a moving average beside the model is left out, with a message."""
+    (tmp_path / "two.pkl").write_bytes(pickle.dumps({"model": state, "teacher": state}))
+    with pytest.raises(WeightsError, match="2 models: 'model', 'teacher'"):
+        read_state_dict(tmp_path / "two.pkl")
+    (tmp_path / "one.pkl").write_bytes(pickle.dumps({"epoch": 3, "state_dict": state, "model_ema": state}))
+    with caplog.at_level("WARNING"):
+        load_encoder(str(tmp_path / "one.pkl"), model_config="openai")
+    assert "'model_ema' is left out" in caplog.text
+
+
+# --- C2, C3 and other families
+
+
+@pytest.mark.usefixtures("photos")
+def test_lora_that_is_not_merged(state: State, tmp_path: Path, cli: Cli) -> None:
+    """C2: peft's files, adapters alone, a folder of them, and CLIP-LoRA's own form: what to do is said."""
+    low = np.zeros((2, 128), np.float32)
+    layer = "vision_model.encoder.layers.0.self_attn.q_proj"
+    whole = {f"base_model.model.{name}": value for name, value in in_hugging_face_names(state).items()}
+    for names in (
+        {**whole, f"base_model.model.{layer}.lora_A.default.weight": low},
+        {f"base_model.model.{layer}.lora_A.weight": low, f"base_model.model.{layer}.lora_B.weight": low.T},
+        {**state, "visual.transformer.resblocks.0.attn.q_proj.lora_A": low},
+    ):
+        told = refused(cli, put(tmp_path / "w", names))
+        assert "LoRA" in told
+        assert "merge_and_unload" in told
+    put(tmp_path / "a", {"lora_A.weight": low}, "adapter_model.safetensors", adapter_config__json={"r": 2})
+    assert "LoRA adapter" in refused(cli, tmp_path / "a")
+    own = {"weights": {"layer_0": {"q_proj": {"w_lora_A": low, "w_lora_B": low}}}, "metadata": {"r": 2}}
+    (tmp_path / "l.pkl").write_bytes(pickle.dumps(own))
+    assert "LoRA matrices" in refused(cli, "l.pkl")
+
+
+def test_what_features_do_not_need_is_ignored_with_a_message(
+    state: State, photos: list[Path], tmp_path: Path, cli: Cli, caplog: pytest.LogCaptureFixture
+) -> None:
+    """C3: logit_bias and classification heads; the features are those without them."""
+    extra = {"logit_bias": np.full((), -10.0), "fc.weight": np.ones((5, 24)), "fc.bias": np.ones(5)}
+    config = open_clip_config(SMALL, model={"init_logit_bias": -10})
+    put(tmp_path / "w", {**state, **extra}, open_clip_config__json=config)
+    found = extracted(cli, tmp_path / "w")["train1_x"]
+    with caplog.at_level("WARNING"):
+        load_encoder(str(tmp_path / "w"))
+    for name in extra:
+        assert f"{name} is ignored" in caplog.text
+    wanted = Reference(state, "visual.", 2, "gelu").images(pixels_of(photos, 32, *OPENAI))
+    assert relative(found, wanted) < TOLERANCE
+    with pytest.raises(WeightsError, match=r"unknown adapter\.weight"):
+        load_encoder(str(put(tmp_path / "w", {**state, "adapter.weight": np.ones((2, 2))})))
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("vision_model.head.probe", "SigLIP"),
+        ("text_model.head.bias", "SigLIP"),
+        ("visual.trunk.attn_pool.latent", "SigLIP"),
+        ("visual.trunk.stages.0.blocks.0.norm.weight", "timm"),
+        ("module.bert.embeddings.word_embeddings.weight", "Chinese-CLIP"),
+        ("text_model.embeddings.token_type_embeddings.weight", "Chinese-CLIP"),
+        ("text.transformer.embeddings.word_embeddings.weight", "hf_model_name"),
+        ("visual.attn_pool.query", "CoCa"),
+        ("visual.attn_pool.probe", "PE-Core"),
+        ("visual.blocks.0.attn.q_proj.weight", "EVA-CLIP"),
+        ("image_encoder.model.patch_embed.0.weight", "MobileCLIP"),
+        ("visual.transformer.resblocks.0.ls_1.gamma", "layer scale"),
+        ("transformer.resblocks.0.attn.ln_q.weight", "qk_norm"),
+        ("text_projection.bias", "proj_bias"),
+        ("positional_embedding_res", "Long-CLIP"),
+    ],
+)
+def test_other_families_are_refused_by_name(name: str, family: str, state: State, tmp_path: Path) -> None:
+    """C3 and MODELS.md: what is run in another way is not run at all."""
+    with pytest.raises(WeightsError, match=family) as caught:
+        read_state_dict(put(tmp_path, {**state, name: np.ones((2, 2))}))
+    assert "supported yet" in caught.value.message
+
+
+def test_pe_core_in_open_clip_s_form(state: State, tmp_path: Path) -> None:
+    names = ("visual.trunk.attn_pool.latent", "visual.trunk.cls_token")
+    with pytest.raises(WeightsError, match="PE-Core"):
+        read_state_dict(put(tmp_path, {**state, **{name: np.ones((2, 2)) for name in names}}))
+
+
+@pytest.mark.parametrize("kind", ["siglip", "siglip2", "chinese_clip", "clipseg", "clip_vision_model", "altclip"])
+def test_other_types_of_hugging_face_s_models(kind: str, state: State, tmp_path: Path) -> None:
+    config = {**hugging_face(SMALL), "model_type": kind}
+    path = put(tmp_path, in_hugging_face_names(state), "model.safetensors", config__json=config)
+    with pytest.raises(WeightsError, match=f"type '{kind}'"):
+        load_encoder(str(path))
+
+
+# --- C4
+
+
+def test_a_hugging_face_snapshot_of_parts_and_links(state: State, photos: list[Path], tmp_path: Path, cli: Cli) -> None:
+    """C4: sharded safetensors with an index, links into the cache's blobs, and the model's folder itself."""
+    names = in_hugging_face_names(state)
+    order = sorted(names)
+    files = {
+        "model-00001-of-00002.safetensors": order[: len(order) // 2],
+        "model-00002-of-00002.safetensors": order[len(order) // 2 :],
+    }
+    cache = tmp_path / "models--someone--clip"
+    blobs, snapshot = cache / "blobs", cache / "snapshots" / "0123abcd"
+    for folder in (blobs, snapshot, cache / "refs"):
+        folder.mkdir(parents=True)
+    (cache / "refs" / "main").write_text("0123abcd")
+    tables: dict[str, Any] = {
+        "config.json": hugging_face(SMALL),
+        "preprocessor_config.json": processor(SMALL),
+        "model.safetensors.index.json": {"weight_map": {key: file for file, keys in files.items() for key in keys}},
+    }
+    for number, (file, keys) in enumerate(files.items()):
+        put(blobs, {key: names[key] for key in keys}, f"blob{number}")
+        (snapshot / file).symlink_to(f"../../blobs/blob{number}")
+    for number, (file, table) in enumerate(tables.items()):
+        (blobs / f"table{number}").write_text(json.dumps(table))
+        (snapshot / file).symlink_to(f"../../blobs/table{number}")
+    tower = Reference(state, "visual.", SMALL.vision_heads, "quick_gelu")
+    wanted = tower.images(pixels_of(photos, 32, *OPENAI))
+    for weights in (snapshot, cache, snapshot / "model.safetensors.index.json"):
+        assert relative(extracted(cli, weights)["train1_x"], wanted) < TOLERANCE
+    Path("f.npz").unlink()
+    (blobs / "blob1").unlink()
+    assert "model-00002-of-00002.safetensors is missing" in refused(cli, snapshot)
+
+
+def test_damaged_indices(state: State, tmp_path: Path) -> None:
+    """C4: a part elsewhere, a name that its part lacks, a name that the index lacks, and no index at all."""
+    put(tmp_path, state, "a.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    whole = dict.fromkeys(state, "a.safetensors")
+    for table, message in (
+        ({"weight_map": {**whole, "x": "../a.safetensors"}}, "no part beside it"),
+        ({"weight_map": {**whole, "x": "a.safetensors"}}, "lacks 'x'"),
+        ({"weight_map": {key: whole[key] for key in list(whole)[1:]}}, "does not know"),
+        ({"weight_map": {}}, "no table"),
+        ([], "no index"),
+        ({}, "no index"),
+    ):
+        index.write_text(json.dumps(table))
+        with pytest.raises(WeightsError, match=message):
+            load_encoder(str(tmp_path), model_config="openai")
+    index.write_text(json.dumps({"weight_map": whole}))
+    assert load_encoder(str(tmp_path), model_config="openai").width == 24
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin", "any.pt"],
+)
+def test_folders_with_the_usual_names(name: str, state: State, tmp_path: Path) -> None:
+    """C4: open_clip's and Hugging Face's names, pickled or not, or one file of any name."""
+    if name.endswith(".safetensors"):
+        put(tmp_path, state, name)
+    else:
+        (tmp_path / name).write_bytes(pickle.dumps({"state_dict": state}))
+    (tmp_path / OPEN_CLIP).write_text(json.dumps(open_clip_config(SMALL)))
+    encoder = load_encoder(str(tmp_path))
+    assert encoder.weights == tmp_path / name
+    assert encoder.description["text_activation"] == "gelu"
+
+
+def test_folders_that_cannot_be_read(state: State, tmp_path: Path) -> None:
+    """C4: two files of no known name, pickled parts, a link to nothing, nothing."""
+    for number, (prepare, message) in enumerate(
+        (
+            (
+                lambda folder: [put(folder, state, f"{name}.safetensors") for name in "ab"],
+                "2 weight files: a.safetensors",
+            ),
+            (lambda folder: (folder / "pytorch_model.bin.index.json").write_text("{}"), "pickled parts"),
+            (lambda folder: (folder / "model.safetensors").symlink_to("nowhere"), "link to a file that is missing"),
+            (lambda folder: None, "without a weight file"),
+        )
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        prepare(folder)
+        with pytest.raises(WeightsError, match=message):
+            load_encoder(str(folder))
+
+
+# --- configurations that contradict the weights, or ask for more than is run here
+
+
+@pytest.mark.parametrize(
+    ("tower", "change", "told"),
+    [
+        ("vision", {"image_size": 64}, "image_resolution = 64, but the weights have 32"),
+        ("vision", {"layers": 3}, "vision_layers = 3"),
+        ("vision", {"width": 256}, "vision_width = 256"),
+        ("vision", {"mlp_ratio": 4.3637}, "vision_mlp"),
+        ("vision", {"patch_size": 8}, "vision_patch_size = 8"),
+        ("vision", {"head_width": 40}, "does not divide"),
+        ("text", {"context_length": 32}, "context_length = 32"),
+        ("text", {"vocab_size": 32000}, "vocab_size = 32000"),
+        ("text", {"layers": 12}, "transformer_layers = 12"),
+        ("text", {"width": 512}, "transformer_width = 512"),
+        ("text", {"heads": 3}, "does not divide"),
+        ("model", {"embed_dim": 512}, "embed_dim = 512"),
+    ],
+)
+def test_a_configuration_of_another_model(
+    tower: str, change: dict[str, Any], told: str, state: State, tmp_path: Path
+) -> None:
+    put(tmp_path, state, open_clip_config__json=open_clip_config(SMALL, **{tower: change}))
+    with pytest.raises(WeightsError, match=told):
+        load_encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("vision", {"no_ln_pre": True}),
+        ("vision", {"pool_type": "avg"}),
+        ("vision", {"attentional_pool": True}),
+        ("vision", {"ls_init_value": 0.1}),
+        ("vision", {"timm_model_name": "vit_base_patch16_siglip_224"}),
+        ("vision", {"layers": [3, 4, 6, 3]}),
+        ("vision", {"image_size": [32, 64]}),
+        ("vision", {"qk_norm": True}),
+        ("vision", {"scale_fc": True}),
+        ("vision", {"act_kwargs": {"approximate": "tanh", "inplace": True}}),
+        ("vision", {"norm_kwargs": {"elementwise_affine": False}}),
+        ("vision", {"an_option_of_tomorrow": 1}),
+        ("text", {"embed_cls": True}),
+        ("text", {"no_causal_mask": True}),
+        ("text", {"pool_type": "last"}),
+        ("text", {"pool_type": "eos"}),
+        ("text", {"proj_bias": True}),
+        ("text", {"proj_type": "none"}),
+        ("text", {"hf_model_name": "roberta-base"}),
+        ("text", {"hf_tokenizer_name": "timm/ViT-B-16-SigLIP"}),
+        ("text", {"tokenizer_kwargs": {"clean": "canonicalize"}}),
+        ("text", {"scaled_cosine_attn": True}),
+        ("model", {"multimodal_cfg": {"layers": 2}}),
+        ("pixels", {"mode": "L"}),
+        ("pixels", {"fill_color": [1, 2, 3]}),
+        ("pixels", {"an_option_of_tomorrow": 1}),
+    ],
+    ids=str,
+)
+def test_options_of_open_clip_s_that_are_not_run(
+    table: str, change: dict[str, Any], state: State, tmp_path: Path
+) -> None:
+    put(tmp_path, state, open_clip_config__json=open_clip_config(SMALL, **{table: change}))
+    with pytest.raises(WeightsError, match=f"{next(iter(change))} = .* is not supported yet"):
+        load_encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "told"),
+    [
+        ("text", {"eos_token_id": 1}, "eos_token_id = '1' is not supported"),
+        ("text", {"hidden_act": "relu"}, "hidden_act is 'relu', expected one of quick_gelu"),
+        ("vision", {"num_channels": 4}, "num_channels = '4' is not supported"),
+        ("vision", {"num_attention_heads": 7}, "does not divide"),
+        ("vision", {"num_attention_heads": "2"}, "expected a positive whole number"),
+        ("vision", {"layer_norm_eps": None}, "expected a number"),
+        ("image", {"do_resize": False}, "do_resize = 'False' is not supported"),
+        ("image", {"do_rescale": False}, "do_rescale = 'False' is not supported"),
+        ("image", {"rescale_factor": 1.0}, "rescale_factor = '1.0' is not supported"),
+        ("image", {"resample": 4}, "resample = '4' is not supported"),
+        ("image", {"do_center_crop": False}, "do_center_crop = 'False' is not supported"),
+        ("image", {"crop_size": 24}, "do not give the 32 pixels"),
+        ("image", {"size": 24}, "do not give the 32 pixels"),
+        ("image", {"size": {"longest_edge": 32}}, "size = .* is not supported"),
+        ("image", {"image_processor_type": "ViTImageProcessor"}, "image_processor_type = .* is not supported"),
+        ("image", {"image_mean": [0.5, 0.5]}, "image_mean is .*, expected three numbers"),
+        ("image", {"image_std": [0, 0, 0]}, "std is .*, expected three numbers"),
+    ],
+    ids=str,
+)
+def test_options_of_hugging_face_s_that_are_not_run(
+    table: str, change: dict[str, Any], told: str, state: State, tmp_path: Path
+) -> None:
+    image = processor(SMALL, **(change if table == "image" else {}))
+    config = hugging_face(SMALL, **({} if table == "image" else {table: change}))
+    files = {"config__json": config, "preprocessor_config__json": image}
+    put(tmp_path, in_hugging_face_names(state), "model.safetensors", **files)
+    with pytest.raises(WeightsError, match=told):
+        load_encoder(str(tmp_path))
+
+
+def test_a_missing_preprocessor_configuration(state: State, tmp_path: Path) -> None:
+    """Without it mean, deviation and resize would be guessed; transformers 5 puts it into processor_config.json."""
+    put(tmp_path, in_hugging_face_names(state), "model.safetensors", config__json=hugging_face(SMALL))
+    with pytest.raises(WeightsError, match=r"no preprocessor_config\.json"):
+        load_encoder(str(tmp_path))
+    inner = processor(SMALL, image_mean=[0.25] * 3)
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": inner}))
+    assert load_encoder(str(tmp_path)).description["pixels"]["mean"] == [0.25] * 3
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"model_cfg": 3}', '{"model_cfg": {"vision_cfg": "x"}}'])
+def test_configurations_that_are_none(text: str, state: State, tmp_path: Path) -> None:
+    path = put(tmp_path, state)
+    (tmp_path / OPEN_CLIP).write_text(text)
+    with pytest.raises(AdapterError, match=OPEN_CLIP):
+        load_encoder(str(path))
+
+
+# --- D
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"context_length": 16}, {"context_length": 32}, {"context_length": 248}, {"image_resolution": 48}],
+    ids=str,
+)
+def test_other_contexts_and_resolutions(change: dict[str, int], tmp_path: Path) -> None:
+    """D: read off the weights, where the file is recognised, and agreed with where there is a configuration."""
+    config = dataclasses.replace(SMALL, **change)
+    state = drawn(config)
+    write_jclip(tmp_path / "w.pkl", state)
+    put(tmp_path / "w", state, open_clip_config__json=open_clip_config(config))
+    for weights in (tmp_path / "w.pkl", tmp_path / "w"):
+        encoder = load_encoder(str(weights), "cpu", 4)
+        ids = token_ids(TEXTS, config.context_length)[:, :12]
+        activation = encoder.description["text_activation"]
+        assert relative(encoder.texts(TEXTS), Reference(state, "", 1, activation).texts(ids)) < TOLERANCE
+        assert encoder.image_size == config.image_resolution
+
+
+@pytest.mark.parametrize("end", [2, 49407])
+def test_the_end_of_text_of_old_configurations(end: int, state: State, tmp_path: Path) -> None:
+    """D: 2 means the largest id of a text."""
+    config = hugging_face(SMALL, text={"eos_token_id": end, "bos_token_id": 0})
+    files = {"config__json": config, "preprocessor_config__json": processor(SMALL)}
+    put(tmp_path, in_hugging_face_names(state), "model.safetensors", **files)
+    found = load_encoder(str(tmp_path), "cpu", 4).texts(TEXTS)
+    assert relative(found, Reference(state, "", 1, "quick_gelu").texts(token_ids(TEXTS)[:, :12])) < TOLERANCE
+
+
+def test_files_of_this_program_keep_working(state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """D: converted by an older version, which wrote no settings; said once, as nobody knows whose they were."""
+    write_safetensors(tmp_path / "old.safetensors", state, {"format": "jclip-adapter", "source_sha256": "0" * 64})
+    with caplog.at_level("WARNING"):
+        encoder = load_encoder(str(tmp_path / "old.safetensors"))
+    assert encoder.description == dataclasses.replace(SMALL).settings()
+    assert "older version" in caplog.text
+    assert load_encoder("sample").description["text_activation"] == "quick_gelu"
+
+
+def test_openai_s_published_file_needs_no_word(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D: known by its SHA-256, whatever lies beside it."""
+    from jclip_adapter.clip.weights import KNOWN, KnownWeights, download
+    from jclip_adapter.storage import sha256_file
+
+    path = put(tmp_path, state, open_clip_config__json=open_clip_config(SMALL))
+    known = {**KNOWN, "ViT-B/32": KnownWeights("ViT-B-32", sha256_file(path))}
+    monkeypatch.setattr(download, "KNOWN", known)
+    assert load_encoder(str(path)).description == SMALL.settings()
+    with pytest.raises(WeightsError, match="contradicts OpenAI"):
+        load_encoder(str(path), model_config=str(tmp_path / OPEN_CLIP))
+    assert load_encoder(str(path), model_config="openai").width == 24
+
+
+def test_the_reference_tells_the_activations_apart() -> None:
+    """The comparison itself: erf and tanh differ in the fourth digit."""
+    x = np.linspace(-4, 4, 100)
+    kinds = [activate(x, kind) for kind in ("quick_gelu", "gelu", "gelu_tanh")]
+    assert np.abs(kinds[0] - kinds[1]).max() > 0.01
+    assert 1e-4 < np.abs(kinds[1] - kinds[2]).max() < 1e-3
+    assert VIT_B_32.vision_activation == "quick_gelu"
