@@ -3,7 +3,8 @@
 Activation, head counts, epsilons, text cleaning and the way from a photo to pixels are not in the weights. Wrong ones
 give features that look right and are not. So they come from, in this order: the metadata of a file that this program
 converted; OpenAI's published SHA-256; what the user says (`--model-config`); the configuration beside the weights; the
-form of OpenAI's and JCLIP's files. Other weights are refused.
+form of OpenAI's and JCLIP's files. Other weights are refused, and so are those of which the last two say different
+things.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def configure(loaded: Loaded, wanted: str = "") -> ClipConfig:
         inferred = infer_config(loaded.state)
         certain = _certain(loaded)
         asked = described_by(wanted) if wanted else None
-        description = certain or asked or _beside(loaded) or _by_form(loaded)
+        description = certain or asked or _found(loaded, inferred)
         config = _joined(loaded, inferred, description)
         if certain and asked and _joined(loaded, inferred, asked).settings() != config.settings():
             raise WeightsError(f"--model-config {wanted} contradicts {certain.source}.", "Leave --model-config out.")
@@ -115,6 +116,24 @@ def _published() -> set[str]:
     from .weights import download
 
     return {known.sha256 for known in download.KNOWN.values()}
+
+
+def _found(loaded: Loaded, inferred: ClipConfig) -> Description:
+    """What the configuration beside the weights says, or their form; where both speak, they have to agree."""
+    if loaded.origin.form not in _RECOGNISED:
+        beside = _beside(loaded)
+        return beside if beside is not None else _by_form(loaded)
+    try:
+        beside = _beside(loaded)
+        joined = inferred if beside is None else _joined(loaded, inferred, beside)
+    except WeightsError:  # a configuration of another model, which lies in the same folder
+        return _by_form(loaded)
+    if beside is not None and joined.settings() != inferred.settings():
+        raise WeightsError(
+            f"the file has the form of OpenAI's or JCLIP's, but {beside.source} gives other settings than OpenAI's.",
+            f"Say which counts: --model-config openai, or --model-config {beside.source}.",
+        )
+    return _by_form(loaded)
 
 
 def _beside(loaded: Loaded) -> Description | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -88,6 +89,9 @@ _OWN_MODEL = ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg")
 _PREPROCESS: Mapping[str, Any] = {"size": ..., "mode": "RGB"}  # of the size the model's image_size counts
 _OWN_PREPROCESS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 _END = 49407
+# Published folders whose file leaves `quick_gelu` out, though open_clip's own table of weights has it.
+_QUICK_FILES = ("DFN2B-CLIP-ViT-B-16",)
+_log = logging.getLogger(__name__)
 
 
 def is_open_clip(table: Mapping[str, Any]) -> bool:
@@ -117,6 +121,9 @@ def read_open_clip(table: Mapping[str, Any], where: str) -> Description:
     _check(text, _TEXT, _OWN_TEXT)
     _check_pooling(text)
     quick = model.flag("quick_gelu", False)
+    if "quick_gelu" not in model and any(name in where for name in _QUICK_FILES):
+        _log.warning("%s does not say so, but open_clip runs these weights with QuickGELU, as they are here", where)
+        quick = True
     width, head = vision.whole("width", 768), vision.whole("head_width", 64)
     settings = {
         "vision_heads": max(1, width // head),
