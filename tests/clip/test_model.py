@@ -1,11 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from jclip_adapter.clip.config import ClipConfig, infer_config
+from jclip_adapter.clip.config import ACTIVATIONS, ClipConfig, infer_config
 from jclip_adapter.clip.model import CLIP, build_model, state_arrays
+from jclip_adapter.clip.preprocess import PixelTransform, normalise_pixels
 from jclip_adapter.clip.shapes import shapes_of
+from jclip_adapter.clip.transformer import ACTIVATION_FUNCTIONS
 from jclip_adapter.errors import WeightsError
+from jclip_adapter.learning.folds import _encoded_anew
 from jclip_adapter.runtime import jt
+from jclip_adapter.task import EncoderLink
 from tests.golden_files import Golden
 from tests.random_weights import TINY, random_state
 
@@ -153,3 +159,29 @@ def test_the_vision_tower_splits_before_its_last_block():
 def test_shapes_are_the_models(config):
     own = {key: tuple(value.shape) for key, value in CLIP(config).state_dict().items()}
     assert shapes_of(config) == own
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_of_the_activations(activation):
+    x = jt.array(np.linspace(-4, 4, 81, dtype=np.float32))
+    function = ACTIVATION_FUNCTIONS[activation]
+    found = jt.grad(function(x).sum(), x).numpy()
+    step = 1e-2
+    numeric = (function(x + step).numpy() - function(x - step).numpy()) / (2 * step)
+    np.testing.assert_allclose(found, numeric, atol=1e-3)
+    assert np.ptp(found) > 1  # the three are no straight lines
+
+
+def test_held_out_shots_are_encoded_with_the_model_s_own_settings():
+    """Activation, heads and pixels of the CLIP that is tuned, not OpenAI's."""
+    pixels = PixelTransform(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    config = replace(TINY, vision_activation="gelu", vision_heads=2, pixels=pixels)
+    model = build_model(random_state(TINY), config)
+    photos = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    link = EncoderLink(model, ("a", "b"), ("a", "b"), lambda rows, *_: photos[rows])
+    found = _encoded_anew(link, np.arange(2), lambda _: {})
+    with jt.no_grad():
+        wanted = model.encode_image((photos.transpose(0, 3, 1, 2) / np.float32(255) - 0.5) / 0.5).numpy()
+        other = build_model(random_state(TINY)).encode_image(normalise_pixels(photos)).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert np.abs(found - other).max() > 1e-3
