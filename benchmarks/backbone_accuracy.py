@@ -25,7 +25,7 @@ from jclip_adapter.metrics import Score, mean_interval
 from jclip_adapter.pipeline import evaluate, predict, train
 from jclip_adapter.report import csv_text, markdown_table
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import write_bytes, write_text
+from jclip_adapter.storage import ANY, write_bytes, write_text
 from jclip_adapter.submission import check_submission
 
 RESULTS = ROOT / "results" / "backbones"
@@ -143,9 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [
             row for network in KNOWN for row in measure(options.contest, network, options.method, seeds, Path(name))
         ]
-    write_text(RESULTS.with_suffix(".csv"), csv_text(rows, COLUMNS))
-    write_text(RESULTS.with_suffix(".md"), table(rows))
-    write_bytes(RESULTS.with_suffix(".png"), picture(rows))
+    write_text(RESULTS.with_suffix(".csv"), csv_text(rows, COLUMNS), ANY)
+    write_text(RESULTS.with_suffix(".md"), table(rows), ANY)
+    write_bytes(RESULTS.with_suffix(".png"), picture(rows), ANY)
     print(table(rows))
     return 0
 

@@ -28,7 +28,7 @@ from jclip_adapter.feature_file import FeatureFile, read_feature_file
 from jclip_adapter.methods import get
 from jclip_adapter.report import csv_text
 from jclip_adapter.selection import score_candidates
-from jclip_adapter.storage import write_text
+from jclip_adapter.storage import ANY, write_text
 
 RESULT = ROOT / "results" / "defaults.csv"
 SHOTS = 4
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(rows: Sequence[dict[str, str]]) -> None:
-    write_text(RESULT, csv_text(sorted(rows, key=lambda row: row["method"]), HEADER))
+    write_text(RESULT, csv_text(sorted(rows, key=lambda row: row["method"]), HEADER), ANY)
 
 
 if __name__ == "__main__":

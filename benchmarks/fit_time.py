@@ -27,7 +27,7 @@ from jclip_adapter.errors import DataError
 from jclip_adapter.feature_file import read_feature_file
 from jclip_adapter.methods import create
 from jclip_adapter.report import markdown_table
-from jclip_adapter.storage import write_text
+from jclip_adapter.storage import ANY, write_text
 from jclip_adapter.task import FewShotTask, Queries
 
 RESULTS = Path("results")
@@ -87,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{len(task.support_labels)} photos to learn from: {total:.1f} s together, "
         f"the slowest {sum(slowest[0][1]):.1f} s ({slowest[0][0]}).\n\n{table}\n"
     )
-    write_text(RESULTS / "fit-time.csv", buffer.getvalue())
-    write_text(RESULTS / "fit-time.md", text)
+    write_text(RESULTS / "fit-time.csv", buffer.getvalue(), ANY)
+    write_text(RESULTS / "fit-time.md", text, ANY)
     print(text)
     return 0
 

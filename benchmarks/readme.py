@@ -20,7 +20,7 @@ from benchmarks.reliability import outcome
 from jclip_adapter.errors import DataError
 from jclip_adapter.methods import available, get
 from jclip_adapter.report import markdown_table
-from jclip_adapter.storage import read_lines, write_text
+from jclip_adapter.storage import ANY, read_lines, write_text
 
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
 SECURITY = ROOT / "SECURITY.md"
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if new != old:
             stale.append(path.name)
             if not check:
-                write_text(path, new)
+                write_text(path, new, ANY)
     if stale and check:
         print(f"out of date: {', '.join(stale)}; run `python -m benchmarks.readme`")
         return 1

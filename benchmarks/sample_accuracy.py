@@ -23,7 +23,7 @@ from jclip_adapter.pipeline import evaluate, train
 from jclip_adapter.report import markdown_table
 from jclip_adapter.runs import CURVES
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import write_bytes, write_text
+from jclip_adapter.storage import ANY, write_bytes, write_text
 
 RESULTS = Path("results")
 SHOTS = 4
@@ -53,8 +53,8 @@ def measure(seeds: int) -> tuple[list[Score], list[list[Score]]]:
         adapted.append(done.scores)
         if seed == 0:
             confusion = next(path for path in done.files if path.suffix == ".png")
-            write_bytes(RESULTS / "sample-curves.png", (settings.run_folder / CURVES).read_bytes())
-            write_bytes(RESULTS / "sample-confusion.png", confusion.read_bytes())
+            write_bytes(RESULTS / "sample-curves.png", (settings.run_folder / CURVES).read_bytes(), ANY)
+            write_bytes(RESULTS / "sample-confusion.png", confusion.read_bytes(), ANY)
     return baseline, adapted
 
 
@@ -108,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"--seeds {seeds} gives no interval.", "Give 2 or more.")
     baseline, adapted = measure(seeds)
     text = table(baseline, adapted)
-    write_text(RESULTS / "sample.csv", csv_text(baseline, adapted))
-    write_text(RESULTS / "sample.md", f"# Top-1 on the built-in sample's test photos\n\n{text}\n")
+    write_text(RESULTS / "sample.csv", csv_text(baseline, adapted), ANY)
+    write_text(RESULTS / "sample.md", f"# Top-1 on the built-in sample's test photos\n\n{text}\n", ANY)
     print(text)
     return 0
 

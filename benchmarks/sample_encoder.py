@@ -32,7 +32,7 @@ from jclip_adapter.pipeline import photo_problems, set_up
 from jclip_adapter.report import csv_text, markdown_table
 from jclip_adapter.selection import score_candidates
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import read_json, write_json, write_text
+from jclip_adapter.storage import ANY, read_json, write_json, write_text
 
 RESULTS = Path("results")
 CELLS = RESULTS / "cells"
@@ -80,7 +80,7 @@ def choose(name: str, problem: Problem) -> list[dict[str, Any]]:
             scores = score_candidates(name, problem.task, {}, {}, given=values)
             if scores is None:
                 raise UsageError(f"{SHOTS} shots leave nothing out.")
-            write_json(path, {"accuracy": float(scores.accuracy[0]), "likelihood": float(scores.likelihood[0])})
+            write_json(path, {"accuracy": float(scores.accuracy[0]), "likelihood": float(scores.likelihood[0])}, ANY)
         found = read_json(path)
         rows.append(
             {
@@ -166,7 +166,7 @@ def measure(names: Sequence[str], seeds: Sequence[int], *, write: bool) -> str:
     }
     text = table(cells, chosen)
     if write:
-        write_text(RESULTS / "sample-encoder-choices.csv", csv_text(choices, list(choices[0])))
+        write_text(RESULTS / "sample-encoder-choices.csv", csv_text(choices, list(choices[0])), ANY)
         columns = ("method", "shots", "seed", "top1", "top5", "fit_seconds", "hyperparameters")
         rows = [
             {
@@ -177,9 +177,9 @@ def measure(names: Sequence[str], seeds: Sequence[int], *, write: bool) -> str:
             for found in cells.values()
             for cell in found
         ]
-        write_text(RESULTS / "sample-encoder.csv", csv_text(rows, columns))
+        write_text(RESULTS / "sample-encoder.csv", csv_text(rows, columns), ANY)
         title = "# Methods that train through CLIP, on the built-in sample at 4 shots"
-        write_text(RESULTS / "sample-encoder.md", f"{title}\n\nThe sample is a toy.\n\n{text}\n")
+        write_text(RESULTS / "sample-encoder.md", f"{title}\n\nThe sample is a toy.\n\n{text}\n", ANY)
     return text
 
 

@@ -32,7 +32,7 @@ from benchmarks.turns import Runner, has_module, has_torch, stopped
 from jclip_adapter.choices import PRECISIONS
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.report import csv_text
-from jclip_adapter.storage import write_bytes, write_json, write_text
+from jclip_adapter.storage import ANY, write_bytes, write_json, write_text
 
 RESULTS = ROOT / "results"
 SHOTS = 4
@@ -249,11 +249,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     found |= {"device": device, "cores": os.cpu_count(), "processor": speed_world.processor(), "rows": rows}
     found |= {"python": platform.python_version(), "photos": COUNTS[device]}
     base = RESULTS / f"speed-{device}"
-    write_json(base.with_suffix(".json"), found)
-    write_text(base.with_suffix(".csv"), csv_text(rows, COLUMNS))
-    write_bytes(base.with_suffix(".png"), picture(found))
+    write_json(base.with_suffix(".json"), found, ANY)
+    write_text(base.with_suffix(".csv"), csv_text(rows, COLUMNS), ANY)
+    write_bytes(base.with_suffix(".png"), picture(found), ANY)
     text = report(found)
-    write_text(base.with_suffix(".md"), text)
+    write_text(base.with_suffix(".md"), text, ANY)
     print(text)
     return 0
 

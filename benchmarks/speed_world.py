@@ -22,7 +22,7 @@ from jclip_adapter.encoder import load_encoder
 from jclip_adapter.errors import DataError
 from jclip_adapter.feature_store import FeatureStore
 from jclip_adapter.prompts import load_prompts
-from jclip_adapter.storage import write_bytes, write_safetensors, write_text
+from jclip_adapter.storage import ANY, write_bytes, write_safetensors, write_text
 
 SHOTS, TESTS, WIDTH = 4, 200, 512
 TEXT_CLASSES = 8  # whose prompts are encoded
@@ -57,7 +57,7 @@ def write(folder: Path, photos: Path, count: int) -> None:
     np.savez(folder / "texts.npz", **tokens)
     paths = sorted(path for path in photos.rglob("*") if path.suffix.lower() in SUFFIXES)
     chosen = list(distinct(paths, count))
-    write_text(folder / "photos.txt", "".join(f"{path.absolute()}\n" for path in chosen))
+    write_text(folder / "photos.txt", "".join(f"{path.absolute()}\n" for path in chosen), ANY)
     write_stored(folder)
 
 
@@ -90,7 +90,7 @@ def write_stored(folder: Path) -> None:
 
     def photo(path: str) -> None:
         content = blank + path.encode()  # behind the picture's end, so that each has bytes of its own
-        write_bytes(data / path, content)
+        write_bytes(data / path, content, ANY)
         keys.append(hashlib.sha256(content).digest())
 
     names = [line.split() for line in NAMES.read_text("utf-8").splitlines()[:CLASSES]]
@@ -101,8 +101,8 @@ def write_stored(folder: Path) -> None:
             train.append(f"{path} {number}\n")
     for number in range(TESTS):
         photo(f"TestSetA/image_{number}.jpg")
-    write_text(data / "classes.txt", "".join(f"{name} {number}\n" for number, (name, _) in enumerate(names)))
-    write_text(data / "train.txt", "".join(train))
+    write_text(data / "classes.txt", "".join(f"{name} {number}\n" for number, (name, _) in enumerate(names)), ANY)
+    write_text(data / "train.txt", "".join(train), ANY)
     encoder = load_encoder(str(folder / "weights.safetensors"), "cpu")
     texts = set()
     for name, _ in names:

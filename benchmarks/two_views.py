@@ -26,7 +26,7 @@ from jclip_adapter.feature_file import FeatureFile, read_feature_file
 from jclip_adapter.methods import create
 from jclip_adapter.metrics import accuracy
 from jclip_adapter.report import csv_text, markdown_table
-from jclip_adapter.storage import read_lines, write_text
+from jclip_adapter.storage import ANY, read_lines, write_text
 from jclip_adapter.task import FewShotTask, Queries, normalise
 
 RESULTS = ROOT / "results" / "two-views"
@@ -123,8 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not others:
         raise DataError(f"results/benchmark.csv has no rows of {content.name}.", "Run --benchmark on it first.")
     rows = measure(content, others)
-    write_text(RESULTS.with_suffix(".csv"), csv_text(rows, COLUMNS))
-    write_text(RESULTS.with_suffix(".md"), table(rows, content.name))
+    write_text(RESULTS.with_suffix(".csv"), csv_text(rows, COLUMNS), ANY)
+    write_text(RESULTS.with_suffix(".md"), table(rows, content.name), ANY)
     print(table(rows, content.name))
     return 0
 

@@ -27,7 +27,7 @@ from .methods import available, create, get
 from .metrics import accuracy, seen_and_unseen
 from .provenance import code_digest
 from .selection import SELECTIONS, choose
-from .storage import read_sealed_json, write_sealed_json
+from .storage import KEPT, read_sealed_json, write_sealed_json
 from .task import FewShotTask, Labelled
 
 logger = logging.getLogger(__name__)
@@ -329,7 +329,7 @@ def finished_cell(path: Path) -> dict[str, Any]:
 
 
 def _computed(path: Path, cell: dict[str, Any]) -> dict[str, Any]:
-    write_sealed_json(path, cell)
+    write_sealed_json(path, cell, KEPT)
     return read_sealed_json(path)
 
 

@@ -273,6 +273,7 @@ def _evaluate(_: argparse.Namespace, settings: Settings) -> None:
 
 def _predict(arguments: argparse.Namespace, settings: Settings) -> None:
     from .pipeline import predict
+    from .submission import rejects_path
 
     target = arguments.predict or _RESULT
     done = predict(settings, Path(target), settings.top, settings.on_bad_image, settings.shard)
@@ -281,7 +282,7 @@ def _predict(arguments: argparse.Namespace, settings: Settings) -> None:
         return
     tell(f"written: {done.result} ({len(done.names)} photos, {done.ids.shape[1]} ids each) and {done.archive}")
     if done.rejects:
-        tell(f"{len(done.rejects)} photos could not be read: {done.result.with_suffix('.rejects.txt')} lists them")
+        tell(f"{len(done.rejects)} photos could not be read: {rejects_path(done.result)} lists them")
     for domain, count in done.domains.items():
         tell(f"{domain or 'all'}: {count} photos")
 
@@ -311,7 +312,7 @@ def _benchmark(_: argparse.Namespace, settings: Settings) -> None:
         resample=settings.resample,
         unseen=settings.unseen,
     )
-    tell(done.files[1].read_text(encoding="utf-8"))
+    tell(f"{done.tables}\n")
     tell(f"written: {', '.join(map(str, done.files))}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import DataError
-from .storage import discard, npz_bytes, read_npz, sweep_strays, write_bytes
+from .storage import KEPT, discard, npz_bytes, read_npz, sweep_strays, write_bytes
 from .task import Array
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,13 @@ class FeatureStore:
             data = path.read_bytes()
         except FileNotFoundError:  # another process has found it damaged
             return
+        if not KEPT.owns(path):
+            logger.warning("%s is no file of the feature store and is left alone", path)
+            self._known.add(path.name)
+            return
         if hashlib.sha256(data).hexdigest()[:32] != path.stem:
             logger.warning("%s is damaged: its features are computed again", path)
-            discard(path)
+            discard(path, KEPT)
             return
         self._known.add(path.name)
         try:
@@ -98,7 +102,7 @@ class FeatureStore:
         table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape((len(keys), 32))
         data = npz_bytes({"keys": table, "features": features})
         name = f"{hashlib.sha256(data).hexdigest()[:32]}.npz"
-        write_bytes(self.folder / name, data)
+        write_bytes(self.folder / name, data, KEPT)
         self._known.add(name)
 
     def get(self, keys: Sequence[bytes]) -> Array:

@@ -23,6 +23,7 @@ from .encoder import Encoder
 from .feature_store import FeatureStore
 from .image_encoder import ImageEncoder
 from .prompts import PromptSet
+from .storage import check_folder_writable
 from .task import Array, normalise, text_classifier
 
 SHARD_ROWS = 128  # what a run that is killed has to do again at most
@@ -137,6 +138,7 @@ def encode_missing(
     jobs = [Job(number, str(paths[number]), encoder.image_size, encoder.transform) for number in wanted]
     if not jobs:
         return 0
+    check_folder_writable(store.folder)
     size, step = encoder.image_size, encoder.batch_size
     pixels = np.zeros((step, size, size, 3), dtype=np.uint8)
     pending_keys: list[bytes] = []
@@ -199,6 +201,7 @@ def encode_views(
     photos = TrainingPhotos(paths, encoder.image_size, encoder.transform)
     missing = [copy for copy in copies if keys[copy] not in store]
     if missing:
+        check_folder_writable(store.folder)
         with tqdm(total=len(missing), desc="encoding augmented copies", unit="copy") as bar:
             for first in range(0, len(missing), encoder.batch_size):
                 part = missing[first : first + encoder.batch_size]
@@ -234,6 +237,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:
     todo = sorted(missing.items(), key=lambda item: (len(item[1]), item[1]))
     step = encoder.batch_size
     if todo:
+        check_folder_writable(store.folder)
         with tqdm(total=len(todo), desc="encoding texts", unit="text") as bar:
             for first in range(0, len(todo), step):
                 part = todo[first : first + step]

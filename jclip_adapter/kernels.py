@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .storage import write_text
+from .storage import KEPT, write_text
 
 logger = logging.getLogger(__name__)
 # Every kernel defines the first two before it includes anything, so the headers have to be parsed with them.
@@ -82,7 +82,7 @@ def shorten_compilation(jittor: Any, folder: Path, compiler: str) -> bool:
     script = _DIRECTLY.format(python=shlex.quote(sys.executable))
     shim = folder / f"compile_{_digest([script])}.sh"
     if not shim.is_file():
-        write_text(shim, script)
+        write_text(shim, script, KEPT)
     jittor.flags.cc_flags += f" -include {header} "
     jittor.flags.python_path = f"sh {shim}"
     return True
@@ -94,7 +94,7 @@ def _digest(facts: list[str]) -> str:
 
 def _precompile(header: Path, command: list[str]) -> bool:
     """Write a header and its parsed form beside it; whether the compiler could."""
-    write_text(header, _HEADER)
+    write_text(header, _HEADER, KEPT)
     fresh = header.with_name(f"{header.name}.gch.{os.getpid()}")
     done = subprocess.run(
         [*command, "-x", "c++-header", str(header), "-o", str(fresh)], capture_output=True, text=True, check=False

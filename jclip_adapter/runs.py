@@ -7,21 +7,60 @@ epoch and their picture. manifest.json is written last: without it the run is no
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from . import __version__, runtime
 from .errors import DataError, UsageError
-from .methods import Method, create
+from .methods import FITTED, Method, create
 from .methods import load as load_method
 from .report import training_curves
 from .settings import Settings
-from .storage import MANIFEST, check_manifest, read_json, write_bytes, write_json, write_text, write_together
+from .storage import (
+    MANIFEST,
+    Kind,
+    check_folder,
+    check_manifest,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+    write_together,
+)
+from .storage.kinds import TRAINING_STATE, json_object, lines_like, marked_png, plain_png, sealed_json
 
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
 CHECKPOINT = "checkpoint.safetensors"  # of a training that is under way
+EVALUATION, CONFUSION = "evaluation.json", "confusion.png"
+_PHOTO_LINES = lines_like(r".+ \d{1,9}")
+_OF_A_RUN = sealed_json("files")
+
+
+def _beside(name: str) -> Callable[[Path], bool]:
+    """Recognises a picture with this program's mark, or as version 0.1.0 left it beside a file of ours."""
+    return lambda path: marked_png(path) or (plain_png(path) and KINDS[name].owns(path.with_name(name)))
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        ADAPTER: FITTED,
+        SUPPORT: Kind(
+            "a list of the chosen photos", lambda path: _PHOTO_LINES(path) and _OF_A_RUN(path.with_name(MANIFEST))
+        ),
+        RUN: Kind("the facts of a run", json_object("settings", "weights_sha256")),
+        METRICS: Kind("the metrics of a run", json_object("epochs")),
+        CURVES: Kind("a picture", _beside(METRICS)),
+        MANIFEST: Kind("the manifest of a run", _OF_A_RUN),
+        CHECKPOINT: TRAINING_STATE,
+        EVALUATION: Kind("an evaluation", json_object("photos", "scores", "worst_pairs")),
+        CONFUSION: Kind("a picture", _beside(EVALUATION)),
+    }
+)
+"""What this program writes into a run folder, by file name."""
 # What a run depends on, and so may not be given otherwise at prediction; the paths among it may be spelled anew.
 _BOUND = (
     "weights",
@@ -67,14 +106,13 @@ def versions() -> dict[str, str]:
 
 
 def check_run_folder(folder: Path) -> None:
-    """Refuse a run folder that cannot be made, before the long work.
+    """Refuse a run folder that cannot be made or holds other things than a run, before the long work.
 
     Raises:
-        UsageError: it, or a folder above it, is a file.
+        UsageError: it, or a folder above it, is a file, or it is somebody else's folder.
+        SetupError: it cannot be written.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise UsageError(f"{existing} is a file, so {folder} cannot be a run folder.", "Check --run.")
+    check_folder(folder, "a run folder", KINDS)
 
 
 def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], metrics: dict[str, Any]) -> None:
@@ -87,7 +125,7 @@ def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], 
         facts: For run.json.
         metrics: For metrics.json.
     """
-    with write_together(folder) as fresh:
+    with write_together(folder, "a run folder", KINDS) as fresh:
         method.save(fresh / ADAPTER, weights_sha256=facts["weights_sha256"])
         write_text(fresh / SUPPORT, support)
         write_json(fresh / RUN, facts)

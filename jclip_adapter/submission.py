@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import storage
-from .dataset.model import ImageSet
+from .dataset.model import PHOTO_SUFFIXES, ImageSet
 from .errors import SubmissionError, UsageError
 from .natural import natural_key
 from .problems import Problems, fits_a_line
+from .storage.kinds import text_of
 
 _log = logging.getLogger(__name__)
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; a real time would make equal results differ
@@ -37,6 +38,105 @@ _ZIP_FAULTS = (
     EOFError,
 )
 _AGAIN = "Write it again with --predict."
+_LINE = re.compile(r"(\S.*?)((?: \d{1,9})+)")
+
+
+def _holds_results(text: str, fewest: int) -> bool:
+    """Whether a text consists of lines as `format_lines` makes them, in order, with so many ids at least."""
+    found = [_LINE.fullmatch(line) for line in text[:-1].split("\n")]
+    if not text.endswith("\n") or None in found:
+        return False
+    names = [match[1] for match in found if match]
+    ids = [match[2].split() for match in found if match]
+    counts = {len(row) for row in ids}
+    distinct = all(len(set(row)) == len(row) for row in ids)
+    ordered = len(set(names)) == len(names) and names == sorted(names, key=natural_key)
+    return len(counts) == 1 and min(counts) >= fewest and distinct and ordered
+
+
+def _is_result(path: Path) -> bool:
+    text = text_of(path)
+    if _holds_results(text, fewest=2):
+        return True
+    # A list of labels looks like a result with one id per line; only the zip beside it tells which it is.
+    packed = archive_path(path)
+    if not _holds_results(text, fewest=1) or not packed.is_file() or not _is_archive(packed):
+        return False
+    with zipfile.ZipFile(packed) as archive:
+        return archive.namelist() == [path.name] and _names(archive.read(path.name).decode("utf-8")) == _names(text)
+
+
+def _names(text: str) -> list[str]:
+    return [line.split(" ", 1)[0] for line in text.split("\n")]
+
+
+def _is_archive(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if len(entries) != 1 or entries[0].date_time != _ZIP_TIME or entries[0].file_size > _MOST_UNPACKED:
+            return False
+        return _holds_results(archive.read(entries[0]).decode("utf-8"), fewest=1)
+
+
+def _is_reject_list(path: Path) -> bool:
+    pairs = [line.partition("\t") for line in text_of(path).removesuffix("\n").split("\n")]
+    return all(name and Path(name).name in reason for name, _, reason in pairs)
+
+
+_MOST_UNPACKED = 1 << 28
+RESULT = storage.Kind("a result file", _is_result)
+ARCHIVE = storage.Kind("a result's zip", _is_archive)
+REJECTS = storage.Kind("a list of unreadable photos", _is_reject_list)
+
+
+def archive_path(path: Path) -> Path:
+    """The zip beside a result file: result.zip for result.txt, and pred.1.zip for pred.1.
+
+    >>> archive_path(Path("result.txt")).name, archive_path(Path("pred.1")).name
+    ('result.zip', 'pred.1.zip')
+    """
+    return _beside(path, ".zip")
+
+
+def rejects_path(path: Path) -> Path:
+    """The list of photos that could not be read, beside a result file."""
+    return _beside(path, ".rejects.txt")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_suffix(ending) if path.suffix == ".txt" else path.with_name(path.name + ending)
+
+
+def check_target(path: Path) -> None:
+    """Refuse a result path that cannot be written, before the long work.
+
+    Raises:
+        UsageError: its folder is missing, it is a folder, a photo or a zip, or a file is there, or beside it, that
+            this program did not write.
+        SetupError: its folder cannot be written.
+    """
+    _check_name(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} for {path.name}.", "Make it first, or name another.")
+    for file, kind in _parts(path):
+        storage.check_place(file, kind)
+
+
+def _parts(path: Path) -> tuple[tuple[Path, storage.Kind], ...]:
+    """The files of a result and their kinds."""
+    return (path, RESULT), (archive_path(path), ARCHIVE), (rejects_path(path), REJECTS)
+
+
+def _check_name(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", f"Name a file, such as {path / 'result.txt'}.")
+    if path.suffix.lower() == ".zip":
+        raise UsageError(f"{path} names the zip.", "Name the text file; the zip is written beside it.")
+    if path.suffix.lower() in PHOTO_SUFFIXES:
+        raise UsageError(
+            f"{path} is a photo's name, and --predict FILE writes a text file.",
+            f"Did you mean --predict --images {path}?",
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +201,7 @@ def write_submission(path: str | Path, names: Sequence[str], ids: npt.ArrayLike)
     Equal results give equal bytes, of the zip too.
 
     Args:
-        path: The text file; the zip has the same name with the ending .zip.
+        path: The text file; the zip's name is `archive_path`.
         names: M names of test photos; the lines are brought into their natural order.
         ids: (M, k) class ids, best first.
 
@@ -110,23 +210,22 @@ def write_submission(path: str | Path, names: Sequence[str], ids: npt.ArrayLike)
 
     Raises:
         SubmissionError: as `format_lines`.
-        UsageError: the path is a folder or ends in .zip.
+        UsageError: the path cannot take a result (`check_target`), but for its folder, which is made.
         SetupError: the files cannot be written.
     """
     target = Path(path)
-    if target.is_dir():
-        raise UsageError(f"{target} is a folder.", f"Name a file, such as {target / 'result.txt'}.")
-    if target.suffix.lower() == ".zip":
-        raise UsageError(f"{target} names the zip.", "Name the text file; the zip is written beside it.")
+    _check_name(target)
+    for file, kind in _parts(target):
+        kind.check(file)
     rows = np.asarray(ids)
     if len(rows.shape) == 2 and len(rows) == len(names):  # else format_lines says what is wrong
         order = sorted(range(len(names)), key=lambda at: natural_key(names[at]))
         names, rows = [names[at] for at in order], rows[order]
     data = format_lines(names, rows).encode("utf-8")
-    packed = target.with_suffix(".zip")
+    packed = archive_path(target)
     # The text comes last: where it is new, the zip beside it is new as well, wherever the power fails.
-    storage.write_bytes(packed, _zip_bytes(target.name, data))
-    storage.write_bytes(target, data)
+    storage.write_bytes(packed, _zip_bytes(target.name, data), ARCHIVE)
+    storage.write_bytes(target, data, RESULT)
     return target, packed
 
 
@@ -176,7 +275,7 @@ def check_submission(path: str | Path, image_set: ImageSet, *, top: int = 5) -> 
         elif name:
             firsts[name] = _check_ids(ids, number, image_set, problems)
     _check_names(list(firsts), image_set, problems)
-    packed = path.with_suffix(".zip")
+    packed = archive_path(path)
     zip_there = packed.exists()
     if zip_there:
         _check_zip(packed, path.name, data, problems)

@@ -137,6 +137,22 @@ def test_every_exception_is_still_needed() -> None:
     assert set(EXCEPTIONS) - set(found()) == set()
 
 
+def replaces_anything(source: str) -> bool:
+    """Whether a module names the kind that replaces any file."""
+    names = [node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
+    names += [
+        alias.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    return "ANY" in names
+
+
+def test_nothing_in_the_package_replaces_foreign_files() -> None:
+    paths = [path for path in PACKAGE.rglob("*.py") if WRITER not in path.parents]
+    assert [path.name for path in paths if replaces_anything(path.read_text("utf-8"))] == []
+    assert replaces_anything("from .storage import ANY")
+    assert replaces_anything("storage.write_text(path, text, storage.ANY)")
+
+
 def test_storage_itself_would_be_found() -> None:
     calls = {call for path in WRITER.glob("*.py") for call in writers(path.read_text("utf-8"))}
     assert {"partial.open", "partial.replace", "partial.unlink", "os.open", "fresh.rename", "ready.rmdir"} <= calls

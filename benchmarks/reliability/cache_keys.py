@@ -29,7 +29,7 @@ from jclip_adapter.encoder import Encoder, load_encoder
 from jclip_adapter.pipeline import benchmarking
 from jclip_adapter.prompts import load_prompts
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import npz_bytes, read_safetensors, write_bytes, write_safetensors, write_text
+from jclip_adapter.storage import ANY, npz_bytes, read_safetensors, write_bytes, write_safetensors, write_text
 from jclip_adapter.task import Array
 from tests.random_weights import write_safe
 from tests.tiny_contest import CLASSES, picture, write_contest
@@ -133,7 +133,7 @@ class Extraction:
         """The weights with one bit flipped."""
         arrays, facts = read_safetensors(self.folder / "tiny.safetensors")
         arrays["visual.proj"].reshape(-1).view(np.uint8)[0] ^= 1
-        write_safetensors(self.folder / "other.safetensors", arrays, facts)
+        write_safetensors(self.folder / "other.safetensors", arrays, facts, ANY)
         return load_encoder(str(self.folder / "other.safetensors"), "cpu", 8)
 
     def moved_weights(self) -> Encoder:
@@ -198,7 +198,7 @@ class Extraction:
             "templates": "base: seed\ntemplates:\n  Thu-dog: ['a drawing of a {}']\n",
             "spellings": "base: seed\nspellings:\n  Animal_Bear: grizzly\n",
         }
-        write_text(path, text[what])
+        write_text(path, text[what], ANY)
         return load_prompts(path)
 
 
@@ -230,7 +230,7 @@ class Cells:
             "logit_scale": np.float32(100),
         }
         self.file = folder / "toy.npz"
-        write_bytes(self.file, npz_bytes(self.arrays))
+        write_bytes(self.file, npz_bytes(self.arrays), ANY)
         write_contest(folder / "Dataset", tests=3, per_class=2)
         self.on_file()
         self.on_photos()
@@ -247,7 +247,7 @@ class Cells:
     def _file(self, folder: str, **arrays: Any) -> Path:
         """The feature file with other arrays, in a folder of its own."""
         path = self.folder / folder / "toy.npz"
-        write_bytes(path, npz_bytes({**self.arrays, **arrays}))
+        write_bytes(path, npz_bytes({**self.arrays, **arrays}), ANY)
         return path
 
     def _nudged(self, name: str) -> Path:
@@ -310,11 +310,11 @@ class Cells:
         """Two classes with each other's photos."""
         text = Path("Dataset/classes.txt").read_text(encoding="utf-8")
         folder = Path(shutil.copytree("Dataset", "relisted/Dataset"))
-        write_text(folder / "classes.txt", text.replace("_Bear 0", "_Bear 1").replace("_lion 1", "_lion 0"))
+        write_text(folder / "classes.txt", text.replace("_Bear 0", "_Bear 1").replace("_lion 1", "_lion 0"), ANY)
         lines = (folder / "train.txt").read_text(encoding="utf-8").splitlines()
         turn = {"0": "1", "1": "0"}
         pairs = [line.rsplit(" ", 1) for line in lines]
-        write_text(folder / "train.txt", "".join(f"{path} {turn.get(label, label)}\n" for path, label in pairs))
+        write_text(folder / "train.txt", "".join(f"{path} {turn.get(label, label)}\n" for path, label in pairs), ANY)
         return self.on_photos(data=str(folder))
 
     def _repainted(self) -> int:

@@ -37,7 +37,7 @@ from jclip_adapter.feature_file import read_feature_file
 from jclip_adapter.feature_store import FeatureStore
 from jclip_adapter.methods import create
 from jclip_adapter.sample.weights import read_sample_weights, write_sample_weights
-from jclip_adapter.storage import npz_bytes, write_bytes, write_sealed_json
+from jclip_adapter.storage import ANY, npz_bytes, write_bytes, write_sealed_json
 from jclip_adapter.submission import check_submission, write_submission
 from jclip_adapter.task import FewShotTask, normalise
 
@@ -119,7 +119,7 @@ def _features(folder: Path, rng: np.random.Generator) -> list[Artefact]:
     rows = rng.normal(size=(8, 16)).astype(np.float32)
     labels = np.arange(8) % 2
     arrays = {"classnames": np.array(["a", "b"]), "text": rows[:2], "test_x": rows, "test_y": labels}
-    write_bytes(folder / "features.npz", npz_bytes(arrays | {"train4_x": rows, "train4_y": labels}))
+    write_bytes(folder / "features.npz", npz_bytes(arrays | {"train4_x": rows, "train4_y": labels}), ANY)
     cell = {"dataset": "toy", "top1": 61.25, "hyperparameters": {f"value{number}": number / 7 for number in range(60)}}
     write_sealed_json(folder / "cell.json", cell)
     return [

@@ -102,7 +102,7 @@ def work(kind: str, photos: Path, fault: str) -> None:
         print(json.dumps(answer), flush=True)
 
 
-def _write_in_place(path: str | Path, data: bytes) -> None:
+def _write_in_place(path: str | Path, data: bytes, _: object) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("wb", buffering=0) as handle:
         for first in range(0, len(data), 256):

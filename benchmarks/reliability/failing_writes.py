@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 from tqdm import tqdm
 
 from benchmarks import ROOT
@@ -241,7 +242,8 @@ def prepare(name: str, base: Path, template: Path) -> tuple[str, ...]:
     if name in ("predict", "evaluate"):
         call(template, COMMANDS["train"])
     if name == "convert":
-        (template / "clip.safetensors").write_bytes(b"older")
+        facts = {"format": "jclip-adapter", "source_sha256": "0" * 64}
+        storage.write_safetensors(template / "clip.safetensors", {"older": np.zeros(1, np.float32)}, facts)
     if name == "sample":
         painter_version = painter.VERSION
         with patch.object(painter, "VERSION", painter_version - 1):
@@ -253,7 +255,7 @@ def prepare(name: str, base: Path, template: Path) -> tuple[str, ...]:
             raise RuntimeError(told.err)
         shutil.rmtree(template / "results/features")  # so that there is something to write
     if name == "predict":
-        (template / "result.rejects.txt").write_text("older\n")
+        (template / "result.rejects.txt").write_text("image_1.jpg\tTestSetA/image_1.jpg is empty.\n")
     return COMMANDS[name]
 
 

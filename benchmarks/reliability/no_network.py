@@ -26,7 +26,7 @@ from tqdm import tqdm
 from benchmarks import ROOT
 from jclip_adapter.runtime import jittor_home
 from jclip_adapter.sample import SAMPLE_WEIGHTS, read_sample_weights
-from jclip_adapter.storage import write_safetensors, write_text
+from jclip_adapter.storage import ANY, write_safetensors, write_text
 
 from . import outcome
 
@@ -110,7 +110,7 @@ def watch(command: Sequence[str], where: Path, environment: dict[str, str] | Non
     trace = tracer()
     with tempfile.TemporaryDirectory() as folder:
         log, calls = Path(folder) / "hook.log", Path(folder) / "strace.log"
-        write_text(Path(folder) / "sitecustomize.py", _HOOK)
+        write_text(Path(folder) / "sitecustomize.py", _HOOK, ANY)
         places = [folder, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         done = subprocess.run(
             [*trace, *([str(calls)] if trace else []), *command],

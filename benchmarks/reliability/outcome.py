@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import ROOT
 from jclip_adapter.errors import DataError
 from jclip_adapter.report import markdown_table
-from jclip_adapter.storage import read_json, write_json
+from jclip_adapter.storage import ANY, read_json, write_json
 
 FOLDER = ROOT / "results" / "reliability"
 # The table's order: what is written, what is read, what is repeated.
@@ -60,7 +60,7 @@ def write(outcome: Outcome) -> int:
     if outcome.name not in NAMES:
         raise ValueError(f"{outcome.name} has no place in the table")
     machine = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
-    write_json(FOLDER / f"{outcome.name}.json", {**asdict(outcome), "machine": machine})
+    write_json(FOLDER / f"{outcome.name}.json", {**asdict(outcome), "machine": machine}, ANY)
     sys.stdout.write(json.dumps(asdict(outcome), indent=2, ensure_ascii=False) + "\n")
     return int(outcome.failures > 0)
 

@@ -47,7 +47,7 @@ def work(folder: Path, methods: Sequence[str]) -> None:
     """
     from jclip_adapter import runtime
     from jclip_adapter.cli import main
-    from jclip_adapter.storage import write_bytes, write_json
+    from jclip_adapter.storage import ANY, write_bytes, write_json
 
     os.chdir(folder)
     runtime.start("cpu")
@@ -56,7 +56,7 @@ def work(folder: Path, methods: Sequence[str]) -> None:
         given = worlds.world(name)
         method = worlds.quick(name, seed=3).fit(given.task)
         method.save(Path("methods") / f"{name}.safetensors")
-        write_bytes(Path("methods") / f"{name}.logits", method.logits(given.queries).tobytes())
+        write_bytes(Path("methods") / f"{name}.logits", method.logits(given.queries).tobytes(), ANY)
     for command in COMMANDS:
         if main(command):
             raise RuntimeError(f"{' '.join(command)} failed")
@@ -64,9 +64,9 @@ def work(folder: Path, methods: Sequence[str]) -> None:
 
     cells = [timeless.cell(path) for path in sorted(Path("results/cells").glob("*.json"))]
     drawn = [{**cell, **dict.fromkeys(timeless.TIMES, 1.0)} for cell in cells]
-    write_json("results/cells.json", drawn)
-    write_bytes("results/cells.png", benchmark_picture(drawn))
-    write_bytes("results/cells.md", benchmark_table(drawn).encode())
+    write_json("results/cells.json", drawn, ANY)
+    write_bytes("results/cells.png", benchmark_picture(drawn), ANY)
+    write_bytes("results/cells.md", benchmark_table(drawn).encode(), ANY)
 
 
 def digests(folder: Path) -> dict[str, str]:

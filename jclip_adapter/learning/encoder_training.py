@@ -17,6 +17,7 @@ from jclip_adapter.learning.optimisers import Optimiser
 from jclip_adapter.learning.training import check_loss
 from jclip_adapter.runtime import jt
 from jclip_adapter.storage import read_safetensors, write_safetensors
+from jclip_adapter.storage.kinds import TRAINING_STATE
 
 logger = logging.getLogger(__name__)
 PAUSE_S = 10.0  # what a training that is killed loses at least
@@ -68,7 +69,7 @@ class Checkpoint:
         """Keep the state after an epoch."""
         started = time.monotonic()
         kept = {**arrays, "losses": np.array(losses, dtype=np.float64)}
-        write_safetensors(self.path, kept, {"fingerprint": self.fingerprint})
+        write_safetensors(self.path, kept, {"fingerprint": self.fingerprint}, TRAINING_STATE)
         ended = time.monotonic()
         if self.pause_s:
             self._next = ended + max(self.pause_s, 20 * (ended - started))

@@ -15,9 +15,9 @@ from typing import Any
 from jclip_adapter.errors import UsageError, suggest
 from jclip_adapter.storage import read_safetensors
 
-from .base import Method
+from .base import FITTED, Method
 
-__all__ = ["Method", "available", "create", "get", "load"]
+__all__ = ["FITTED", "Method", "available", "create", "get", "load"]
 
 
 @functools.cache

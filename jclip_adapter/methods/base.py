@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from jclip_adapter import __version__
 from jclip_adapter.errors import DataError, DivergedError, UsageError, suggest
-from jclip_adapter.storage import read_safetensors, write_safetensors
+from jclip_adapter.storage import Kind, read_safetensors, write_safetensors
+from jclip_adapter.storage.kinds import sealed_safetensors
 from jclip_adapter.task import Array, EncoderLink, FewShotTask, Queries, Weights, check_rows, normalise
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _TUNED = "encoder_."
+FITTED = Kind("a fitted method", sealed_safetensors("method", "hyperparameters"))
+"""The file that `Method.save` writes."""
 
 
 def hyper(
@@ -339,7 +342,7 @@ class Method(ABC):
             "raw": str(int(self.raw_)),
             **facts,
         }
-        write_safetensors(path, self.learnt(), manifest)
+        write_safetensors(path, self.learnt(), manifest, FITTED)
 
     def attach(self, encoder: EncoderLink | None) -> None:  # noqa: B027  (most methods score without CLIP)
         """Give a loaded method the CLIP that it was trained with, if it scores through it."""

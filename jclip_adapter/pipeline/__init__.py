@@ -1,9 +1,11 @@
 """The main job: train on the shots, predict the test photos, evaluate on labelled ones."""
 
+from jclip_adapter.submission import check_target
+
 from .benchmarking import Table, benchmark, photo_problems
 from .evaluation import Evaluation, evaluate
 from .extraction import extract
-from .prediction import Guess, Prediction, check_target, classify, predict
+from .prediction import Guess, Prediction, classify, predict
 from .stage import Stage, Trained, choose_support, make_task, open_data, open_trained, set_up
 from .training import Training, train
 

@@ -26,7 +26,8 @@ from jclip_adapter.errors import UsageError
 from jclip_adapter.methods import create
 from jclip_adapter.report import benchmark_picture, benchmark_table, csv_text
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import write_bytes, write_text
+from jclip_adapter.storage import Kind, check_folder_writable, check_place, write_bytes, write_text
+from jclip_adapter.storage.kinds import MARKDOWN_MARK, begins_with, ends_with, marked_png, plain_png
 from jclip_adapter.task import Labelled
 
 from .effects import refuse_idle_on_methods
@@ -34,6 +35,20 @@ from .evaluation import labelled_photos
 from .stage import Stage, fingerprint, make_task, set_up
 
 CELLS = Path("results/cells")
+TABLE = Kind("a benchmark's table", begins_with(f"{','.join(COLUMNS[:6])},"))
+
+
+def _older(path: Path) -> bool:
+    """Whether version 0.1.0, which left no mark in Markdown and pictures, wrote the table beside a file."""
+    return TABLE.owns(path.with_suffix(".csv"))
+
+
+_OLDER_TEXT = (begins_with("### Inductive methods\n\n| method"), begins_with("### Transductive methods (all queries"))
+TEXT = Kind(
+    "a benchmark's tables",
+    lambda path: ends_with(MARKDOWN_MARK)(path) or (_older(path) and any(like(path) for like in _OLDER_TEXT)),
+)
+PICTURE = Kind("a benchmark's picture", lambda path: marked_png(path) or (_older(path) and plain_png(path)))
 
 
 @dataclass(frozen=True)
@@ -42,10 +57,12 @@ class Table:
 
     Attributes:
         cells: One per data set, shot count, seed and method.
+        tables: In Markdown.
         files: The CSV, the tables and the picture.
     """
 
     cells: list[dict[str, Any]]
+    tables: str
     files: tuple[Path, Path, Path]
 
 
@@ -78,10 +95,15 @@ def benchmark(
         The cells and the files.
 
     Raises:
-        UsageError: `out` is no CSV.
+        UsageError: `out` is no CSV, or it or a file beside it is not this program's.
+        SetupError: the files or the cells cannot be written.
     """
     if out.suffix != ".csv":
         raise UsageError(f"{out} is no CSV.", "Let --out end in .csv.")
+    files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
+    for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
+        check_place(file, kind)
+    check_folder_writable(CELLS)
     chosen = [create(name, **values_of(name, settings.set)) for name in choose_methods(methods)]
     refuse_idle_on_methods(settings, chosen, shots=False)
     runtime.choose(settings.device)
@@ -93,11 +115,11 @@ def benchmark(
         problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
     problems = [replace(problem, unseen=unseen) for problem in problems]
     cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
-    files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
-    write_text(files[0], _csv(cells))
-    write_text(files[1], benchmark_table(cells) + "\n")
-    write_bytes(files[2], benchmark_picture(cells))
-    return Table(cells, files)
+    tables = benchmark_table(cells)
+    write_bytes(files[2], benchmark_picture(cells), PICTURE)
+    write_text(files[1], f"{tables}\n\n{MARKDOWN_MARK}", TEXT)
+    write_text(files[0], _csv(cells), TABLE)
+    return Table(cells, tables, files)
 
 
 def _csv(cells: Sequence[dict[str, Any]]) -> str:

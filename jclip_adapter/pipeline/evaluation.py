@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from jclip_adapter.dataset import Photo, find_labels, load_labels, read_support, remaining
 from jclip_adapter.errors import DataError
+from jclip_adapter.methods import create
 from jclip_adapter.metrics import ConfusedPair, Score, by_domain, confusion_matrix, seen_and_unseen, worst_pairs
 from jclip_adapter.report import confusion_picture
-from jclip_adapter.runs import SUPPORT
+from jclip_adapter.runs import CONFUSION, EVALUATION, KINDS, SUPPORT, check_run_folder
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import write_bytes, write_json
 
@@ -68,6 +69,8 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     Raises:
         DataError: there are no labelled photos.
     """
+    if "support" not in create(settings.method).meta.needs or settings.run_folder.is_dir():
+        check_run_folder(settings.run_folder)  # before the photos are encoded; a missing run is told by open_trained
     trained = open_trained(settings)
     support = read_support(trained.folder / SUPPORT, trained.stage.images) if trained.folder else ()
     photos, truth, source = labelled_photos(trained.stage, support, labels, holdout)
@@ -82,7 +85,7 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     confusion = confusion_matrix(truth[readable], logits[readable].argmax(axis=1), len(images.classes))
     pairs = worst_pairs(confusion, images.class_names)
     folder = trained.folder or settings.run_folder
-    files = (folder / "evaluation.json", folder / "confusion.png")
+    files = (folder / EVALUATION, folder / CONFUSION)
     groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth, readable)
     report = {
         "photos": source,
@@ -96,8 +99,8 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
         "seen_and_unseen": groups,
         "worst_pairs": [{**dataclasses.asdict(pair), "share": 100 * pair.share} for pair in pairs],
     }
-    write_json(files[0], report)
-    write_bytes(files[1], confusion_picture(confusion, images.domains))
+    write_json(files[0], report, KINDS[EVALUATION])
+    write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
     meta = trained.method.meta
     named, bad = trained.stage.baseline, len(features.bad)
     return Evaluation(scores, baseline, named, pairs, meta.name, source, meta.transductive, bad, files, groups)

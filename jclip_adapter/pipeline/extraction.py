@@ -13,13 +13,15 @@ from jclip_adapter.dataset import sample_support
 from jclip_adapter.errors import UsageError
 from jclip_adapter.settings import Settings
 from jclip_adapter.sharding import Part, Share, encode_part
-from jclip_adapter.storage import npz_bytes, write_bytes
+from jclip_adapter.storage import Kind, check_place, npz_bytes, write_bytes
+from jclip_adapter.storage.kinds import sealed_npz
 
 from .benchmarking import labelled_queries
 from .evaluation import labelled_photos
 from .stage import make_task, set_up
 
 logger = logging.getLogger(__name__)
+FEATURE_FILE = Kind("a feature file", sealed_npz("classnames", "text", "test_x", "test_y"))
 
 
 def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part | None = None) -> Path | Share:
@@ -35,10 +37,12 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         `target`, or what the part came to where others are missing.
 
     Raises:
-        UsageError: `target` is no .npz.
+        UsageError: `target` is no .npz, or a file that this program did not write.
+        SetupError: it cannot be written.
     """
     if target.suffix != ".npz":
         raise UsageError(f"{target} is no .npz.", "Let --extract end in .npz.")
+    check_place(target, FEATURE_FILE)
     stage = set_up(settings, texts_later=part is not None and part.number > 1)
     if not stage.encoder.has_text:
         raise UsageError("a feature file has texts, which this network does not know.", "Give --weights a CLIP.")
@@ -67,5 +71,5 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
     if test.queries.auxiliary is not None:
         arrays["test_aux"] = test.queries.auxiliary
     logger.info("%d photos to score, shots: %s", len(test.labels), ", ".join(map(str, supports)))
-    write_bytes(target, npz_bytes(arrays))
+    write_bytes(target, npz_bytes(arrays), FEATURE_FILE)
     return target

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.dataset.paths import list_photos
-from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.errors import DataError
 from jclip_adapter.metrics import top_k_ids
 from jclip_adapter.problems import one_line
 from jclip_adapter.settings import Settings
 from jclip_adapter.sharding import Part, Share, encode_part
 from jclip_adapter.storage import discard, write_text
-from jclip_adapter.submission import write_submission
+from jclip_adapter.submission import REJECTS, check_target, rejects_path, write_submission
 from jclip_adapter.task import softmax
 
 from .stage import open_trained
@@ -65,7 +65,7 @@ def predict(
 
     Raises:
         DataError: no test photo, or an unreadable one under "stop".
-        UsageError: the result's folder is missing or is the file itself.
+        UsageError: a result cannot be written there (`submission.check_target`).
     """
     check_target(result)
     trained = open_trained(settings, texts_later=part is not None and part.number > 1)
@@ -88,32 +88,18 @@ def predict(
     top = min(top, len(images.classes))
     ids = np.zeros((len(images.test), top), dtype=np.int64)
     ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
-    listing = result.with_suffix(".rejects.txt")
+    listing = rejects_path(result)
     if rejects:  # before the result: no guess for an unreadable photo stands there without being listed
         prior = softmax(stage.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
         ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
-        write_text(listing, "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items()))
+        write_text(listing, "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items()), REJECTS)
     written, archive = write_submission(result, images.test_names, ids)
     if not rejects:
-        discard(listing)  # that of an earlier prediction would tell of this one
+        discard(listing, REJECTS)  # that of an earlier prediction would tell of this one
     domain_of = {info.id: info.domain for info in images.classes}
     first = [domain_of[int(number)] for number in ids[:, 0]]
     counts = {domain: first.count(domain) for domain in dict.fromkeys(images.domains)}
     return Prediction(written, archive, images.test_names, ids, rejects, counts)
-
-
-def check_target(path: Path) -> None:
-    """Refuse a result path that cannot be written, before the long work.
-
-    Raises:
-        UsageError: its folder is missing, or it is a folder or ends in .zip.
-    """
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder.", "Name a file, such as result.txt.")
-    if path.suffix.lower() == ".zip":
-        raise UsageError(f"{path} names the zip.", "Name the text file; the zip is written beside it.")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent} for {path.name}.", "Make it first, or name another.")
 
 
 @dataclass(frozen=True)

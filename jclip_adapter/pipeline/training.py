@@ -20,6 +20,7 @@ from jclip_adapter.runs import CHECKPOINT, check_run_folder, save_run, versions
 from jclip_adapter.selection import choose
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import discard
+from jclip_adapter.storage.kinds import TRAINING_STATE
 from jclip_adapter.task import FewShotTask, Queries
 
 from .effects import refuse_idle_on_methods
@@ -59,7 +60,8 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
         The training's outcome.
 
     Raises:
-        UsageError: `resume` for a method that keeps no state.
+        UsageError: `resume` for a method that keeps no state, or the run folder is somebody else's.
+        SetupError: the run folder cannot be written.
     """
     typed = create(settings.method, seed=settings.seed, **settings.set)  # refuse a typo before the long work
     refuse_idle_on_methods(settings, [typed])
@@ -88,7 +90,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
         from jclip_adapter.learning.encoder_training import Checkpoint
 
         if not resume:
-            discard(state)
+            discard(state, TRAINING_STATE)
         elif not state.is_file():
             logger.warning("--resume: there is no saved state in %s; the training starts anew", settings.run_folder)
         method.checkpoint = Checkpoint(state, _fingerprint(method, task, stage))
@@ -123,7 +125,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
         "versions": versions(),
     }
     save_run(settings.run_folder, method, support_lines(support, stage.images), facts, metrics)
-    discard(state)
+    discard(state, TRAINING_STATE)
     return Training(settings.run_folder, method, metrics)
 
 

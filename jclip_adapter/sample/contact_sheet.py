@@ -8,8 +8,10 @@ import textwrap
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from jclip_adapter import storage
+from jclip_adapter.storage.kinds import SOFTWARE, marked_png
 
 from .canvas import Style
 from .classes import CLASSES, KINDS, PictureClass
@@ -58,6 +60,12 @@ def draw_contact_sheet(
     return sheet
 
 
+def _software() -> PngInfo:
+    info = PngInfo()
+    info.add_text("Software", SOFTWARE)
+    return info
+
+
 def write_contact_sheet(path: str | Path, *, style: Style = PHOTO_STYLE, split: str = "train") -> None:
     """Write the contact sheet as a PNG of 256 colours, which keeps it small.
 
@@ -66,8 +74,8 @@ def write_contact_sheet(path: str | Path, *, style: Style = PHOTO_STYLE, split: 
     """
     buffer = io.BytesIO()
     sheet = draw_contact_sheet(style=style, split=split)
-    sheet.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
-    storage.write_bytes(path, buffer.getvalue())
+    sheet.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True, pnginfo=_software())
+    storage.write_bytes(path, buffer.getvalue(), storage.Kind("a contact sheet", marked_png))
 
 
 def main() -> None:

@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from jclip_adapter import storage
 from jclip_adapter.errors import WeightsError
+from jclip_adapter.storage.kinds import sealed_safetensors
 
 SAMPLE_WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "sample" / "clip.safetensors"
 VOCABULARY = 49408
+_KIND = storage.Kind("a sample's weights", sealed_safetensors())
 _EMBEDDING, _ROWS, _IDS = "token_embedding.weight", "token_embedding.rows", "token_embedding.ids"
 
 
@@ -42,7 +44,7 @@ def write_sample_weights(
         raise ValueError(f"{len(tokens)} tokens do not stand for {len(state[_EMBEDDING])} rows of {VOCABULARY}")
     arrays = {name: np.asarray(value, dtype=np.float16) for name, value in state.items() if name != _EMBEDDING}
     arrays[_ROWS] = np.asarray(state[_EMBEDDING], dtype=np.float16)
-    storage.write_safetensors(path, {**arrays, _IDS: tokens}, facts)
+    storage.write_safetensors(path, {**arrays, _IDS: tokens}, facts, _KIND)
 
 
 def read_sample_weights(path: str | Path = SAMPLE_WEIGHTS) -> dict[str, npt.NDArray[np.float32]]:

@@ -4,9 +4,12 @@ Whatever the program leaves on disk goes through `atomic_write`: a reader sees t
 half of one, whenever the power fails or the process is killed. Several files belong together only when a
 manifest, written last, names each of them with its size and SHA-256; `write_together` replaces them all at once.
 What is read again by this program alone carries a check sum of its own (sealed.py).
+
+An existing file is replaced only if this program wrote it, which its content shows: every writer is given a `Kind`
+of file (kinds.py), and without one makes new files only.
 """
 
-from .atomic import atomic_write, discard, sweep_strays
+from .atomic import atomic_write, check_folder_writable, check_place, discard, sweep_strays
 from .files import (
     npz_bytes,
     read_json,
@@ -20,13 +23,21 @@ from .files import (
     write_sealed_json,
     write_text,
 )
-from .folders import MANIFEST, check_manifest, replace_folder, write_manifest, write_together
+from .folders import MANIFEST, check_folder, check_manifest, replace_folder, write_manifest, write_together
+from .kinds import ANY, KEPT, NEW, Kind
 from .sealed import read_npz
 
 __all__ = [
+    "ANY",
+    "KEPT",
     "MANIFEST",
+    "NEW",
+    "Kind",
     "atomic_write",
+    "check_folder",
+    "check_folder_writable",
     "check_manifest",
+    "check_place",
     "discard",
     "npz_bytes",
     "read_json",

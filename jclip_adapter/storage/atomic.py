@@ -15,6 +15,8 @@ from typing import IO
 
 from jclip_adapter.errors import SetupError
 
+from .kinds import NEW, Kind
+
 _STRAY = re.compile(r"^\..+\.[0-9a-f]{12}\.partial$")
 _STRAY_AGE_S = 3600.0  # younger ones may belong to a process that still writes
 
@@ -25,7 +27,7 @@ def partial_path(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | Path, kind: Kind = NEW) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears under its name only when it is whole.
 
     The bytes go to a uniquely named file in the same folder, which is flushed to disk and then renamed; the
@@ -33,15 +35,19 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     an older file of that name stays as it was.
 
     Args:
-        path: Where the file shall be; its folder is made if it is missing.
+        path: Where the file shall be; its folder is made if it is missing. A link is followed.
+        kind: Of file, which an existing one must be to be replaced.
 
     Yields:
         A binary file handle.
 
     Raises:
+        UsageError: a file is there that this program did not write.
         SetupError: the folder cannot be written, or the disk is full.
     """
+    kind.check(path)
     target = Path(path)
+    target = target.resolve() if target.is_symlink() else target
     partial = partial_path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,12 +74,55 @@ def unwritable(target: Path, error: OSError) -> SetupError:
     )
 
 
-def discard(path: str | Path) -> None:
-    """Remove a file that may be there.
+def check_place(path: str | Path, kind: Kind = NEW) -> None:
+    """Refuse a place that a file cannot be written to, before the long work.
+
+    Args:
+        path: Where the file is going to be.
+        kind: Of file, which an existing one must be to be replaced.
 
     Raises:
+        UsageError: a file is there that this program did not write.
+        SetupError: its folder cannot be made or written.
+    """
+    kind.check(path)
+    target = Path(path)
+    check_folder_writable((target.resolve() if target.is_symlink() else target).parent, target)
+
+
+def check_folder_writable(folder: str | Path, wanted: Path | None = None) -> None:
+    """Refuse a folder that nothing can be written into, by writing a file and removing it.
+
+    Args:
+        folder: The folder; where it is missing, the nearest folder above it is tried, and nothing is made.
+        wanted: What an error names; None for the folder.
+
+    Raises:
+        SetupError: it cannot be written, or a folder above it is a file.
+    """
+    base = Path(folder)
+    existing = next(place for place in (base, *base.absolute().parents) if place.exists())
+    probe = partial_path(existing / "probe")
+    try:
+        with probe.open("xb") as handle:
+            handle.write(b"\n")
+        probe.unlink()
+    except OSError as error:
+        raise unwritable(wanted or base, error) from error
+
+
+def discard(path: str | Path, kind: Kind) -> None:
+    """Remove a file of this program that may be there.
+
+    Args:
+        path: Of the file.
+        kind: Of file; another one stays.
+
+    Raises:
+        UsageError: a file is there that this program did not write.
         SetupError: its folder is none, or cannot be written.
     """
+    kind.check(path)
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as error:

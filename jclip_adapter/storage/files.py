@@ -17,6 +17,7 @@ import numpy.typing as npt
 from jclip_adapter.errors import DataError
 
 from . import atomic, sealed
+from .kinds import NEW, Kind
 
 _KINDS = {
     "f8": "F64",
@@ -31,20 +32,20 @@ _KINDS = {
 }
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write bytes atomically."""
-    with atomic.atomic_write(path) as handle:
+def write_bytes(path: str | Path, data: bytes, kind: Kind = NEW) -> None:
+    """Write bytes atomically; an existing file is replaced only if it is of this kind."""
+    with atomic.atomic_write(path, kind) as handle:
         handle.write(data)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, kind: Kind = NEW) -> None:
     """Write UTF-8 text with LF line ends atomically."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"), kind)
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: Any, kind: Kind = NEW) -> None:
     """Write JSON atomically, keys in the order given, readable by a person."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", kind)
 
 
 def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
@@ -57,7 +58,9 @@ def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return sealed.seal_npz(buffer.getvalue())
 
 
-def write_safetensors(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, str], kind: Kind = NEW
+) -> None:
     """Write arrays as safetensors atomically; the same content gives the same bytes.
 
     The format is eight bytes of header length, a JSON header and the raw little-endian numbers
@@ -68,6 +71,7 @@ def write_safetensors(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], 
         path: Of the file.
         arrays: By name, of float, integer or bool kinds.
         facts: Kept in the header as its metadata; none of them called "seal".
+        kind: Of file, which an existing one must be to be replaced.
     """
     header: dict[str, Any] = {"__metadata__": {"seal": sealed.ZEROS.decode(), **dict(sorted(facts.items()))}}
     solid = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
@@ -85,7 +89,7 @@ def write_safetensors(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], 
             yield value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
 
     seal = sealed.seal_of(itertools.chain([head], numbers()))
-    with atomic.atomic_write(path) as handle:
+    with atomic.atomic_write(path, kind) as handle:
         handle.write(head.replace(sealed.ZEROS, seal, 1))
         for part in numbers():
             handle.write(part)
@@ -109,9 +113,9 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dic
     return arrays, {name: facts[name] for name in sorted(facts) if name != "seal"}  # the library gives any order
 
 
-def write_sealed_json(path: str | Path, value: dict[str, Any]) -> None:
+def write_sealed_json(path: str | Path, value: dict[str, Any], kind: Kind = NEW) -> None:
     """Write a JSON object atomically, with its seal as its first key."""
-    write_bytes(path, sealed.json_bytes(value))
+    write_bytes(path, sealed.json_bytes(value), kind)
 
 
 def read_sealed_json(path: str | Path) -> dict[str, Any]:

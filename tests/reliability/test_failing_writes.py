@@ -31,7 +31,7 @@ def test_a_writer_that_spoils_the_older_file_is_noticed(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
-    def careless(path: str | Path) -> Iterator[object]:
+    def careless(path: str | Path, _: storage.Kind) -> Iterator[object]:
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with Path(path).open("wb") as handle:
@@ -47,9 +47,9 @@ def test_a_writer_that_spoils_the_older_file_is_noticed(
 def test_an_error_that_is_swallowed_is_noticed(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = storage.write_bytes
 
-    def deaf(path: str | Path, data: bytes) -> None:
+    def deaf(path: str | Path, data: bytes, kind: storage.Kind = storage.NEW) -> None:
         with contextlib.suppress(SetupError):
-            genuine(path, data)
+            genuine(path, data, kind)
 
     monkeypatch.setattr(storage, "write_bytes", deaf)
     trials = list(writes.every_call("sample", base, tmp_path, [errno.EIO], stride=5))

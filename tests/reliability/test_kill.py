@@ -21,7 +21,7 @@ from jclip_adapter import storage
 from benchmarks.reliability.kill import WORLDS, campaign
 
 @contextlib.contextmanager
-def careless(path):
+def careless(path, kind):
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "wb") as handle:
         class Slow:

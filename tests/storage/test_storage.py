@@ -22,7 +22,7 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
 def test_a_failing_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), storage.atomic_write(path) as handle:
+    with pytest.raises(RuntimeError), storage.atomic_write(path, storage.ANY) as handle:
         handle.write(b"new")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -39,7 +39,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path, monkeypatch, call
 
     monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (type(path), "replace")), full)
     with pytest.raises(SetupError, match="No space left on device"):
-        storage.write_text(path, "new")
+        storage.write_text(path, "new", storage.ANY)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -103,8 +103,11 @@ def test_only_old_strays_of_our_own_are_swept(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == names.keys() - {".x.0123456789ab.partial"}
 
 
+RUN = ("a run", {"a": storage.NEW, "b": storage.NEW})  # of content that nothing recognises but the manifest
+
+
 def old_files(folder):
-    with storage.write_together(folder) as fresh:
+    with storage.write_together(folder, *RUN) as fresh:
         for name in ("a", "b"):
             storage.write_text(fresh / name, "old")
     (folder / "other").write_text("stays")
@@ -112,7 +115,7 @@ def old_files(folder):
 
 def test_files_that_belong_together_are_replaced_together(tmp_path):
     old_files(tmp_path)
-    with storage.write_together(tmp_path) as fresh:
+    with storage.write_together(tmp_path, *RUN) as fresh:
         storage.write_text(fresh / "a", "new")
         storage.write_text(fresh / "b", "new")
         assert (tmp_path / "a").read_text() == "old"
@@ -124,7 +127,7 @@ def test_files_that_belong_together_are_replaced_together(tmp_path):
 
 def test_a_failing_writer_leaves_the_old_files(tmp_path):
     old_files(tmp_path)
-    with pytest.raises(RuntimeError), storage.write_together(tmp_path) as fresh:
+    with pytest.raises(RuntimeError), storage.write_together(tmp_path, *RUN) as fresh:
         storage.write_text(fresh / "a", "new")
         raise RuntimeError
     assert storage.check_manifest(tmp_path)
@@ -144,7 +147,7 @@ def test_what_was_not_moved_is_moved_by_the_reader(tmp_path, monkeypatch, moved)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(tmp_path), "replace", stopping)
-        with pytest.raises(SetupError, match="Input/output error"), storage.write_together(tmp_path) as fresh:
+        with pytest.raises(SetupError, match="Input/output error"), storage.write_together(tmp_path, *RUN) as fresh:
             storage.write_text(fresh / "a", "new")
             storage.write_text(fresh / "b", "new")
     assert (tmp_path / ".next").is_dir()
@@ -158,6 +161,7 @@ def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path):
     for text in ("old", "new"):
         with storage.replace_folder(target) as fresh:
             storage.write_text(fresh / "a", text)
+            storage.write_manifest(fresh, ["a"])
     with pytest.raises(RuntimeError), storage.replace_folder(target) as fresh:
         storage.write_text(fresh / "a", "half")
         raise RuntimeError
@@ -169,6 +173,7 @@ def test_the_old_folder_comes_back_where_the_new_one_cannot_be_put(tmp_path, mon
     target = tmp_path / "photos"
     with storage.replace_folder(target) as fresh:
         storage.write_text(fresh / "a", "old")
+        storage.write_manifest(fresh, ["a"])
     genuine, turns = type(target).rename, iter([0])
 
     def rename(self, goal):

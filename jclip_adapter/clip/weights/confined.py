@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from jclip_adapter import storage
 from jclip_adapter.errors import AdapterError, SetupError, UsageError, WeightsError
+from jclip_adapter.storage.kinds import sealed_safetensors
 
 from .download import check_published, resolve
 from .origin import FORMAT, Origin, is_index
@@ -31,6 +32,7 @@ from .tensors import Floats
 
 _log = logging.getLogger(__name__)
 
+CONVERTED = storage.Kind("converted weights", sealed_safetensors("source_sha256", format=FORMAT))
 FOLDER = "weights"  # below the cache
 _FORMAT = 2  # raise it when the reader gives other numbers or names
 MEMORY_BASE = 512 << 20  # Python and numpy take 90 MB
@@ -93,7 +95,7 @@ def convert(src: str | Path, dst: str | Path, model_config: str = "") -> None:
         model_config: As for `configuration.configure`.
 
     Raises:
-        UsageError: `dst` ends otherwise.
+        UsageError: `dst` ends otherwise, or is a file that this program did not write.
         WeightsError: `src` cannot be read, or nothing says which settings its model needs.
         SetupError: `dst` cannot be written.
     """
@@ -102,6 +104,7 @@ def convert(src: str | Path, dst: str | Path, model_config: str = "") -> None:
     target = Path(dst)
     if target.suffix != ".safetensors":
         raise UsageError(f"weights are converted to safetensors, not to {target.name}.", "Let it end in .safetensors.")
+    storage.check_place(target, CONVERTED)
     loaded = load_weights(src)
     write_converted(loaded, configure(loaded, model_config).settings(), target)
 
@@ -116,7 +119,7 @@ def write_converted(loaded: Loaded, settings: Mapping[str, Any], target: Path) -
     """
     told = json.dumps(settings, sort_keys=True)
     facts = {"format": FORMAT, "source_sha256": loaded.sha256, "model": told}
-    storage.write_safetensors(target, loaded.state, facts)
+    storage.write_safetensors(target, loaded.state, facts, CONVERTED)
 
 
 def _look(path: Path) -> tuple[str, bool]:
@@ -137,8 +140,9 @@ def _look(path: Path) -> tuple[str, bool]:
 
 def _write(source: Path, digest: str, target: Path) -> None:
     """Write a copy that stands for `source`."""
+    kind = storage.KEPT if target.name.startswith(digest[:32]) else CONVERTED
     file = read_weight_file(source)
-    storage.write_safetensors(target, file.state, file.origin._replace(source_sha256=digest).as_facts())
+    storage.write_safetensors(target, file.state, file.origin._replace(source_sha256=digest).as_facts(), kind)
 
 
 def _kept_file(kept: Path) -> WeightFile | None:
