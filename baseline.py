@@ -8,7 +8,7 @@ Both write result.txt and result.zip. All other flags are runner.py's.
 
 import sys
 
-from jclip_adapter.cli import main
+from jclip_adapter.cli import run
 
 PROBE = {"--linear-probe": "logistic regression on the first 4 photos per class; without it zero-shot"}
 ZERO_SHOT_JOB = ["--method", "zero-shot"]
@@ -18,4 +18,4 @@ if __name__ == "__main__":
     flags = [flag for flag in sys.argv[1:] if flag not in PROBE]
     job = PROBE_JOB if len(flags) < len(sys.argv) - 1 else ZERO_SHOT_JOB
     predict = [] if "--predict" in flags else ["--predict"]
-    sys.exit(main(["--prompts", "jclip", *job, *predict, *flags], "baseline.py", PROBE))
+    run(["--prompts", "jclip", *job, *predict, *flags], "baseline.py", PROBE)

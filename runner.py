@@ -1,8 +1,6 @@
 """The one command of this repository; `python runner.py --help` lists what it does."""
 
-import sys
-
-from jclip_adapter.cli import main
+from jclip_adapter.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

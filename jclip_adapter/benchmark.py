@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from . import runtime
+from .console import doing, progress
 from .errors import DataError, DivergedError, UsageError, suggest
 from .feature_file import FeatureFile, read_feature_file
 from .methods import available, create, get
@@ -70,6 +70,11 @@ class Problem:
     unseen: float = 0.0
 
 
+def _read(path: str) -> FeatureFile:
+    with doing(f"reading {path}"):
+        return read_feature_file(path)
+
+
 def feature_problems(
     paths: Sequence[str], shots: Sequence[int], seeds: Sequence[int], *, resample: bool = False
 ) -> list[Problem]:
@@ -92,7 +97,7 @@ def feature_problems(
             "Add --resample, so that each seed draws its own, or give one seed.",
         )
     problems = []
-    contents = [read_feature_file(path) for path in paths]
+    contents = [_read(path) for path in paths]
     for path, content, name in zip(paths, contents, _distinct_names(paths, contents), strict=True):
         counts = [count for count in content.tasks if not shots or count in shots]
         if not counts:
@@ -247,7 +252,8 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     chosen = time.perf_counter()
     if selection != "validation":  # some methods look at it by themselves
         task = replace(task, validation=None)
-    method = create(name, seed=problem.seed, **choice.values).fit(task)
+    with doing(f"fitting {name}"):
+        method = create(name, seed=problem.seed, **choice.values).fit(task)
     fitted = time.perf_counter()
     logits = method.logits(test.queries)
     predicted = time.perf_counter()
@@ -295,7 +301,7 @@ def run_benchmark(
     jobs = plan_cells(list(problems), choose_methods(methods), given, selection)
     results = []
     diverged = []
-    with tqdm(jobs, desc="benchmark", unit="cell") as bar:
+    with progress(jobs, desc="benchmark", unit="cell") as bar:
         for problem, name in bar:
             bar.set_postfix_str(f"{problem.dataset} {problem.shots}-shot {name}")
             fixed = values_of(name, given)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__
-from .console import complain, streams, tell
+from . import __version__, interruption
+from .console import be_quiet, complain, streams, tell
 from .errors import AdapterError, UsageError, suggest
 from .options import BENCHMARK, BENCHMARK_FILES, CLASSIFY, EVALUATE, PREDICT, TRAIN, Option, refuse_without_effect
 from .problems import one_line
 from .settings import GENERAL, OPTIONS, Settings, build_settings, parse_assignments
 from .sharding import Share
-
-logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 Few-shot image classification with CLIP in Jittor: from four photos a class to a submission.
@@ -27,7 +26,7 @@ Few-shot image classification with CLIP in Jittor: from four photos a class to a
   python runner.py --predict result.txt             classify the test photos, write result.txt and result.zip
   python runner.py --train --data sample            try it without data and weights (a toy)
 """
-_EXIT_MISTAKE, _EXIT_STOPPED, _EXIT_UNREAD = 2, 130, 141
+_EXIT_MISTAKE, _EXIT_UNREAD = 2, 141
 _RESULT = "result.txt"
 
 
@@ -147,8 +146,9 @@ def main(
         with streams():
             arguments = build_parser(program, switches).parse_args(argv)
             if arguments.quiet:
-                logging.getLogger().setLevel(logging.ERROR)
-            _run(arguments)
+                be_quiet()
+            with interruption.command():
+                _run(arguments)
     except AdapterError as error:
         return _refuse(str(error), error.details)
     except BrokenPipeError:
@@ -160,10 +160,30 @@ def main(
         return _refuse(f"{where}{error.strerror or error}. Check the path, its permissions and the free space.")
     except MemoryError:
         return _refuse("the memory does not suffice. Give a smaller --batch-size, or fewer --workers.")
-    except KeyboardInterrupt:
-        complain("\nstopped; the same command goes on where this one was, a training with --resume.\n")
-        return _EXIT_STOPPED
+    except KeyboardInterrupt as stop:
+        complain(f"\n{str(stop) or interruption.MESSAGE}\n")
+        return interruption.STOPPED
     return 0
+
+
+def run(
+    argv: Sequence[str] | None = None, program: str = "runner.py", switches: Mapping[str, str] | None = None
+) -> NoReturn:
+    """Run a command as a process of its own, and end it.
+
+    Args:
+        argv: As for `main`.
+        program: As for `main`.
+        switches: As for `main`.
+    """
+    status = main(argv, program, switches)
+    if status == interruption.STOPPED:
+        # Past what libraries clear up at their end, which may wait for processes that Ctrl-C has ended too.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _refuse(message: str, details: Sequence[str] = ()) -> int:
@@ -185,12 +205,13 @@ def _run(arguments: argparse.Namespace) -> None:
     chosen = _chosen(arguments)
     commands = _contexts(arguments, chosen)
     settings = _settings(arguments, commands)
-    if chosen[0] in alone:
-        alone[chosen[0]](arguments, settings)
-        return
-    for command, run in ((TRAIN, _train), (EVALUATE, _evaluate), (CLASSIFY, _classify), (PREDICT, _predict)):
-        if command in commands:
-            run(arguments, settings)
+    with _ends_soon(chosen[0]):
+        if chosen[0] in alone:
+            alone[chosen[0]](arguments, settings)
+            return
+        for command, do in ((TRAIN, _train), (EVALUATE, _evaluate), (CLASSIFY, _classify), (PREDICT, _predict)):
+            if command in commands:
+                do(arguments, settings)
 
 
 def _chosen(arguments: argparse.Namespace) -> list[str]:
@@ -208,6 +229,15 @@ def _chosen(arguments: argparse.Namespace) -> list[str]:
             "Give one of them; only --train, --evaluate and --predict may stand together.",
         )
     return chosen
+
+
+def _ends_soon(command: str) -> contextlib.AbstractContextManager[None]:
+    """Within this block Ctrl-C ends a command that computes within seconds, whatever it is doing."""
+    if command in ("check", "list", "convert"):
+        return contextlib.nullcontext()
+    from . import runtime
+
+    return interruption.deadline(runtime.cache_folder(), runtime.compiler_path())
 
 
 def _contexts(arguments: argparse.Namespace, chosen: Iterable[str]) -> list[str]:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from . import runtime
 from .augmentation import TrainingPhotos
+from .console import progress
 from .decode import Job, PhotoError, read_file
 from .decoders import decode
 from .encoder import Encoder
@@ -101,7 +101,7 @@ def photo_keys(paths: Sequence[Path]) -> tuple[list[bytes], dict[int, str]]:
     """
     keys: list[bytes] = []
     bad: dict[int, str] = {}
-    for number, path in enumerate(paths):
+    for number, path in enumerate(progress(paths, desc="reading photos", unit="photo", leave=False, delay=2)):
         try:
             keys.append(hashlib.sha256(read_file(path)).digest())
         except PhotoError as error:
@@ -159,7 +159,7 @@ def encode_missing(
             pending_keys.clear()
             pending.clear()
 
-    with tqdm(total=len(jobs), desc="encoding photos", unit="photo") as bar:
+    with progress(total=len(jobs), desc="encoding photos", unit="photo") as bar:
         for number, digest, result in decode(jobs, workers, runtime.current_device()):
             bar.update()
             if isinstance(result, str):
@@ -202,7 +202,7 @@ def encode_views(
     missing = [copy for copy in copies if keys[copy] not in store]
     if missing:
         check_folder_writable(store.folder)
-        with tqdm(total=len(missing), desc="encoding augmented copies", unit="copy") as bar:
+        with progress(total=len(missing), desc="encoding augmented copies", unit="copy") as bar:
             for first in range(0, len(missing), encoder.batch_size):
                 part = missing[first : first + encoder.batch_size]
                 pixels = [
@@ -238,7 +238,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:
     step = encoder.batch_size
     if todo:
         check_folder_writable(store.folder)
-        with tqdm(total=len(todo), desc="encoding texts", unit="text") as bar:
+        with progress(total=len(todo), desc="encoding texts", unit="text") as bar:
             for first in range(0, len(todo), step):
                 part = todo[first : first + step]
                 store.add([key for key, _ in part], encoder.texts([text for _, text in part]))

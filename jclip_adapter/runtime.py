@@ -11,8 +11,11 @@ which starts it on first use; `choose` chooses the device beforehand.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -25,19 +28,19 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from . import onednn
+from . import compiled, console, interruption, onednn
 from .choices import DEVICES
 from .cuda import Cuda, find_cuda
 from .errors import SetupError, UsageError
 from .kernels import shorten_compilation
-from .storage import read_json, write_text
+from .storage import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,31 @@ _WITHOUT = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "use_mpi": "0"
 # CUDA 13 took two fields from cudaDeviceProp that Jittor prints; two others of the same type stand in for them.
 _CUDA13_FLAGS = "-DcomputeMode=integrated -DclockRate=warpSize"
 _READY = "jittor is ready"
+_FIRST_TIME = "Jittor compiles its core: about 2 minutes on 2 cores, once for this machine."
+_RERUN = "JCLIP_ADAPTER_RERUN"  # set where a command has already been started anew
+# What Jittor's core is compiled with, if it is set.
+_FLAGS = (
+    "cc_flags",
+    "cc_path",
+    "nvcc_flags",
+    "kernel_flags",
+    "debug",
+    "enable_lto",
+    "use_mkl",
+    "gdb_path",
+    "cuda_arch",
+)
+_CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGILL)
+# Ends with its parent: it has a session of its own, so that Ctrl-C does not end the compilers amid their work.
+_CHILD = """
+import ctypes, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)
+import jittor
+from jittor_utils import cache_path
+{use}
+print({ready!r}, cache_path)
+"""
 _PROGRESS = re.compile(r"Compiling ([A-Za-z_]+)\w*\((\d+)/(\d+)\)")
 
 
@@ -131,10 +159,20 @@ def _needs_onednn(plan: Plan) -> bool:
     return plan.device == "cpu" and sys.platform == "linux" and platform.machine() == "x86_64"
 
 
+def cache_folder() -> Path:
+    """Where Jittor keeps what it compiles, and this program what belongs to it."""
+    return jittor_home() / ".cache" / "jittor"
+
+
+def compiler_path() -> str:
+    """Path of the C++ compiler; empty if there is none."""
+    return os.environ.get("cc_path") or shutil.which("g++") or ""
+
+
 @functools.cache
 def compiler() -> str:
     """The C++ compiler's first version line; empty if there is none."""
-    path = os.environ.get("cc_path") or shutil.which("g++")
+    path = compiler_path()
     if not path:
         return ""
     try:
@@ -154,6 +192,7 @@ def _marker(plan: Plan) -> Path:
         platform.platform() + platform.node(),
         compiler(),
         *(f"{key}={value}" for key, value in sorted(plan.environment.items())),
+        *(f"{key}={os.environ[key]}" for key in _FLAGS if key in os.environ and key not in plan.environment),
     ]
     digest = hashlib.sha256("\n".join(circumstances).encode()).hexdigest()[:16]
     return jittor_home() / ".cache" / "jittor" / f"jclip_adapter_{digest}.ready"
@@ -257,7 +296,8 @@ def start(device: str = "auto") -> Any:
         os.environ.update(before)
         plan = make_plan("cpu")
         marker = _prepare(plan)
-    jittor = _import(marker)
+    with console.doing("starting Jittor"):
+        jittor = _import(marker)
     jittor.flags.use_cuda = int(plan.device == "cuda")
     if plan.device == "cpu":
         shorten_compilation(jittor, home / ".cache" / "jittor", compiler())
@@ -270,10 +310,23 @@ def _prepare(plan: Plan) -> Path:
     """Compile what a plan needs, unless that is done; returns the mark of it."""
     os.environ.update(plan.environment)
     marker = _marker(plan)
-    if not marker.is_file():
-        _compile_in_child(plan)
-        write_text(marker, f"{plan.device}: {plan.reason}\n")
+    broken = compiled.remove_broken(_compiled_folder())
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        logger.warning("%s%s was cut short; Jittor compiles it again", broken[0], more)
+    if broken or not compiled.is_noted(marker):
+        compiled.note(marker, _compile_in_child(plan))
     return marker
+
+
+def _compiled_folder() -> Path:
+    """Where this version of Jittor keeps what it compiles."""
+    return cache_folder() / f"jt{_version()}"
+
+
+def _version() -> str:
+    """Jittor's version, as its folder is named: the first three numbers."""
+    return ".".join(importlib.metadata.version("jittor").split(".")[:3])
 
 
 def _import(marker: Path) -> Any:
@@ -281,20 +334,38 @@ def _import(marker: Path) -> Any:
     recursion = sys.getrecursionlimit()
     # Jittor replaces the default https context by one that checks no certificates.
     https_context = ssl._create_default_https_context
-    # Its own handlers leave at once when Ctrl-C is pressed or a child process is killed, past all clearing up.
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)}
+    # Its own handler leaves at once when a child process is killed, past all clearing up. The one for Ctrl-C it
+    # does not set where it believes to be in a notebook.
+    notebook = os.environ.get("JPY_PARENT_PID")
+    os.environ["JPY_PARENT_PID"] = notebook or "0"
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD,)}
     # Its libraries make the processor flush denormal numbers to zero, which numpy would warn about later.
     np.finfo(np.float32), np.finfo(np.float64)
     try:
+        jittor_utils: Any = importlib.import_module("jittor_utils")  # it has no types
+
+        jittor_utils.pool_initializer = functools.partial(_deaf_worker, jittor_utils.pool_initializer)
         import jittor
-    except (SystemExit, ImportError, OSError, RuntimeError, AssertionError) as error:
+
+        _end_pool(jittor_utils)
+    except SystemExit as error:
+        marker.unlink(missing_ok=True)
+        if interruption.is_command() and _RERUN not in os.environ:
+            _run_again()
+        raise SetupError(
+            "Jittor does not start (it rebuilt its core).",
+            "Run the command again; another program that uses the same JITTOR_HOME with other flags does this.",
+        ) from error
+    except (ImportError, OSError, RuntimeError, AssertionError) as error:
         marker.unlink(missing_ok=True)
         folder = jittor_home() / ".cache" / "jittor"
         raise SetupError(
-            f"Jittor does not start ({error or 'it rebuilt its core'}).",
+            f"Jittor does not start ({error}).",
             f"Run the command again; if that does not help, delete {folder} and run it once more.",
         ) from error
     finally:
+        if notebook is None:
+            os.environ.pop("JPY_PARENT_PID", None)
         ssl._create_default_https_context = https_context
         sys.setrecursionlimit(recursion)
         if threading.current_thread() is threading.main_thread():  # no other may set handlers
@@ -303,30 +374,64 @@ def _import(marker: Path) -> Any:
     return jittor
 
 
-def _compile_in_child(plan: Plan) -> None:
+def _deaf_worker(genuine: Callable[[], None]) -> None:
+    """What a process of Jittor's compile pool begins with.
+
+    One that Ctrl-C ends may hold the lock of the pool's queue, and then the pool cannot be ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    genuine()
+
+
+def _end_pool(jittor_utils: Any) -> None:
+    """End the compile pool, which only Jittor's core needs; it would be started again."""
+    if jittor_utils.pool_size:
+        atexit.unregister(jittor_utils.pool_cleanup)
+        jittor_utils.pool_cleanup()
+        jittor_utils.pool_size = 0
+
+
+def _run_again() -> NoReturn:
+    """Start this command anew in this process, once."""
+    logger.info("Jittor rebuilt its core, as another program has used its cache; the command starts anew")
+    os.environ[_RERUN] = "1"
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (the same program and arguments)
+
+
+def _compile_in_child(plan: Plan) -> str:
     """Do the first import in a child process, until it really succeeds.
 
     Jittor leaves with status 0 after it rebuilt a part of itself, so only the line that the child prints after
     the import counts.
+
+    Returns:
+        The folder that Jittor keeps its libraries in.
+
+    Raises:
+        SetupError: it does not succeed.
     """
-    sys.stderr.write("Jittor compiles its core: about 2 minutes on 2 cores, once for this machine.\n")
+    told = not list(_compiled_folder().rglob(compiled.CORE[0]))
+    if told:
+        console.note(_FIRST_TIME)
     # On CUDA a kernel is compiled and run too: only that shows whether compiler, driver and GPU fit together.
     use = "jittor.flags.use_cuda = 1; (jittor.ones(2) + 1).numpy(); " if plan.device == "cuda" else ""
-    code = f"import jittor; {use}print({_READY!r})"
+    code = _CHILD.format(use=use, ready=_READY)
     output: list[str] = []
     for _ in range(3):
-        with subprocess.Popen(
+        with _child_process(
             [sys.executable, "-c", code],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             # Only the talkative log tells how far the compilation is.
-            env={**os.environ, **plan.environment, "log_silent": "0"},
+            {**os.environ, **plan.environment, "log_silent": "0"},
         ) as child:
-            output = list(_show_progress(child))
-        if any(_READY in line for line in output):
-            return
-        if child.returncode != 0:
+            output = list(_show_progress(child, told))
+        ready = [line for line in output if line.startswith(_READY)]
+        if ready:
+            return ready[-1].removeprefix(_READY).strip()
+        if -child.returncode in _CRASHES and compiled.remove_core(_compiled_folder()):
+            logger.warning("Jittor's compiled core crashes (%s); it is compiled again", _signal_name(child.returncode))
+        elif child.returncode != 0:
             break
     tail = " | ".join(line.strip() for line in output[-3:] if line.strip())[-400:]
     raise SetupError(
@@ -336,10 +441,31 @@ def _compile_in_child(plan: Plan) -> None:
     )
 
 
-def _show_progress(child: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Turn Jittor's compile counter into a progress bar; yields the lines that are no progress."""
-    from tqdm import tqdm
+def _signal_name(status: int) -> str:
+    return signal.Signals(-status).name
 
+
+@contextlib.contextmanager
+def _child_process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A child with a session of its own, which is killed with all its children where this block is left early."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    ) as child:
+        try:
+            yield child
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            raise
+
+
+def _show_progress(child: subprocess.Popen[bytes], told: bool = False) -> Iterator[str]:
+    """Turn Jittor's compile counter into a progress bar; yields the lines that are no progress."""
     assert child.stdout is not None  # noqa: S101  (Popen was given a pipe; this tells the type checker)
     bar: Any = None
     rest = b""
@@ -356,7 +482,9 @@ def _show_progress(child: subprocess.Popen[bytes]) -> Iterator[str]:
             if bar is None or bar.total != total:
                 if bar is not None:
                     bar.close()
-                bar = tqdm(total=total, desc=f"compiling {match[1].strip('_')[:24]}", unit="file")
+                if bar is None and not told:
+                    console.note(_FIRST_TIME)
+                bar = console.progress(total=total, desc=f"compiling {match[1].strip('_')[:24]}", unit="file")
             bar.update(int(match[2]) - bar.n)
     if bar is not None:
         bar.close()

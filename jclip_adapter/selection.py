@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from .console import progress
 from .errors import DataError, DivergedError, UsageError
 from .learning.folds import folds
 from .methods import Method, get
@@ -119,7 +119,7 @@ def score_candidates(
     correct = np.zeros((len(outers), len(inners)))
     likelihood = np.zeros((len(outers), len(inners)))
     rounds = list(itertools.product(trials, enumerate(outers)))
-    for (part, held), (row, outer) in tqdm(rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2):
+    for (part, held), (row, outer) in progress(rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2):
         try:
             fitted = method(seed=seed, **given, **outer).fit(part)
         except DivergedError as error:

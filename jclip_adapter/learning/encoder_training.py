@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from jclip_adapter import interruption
+from jclip_adapter.console import progress
 from jclip_adapter.errors import DataError
 from jclip_adapter.learning.optimisers import Optimiser
 from jclip_adapter.learning.training import check_loss
@@ -20,6 +22,7 @@ from jclip_adapter.storage import read_safetensors, write_safetensors
 from jclip_adapter.storage.kinds import TRAINING_STATE
 
 logger = logging.getLogger(__name__)
+_MOST_HELD = 1 << 28  # bytes of a state that is also held in memory between two writings
 PAUSE_S = 10.0  # what a training that is killed loses at least
 
 
@@ -45,6 +48,33 @@ class Checkpoint:
         self.fingerprint = fingerprint
         self.pause_s = PAUSE_S if pause_s is None else pause_s
         self._next = time.monotonic() + self.pause_s
+        self._small: bool | None = None
+        self._held: tuple[dict[str, npt.NDArray[Any]], list[float]] | None = None
+        self._epochs = 0
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Within this block Ctrl-C leaves the state after the last whole epoch, and says how to go on."""
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            if self._held is not None:
+                self.write(*self._held)
+            if self._epochs:
+                raise KeyboardInterrupt(self._going_on()) from stop
+            raise
+
+    def keep(self, state: Callable[[], dict[str, npt.NDArray[Any]]], losses: Sequence[float]) -> None:
+        """Take the state after an epoch: to the file where that is due, else into memory, where it is small."""
+        if self.due():
+            self.write(state(), losses)
+        elif self._small is not False:
+            arrays = {name: np.array(value) for name, value in state().items()}
+            self._small = sum(value.nbytes for value in arrays.values()) <= _MOST_HELD
+            self._held = (arrays, list(losses)) if self._small else None
+
+    def _going_on(self) -> str:
+        return f"stopped after {self._epochs} epochs, which are kept: the same command with --resume goes on from them."
 
     def due(self) -> bool:
         """Whether the last state is so old that another one is worth its writing."""
@@ -63,6 +93,8 @@ class Checkpoint:
             logger.info("%s belongs to another training; this one starts anew", self.path)
             return {}, []
         losses = arrays.pop("losses")
+        self._epochs = len(losses)
+        interruption.say(self._going_on())
         return arrays, [float(loss) for loss in losses]
 
     def write(self, arrays: dict[str, npt.NDArray[Any]], losses: Sequence[float]) -> None:
@@ -70,6 +102,8 @@ class Checkpoint:
         started = time.monotonic()
         kept = {**arrays, "losses": np.array(losses, dtype=np.float64)}
         write_safetensors(self.path, kept, {"fingerprint": self.fingerprint}, TRAINING_STATE)
+        self._held, self._epochs = None, len(losses)
+        interruption.say(self._going_on())
         ended = time.monotonic()
         if self.pause_s:
             self._next = ended + max(self.pause_s, 20 * (ended - started))
@@ -116,7 +150,10 @@ def train_through(
     per_epoch = rows // size
     total = steps if epochs is None else epochs * per_epoch
     epochs = -(-total // per_epoch)
-    with tqdm(total=total, initial=len(losses) * per_epoch, desc="training", unit="step", delay=2) as bar:
+    with (
+        checkpoint.guard() if checkpoint is not None else contextlib.nullcontext(),
+        progress(total=total, initial=len(losses) * per_epoch, desc="training", unit="step", delay=2) as bar,
+    ):
         for epoch in range(len(losses), epochs):
             rng = np.random.default_rng([seed, epoch])
             order = rng.permutation(rows)
@@ -130,6 +167,6 @@ def train_through(
                 bar.update()
             losses.append(check_loss(float(np.mean(found)), epoch + 1))
             bar.set_postfix_str(f"epoch {epoch + 1}/{epochs} loss {losses[-1]:.4f}")
-            if checkpoint is not None and checkpoint.due():
-                checkpoint.write(optimiser.state(), losses)
+            if checkpoint is not None:
+                checkpoint.keep(optimiser.state, losses)
     return [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate(losses, 1)]

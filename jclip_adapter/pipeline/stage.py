@@ -15,6 +15,7 @@ from jclip_adapter import backbones
 from jclip_adapter.augmentation import TrainingPhotos
 from jclip_adapter.backbones.encoder import BackboneEncoder, load_backbone
 from jclip_adapter.choices import SAMPLE
+from jclip_adapter.console import doing
 from jclip_adapter.dataset import ImageSet, Photo, first_support, load_dataset, read_support, sample_support
 from jclip_adapter.encoder import Encoder, load_encoder
 from jclip_adapter.errors import DataError, UsageError
@@ -169,7 +170,8 @@ def open_data(settings: Settings) -> ImageSet:
 
         images = load_dataset(ensure_sample(), split=settings.split)
     else:
-        images = load_dataset(settings.data, split=settings.split)
+        with doing(f"reading {settings.data}"):
+            images = load_dataset(settings.data, split=settings.split)
     refuse_idle_on_data(settings, images)
     return images
 
@@ -345,7 +347,8 @@ class Trained:
 
     def logits(self, features: PhotoFeatures) -> Array:
         """(M, C) scores of the readable photos, M of them, in order."""
-        return self.method.logits(self.stage.queries(features))
+        with doing(f"scoring by {self.method.meta.name}"):
+            return self.method.logits(self.stage.queries(features))
 
 
 def _needs_run(settings: Settings, method: Method) -> bool:

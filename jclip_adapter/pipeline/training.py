@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jclip_adapter.console import doing
 from jclip_adapter.dataset import support_lines
 from jclip_adapter.errors import UsageError
 from jclip_adapter.methods import Method, create
@@ -94,7 +95,8 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
         elif not state.is_file():
             logger.warning("--resume: there is no saved state in %s; the training starts anew", settings.run_folder)
         method.checkpoint = Checkpoint(state, _fingerprint(method, task, stage))
-    method.fit(task)
+    with doing(f"fitting {settings.method}"):
+        method.fit(task)
     metrics: dict[str, Any] = {"unit": "percent", "epochs": method.history_}
     if len(support):
         before = stage.zero_shot(task.support_features)

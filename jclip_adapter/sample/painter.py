@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import PIL
 from PIL import Image
-from tqdm import tqdm
 
 from jclip_adapter import storage
+from jclip_adapter.console import progress
 from jclip_adapter.errors import DataError
 
 from .canvas import Pen, Style
@@ -181,7 +181,7 @@ def write_sample(
             place = int(order[class_id * test_per_class + index])
             lines["TestSetA_labels.txt"][place] = f"image_{place + 1}.jpg {class_id}"
             jobs.append(("test", class_id, index, f"TestSetA/image_{place + 1}.jpg"))
-    for split, class_id, index, path in tqdm(jobs, desc="drawing the sample", unit="photo", leave=False):
+    for split, class_id, index, path in progress(jobs, desc="drawing the sample", unit="photo", leave=False):
         picture = paint(classes[class_id], style, picture_rng(seed, split, class_id, index))
         _write_jpeg(folder / path, picture)
     for name, rows in lines.items():

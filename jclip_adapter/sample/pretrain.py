@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import PIL
-from tqdm import trange
 
 from jclip_adapter.clip.config import ClipConfig
 from jclip_adapter.clip.initialise import initialise
 from jclip_adapter.clip.model import CLIP, state_arrays
 from jclip_adapter.clip.preprocess import normalise_pixels, square_pixels
 from jclip_adapter.clip.tokenizer import token_ids
+from jclip_adapter.console import progress
 from jclip_adapter.prompts import PromptSet, available_prompts, load_prompts
 from jclip_adapter.runtime import jt
 
@@ -86,7 +86,7 @@ def draw_pictures(recipe: Recipe) -> npt.NDArray[np.uint8]:
     size = CONFIG.image_resolution
     count = recipe.pictures + recipe.glimpses
     pictures = np.zeros((len(CLASSES), count, size, size, 3), dtype=np.uint8)
-    for index in trange(count, desc="drawing the picture book", unit="page"):
+    for index in progress(range(count), desc="drawing the picture book", unit="page"):
         style = BOOK_STYLE if index < recipe.pictures else PHOTO_STYLE
         for class_id, kind in enumerate(CLASSES):
             rng = picture_rng(recipe.seed, "pretrain", class_id, index)
@@ -118,8 +118,8 @@ def pretrain(recipe: Recipe) -> tuple[dict[str, npt.NDArray[np.float32]], npt.ND
     model.train()
     optimiser = jt.nn.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     target = jt.array(np.arange(len(CLASSES), dtype=np.int32))
-    progress = trange(recipe.steps, desc="pretraining", unit="step")
-    for step in progress:
+    bar = progress(range(recipe.steps), desc="pretraining", unit="step")
+    for step in bar:
         chosen = rng.integers(0, pictures.shape[1], len(CLASSES))
         batch = pictures[np.arange(len(CLASSES)), chosen]
         said = np.stack([_draw_caption(pair, recipe.described, rng) for pair in tokens])
@@ -131,7 +131,7 @@ def pretrain(recipe: Recipe) -> tuple[dict[str, npt.NDArray[np.float32]], npt.ND
         optimiser.step(loss)
         model.logit_scale.assign(model.logit_scale.clamp(max_v=_LOGIT_SCALE_LIMIT))
         if step % 50 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}", scale=f"{np.exp(model.logit_scale.item()):.1f}")
+            bar.set_postfix(loss=f"{loss.item():.3f}", scale=f"{np.exp(model.logit_scale.item()):.1f}")
     return state_arrays(model), kept
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jclip_adapter import storage
+from jclip_adapter.console import doing
 from jclip_adapter.errors import AdapterError, SetupError, UsageError, WeightsError
 from jclip_adapter.storage.kinds import sealed_safetensors
 
@@ -73,6 +74,11 @@ def load_weights(name_or_path: str | Path, cache: Path | None = None) -> Loaded:
         WeightsError: they are missing, damaged, unsafe, no weights, or take more memory or time than weights do.
         SetupError: the cache cannot be written.
     """
+    with doing(f"reading {name_or_path}"):
+        return _load(name_or_path, cache)
+
+
+def _load(name_or_path: str | Path, cache: Path | None) -> Loaded:
     path = resolve(name_or_path)
     digest, plain = _look(path)
     check_published(name_or_path, path, digest)

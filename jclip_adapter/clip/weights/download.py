@@ -13,10 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from tqdm import tqdm
-
 from jclip_adapter import storage
 from jclip_adapter.choices import NETWORK_REQUIREMENTS, NETWORKS
+from jclip_adapter.console import progress
 from jclip_adapter.errors import WeightsError, suggest
 
 from .folders import weight_file_in
@@ -150,7 +149,7 @@ def _download(known: KnownWeights, target: Path, opener: Opener) -> None:
     with (
         response,
         storage.atomic_write(target) as handle,
-        tqdm(total=_length(response), unit="B", unit_scale=True, desc=f"Downloading {target.name}") as bar,
+        progress(total=_length(response), unit="B", unit_scale=True, desc=f"Downloading {target.name}") as bar,
     ):
         while block := _read(response, known, target):
             digest.update(block)
