@@ -430,19 +430,20 @@ def _compile_in_child(plan: Plan) -> str:
         if ready:
             return ready[-1].removeprefix(_READY).strip()
         if -child.returncode in _CRASHES and compiled.remove_core(_compiled_folder()):
-            logger.warning("Jittor's compiled core crashes (%s); it is compiled again", _signal_name(child.returncode))
+            logger.warning("Jittor's compiled core crashes: %s; it is compiled again", _end_of(child.returncode))
         elif child.returncode != 0:
             break
     tail = " | ".join(line.strip() for line in output[-3:] if line.strip())[-400:]
     raise SetupError(
-        f"Jittor could not be compiled: {tail or f'exit status {child.returncode}'}.",
+        f"Jittor could not be compiled: {tail or _end_of(child.returncode)}.",
         "Run `python runner.py --doctor`; if its checks pass, delete "
         f"{jittor_home() / '.cache' / 'jittor'} and run the command again.",
     )
 
 
-def _signal_name(status: int) -> str:
-    return signal.Signals(-status).name
+def _end_of(status: int) -> str:
+    """How a process ended, in words."""
+    return f"its process died ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
 
 
 @contextlib.contextmanager
