@@ -441,7 +441,9 @@ def test_stopped_and_run_again(
         _, err = process.communicate()
     if how == signal.SIGINT:
         assert process.returncode == 130, err
-        assert err.endswith("\nstopped; the same command goes on where this one was, a training with --resume.\n")
+        assert err.endswith(
+            "\nstopped. Finished features and benchmark cells are kept: the same command goes on from them.\n"
+        )
         assert "Traceback" not in err
     else:
         assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
