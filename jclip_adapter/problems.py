@@ -6,6 +6,8 @@ Whoever mends a list of 180,000 lines wants to hear of all its faults at once, n
 
 from __future__ import annotations
 
+import os
+import sys
 import unicodedata
 
 from .errors import AdapterError, DataError
@@ -93,6 +95,43 @@ def fits_a_line(name: str) -> bool:
     """
     # Cc holds CR, LF and tab; Zl and Zp are Unicode's line separators; Cs marks bytes that are no UTF-8.
     return (name.isascii() and name.isprintable()) or not any(unicodedata.category(c) in _UNFIT for c in name)
+
+
+def why_unfit(name: str) -> str:
+    r"""Why a name cannot stand in a text file; empty where it can.
+
+    Bytes of a file's name that the file system's encoding cannot read arrive as lone surrogates. They are either
+    UTF-8 that a C locale hides, or another encoding's, such as GBK's from a zip made on Windows.
+
+    >>> why_unfit("cat.jpg"), why_unfit("my\ncat.jpg")
+    ('', 'holds control characters')
+    >>> why_unfit(b"\xc3\xa8.jpg\xff".decode("utf-8", "surrogateescape"))
+    'holds bytes that are not UTF-8'
+    """
+    if fits_a_line(name):
+        return ""
+    if not any(unicodedata.category(letter) == "Cs" for letter in name):
+        return "holds control characters"
+    try:
+        data = os.fsencode(name)
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return "is not valid Unicode"
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        guess = _as_gbk(data)
+        return "holds bytes that are not UTF-8" + (f" (read as GBK it is {guess!r})" if guess else "")
+    return f"cannot be read under this locale, whose encoding is {sys.getfilesystemencoding()} (set LC_ALL=C.UTF-8)"
+
+
+def _as_gbk(data: bytes) -> str:
+    """The text as GB18030, where that gives Chinese; else empty."""
+    try:
+        text = data.decode("gb18030")
+    except UnicodeDecodeError:
+        return ""
+    odd = [letter for letter in text if not letter.isascii()]
+    return text if all("\u4e00" <= letter <= "\u9fff" for letter in odd) and text.isprintable() else ""
 
 
 def one_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Literal
@@ -11,8 +12,10 @@ from jclip_adapter.problems import Problems
 
 from .contest import load_contest, numbered_pairs
 from .folders import folder_labels, load_folders
+from .layout import LAYOUTS
 from .model import PHOTO_SUFFIXES, ClassInfo, ImageSet, Photo
-from .paths import check_files
+from .names import canonical
+from .paths import check_files, check_links
 from .sampling import (
     first_support,
     note_short_classes,
@@ -21,14 +24,16 @@ from .sampling import (
     sample_support,
     support_lines,
 )
-from .table import is_table, load_table, table_labels
+from .table import TABLE_SUFFIXES, is_table, load_table, table_labels
 
 __all__ = [
+    "LAYOUTS",
     "PHOTO_SUFFIXES",
     "ClassInfo",
     "ImageSet",
     "Photo",
     "check_dataset",
+    "check_test_links",
     "find_labels",
     "first_support",
     "load_dataset",
@@ -44,45 +49,68 @@ _CONTEST_MARKS = ("classes.txt", "train.txt", "classes_b.txt", "TrainSet", "Test
 _MEND = "Mend what is listed, or fetch the data again."
 
 
-def load_dataset(root: str | Path, *, split: Literal["A", "B"] = "A", shots: int | None = None) -> ImageSet:
+def load_dataset(
+    root: str | Path,
+    *,
+    split: Literal["A", "B"] = "A",
+    shots: int | None = None,
+    layout: str = "",
+    follow_links: bool = False,
+) -> ImageSet:
     """Read a data set's lists; its layout is recognised by what lies in the folder.
 
     - the contest's: classes.txt (classes_b.txt for split B), train.txt, TrainSet/, TestSetA/ or TestSetB/;
     - a CSV file, or a folder with exactly one, that has the columns path, label and perhaps split;
-    - a folder per class, or per domain and class, perhaps below train/ and test/.
+    - a folder per class, or per domain and class, perhaps in folds, perhaps below train/ and test/.
 
-    Photos are not looked for one by one, as the contest has 181,729: whoever chooses some (`sample_support`,
-    `read_support`, `remaining`) checks those, and `check_dataset` with `deep=True` checks all. Labels of test
-    photos are never read.
+    How it was read is logged in one line. Photos are not looked for one by one, as the contest has 181,729: whoever
+    chooses some (`sample_support`, `read_support`, `remaining`) checks those, and `check_dataset` with `deep=True`
+    checks all. Labels of test photos are never read.
 
     Args:
         root: The folder or the CSV file.
         split: The contest's test set.
         shots: If given, classes with fewer training photos are faults too, named in the same message.
+        layout: "class" or "domain/class": what the folders are, where they do not tell; empty to go by evidence.
+        follow_links: Whether photos may be links that lead out of the data folder.
 
     Returns:
         The data set.
 
     Raises:
-        DataError: there is no data set, or it contradicts itself; all faults are listed in `details`.
-        UsageError: `split` is neither A nor B.
+        DataError: there is no data set, it contradicts itself, or its folders are ambiguous; all faults are listed
+            in `details`.
+        UsageError: `split` is neither A nor B, `layout` is unknown, or given for another data set than folders.
     """
     root = Path(root)
     if split not in ("A", "B"):
         raise UsageError(f"there is no split {split!r}.", "The contest's test sets are A and B.")
+    if layout and layout not in LAYOUTS:
+        raise UsageError(f"unknown layout '{layout}'.", suggest(layout, LAYOUTS))
     problems = Problems(root)
-    image_set = _load(root, split, problems)
+    image_set = dataclasses.replace(_load(root, split, layout, problems), follow_links=follow_links)
+    if layout and image_set.layout != "folders":
+        raise UsageError(f"--layout is for class folders, but {root} is read by its lists.", "Leave --layout out.")
     if shots is not None:
         note_short_classes(image_set, shots, problems)
     problems.raise_if_any(_MEND)
+    _log_reading(image_set)
     return image_set
 
 
-def _load(root: Path, split: str, problems: Problems) -> ImageSet:
+def _log_reading(image_set: ImageSet) -> None:
+    counts = (
+        f"{len(image_set.classes)} classes, {len(image_set.train)} training photos, {len(image_set.test)} test photos"
+    )
+    text = f"{image_set.source}: read as {image_set.reading}: {counts}"
+    _log.log(logging.WARNING if image_set.notes else logging.INFO, "%s", "; ".join([text, *image_set.notes]))
+
+
+def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
     if not root.exists():
         raise DataError(f"there is no data set at {root}.", _nearby(root))
     if root.is_file():
-        if root.suffix.lower() != ".csv":
+        if root.suffix.lower() not in TABLE_SUFFIXES:
             raise DataError(f"{root} is a file, but not a CSV file.", "Name the folder that holds the data set.")
         return load_table(root, problems)
     if any((root / mark).exists() for mark in _CONTEST_MARKS):
@@ -90,11 +118,21 @@ def _load(root: Path, split: str, problems: Problems) -> ImageSet:
     inner = next((folder for folder in sorted(root.glob("*/classes.txt")) if folder.is_file()), None)
     if inner is not None:
         raise DataError(f"{root} holds no data set, but {inner.parent} does.", f"Use --data {inner.parent}.")
-    tables = sorted(path for path in root.glob("*.csv") if is_table(path))
+    listed = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
+    tables = [] if layout else [path for path in listed if is_table(path, exact=True)]
+    loose = [] if layout or tables else [path for path in listed if is_table(path)]
+    if loose:
+        # Columns that only resemble path and label may describe something else; folders per class go first.
+        found = Problems(root)
+        image_set = load_folders(root, found)
+        if not found and len({photo.label for photo in image_set.train}) > 1:
+            note = f"{loose[0].name} is not read; use --data {loose[0]} for it"
+            return dataclasses.replace(image_set, notes=(*image_set.notes, note))
+        tables = loose
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise DataError(f"{root} holds more than one CSV file of photos ({names}).", "Name the one to use.")
-    return load_table(tables[0], problems) if tables else load_folders(root, problems)
+    return load_table(tables[0], problems) if tables else load_folders(root, problems, layout)
 
 
 def _nearby(root: Path) -> str:
@@ -119,8 +157,22 @@ def check_dataset(image_set: ImageSet, *, shots: int | None = None, deep: bool =
     if shots is not None:
         note_short_classes(image_set, shots, problems)
     if deep:
-        check_files((*image_set.train, *(image_set.test if image_set.layout == "csv" else ())), problems)
+        photos = (*image_set.train, *(image_set.test if image_set.layout == "csv" else ()))
+        check_files(photos, problems, follow_links=image_set.follow_links)
     problems.raise_if_any(_MEND)
+
+
+def check_test_links(image_set: ImageSet) -> None:
+    """Refuse test photos that are links out of the data folder, unless the data set's reader has allowed them.
+
+    Raises:
+        DataError: there are such; all are listed in `details`.
+    """
+    if image_set.follow_links:
+        return
+    problems = Problems(image_set.source)
+    check_links(image_set.test, image_set.root, problems)
+    problems.raise_if_any("Add --follow-links to follow links out of the data folder, or copy the photos there.")
 
 
 def load_labels(path: str | Path, image_set: ImageSet) -> dict[str, int]:
@@ -139,15 +191,16 @@ def load_labels(path: str | Path, image_set: ImageSet) -> dict[str, int]:
     """
     path = Path(path)
     problems = Problems(path)
-    known = set(image_set.test_names)
+    exact, known = set(image_set.test_names), {canonical(name): name for name in image_set.test_names}
     labels: dict[str, int] = {}
-    for number, name, identity in numbered_pairs(path, problems):
+    for number, written, identity in numbered_pairs(path, problems):
         where = f"{path.name} line {number}"
+        name = written if written in exact else known.get(canonical(written), "")
         index = image_set.index_of_id.get(identity)
         if index is None:
             problems.add("unknown ids", f"{where}: no class has id {identity}")
-        elif name not in known:
-            problems.add("unknown photos", f"{where}: there is no test photo {name}")
+        elif not name:
+            problems.add("unknown photos", f"{where}: there is no test photo {written}")
         elif name in labels:
             problems.add("duplicate lines", f"{where}: {name} is listed already")
         else:

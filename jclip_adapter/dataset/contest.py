@@ -11,6 +11,7 @@ from jclip_adapter.problems import Problems
 from jclip_adapter.storage import read_lines
 
 from .model import ClassInfo, ImageSet, Photo, split_name
+from .names import canonical, note_clashes
 from .paths import check_files, list_photos, unsafe, warn_ignored
 
 _ID_DIGITS = 9  # longer numbers are no class ids, and int() would be slow on absurd ones
@@ -35,7 +36,10 @@ def load_contest(root: Path, split: str, problems: Problems) -> ImageSet:
     test = _list_test(root, split, problems)
     if problems and (root / "TrainSet").is_dir():
         check_files(train, problems)  # as the load fails anyway, let its message name the missing photos too
-    return ImageSet(root.name, root, "contest", _with_folders(classes, folders), train, test, split, root)
+    classes = _with_folders(classes, folders)
+    note_clashes([info.name for info in classes], problems)
+    reading = f"the contest's lists ({listing.name}, train.txt, TestSet{split})"
+    return ImageSet(root.name, root, "contest", classes, train, test, split, root, reading)
 
 
 def parse_line(line: str) -> tuple[str, int | None] | None:
@@ -80,8 +84,8 @@ def _read_classes(path: Path, problems: Problems) -> tuple[ClassInfo, ...]:
     ids: dict[int, int] = {}
     names: dict[str, int] = {}
     classes = []
-    for number, name, identity in numbered_pairs(path, problems):
-        where = f"{path.name} line {number}"
+    for number, written, identity in numbered_pairs(path, problems):
+        where, name = f"{path.name} line {number}", canonical(written)
         if identity in ids:
             problems.add("repeated ids", f"{where}: id {identity} stands on line {ids[identity]} already")
         if name in names:
@@ -206,7 +210,7 @@ def _check_pairs(
 
 def _fits(folder: str, name: str) -> bool:
     # Joined and not split at the first underscore, as a domain may hold one itself.
-    return folder.startswith("TrainSet/") and folder.removeprefix("TrainSet/").replace("/", "_") == name
+    return folder.startswith("TrainSet/") and canonical(folder.removeprefix("TrainSet/").replace("/", "_")) == name
 
 
 def _with_folders(classes: tuple[ClassInfo, ...], folders: dict[int, str]) -> tuple[ClassInfo, ...]:
@@ -215,11 +219,11 @@ def _with_folders(classes: tuple[ClassInfo, ...], folders: dict[int, str]) -> tu
     A domain may hold an underscore, and a name alone does not tell where it ends; the folder does. A class
     without photos takes the longest domain that its siblings' folders show.
     """
-    domains = {parts[1] for parts in (folder.split("/") for folder in folders.values()) if len(parts) > 2}
+    domains = {parts[1] for parts in (canonical(folder).split("/") for folder in folders.values()) if len(parts) > 2}
     by_length = sorted(domains, key=len, reverse=True)
     complete = []
     for index, info in enumerate(classes):
-        parts = folders.get(index, "").split("/")
+        parts = canonical(folders.get(index, "")).split("/")
         inherited = next((domain for domain in by_length if info.name.startswith(f"{domain}_")), info.domain)
         domain = parts[1] if len(parts) > 2 else inherited
         complete.append(replace(info, domain=domain, folder=folders.get(index, "")))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+PHOTO_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".avif"}
+)
 """Endings, in lower case, of the files that count as photos where a folder is listed."""
 
 
@@ -66,6 +70,10 @@ class ImageSet:
             the answers to whoever scores).
         split: Which test folder and class list: "A" or "B"; only the contest's layout has two.
         source: The file or folder that was given, as messages name it.
+        reading: How the folder was understood, such as "train/class and test/class".
+        notes: What of that was decided by evidence, and what was passed over; one sentence each.
+        test_folders: Class index of each folder of test photos, for `find_labels` alone.
+        follow_links: Whether photos may be links that lead out of the data folder.
     """
 
     name: str
@@ -76,6 +84,10 @@ class ImageSet:
     test: tuple[Photo, ...] = field(repr=False)
     split: str = "A"
     source: Path = Path()
+    reading: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    test_folders: Mapping[str, int] = field(default_factory=dict, repr=False)
+    follow_links: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from jclip_adapter.errors import DataError
 from jclip_adapter.natural import natural_key
-from jclip_adapter.problems import SHOWN, Problems, fits_a_line
+from jclip_adapter.problems import SHOWN, Problems, one_line, why_unfit
 
 from .model import PHOTO_SUFFIXES, Photo
 
@@ -42,15 +43,16 @@ def unsafe(relative: str) -> str:
         return "leaves the data folder"
     if "" in parts or "." in parts:
         return "is not a plain path of folders and a file"
-    return "" if fits_a_line(relative) else "holds control characters"
+    return why_unfit(relative)
 
 
-def check_files(photos: Iterable[Photo], problems: Problems) -> None:
+def check_files(photos: Iterable[Photo], problems: Problems, *, follow_links: bool = False) -> None:
     """Note each photo that is missing, is no file, or is a link that leads out of the data folder.
 
     Args:
         photos: Photos named by a list file.
         problems: Where the faults go.
+        follow_links: Whether links may lead out of the data folder.
     """
     folders: dict[tuple[Path, str], str] = {}
     for photo in photos:
@@ -58,14 +60,44 @@ def check_files(photos: Iterable[Photo], problems: Problems) -> None:
         key = (photo.base, folder)
         # A folder is resolved once; after that a photo costs one lstat, as only a link needs resolving itself.
         if key not in folders:
-            folders[key] = _folder_state(photo.base, folder)
-        text = folders[key] or _file_state(photo.base, photo.base / folder / name)
-        if text:
-            kind = "paths out of the data folder" if text == _OUTSIDE else "missing photos"
-            problems.add(kind, f"{photo.relative} {text}", _MISSING_HINT)
+            folders[key] = "" if follow_links else _folder_state(photo.base, folder)
+        text = folders[key] or _file_state(photo.base, photo.base / folder / name, follow_links)
+        if text == _OUTSIDE:
+            problems.add(OUT_OF_DATA, f"{photo.relative} {text}", _FOLLOW)
+        elif text:
+            problems.add("missing photos", f"{photo.relative} {text}", _MISSING_HINT)
 
 
+def check_links(photos: Iterable[Photo], root: Path, problems: Problems) -> None:
+    """Note each photo that is, or lies in, a link that leads out of the data folder.
+
+    Unlike `check_files` it passes over photos that are missing: a test photo without a file keeps its line.
+
+    Args:
+        photos: Photos that were found by listing folders.
+        root: The data folder.
+        problems: Where the faults go.
+    """
+    folders: dict[Path, bool] = {}
+    for photo in photos:
+        folder = photo.path.parent
+        if folder not in folders:
+            folders[folder] = _inside(root, folder)
+        if not folders[folder] or (photo.path.is_symlink() and _leaves(root, photo.path)):
+            problems.add(OUT_OF_DATA, f"{photo.relative} {_OUTSIDE}", _FOLLOW)
+
+
+OUT_OF_DATA = "paths out of the data folder"
 _OUTSIDE = "is a link that leads out of the data folder"
+_FOLLOW = "Add --follow-links to follow links out of the data folder, or copy the photos there."
+
+
+def _leaves(root: Path, path: Path) -> bool:
+    """Whether a link leads to a file outside; one to nothing or in a circle does not."""
+    try:
+        return path.exists() and not _inside(root, path)
+    except OSError:  # to a name that is too long
+        return False
 
 
 def _inside(base: Path, path: Path) -> bool:
@@ -79,49 +111,77 @@ def _folder_state(base: Path, folder: str) -> str:
     return "" if _inside(base, base / folder) else _OUTSIDE
 
 
-def _file_state(base: Path, path: Path) -> str:
-    if path.is_symlink() and not _inside(base, path):
-        return _OUTSIDE
+def _file_state(base: Path, path: Path, follow_links: bool) -> str:
     try:
+        if path.is_symlink() and not follow_links and not _inside(base, path):
+            return _OUTSIDE
         return "" if path.is_file() else "does not exist"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
 
-def list_photos(folder: Path) -> tuple[list[str], int]:
-    """Names of the photos that lie directly in a folder.
+class Listing(NamedTuple):
+    """What lies directly in a folder: photos and folders by name, in natural order, and how many other files."""
+
+    photos: list[str]
+    folders: list[str]
+    others: int
+
+
+def list_folder(folder: Path) -> Listing:
+    """List a folder.
 
     Links count: whoever links photos into a folder means them to be there. A link to nothing or in a circle counts
     too, as does a pipe, so that the photo is reported as unreadable instead of losing its line in result.txt. Only
-    photos whose names no list file can hold have no line; they are named in a warning.
+    photos whose names no list file can hold have no line; they are named in a warning. Folders that file managers,
+    notebooks and archives leave behind are passed over, as are hidden ones.
 
     Args:
         folder: The folder.
 
     Returns:
-        The names in natural order, and how many other files were passed over (other endings, hidden files).
+        The listing.
 
     Raises:
         DataError: the folder cannot be read.
     """
-    names, unfit, others = [], [], 0
+    photos, folders, unfit, others = [], [], [], 0
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
+                name = entry.name
                 if _is_folder(entry):
-                    continue
-                if not is_photo(entry.name):
+                    if not is_debris(name):
+                        folders.append(name)
+                elif not is_photo(name):
                     others += 1
-                elif fits_a_line(entry.name) and entry.name == entry.name.strip():
-                    names.append(entry.name)
+                elif why_unfit(name) or name != name.strip():
+                    unfit.append(name)
                 else:
-                    unfit.append(entry.name)
+                    photos.append(name)
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}.", "Check its permissions.") from error
     if unfit:
-        shown = ", ".join(repr(name) for name in sorted(unfit)[:SHOWN])
-        _log.warning("%s: left out %d photos whose names fit no list, rename them: %s", folder, len(unfit), shown)
-    return sorted(names, key=natural_key), others
+        shown = ", ".join(f"'{one_line(name)}' {_why_left_out(name)}" for name in sorted(unfit)[:SHOWN])
+        _log.warning(
+            "%s: left out %d photos whose names fit no list, rename them: %s", one_line(str(folder)), len(unfit), shown
+        )
+    return Listing(sorted(photos, key=natural_key), sorted(folders, key=natural_key), others)
+
+
+def _why_left_out(name: str) -> str:
+    return why_unfit(name) or "begins or ends with a blank"
+
+
+def list_photos(folder: Path) -> tuple[list[str], int]:
+    """Names of the photos that lie directly in a folder, as `list_folder` gives them, and the number of other files."""
+    listing = list_folder(folder)
+    return listing.photos, listing.others
+
+
+def list_folders(folder: Path) -> list[str]:
+    """Names of a folder's sub-folders, as `list_folder` gives them."""
+    return list_folder(folder).folders
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -131,17 +191,18 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def list_folders(folder: Path) -> list[str]:
-    """Names of a folder's sub-folders in natural order, hidden ones left out.
+_DEBRIS = frozenset(
+    {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "#recycle", "__pycache__"}
+)
 
-    Raises:
-        DataError: the folder cannot be read.
+
+def is_debris(name: str) -> bool:
+    """Whether a folder is one that systems and programs leave behind, which nobody means as data.
+
+    >>> is_debris("@eaDir"), is_debris(".ipynb_checkpoints"), is_debris("cat")
+    (True, True, False)
     """
-    try:
-        names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"cannot read {folder}: {error.strerror or error}.", "Check its permissions.") from error
-    return sorted(names, key=natural_key)
+    return name.startswith(".") or name.lower() in _DEBRIS
 
 
 def is_photo(name: str) -> bool:

@@ -44,8 +44,8 @@ def test_train_and_test_folders(tmp_path, train, test):
 
 
 def test_two_levels_below_train_and_test(tmp_path):
-    data = load_dataset(build(tmp_path, "train/Animal/Bear/1.jpg", "test/Animal/Bear/2.jpg"))
-    assert data.class_names == ("Animal_Bear",)
+    data = load_dataset(build(tmp_path, "train/Animal/Bear/1.jpg", "train/Food/pie/1.jpg", "test/Animal/Bear/2.jpg"))
+    assert data.class_names == ("Animal_Bear", "Food_pie")
     assert data.classes[0].folder == "train/Animal/Bear"
     assert find_labels(data) == {"Animal/Bear/2.jpg": 0}
 

@@ -81,8 +81,10 @@ def test_unknown_split_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("path,class\n1.jpg,a\n", "no column label"),
-        ("file,class\n1.jpg,a\n", "no column label and no column path"),
+        ("path,species\n1.jpg,a\n", "no column label; its columns are path, species"),
+        ("id,breed\n1.jpg,a\n", "no column path and no column label; its columns are id, breed"),
+        ("image,file,label\n1.jpg,1,a\n", r"several columns that may be the path \(image, file\)"),
+        ("path class\n1.jpg a\n", "has one column, 'path class'"),
         ("", "not a CSV file that can be read"),
         ("path,label\na,b.jpg,c\n", "not a CSV file that can be read"),
         ('path,label\n"a.jpg,c\n', "not a CSV file that can be read"),
@@ -96,7 +98,7 @@ def test_no_such_table(tmp_path, text, expected):
 
 def test_no_text(tmp_path):
     (tmp_path / "photos.csv").write_bytes(b"path,label\n\xff\xfe.jpg,a\n")
-    with pytest.raises(DataError, match="not a CSV file that can be read"):
+    with pytest.raises(DataError, match=r"neither UTF-8 \(invalid start byte at byte 11\) nor clearly GB18030"):
         load_dataset(tmp_path / "photos.csv")
 
 
