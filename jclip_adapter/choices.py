@@ -5,3 +5,4 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")  # of matrix products
 NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")  # of ImageNet, in CLIP's place or beside it
 NETWORK_REQUIREMENTS = "requirements-backbones.txt"  # what pip needs for these
+LAYOUTS = ("class", "domain/class")  # what folders of photos are, below train/ and test/ where there are these

@@ -206,6 +206,9 @@ def _run(arguments: argparse.Namespace) -> None:
     commands = _contexts(arguments, chosen)
     settings = _settings(arguments, commands)
     with _ends_soon(chosen[0]):
+        if arguments.dry_run:
+            _dry_run(settings)
+            return
         if chosen[0] in alone:
             alone[chosen[0]](arguments, settings)
             return
@@ -268,6 +271,12 @@ def _settings(arguments: argparse.Namespace, commands: Sequence[str]) -> Setting
     return settings
 
 
+def _dry_run(settings: Settings) -> None:
+    from .pipeline.dry_run import describe
+
+    tell(describe(settings, settings.shot_counts or (settings.shots,)), end="")
+
+
 def _train(arguments: argparse.Namespace, settings: Settings) -> None:
     from .pipeline import check_target, train
 
@@ -295,6 +304,13 @@ def _evaluate(_: argparse.Namespace, settings: Settings) -> None:
         tell(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
     if done.rejects:
         tell(f"{done.rejects} photos could not be read and count as wrong")
+    for text in done.overlap:
+        tell(text)
+    for name, (mine, theirs) in done.without.items():
+        tell(
+            f"top-1 without {name} ({mine.n} photos): {done.baseline_name} {100 * theirs.top1:.1f} %, "
+            f"{done.method} {100 * mine.top1:.1f} %"
+        )
     if done.pairs:
         rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in done.pairs]
         tell(markdown_table(["class", "taken for", "photos", "share"], rows))

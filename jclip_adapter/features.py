@@ -39,12 +39,14 @@ class PhotoFeatures:
         bad: What is wrong, by the photo's place in the list.
         encoded: How many photos went through the network now.
         paths: N photo files.
+        keys: N SHA-256 digests of their bytes; b"" for a file that cannot be read.
     """
 
     raw: Array
     bad: dict[int, str]
     encoded: int
     paths: tuple[Path, ...]
+    keys: tuple[bytes, ...]
 
     @property
     def readable(self) -> npt.NDArray[np.bool_]:
@@ -82,7 +84,7 @@ def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, wor
     raw = np.zeros((len(paths), encoder.width), dtype=np.float32)
     good = [number for number in range(len(paths)) if number not in bad]
     raw[good] = store.get([keys[number] for number in good])
-    return PhotoFeatures(raw, dict(sorted(bad.items())), encoded, tuple(paths))
+    return PhotoFeatures(raw, dict(sorted(bad.items())), encoded, tuple(paths), tuple(keys))
 
 
 def image_store(encoder: ImageEncoder, cache: Path) -> FeatureStore:

@@ -57,6 +57,7 @@ class _Row(NamedTuple):
 
 class _Tables(NamedTuple):
     names: tuple[str, ...]  # the first word of each class
+    synonyms: tuple[tuple[str, ...], ...]  # all words of each class
     synsets: Mapping[str, int]  # WordNet's number → id
     words: Mapping[str, tuple[int, ...]]  # key of a word → all classes that it names
     full: Mapping[str, Match]  # key of a row's full name → match
@@ -95,6 +96,34 @@ def imagenet_names() -> tuple[str, ...]:
         DataError: a table of the prompts folder is missing or damaged.
     """
     return _load(_FOLDER).names
+
+
+def wordnet_name(number: str) -> str:
+    """An ImageNet class in words, by its WordNet number.
+
+    It is WordNet's first word, or one that says the same more fully ("tabby cat" for "tabby"); the next one, where the
+    first is another class's too ("tank suit" for one of two classes called "maillot").
+
+    Args:
+        number: Such as "n02123045".
+
+    Returns:
+        The words; empty for a number that is none of ImageNet's 1,000 classes.
+
+    Raises:
+        DataError: a table of the prompts folder is missing or damaged.
+
+    >>> wordnet_name("n02123045"), wordnet_name("n03710721"), wordnet_name("n99999999")
+    ('tabby cat', 'tank suit', '')
+    """
+    tables = _load(_FOLDER)
+    index = tables.synsets.get(number)
+    if index is None:
+        return ""
+    first, *others = tables.synonyms[index]
+    if others and tables.names.count(first) > 1:
+        return others[0]
+    return next((word for word in others if word.casefold().startswith(f"{first.casefold()} ")), first)
 
 
 def _match(tables: _Tables, name: str, domain: str) -> Match:
@@ -136,31 +165,32 @@ def _key(name: str) -> str:
 
 @lru_cache(maxsize=2)
 def _load(folder: Path) -> _Tables:
-    names, synsets, words = _read_classes(folder / _CLASSES_FILE)
+    synonyms, synsets, words = _read_classes(folder / _CLASSES_FILE)
     full: dict[str, Match] = {}
     plain: defaultdict[str, list[_Row]] = defaultdict(list)
     for name, match in _read_matches(folder / _MATCHES_FILE).items():
         domain, _, rest = name.partition("_")
         full[_key(name)] = match
         plain[_key(rest)].append(_Row(domain, match))
-    return _Tables(names, synsets, words, full, {key: tuple(rows) for key, rows in plain.items()})
+    names = tuple(each[0] for each in synonyms)
+    return _Tables(names, synonyms, synsets, words, full, {key: tuple(rows) for key, rows in plain.items()})
 
 
-def _read_classes(path: Path) -> tuple[tuple[str, ...], dict[str, int], dict[str, tuple[int, ...]]]:
-    first: list[str] = []
+def _read_classes(path: Path) -> tuple[tuple[tuple[str, ...], ...], dict[str, int], dict[str, tuple[int, ...]]]:
+    classes: list[tuple[str, ...]] = []
     synsets: dict[str, int] = {}
     words: defaultdict[str, set[int]] = defaultdict(set)
     for number, (index, synset, names) in _rows(path, _CLASSES_HEADER):
         synonyms = names.split("; ")
-        if index != str(len(first)) or not _SYNSET.fullmatch(synset) or synset in synsets or not all(synonyms):
-            raise _damaged(path, f"line {number} is not class {len(first)} with its WordNet number and names")
-        synsets[synset] = len(first)
+        if index != str(len(classes)) or not _SYNSET.fullmatch(synset) or synset in synsets or not all(synonyms):
+            raise _damaged(path, f"line {number} is not class {len(classes)} with its WordNet number and names")
+        synsets[synset] = len(classes)
         for word in synonyms:
-            words[_key(word)].add(len(first))
-        first.append(synonyms[0])
-    if len(first) != _CLASSES:
-        raise _damaged(path, f"it has {len(first)} classes, not {_CLASSES}")
-    return tuple(first), synsets, {key: tuple(sorted(ids)) for key, ids in words.items()}
+            words[_key(word)].add(len(classes))
+        classes.append(tuple(synonyms))
+    if len(classes) != _CLASSES:
+        raise _damaged(path, f"it has {len(classes)} classes, not {_CLASSES}")
+    return tuple(classes), synsets, {key: tuple(sorted(ids)) for key, ids in words.items()}
 
 
 def _read_matches(path: Path) -> dict[str, Match]:

@@ -54,6 +54,7 @@ class Option:
         shown: The default as `--help` tells it; empty for the default itself.
         several: Commands that take a list of values, found in the setting `list_name`.
         list_name: Name of that setting.
+        words: Words that stand for whole numbers, among those of the kind "counts".
         parse: Reads the text of an option of the kind "other".
         group: Heading in `--help`.
     """
@@ -70,6 +71,7 @@ class Option:
     shown: str = ""
     several: tuple[str, ...] = ()
     list_name: str = ""
+    words: Mapping[str, int] = dataclasses.field(default_factory=dict)
     parse: Callable[[str], Any] | None = None
     group: str = "what to work on"
 
@@ -89,7 +91,13 @@ class Option:
         if self.kind == "number":
             return self.check(_number(self.flag, text, float))
         if self.kind == "counts":
-            return self.check([_number(self.flag, part, int, _OR_LIST) for part in text.split(",")])
+            more = "".join(f", {word}" for word in self.words) + _OR_LIST
+            return self.check(
+                [
+                    self.words[part] if part in self.words else _number(self.flag, part, int, more)
+                    for part in text.split(",")
+                ]
+            )
         return self.check(text)
 
     def check(self, value: Any, where: str = "") -> Any:
@@ -106,6 +114,8 @@ class Option:
             UsageError: it is no such value.
         """
         name = where or self.flag
+        if isinstance(value, str) and value in self.words:
+            value = self.words[value]
         if not self._fits(value):
             shown = f"Its default is {self.default!r}."
             raise UsageError(f"{name}: expected {_EXPECTED[self.kind]}, got {value!r:.60}.", shown)

@@ -7,6 +7,7 @@ spellings that no rule finds, prompts/README.md tells how to add both.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -107,6 +108,14 @@ class PromptSet:
         words = self.class_name(full_name, domain)
         own = domain_of(full_name) if domain is None else domain
         return [template.replace("{}", words) for template in self.templates.get(own, self.templates["default"])]
+
+    def respelled(self, words: Mapping[str, str]) -> PromptSet:
+        """The set with further spellings, which go before its own.
+
+        Args:
+            words: Full class name → what an English caption would say.
+        """
+        return dataclasses.replace(self, spellings=_frozen({**self.spellings, **words}))
 
     def template_counts(self, domains: Iterable[str]) -> dict[str, int]:
         """How many templates each of these domains has (those of "default" where it has none of its own)."""

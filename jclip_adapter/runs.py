@@ -73,8 +73,10 @@ _BOUND = (
     "precision",
     "auxiliary",
     "model_config",
+    "layout",
+    "class_names",
 )
-_PATHS = ("weights", "encoder", "prompts", "support", "model_config")
+_PATHS = ("weights", "encoder", "prompts", "support", "model_config", "class_names")
 _AGAIN = "Train again with the new setting, or leave it out."
 
 

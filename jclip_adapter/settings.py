@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .choices import DEVICES, NETWORKS, PRECISIONS, SAMPLE
+from .choices import DEVICES, LAYOUTS, NETWORKS, PRECISIONS, SAMPLE
 from .errors import UsageError, suggest
 from .options import (
     BENCHMARK,
@@ -42,6 +42,8 @@ from .strict_yaml import read_yaml_mapping
 logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = "ViT-B/32"
+ALL_SHOTS = 1_000_000
+"""So many photos per class as no data set has: what `--shots all` stands for."""
 RUNS = Path("results/runs")
 _BENCHMARK = "with --benchmark (--method all,encoder,NAME; --shots 1,2,4; --seed 1,2)"
 _DETAILS = "details"
@@ -100,14 +102,21 @@ class Settings:
     )
     shots: int = option(
         4,
-        "training photos per class",
+        "training photos per class, as far as there are so many; or 'all'",
         (*WITH_METHODS, EXTRACT),
         kind="counts",
         metavar="K",
         low=1,
-        high=1_000_000,
+        high=ALL_SHOTS,
+        words={"all": ALL_SHOTS},
         several=(*BENCHMARKS, EXTRACT),
         list_name="shot_counts",
+    )
+    strict: bool = option(
+        False,
+        "refuse classes with fewer photos than shots, and unreadable shots",
+        (TRAIN, BENCHMARK, EXTRACT),
+        kind="switch",
     )
     seed: int = option(
         0,
@@ -131,7 +140,18 @@ class Settings:
     )
     split: Literal["A", "B"] = option("A", "test set and class list of the contest", ON_DATA, choices=("A", "B"))
     support: str = option("random", "list of the chosen photos; or 'first', 'random'", ON_RUNS, metavar="LIST.txt")
+    layout: str = option(
+        "", "what folders of photos are, where they do not tell", ON_DATA, choices=LAYOUTS, shown="by evidence"
+    )
+    follow_links: bool = option(False, "photos may be links that lead out of the data folder", ON_DATA, kind="switch")
     prompts: str = option("seed", "prompt set: a name or a YAML file", ON_PHOTOS, metavar="NAME")
+    class_names: str = option(
+        "",
+        "YAML file of 'class: words' lines, for names that say nothing",
+        ON_PHOTOS,
+        metavar="FILE",
+        shown="class_names.yaml in the data folder",
+    )
     images: tuple[str, ...] = option(
         (), "with --predict: photos or folders of photos", (CLASSIFY,), kind="texts", metavar="PATH"
     )
@@ -261,9 +281,10 @@ class Settings:
         """
         if self.run:
             return Path(self.run)
-        shots = f"{self.shots}shot-seed{self.seed}"
+        count = "all" if self.shots == ALL_SHOTS else self.shots
+        shots = f"{count}shot-seed{self.seed}"
         if self.support != "random":
-            shots = f"{self.shots}first" if self.support == "first" else f"support-{_list_label(self.support)}"
+            shots = f"{count}first" if self.support == "first" else f"support-{_list_label(self.support)}"
         parts = (
             SAMPLE if self.data == SAMPLE else _place_label(self.data),
             self.split,
@@ -292,6 +313,14 @@ GENERAL = (  # options of the command line alone
         "YAML file with any of these settings; flags come first",
         tuple(name for name in EVERY if name in {*ON_DATA, BENCHMARK_FILES}),
         metavar="FILE",
+        group=_DETAILS,
+    ),
+    Option(
+        "dry_run",
+        False,
+        "show how the data set is read, and do nothing else",
+        ON_PHOTOS,
+        kind="switch",
         group=_DETAILS,
     ),
     Option("quiet", False, "no messages, only results and errors", EVERY, kind="switch", group=_DETAILS),

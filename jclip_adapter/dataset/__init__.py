@@ -7,12 +7,12 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+from jclip_adapter.choices import LAYOUTS
 from jclip_adapter.errors import DataError, UsageError, suggest
 from jclip_adapter.problems import Problems
 
 from .contest import load_contest, numbered_pairs
 from .folders import folder_labels, load_folders
-from .layout import LAYOUTS
 from .model import PHOTO_SUFFIXES, ClassInfo, ImageSet, Photo
 from .names import canonical
 from .paths import check_files, check_links
@@ -27,7 +27,6 @@ from .sampling import (
 from .table import TABLE_SUFFIXES, is_table, load_table, table_labels
 
 __all__ = [
-    "LAYOUTS",
     "PHOTO_SUFFIXES",
     "ClassInfo",
     "ImageSet",

@@ -15,9 +15,6 @@ from jclip_adapter.problems import Problems
 from .names import canonical, is_container, is_fold, is_session, split_of
 from .tree import Tree
 
-LAYOUTS = ("class", "domain/class")
-"""What `--layout` may say of the folders below train/ and test/, or of the data folder without these."""
-
 _AMBIGUOUS = "ambiguous folders"
 
 
@@ -60,7 +57,7 @@ def read_layout(root: Tree, layout: str, problems: Problems) -> Reading:
 
     Args:
         root: The data folder.
-        layout: One of LAYOUTS, where the user has said it; empty to go by evidence.
+        layout: One of `choices.LAYOUTS`, where the user has said it; empty to go by evidence.
         problems: Where the faults go, among them all that is ambiguous.
 
     Returns:
@@ -230,7 +227,7 @@ def _below(tree: Tree) -> Iterator[Tree]:
 
 
 def _pattern(bases: list[Tree], test: Tree | None, notes: list[str], problems: Problems) -> str:
-    """Which of LAYOUTS the folders follow; empty, and a fault noted, where they do not tell."""
+    """Which of `choices.LAYOUTS` the folders follow; empty, and a fault noted, where they do not tell."""
     outer = [child for base in bases for child in base.folders.values()]
     nested = [child for child in outer if child.folders]
     if not nested:

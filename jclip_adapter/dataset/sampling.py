@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,15 @@ from jclip_adapter.problems import Problems
 
 from .contest import numbered_pairs
 from .model import ImageSet, Photo
+from .names import canonical
 from .paths import check_files
 
 _log = logging.getLogger(__name__)
 
 
-def sample_support(image_set: ImageSet, shots: int, seed: int, *, allow_fewer: bool = False) -> tuple[Photo, ...]:
+def sample_support(
+    image_set: ImageSet, shots: int, seed: int, *, allow_fewer: bool = False, without: Container[str] = ()
+) -> tuple[Photo, ...]:
     """Draw the support set: `shots` training photos of every class.
 
     Args:
@@ -33,6 +36,8 @@ def sample_support(image_set: ImageSet, shots: int, seed: int, *, allow_fewer: b
         seed: Seed of the draw, at least 0.
         allow_fewer: Take what there is of a class with fewer photos, instead of refusing. Classes without any
             training photo (the contest's cars) never have support and are never refused.
+        without: `Photo.relative` of photos to pass over, such as unreadable ones: the next of their class in the
+            order of the draw take their places, and all other photos stay.
 
     Returns:
         The photos, by class and within a class in list order.
@@ -45,18 +50,24 @@ def sample_support(image_set: ImageSet, shots: int, seed: int, *, allow_fewer: b
     chosen = [
         photo
         for info, photos in zip(image_set.classes, image_set.train_by_class, strict=True)
-        for photo in _draw(photos, shots, seed, f"support/{info.name}")
+        for photo in _draw(photos, shots, seed, f"support/{info.name}", without)
     ]
     return _approved(image_set, chosen, shots, allow_fewer)
 
 
-def first_support(image_set: ImageSet, shots: int, *, allow_fewer: bool = False) -> tuple[Photo, ...]:
+def first_support(
+    image_set: ImageSet, shots: int, *, allow_fewer: bool = False, without: Container[str] = ()
+) -> tuple[Photo, ...]:
     """Take the first `shots` training photos of every class, as the contest's trained baseline does.
 
     Arguments, result and errors are those of `sample_support`, without a seed.
     """
     _check_draw(shots, 0)
-    chosen = [photo for photos in image_set.train_by_class for photo in photos[:shots]]
+    chosen = [
+        photo
+        for photos in image_set.train_by_class
+        for photo in [each for each in photos if each.relative not in without][:shots]
+    ]
     return _approved(image_set, chosen, shots, allow_fewer)
 
 
@@ -104,11 +115,12 @@ def read_support(path: str | Path, image_set: ImageSet) -> tuple[Photo, ...]:
     """
     path = Path(path)
     problems = Problems(path)
-    at = {photo.relative: position for position, photo in enumerate(image_set.train)}
+    at = {canonical(photo.relative): position for position, photo in enumerate(image_set.train)}
+    at |= {photo.relative: position for position, photo in enumerate(image_set.train)}
     lines: dict[int, int] = {}
     for number, relative, identity in numbered_pairs(path, problems):
         where = f"{path.name} line {number}"
-        position = at.get(relative)
+        position = at.get(relative, at.get(canonical(relative)))
         label = image_set.index_of_id.get(identity)
         if position is None:
             text = f"{where}: {relative} is not among the training photos of {image_set.source}"
@@ -127,7 +139,7 @@ def read_support(path: str | Path, image_set: ImageSet) -> tuple[Photo, ...]:
         problems.add("empty lists", f"{path.name} names no photo")
     photos = [image_set.train[position] for position in sorted(lines)]
     photos.sort(key=lambda photo: -1 if photo.label is None else photo.label)
-    check_files(photos, problems)
+    check_files(photos, problems, follow_links=image_set.follow_links)
     problems.raise_if_any("Its lines are those of the training list, as in 'TrainSet/Animal/Bear/1.jpg 0'.")
     _log_uncovered(image_set, photos)
     return tuple(photos)
@@ -159,7 +171,7 @@ def note_short_classes(image_set: ImageSet, shots: int, problems: Problems) -> N
     for info, photos in zip(image_set.classes, image_set.train_by_class, strict=True):
         if 0 < len(photos) < shots:
             text = f"{info.name} has {len(photos)} of {shots}"
-            problems.add("classes with fewer photos than shots", text, "Choose fewer --shots.")
+            problems.add("classes with fewer photos than shots", text, "Choose fewer --shots, or leave --strict out.")
 
 
 def _check_draw(count: int, seed: int, what: str = "shots") -> None:
@@ -169,11 +181,12 @@ def _check_draw(count: int, seed: int, what: str = "shots") -> None:
         raise UsageError(f"seed is {seed}.", "It must be at least 0.")
 
 
-def _draw(photos: Sequence[Photo], count: int, seed: int, key: str) -> list[Photo]:
+def _draw(photos: Sequence[Photo], count: int, seed: int, key: str, without: Container[str] = ()) -> list[Photo]:
     # Python's own hash() differs from run to run; the first 8 bytes of SHA-256 do not.
     salt = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big")
     order = np.random.default_rng([seed, salt]).permutation(len(photos))
-    return [photos[position] for position in sorted(order[:count])]
+    kept = [position for position in order if photos[position].relative not in without] if without else order
+    return [photos[position] for position in sorted(kept[:count])]
 
 
 def _approved(
@@ -182,7 +195,7 @@ def _approved(
     problems = Problems(image_set.source)
     if not allow_fewer:
         note_short_classes(image_set, shots, problems)
-    check_files(photos, problems)
+    check_files(photos, problems, follow_links=image_set.follow_links)
     problems.raise_if_any("Mend what is listed, or fetch the data again.")
     return tuple(photos)
 

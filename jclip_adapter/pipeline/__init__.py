@@ -6,7 +6,8 @@ from .benchmarking import Table, benchmark, photo_problems
 from .evaluation import Evaluation, evaluate
 from .extraction import extract
 from .prediction import Guess, Prediction, classify, predict
-from .stage import Stage, Trained, choose_support, make_task, open_data, open_trained, set_up
+from .stage import Stage, Trained, make_task, open_data, open_trained, set_up
+from .support import choose_support, draw_support
 from .training import Training, train
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "check_target",
     "choose_support",
     "classify",
+    "draw_support",
     "evaluate",
     "extract",
     "make_task",

@@ -20,19 +20,21 @@ from jclip_adapter.benchmark import (
     run_benchmark,
     values_of,
 )
-from jclip_adapter.dataset import Photo, sample_support
+from jclip_adapter.dataset import Photo
 from jclip_adapter.encoder import Encoder
 from jclip_adapter.errors import UsageError
 from jclip_adapter.methods import create
 from jclip_adapter.report import benchmark_picture, benchmark_table, csv_text
-from jclip_adapter.settings import Settings
+from jclip_adapter.settings import ALL_SHOTS, Settings
 from jclip_adapter.storage import Kind, check_folder_writable, check_place, write_bytes, write_text
 from jclip_adapter.storage.kinds import MARKDOWN_MARK, begins_with, ends_with, marked_png, plain_png
 from jclip_adapter.task import Labelled
 
 from .effects import refuse_idle_on_methods
 from .evaluation import labelled_photos
+from .overlap import warn_of_overlap
 from .stage import Stage, fingerprint, make_task, set_up
+from .support import draw_support
 
 CELLS = Path("results/cells")
 TABLE = Kind("a benchmark's table", begins_with(f"{','.join(COLUMNS[:6])},"))
@@ -95,11 +97,14 @@ def benchmark(
         The cells and the files.
 
     Raises:
-        UsageError: `out` is no CSV, or it or a file beside it is not this program's.
+        UsageError: `out` is no CSV, it or a file beside it is not this program's, or all shots are asked of feature
+            files.
         SetupError: the files or the cells cannot be written.
     """
     if out.suffix != ".csv":
         raise UsageError(f"{out} is no CSV.", "Let --out end in .csv.")
+    if features and ALL_SHOTS in shots:
+        raise UsageError("--shots all is for photos; feature files have their own counts.", "Leave --shots out.")
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
     for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
         check_place(file, kind)
@@ -132,11 +137,17 @@ def _csv(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
-    """The problems of a data set's photos: a task per shot count and seed, each with the photos to score on."""
+    """The problems of a data set's photos: a task per shot count and seed, each with the photos to score on.
+
+    Raises:
+        UsageError: the settings name the shots, which the seeds are to draw.
+    """
+    if stage.settings.support != "random":
+        raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
     problems = []
     for count in shots:
         for seed in seeds:
-            support = sample_support(stage.images, count, seed)
+            support = draw_support(stage, count, seed)
             task, test = make_task(stage, support), labelled_queries(stage, support)
             # The weights too: a method may read more of them than the features show, such as the temperature.
             texts = stage.encoder.text_key() if isinstance(stage.encoder, Encoder) else ""
@@ -159,4 +170,5 @@ def labelled_queries(stage: Stage, support: Sequence[Photo]) -> Labelled:
     """
     photos, labels, _ = labelled_photos(stage, support)
     found = stage.photos([photo.path for photo in photos])
+    warn_of_overlap(stage, support, photos, found)
     return Labelled(stage.queries(found), labels[found.readable])

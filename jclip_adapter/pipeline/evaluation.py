@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.dataset import Photo, find_labels, load_labels, read_support, remaining
+from jclip_adapter.dataset import Photo, check_test_links, find_labels, load_labels, read_support, remaining
 from jclip_adapter.errors import DataError
 from jclip_adapter.methods import create
 from jclip_adapter.metrics import ConfusedPair, Score, by_domain, confusion_matrix, seen_and_unseen, worst_pairs
@@ -19,6 +19,7 @@ from jclip_adapter.runs import CONFUSION, EVALUATION, KINDS, SUPPORT, check_run_
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import write_bytes, write_json
 
+from .overlap import Overlap, find_overlap
 from .stage import Stage, open_trained
 
 HOLDOUT = 20  # labelled photos per class that --evaluate takes from the rest of the training set
@@ -40,6 +41,8 @@ class Evaluation:
         files: What was written.
         groups: Where some classes have no shots: base, new and harmonic mean as `metrics.seen_and_unseen` gives
             them, by "method" and "zero_shot"; else empty.
+        overlap: What the photos have in common with the shots, in sentences.
+        without: Total scores of the method and the baseline without such photos, by what was left out.
     """
 
     scores: list[Score]
@@ -52,6 +55,8 @@ class Evaluation:
     rejects: int
     files: tuple[Path, ...]
     groups: dict[str, dict[str, float]]
+    overlap: tuple[str, ...] = ()
+    without: dict[str, tuple[Score, Score]] = field(default_factory=dict)
 
 
 def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -> Evaluation:
@@ -81,6 +86,8 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     logits[features.readable] = trained.logits(features)
     zero_shot = trained.stage.zero_shot(features.normalised)
     images, readable = trained.stage.images, features.readable
+    overlap = find_overlap(trained.stage, support, photos, features, truth)
+    without = _without(overlap, logits, zero_shot, truth, images.domains, readable)
     scores, baseline = (by_domain(each, truth, images.domains, readable) for each in (logits, zero_shot))
     confusion = confusion_matrix(truth[readable], logits[readable].argmax(axis=1), len(images.classes))
     pairs = worst_pairs(confusion, images.class_names)
@@ -97,13 +104,53 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
         "zero_shot": [score.in_percent() for score in baseline],
         "baseline": trained.stage.baseline,
         "seen_and_unseen": groups,
+        "overlap": {
+            "identical": int(overlap.identical.sum()),
+            "near_duplicates": int(overlap.near.sum()),
+            "pairs": [list(pair) for pair in overlap.pairs],
+            "two_classes": [list(pair) for pair in overlap.two_classes],
+            "without": {
+                name: {"scores": mine.in_percent(), "zero_shot": theirs.in_percent()}
+                for name, (mine, theirs) in without.items()
+            },
+        },
         "worst_pairs": [{**dataclasses.asdict(pair), "share": 100 * pair.share} for pair in pairs],
     }
     write_json(files[0], report, KINDS[EVALUATION])
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
     meta = trained.method.meta
     named, bad = trained.stage.baseline, len(features.bad)
-    return Evaluation(scores, baseline, named, pairs, meta.name, source, meta.transductive, bad, files, groups)
+    said = tuple(overlap.warnings())
+    return Evaluation(
+        scores, baseline, named, pairs, meta.name, source, meta.transductive, bad, files, groups, said, without
+    )
+
+
+def _without(
+    overlap: Overlap,
+    logits: npt.NDArray[np.float32],
+    zero_shot: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.int64],
+    domains: Sequence[str],
+    readable: npt.NDArray[np.bool_],
+) -> dict[str, tuple[Score, Score]]:
+    """Total scores of method and baseline without the photos that are shots too, where others are left."""
+    found = {}
+    for name, mask in (
+        ("byte-identical photos", overlap.identical),
+        ("near duplicates too", overlap.identical | overlap.near),
+    ):
+        news = mask.any() if name.startswith("byte") else overlap.near.any()
+        if news and not mask.all():
+            mine, theirs = (
+                by_domain(each[~mask], truth[~mask], domains, readable[~mask])[-1] for each in (logits, zero_shot)
+            )
+            found[name] = (mine, theirs)
+    return found
+
+
+def _no_answers(tests: int) -> str:
+    return f"its {tests} test photos have no labels" if tests else "it has no test photos"
 
 
 def _groups(
@@ -137,6 +184,7 @@ def labelled_photos(
         DataError: there are none.
     """
     images = stage.images
+    check_test_links(images)
     answers = {} if holdout is not None else load_labels(labels, images) if labels else find_labels(images)
     if answers:
         photos = tuple(photo for photo in images.test if photo.relative in answers)
@@ -145,6 +193,10 @@ def labelled_photos(
     per_class = (HOLDOUT if holdout is None else holdout) or None
     photos = remaining(images, support, per_class, stage.settings.seed)
     if not photos:
-        raise DataError(f"{images.source} has no labelled photos besides the chosen ones.", "Give --labels FILE.")
+        raise DataError(
+            f"{images.source} has no photos to evaluate on: all {len(images.train)} training photos are shots, and "
+            f"{_no_answers(len(images.test))}.",
+            "Train with fewer --shots" + (", or give --labels FILE." if images.test else ", or add test photos."),
+        )
     truth = [photo.label for photo in photos if photo.label is not None]
     return photos, np.array(truth, dtype=np.int64), f"{len(photos)} photos of the training set's rest"

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from jclip_adapter.dataset import sample_support
 from jclip_adapter.errors import UsageError
 from jclip_adapter.settings import Settings
 from jclip_adapter.sharding import Part, Share, encode_part
@@ -19,6 +18,7 @@ from jclip_adapter.storage.kinds import sealed_npz
 from .benchmarking import labelled_queries
 from .evaluation import labelled_photos
 from .stage import make_task, set_up
+from .support import draw_support, drawing
 
 logger = logging.getLogger(__name__)
 FEATURE_FILE = Kind("a feature file", sealed_npz("classnames", "text", "test_x", "test_y"))
@@ -37,7 +37,7 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         `target`, or what the part came to where others are missing.
 
     Raises:
-        UsageError: `target` is no .npz, or a file that this program did not write.
+        UsageError: `target` is no .npz, or a file that this program did not write, or the settings name a list of shots.
         SetupError: it cannot be written.
     """
     if target.suffix != ".npz":
@@ -46,13 +46,18 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
     stage = set_up(settings, texts_later=part is not None and part.number > 1)
     if not stage.encoder.has_text:
         raise UsageError("a feature file has texts, which this network does not know.", "Give --weights a CLIP.")
-    supports = {count: sample_support(stage.images, count, settings.seed) for count in shots or [settings.shots]}
-    learnt = [photo for support in supports.values() for photo in support]
+    if settings.support not in ("random", "first"):
+        raise UsageError("--extract draws its shots by --seed.", "Leave --support out, or give 'first'.")
+    counts = list(shots) or [settings.shots]
     if part:
-        photos = (*learnt, *labelled_photos(stage, learnt)[0])
+        # Shots that turn out unreadable are replaced by whoever finishes.
+        chosen = [photo for count in counts for photo in drawing(settings, stage.images, count, settings.seed)(())]
+        photos = (*chosen, *labelled_photos(stage, chosen)[0])
         share = encode_part(stage.encoders, [photo.path for photo in photos], stage.cache, settings.workers, part)
         if share.missing:
             return share
+    supports = {count: draw_support(stage, count, settings.seed) for count in counts}
+    learnt = [photo for support in supports.values() for photo in support]
     arrays: dict[str, Any] = {
         "classnames": np.array(stage.images.class_names),
         "text": stage.texts.weights,

@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.dataset import check_test_links, read_support
 from jclip_adapter.dataset.paths import list_photos
 from jclip_adapter.errors import DataError
 from jclip_adapter.metrics import top_k_ids
 from jclip_adapter.problems import one_line
+from jclip_adapter.runs import SUPPORT
 from jclip_adapter.settings import Settings
 from jclip_adapter.sharding import Part, Share, encode_part
 from jclip_adapter.storage import discard, write_text
 from jclip_adapter.submission import REJECTS, check_target, rejects_path, write_submission
 from jclip_adapter.task import softmax
 
+from .overlap import warn_of_overlap
 from .stage import open_trained
 
 
@@ -72,12 +75,15 @@ def predict(
     stage, images = trained.stage, trained.stage.images
     if not images.test:
         raise DataError(f"{images.source} has no test photos.", "Use --images to classify photos elsewhere.")
+    check_test_links(images)
     paths = [photo.path for photo in images.test]
     if part:
         share = encode_part(trained.image_encoders, paths, stage.cache, settings.workers, part)
         if share.missing:
             return share
     features = stage.photos(paths)
+    if trained.folder:
+        warn_of_overlap(stage, read_support(trained.folder / SUPPORT, images), images.test, features)
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
     if rejects and (on_bad == "stop" or len(rejects) == len(images.test)):
         raise DataError(

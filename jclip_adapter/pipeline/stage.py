@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from jclip_adapter import backbones
 from jclip_adapter.augmentation import TrainingPhotos
 from jclip_adapter.backbones.encoder import BackboneEncoder, load_backbone
 from jclip_adapter.choices import SAMPLE
+from jclip_adapter.class_names import name_classes
 from jclip_adapter.console import doing
-from jclip_adapter.dataset import ImageSet, Photo, first_support, load_dataset, read_support, sample_support
+from jclip_adapter.dataset import ImageSet, Photo, load_dataset, read_support
+from jclip_adapter.dataset.names import canonical
 from jclip_adapter.encoder import Encoder, load_encoder
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.features import PhotoFeatures, TextFeatures, encode_classes, encode_photos, encode_views
@@ -171,17 +173,20 @@ def open_data(settings: Settings) -> ImageSet:
         images = load_dataset(ensure_sample(), split=settings.split)
     else:
         with doing(f"reading {settings.data}"):
-            images = load_dataset(settings.data, split=settings.split)
+            images = load_dataset(
+                settings.data, split=settings.split, layout=settings.layout, follow_links=settings.follow_links
+            )
     refuse_idle_on_data(settings, images)
     return images
 
 
-def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
+def set_up(settings: Settings, *, texts_later: bool = False, words: Mapping[str, str] | None = None) -> Stage:
     """Open the data set, load the networks and encode the classes' prompts.
 
     Args:
         settings: The settings.
         texts_later: Leave the prompts until they are asked for, which may be never.
+        words: Each class in words, as a run has them; None to find them, as `class_names.name_classes` does.
 
     Returns:
         The stage.
@@ -196,9 +201,7 @@ def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
         model_config = settings.model_config or of_run.get("model_config", "")
         settings = dataclasses.replace(settings, weights=of_run["weights"], model_config=model_config)
     images = open_data(settings)
-    prompts = load_prompts(settings.prompts)
-    for warning in (*prompts.check_domains(images.domains), *prompts.check_names(images.class_names, images.domains)):
-        logger.warning("%s", warning)
+    prompts = _prompts(settings, images, words)
     cache = Path(settings.cache)
     name, details = settings.weights_or_default, (settings.device, settings.batch_size, cache)
     auxiliary = load_backbone(settings.auxiliary, *details) if settings.auxiliary else None
@@ -223,6 +226,20 @@ def set_up(settings: Settings, *, texts_later: bool = False) -> Stage:
     stage = Stage(settings, images, prompts, encoder, texts, sha256, auxiliary)
     tell_size(stage)
     return stage
+
+
+def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | None) -> PromptSet:
+    """The prompt set for these classes; what is odd about it is logged, where the network reads texts at all."""
+    prompts = load_prompts(settings.prompts)
+    warnings: list[str] = []
+    if words is None:
+        prompts, warnings = name_classes(prompts, images, settings.class_names)
+    else:
+        prompts = prompts.respelled(words)
+    warnings += [*prompts.check_domains(images.domains), *prompts.check_names(images.class_names, images.domains)]
+    for warning in warnings if settings.weights_or_default not in backbones.KNOWN else ():
+        logger.warning("%s", warning)
+    return prompts
 
 
 def _no_texts(classes: int, width: int) -> TextFeatures:
@@ -269,17 +286,6 @@ def _check_description(run: Run, encoder: ImageEncoder) -> None:
             f"{run.folder} was trained with other settings of {encoder.weights} (activation, heads or preprocessing).",
             "Train again.",
         )
-
-
-def choose_support(settings: Settings, images: ImageSet) -> tuple[Photo, ...]:
-    """The training photos that settings choose."""
-    if settings.support == "random":
-        return sample_support(images, settings.shots, settings.seed)
-    if settings.support == "first":
-        return first_support(images, settings.shots)
-    if not Path(settings.support).is_file():
-        raise UsageError(f"there is no list {settings.support}.", "Give --support a file, or 'first' or 'random'.")
-    return read_support(settings.support, images)
 
 
 def make_task(stage: Stage, support: Sequence[Photo]) -> FewShotTask:
@@ -388,17 +394,19 @@ def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
             f"{run.folder} was trained with other prompts than {trained['prompts']} holds now.", "Train again."
         )
     # What an older version did not write down yet was the default then.
-    names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config")
+    names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config", "layout")
     bound = {name: trained.get(name, getattr(Settings, name)) for name in names}
+    bound["follow_links"] = settings.follow_links or trained.get("follow_links", False)
     if "model" not in run.facts:  # of a version that ran all weights with OpenAI's settings
         bound["model_config"] = settings.model_config
-    stage = set_up(dataclasses.replace(settings, **bound), texts_later=texts_later)
+    words = run.facts.get("class_names", {})
+    stage = set_up(dataclasses.replace(settings, **bound), texts_later=texts_later, words=words)
     if stage.encoder.sha256 != run.facts["weights_sha256"]:
         raise DataError(
             f"{run.folder} was trained with other weights than {stage.encoder.weights} holds now.", "Train again."
         )
     _check_description(run, stage.encoder)
-    if list(stage.images.class_names) != run.facts["classes"]:
+    if list(stage.images.class_names) != [canonical(name) for name in run.facts["classes"]]:
         raise DataError(f"{run.folder} was trained on other classes than {settings.data} has.", "Train again.")
     if stage.encoder_sha256 != run.facts.get("encoder_sha256", ""):
         raise DataError(f"{run.folder} was trained on another CLIP than {bound['encoder']} holds now.", "Train again.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jclip_adapter.class_names import words_of
 from jclip_adapter.console import doing
 from jclip_adapter.dataset import support_lines
 from jclip_adapter.errors import UsageError
@@ -16,6 +17,7 @@ from jclip_adapter.methods import Method, create
 from jclip_adapter.methods.through_clip import ThroughClip
 from jclip_adapter.metrics import accuracy
 from jclip_adapter.options import TRAIN
+from jclip_adapter.prompts import load_prompts
 from jclip_adapter.provenance import code_digest
 from jclip_adapter.runs import CHECKPOINT, check_run_folder, save_run, versions
 from jclip_adapter.selection import choose
@@ -25,7 +27,9 @@ from jclip_adapter.storage.kinds import TRAINING_STATE
 from jclip_adapter.task import FewShotTask, Queries
 
 from .effects import refuse_idle_on_methods
-from .stage import Stage, choose_support, fingerprint, make_task, set_up
+from .overlap import in_two_classes, two_class_warning
+from .stage import Stage, fingerprint, make_task, set_up
+from .support import choose_support
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +76,10 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
         raise UsageError(f"{settings.method} trains in seconds and keeps no state.", "Leave --resume out.")
     check_run_folder(settings.run_folder)
     stage = set_up(settings)
-    support = choose_support(settings, stage.images)
+    support = choose_support(stage)
+    keys = stage.photos([photo.path for photo in support]).keys
+    for text in two_class_warning(in_two_classes(support, keys, [photo.label for photo in support])):
+        logger.warning("%s", text)
     stage = stage.learning_from(support)
     task = make_task(stage, support)
     logger.info(
@@ -121,7 +128,8 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
         "weights_parameters": stage.encoder.parameters,
         "auxiliary_sha256": stage.auxiliary.sha256 if stage.auxiliary else "",
         "parameters": stage.parameters,
-        "prompts": stage.prompts.fingerprint(),
+        "prompts": load_prompts(settings.prompts).fingerprint(),
+        "class_names": words_of(stage.prompts, stage.images),
         "classes": list(stage.images.class_names),
         "class_ids": list(stage.images.class_ids),
         "versions": versions(),
