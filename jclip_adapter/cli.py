@@ -207,7 +207,7 @@ def _run(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments, commands)
     with _ends_soon(chosen[0]):
         if arguments.dry_run:
-            _dry_run(settings)
+            _dry_run(arguments, settings)
             return
         if chosen[0] in alone:
             alone[chosen[0]](arguments, settings)
@@ -271,7 +271,7 @@ def _settings(arguments: argparse.Namespace, commands: Sequence[str]) -> Setting
     return settings
 
 
-def _dry_run(settings: Settings) -> None:
+def _dry_run(_: argparse.Namespace, settings: Settings) -> None:
     from .pipeline.dry_run import describe
 
     tell(describe(settings, settings.shot_counts or (settings.shots,)), end="")

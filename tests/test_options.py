@@ -59,7 +59,7 @@ def test_an_option_has_an_effect_or_is_refused(
     seen: list[Settings] = []
     for name in ("_train", "_evaluate", "_predict", "_classify", "_benchmark", "_extract", "_check", "_convert"):
         monkeypatch.setattr(f"jclip_adapter.cli.{name}", lambda _, given: seen.append(given))
-    for name in ("_list", "_doctor"):
+    for name in ("_list", "_doctor", "_dry_run"):
         monkeypatch.setattr(f"jclip_adapter.cli.{name}", lambda _, given: seen.append(given))
     (tmp_path / "x").write_text("{}")
     status = main([*COMMANDS[command], *typed(item)])
