@@ -256,7 +256,7 @@ def test_an_unreadable_shot_is_told_by_the_last(workplace: Path, cli: Cli) -> No
         path.write_bytes(b"no photo")
     first, last = (cli(*EXTRACT, "--shard", f"{number}/2") for number in (1, 2))
     assert (first.status, last.status) == (0, 2)
-    assert "training photos cannot be read" in last.err
+    assert "no training photo of Animal_Bear can be read" in last.err
     assert not Path("features.npz").exists()
 
 

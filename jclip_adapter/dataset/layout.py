@@ -144,7 +144,8 @@ def _splits(root: Tree, notes: list[str], problems: Problems) -> tuple[Tree | No
         if name not in rest:
             found[split_of(name)].append(tree)
     bare = {split_of(name): name for name in root.empty if split_of(name)}
-    if len(root.folders) - len(rest) == 1 and found["train"] and rest and not bare and not found["train"][0].folders:
+    flat = not any(tree.folders for tree in root.folders.values())
+    if len(root.folders) - len(rest) == 1 and found["train"] and rest and flat and not bare:
         notes.append(f"'{found['train'][0].name}' holds photos beside other classes, and is read as a class")
         return root, None
     before = len(problems)
@@ -210,7 +211,8 @@ def _refuse_strays(base: Tree, problems: Problems) -> None:
         problems.add("mixed folders", text, "Move the photos into the folder of their class, or away.")
     for tree in _below(base):
         splits = [name for name in tree.folders if split_of(name)]
-        lone = len(splits) == 1 and split_of(splits[0]) == "train" and not tree.folders[splits[0]].folders
+        flat = not any(inner.folders for inner in tree.folders.values())
+        lone = flat and len(splits) == 1 and split_of(splits[0]) == "train"
         if splits and not (lone and len(tree.folders) > 1):
             where = f"'{tree.relative}'" if tree.relative else "the data folder"
             problems.add(

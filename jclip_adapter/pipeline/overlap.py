@@ -24,7 +24,7 @@ share of copies, and of different photos, above it. CLIP's is bounded by differe
 
 _SHOWN = 3
 _ROWS = 2048  # of features that are compared at once
-_NEARLY_ALL, _MOST = 0.999, 0.95
+_NEARLY_ALL = 0.999
 Mask = npt.NDArray[np.bool_]
 
 
@@ -114,8 +114,8 @@ def _nearest(rows: Array, others: Array) -> tuple[Array, npt.NDArray[np.int64]]:
 def near_threshold(encoder: ImageEncoder, support: Sequence[Photo], shots: PhotoFeatures) -> float:
     """The cosine above which a photo counts as a near duplicate of a shot.
 
-    It is the network's in NEAR, or more: no less than nearly all cosines between shots of different classes and most
-    of those within a class, so that a network which tells photos apart badly does not call all of them duplicates.
+    It is the network's in NEAR, or more: no less than nearly all cosines between shots of different classes, so that
+    a network which does not tell photos apart does not call all of them duplicates.
 
     Args:
         encoder: The network.
@@ -126,11 +126,8 @@ def near_threshold(encoder: ImageEncoder, support: Sequence[Photo], shots: Photo
     chosen = np.unique(np.linspace(0, len(support) - 1, min(_ROWS, len(support))).astype(int))
     labels = np.array([support[row].label for row in chosen])
     rows = shots.normalised[chosen]
-    products, alike = rows @ rows.T, labels[:, None] == labels[None, :]
-    np.fill_diagonal(alike, val=False)
-    different = products[~alike & ~np.eye(len(rows), dtype=bool)]
-    measured = ((different, _NEARLY_ALL), (products[alike], _MOST))
-    return max([NEAR[name], *(float(np.quantile(part, share)) for part, share in measured if len(part))])
+    other = (rows @ rows.T)[labels[:, None] != labels[None, :]]
+    return max(NEAR[name], float(np.quantile(other, _NEARLY_ALL)) if len(other) else -1.0)
 
 
 def in_two_classes(
