@@ -34,7 +34,7 @@ from .effects import refuse_idle_on_methods
 from .evaluation import labelled_photos
 from .overlap import warn_of_overlap
 from .stage import Stage, fingerprint, make_task, set_up
-from .support import draw_support
+from .support import draw_support, shots_of
 
 CELLS = Path("results/cells")
 TABLE = Kind("a benchmark's table", begins_with(f"{','.join(COLUMNS[:6])},"))
@@ -157,7 +157,7 @@ def photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> 
             second = () if test.queries.auxiliary is None else (test.queries.auxiliary,)
             for part in (test.queries.features, test.labels, *second):
                 digest.update(np.ascontiguousarray(part).tobytes())
-            problems.append(Problem(stage.images.name, count, seed, digest.hexdigest(), task, test))
+            problems.append(Problem(stage.images.name, shots_of(support, count), seed, digest.hexdigest(), task, test))
     return problems
 
 

@@ -18,7 +18,7 @@ from jclip_adapter.storage.kinds import sealed_npz
 from .benchmarking import labelled_queries
 from .evaluation import labelled_photos
 from .stage import make_task, set_up
-from .support import draw_support, drawing
+from .support import draw_support, drawing, shots_of
 
 logger = logging.getLogger(__name__)
 FEATURE_FILE = Kind("a feature file", sealed_npz("classnames", "text", "test_x", "test_y"))
@@ -56,7 +56,8 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         share = encode_part(stage.encoders, [photo.path for photo in photos], stage.cache, settings.workers, part)
         if share.missing:
             return share
-    supports = {count: draw_support(stage, count, settings.seed) for count in counts}
+    drawn = [(count, draw_support(stage, count, settings.seed)) for count in counts]
+    supports = {shots_of(support, count): support for count, support in drawn}
     learnt = [photo for support in supports.values() for photo in support]
     arrays: dict[str, Any] = {
         "classnames": np.array(stage.images.class_names),

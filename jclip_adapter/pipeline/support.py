@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
@@ -108,10 +109,7 @@ def note_short(images: ImageSet, support: Sequence[Photo], shots: int) -> None:
     """Log which classes with training photos have fewer shots than were asked for."""
     if shots >= ALL_SHOTS:
         return
-    counts = dict.fromkeys(range(len(images.classes)), 0)
-    for photo in support:
-        if photo.label is not None:
-            counts[photo.label] += 1
+    counts = Counter(photo.label for photo in support)
     short = [
         f"{info.name} ({counts[number]})"
         for number, info in enumerate(images.classes)
@@ -124,6 +122,13 @@ def note_short(images: ImageSet, support: Sequence[Photo], shots: int) -> None:
             len(short),
             _some(short),
         )
+
+
+def shots_of(support: Sequence[Photo], asked: int) -> int:
+    """How many shots a class has: as many as were asked for, or the most that any has where all were."""
+    if asked != ALL_SHOTS:
+        return asked
+    return max(Counter(photo.label for photo in support).values(), default=0)
 
 
 def _some(names: Sequence[str]) -> str:

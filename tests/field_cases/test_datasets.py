@@ -400,9 +400,12 @@ def test_fewer_photos_than_shots_are_taken_and_told(workplace: Path, cli: Cli) -
     assert "hen has 2 of 4" in strict.err
     assert cli("--train", "--data", "D", "--shots", "all", "--run", "all", *FLAGS).status == 0
     assert len(Path("all/support.txt").read_text().splitlines()) == 6 + 6 + 2 + 2
-    assert cli("--extract", "f.npz", "--shots", "1,4", "--data", "D", "--weights", "tiny.pkl").status == 0
+    (workplace / "E").mkdir()
+    (workplace / "D").rename(workplace / "E/train")
+    photos(workplace / "E/test", ("cat", "hen"), 2, first=50)
+    assert cli("--extract", "f.npz", "--shots", "1,4,all", "--data", "E", "--weights", "tiny.pkl").status == 0
     with np.load("f.npz") as file:
-        assert (len(file["train1_y"]), len(file["train4_y"])) == (4, 12)
+        assert [len(file[f"train{shots}_y"]) for shots in (1, 4, 6)] == [4, 12, 16]
 
 
 @pytest.mark.parametrize("damage", [b"", b"no image", "cut"])
