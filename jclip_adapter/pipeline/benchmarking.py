@@ -140,14 +140,22 @@ def photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> 
     """The problems of a data set's photos: a task per shot count and seed, each with the photos to score on.
 
     Raises:
-        UsageError: the settings name the shots, which the seeds are to draw.
+        UsageError: the settings name the shots, which the seeds are to draw; or two seeds, or two shot counts, draw
+            the same, since there are no more photos.
     """
     if stage.settings.support != "random":
         raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
     problems = []
+    drawn: dict[tuple[Photo, ...], str] = {}
     for count in shots:
         for seed in seeds:
             support = draw_support(stage, count, seed)
+            what = f"--shots {'all' if count == ALL_SHOTS else count} --seed {seed}"
+            if drawn.setdefault(support, what) != what:
+                text = (
+                    f"{drawn[support]} and {what} draw the same {len(support)} photos, so their numbers are the same."
+                )
+                raise UsageError(text, "Give one --seed, or fewer --shots.")
             task, test = make_task(stage, support), labelled_queries(stage, support)
             # The weights too: a method may read more of them than the features show, such as the temperature.
             texts = stage.encoder.text_key() if isinstance(stage.encoder, Encoder) else ""

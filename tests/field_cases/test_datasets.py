@@ -408,6 +408,15 @@ def test_fewer_photos_than_shots_are_taken_and_told(workplace: Path, cli: Cli) -
         assert [len(file[f"train{shots}_y"]) for shots in (1, 4, 6)] == [4, 12, 16]
 
 
+@pytest.mark.parametrize("flags", [("--shots", "all", "--seed", "1,2"), ("--shots", "6,all", "--seed", "1")])
+def test_draws_that_are_the_same_are_not_compared(workplace: Path, cli: Cli, flags: tuple[str, ...]) -> None:
+    """C9, relative: an interval of ± 0.0 over seeds that take the same photos."""
+    both(workplace / "D")
+    outcome = cli("--benchmark", "--data", "D", *flags, *FLAGS)
+    assert outcome.status == 2
+    assert "draw the same 18 photos" in outcome.err
+
+
 @pytest.mark.parametrize("damage", [b"", b"no image", "cut"])
 def test_unreadable_shots_are_replaced(workplace: Path, cli: Cli, damage: bytes | str) -> None:
     """C10: others of their class take their places, all other shots stay, the draw is the same each time."""
