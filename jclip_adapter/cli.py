@@ -81,7 +81,7 @@ class _Parser(argparse.ArgumentParser):
             near = suggest(flag, known)
             hint = near if near.startswith("Did") else hint
             message = f"unknown option '{flag}'" if flag.startswith("-") else f"unexpected argument '{flag}'"
-        raise UsageError(f"{message}.", hint)
+        raise UsageError(f"{one_line(message)}.", hint)
 
 
 def build_parser(program: str = "runner.py", switches: Mapping[str, str] | None = None) -> argparse.ArgumentParser:

@@ -37,7 +37,7 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         `target`, or what the part came to where others are missing.
 
     Raises:
-        UsageError: `target` is no .npz, or a file that this program did not write, or the settings name a list of shots.
+        UsageError: `target` is no .npz, a file that this program did not write, or the settings name a list of shots.
         SetupError: it cannot be written.
     """
     if target.suffix != ".npz":
