@@ -97,11 +97,12 @@ def test_a_resumed_training_without_a_state_says_so(workplace: Path, cli: Cli) -
     assert "no saved state" not in cli(*flags).err
 
 
+ZERO_SHOT = (*WEIGHTS, "--method", "zero-shot")  # without a run, whose own settings would be taken
 RUN_ON = {
     options.TRAIN: [("--train", *WEIGHTS, "--method", "tip-adapter", "--views", "1"), ("--train", *WEIGHTS)],
-    options.EVALUATE: [("--evaluate", *WEIGHTS), ("--evaluate", *WEIGHTS, "--holdout", "1")],
-    options.PREDICT: [("--predict", "r.txt", *WEIGHTS)],
-    options.CLASSIFY: [("--predict", "--images", "Dataset/TestSetA/image_1.jpg", *WEIGHTS)],
+    options.EVALUATE: [("--evaluate", *WEIGHTS), ("--evaluate", *ZERO_SHOT, "--holdout", "1")],
+    options.PREDICT: [("--predict", "r.txt", *WEIGHTS), ("--predict", "r.txt", *ZERO_SHOT)],
+    options.CLASSIFY: [("--predict", "--images", "Dataset/TestSetA/image_1.jpg", *kind) for kind in (WEIGHTS, ZERO_SHOT)],
     options.BENCHMARK: [("--benchmark", *WEIGHTS, "--method", "zero-shot", "--out", "o.csv")],
     options.EXTRACT: [("--extract", "f.npz", *WEIGHTS)],
     options.BENCHMARK_FILES: [("--benchmark", "--features", "f.npz", "--method", "zero-shot", "--out", "o.csv")],
