@@ -17,9 +17,9 @@ from benchmarks.cost_child import CLASSES, class_names
 from jclip_adapter.backbones.encoder import load_backbone
 from jclip_adapter.clip.config import VIT_B_32
 from jclip_adapter.clip.tokenizer import token_ids
-from jclip_adapter.decode import PhotoError, open_image, read_file
+from jclip_adapter.decode import open_image, read_file
 from jclip_adapter.encoder import load_encoder
-from jclip_adapter.errors import DataError
+from jclip_adapter.errors import DataError, PhotoError
 from jclip_adapter.feature_store import FeatureStore
 from jclip_adapter.prompts import load_prompts
 from jclip_adapter.storage import ANY, write_bytes, write_safetensors, write_text

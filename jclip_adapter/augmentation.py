@@ -13,6 +13,7 @@ from PIL import Image
 
 from .clip.preprocess import INTERPOLATIONS, OPENAI, PixelTransform, square_pixels
 from .decode import open_image, read_file
+from .reading import AS_SEEN, Reading
 
 _KEPT_BYTES = 2_000_000_000  # of decoded photos; the others are decoded again
 _RATIO = 4 / 3  # a crop's sides differ by this factor at most
@@ -71,12 +72,16 @@ class TrainingPhotos:
         paths: N photo files.
         size: Side of the model's input in pixels.
         transform: The model's.
+        reading: What to do about rotation, transparent pixels and 16 bits.
     """
 
-    def __init__(self, paths: Sequence[Path], size: int, transform: PixelTransform = OPENAI) -> None:
+    def __init__(
+        self, paths: Sequence[Path], size: int, transform: PixelTransform = OPENAI, reading: Reading = AS_SEEN
+    ) -> None:
         self.paths = list(paths)
         self.size = size
         self.transform = transform
+        self.reading = reading
         self._kept: OrderedDict[int, Image.Image] = OrderedDict()
         self._bytes = 0
 
@@ -106,7 +111,7 @@ class TrainingPhotos:
         if number in self._kept:
             return self._kept[number]
         path = self.paths[number]
-        image = open_image(read_file(path), str(path))
+        image = open_image(read_file(path), str(path), self.reading)
         self._kept[number] = image
         self._bytes += _size(image)
         while self._bytes > _KEPT_BYTES:

@@ -20,18 +20,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from .backbones.preprocess import crop_pixels
+from .bit_depth import FULL, Samples, UnknownRangeError, is_deep, read_samples
 from .clip.preprocess import OPENAI, PixelTransform, square_pixels
-from .errors import DataError
-from .jpeg_damage import find_damage, read_layout
+from .errors import PhotoError
+from .jpeg import MAX_PIXELS, load_jpeg, open_jpeg
+from .photo_formats import FORMATS, HEIC_PACKAGE, READABLE, brand, is_raw_preview, name_of, open_heic
+from .reading import AS_SEEN, Reading
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-# So large that no photo takes more than a gigabyte and about two seconds, whatever its format.
-MAX_PIXELS = 8192 * 6144
 MAX_BYTES = 400_000_000
-_MAX_SCANS = 20  # of a JPEG of MAX_PIXELS, as each goes over all of them; smaller ones may have more
+_ORIENTATION = 0x0112  # of EXIF
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # what undoes each orientation
 _ZERO_RUN = re.compile(rb"\0{64,}")
 Decoded = tuple[int, bytes, npt.NDArray[np.uint8] | str]
 """A job's number, the SHA-256 of its file and its pixels; or b"" and what is wrong."""
@@ -55,26 +64,23 @@ _DECODER_ERRORS = (
 
 
 class Job(NamedTuple):
-    """A photo's number, its path, the side of the square wanted in pixels, and the way to it."""
+    """A photo's number, its path, the side of the square wanted in pixels, the way to it, and how the file is read."""
 
     number: int
     path: str
     size: int
     transform: PixelTransform = OPENAI
+    reading: Reading = AS_SEEN
 
     def as_json(self) -> list[Any]:
         """The job, for JSON."""
-        return [self.number, self.path, self.size, self.transform.as_dict()]
+        return [self.number, self.path, self.size, self.transform.as_dict(), self.reading]
 
     @classmethod
     def from_json(cls, values: list[Any]) -> Job:
         """What `as_json` gave."""
-        number, path, size, transform = values
-        return cls(number, path, size, PixelTransform.from_dict(transform))
-
-
-class PhotoError(DataError):
-    """A photo that cannot be read."""
+        number, path, size, transform, reading = values
+        return cls(number, path, size, PixelTransform.from_dict(transform), Reading(*reading))
 
 
 class _Silence:
@@ -104,57 +110,108 @@ class _Silence:
 _SILENCE = _Silence()
 
 
-def open_image(data: bytes, name: str) -> Image.Image:
-    """Decode an image completely.
+def open_image(data: bytes, name: str, reading: Reading = AS_SEEN) -> Image.Image:
+    """Decode an image completely, as a person sees it.
 
     Args:
         data: The file's bytes.
         name: What to call it in an error.
+        reading: What to do about rotation, transparent pixels and 16 bits.
 
     Returns:
-        The first frame, in the file's own mode (greys of 16 bits in 8) and without rotation by EXIF, as OpenAI's
-        preprocessing reads it.
+        The first frame, upright, in the file's own mode but for 16 bits, which become 8, and for transparent pixels,
+        which become opaque RGB. A JPEG of more than MAX_PIXELS is reduced to a half, a quarter or an eighth.
 
     Raises:
-        PhotoError: another format than FORMATS, too large, damaged or truncated; for JPEG and WebP also damage that
-            Pillow passes over, as far as it can be told.
+        PhotoError: another format than those read here, too large, damaged or truncated; for JPEG and WebP also damage
+            that Pillow passes over, as far as it can be told; 16 bits of which nothing tells the range.
     """
     if not data:
         raise PhotoError(f"{name} is empty.")
     try:
         with _SILENCE:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise PhotoError(f"{name} has {image.width}×{image.height} pixels, more than {MAX_PIXELS} in all.")
-            if image.format in ("JPEG", "MPO"):
-                return _load_jpeg(image, data, name)
-            image.load()
-            if image.format == "WEBP":
-                _check_webp(image, data, name)
-            return _eight_bits(image, name)
+            image = _open(data, name)
+            picture = _eight_bits(image, data, name, reading.white_level)
+            if reading.exif == "apply":
+                picture = _upright(picture, _orientation(image))
+            return picture if reading.transparent == "drop" else _opaque(picture, reading.transparent)
+    except UnknownRangeError as error:
+        raise PhotoError(f"{name} {error}: give --white-level, such as 1023 for 10 bits.") from error
     except UnidentifiedImageError as error:  # Pillow's own words name a BytesIO object
-        raise PhotoError(f"{name} is no readable image (none of {', '.join(FORMATS)}).") from error
+        kind = name_of(data)
+        told = f"it is {kind}" if kind else f"none of {READABLE}"
+        raise PhotoError(f"{name} is no readable image ({told}).") from error
     except _DECODER_ERRORS as error:
         raise PhotoError(f"{name} is no readable image ({str(error) or type(error).__name__}).") from error
 
 
-def _load_jpeg(image: Image.Image, data: bytes, name: str) -> Image.Image:
-    """Decode a JPEG, and refuse it where a part of it is missing."""
-    layout = read_layout(data)
-    if len(layout.scans) > _MAX_SCANS and len(layout.scans) * image.width * image.height > _MAX_SCANS * MAX_PIXELS:
-        raise PhotoError(f"{name} has {len(layout.scans)} scans of {image.width}×{image.height} pixels, too many.")
+def unsettled_peak(path: str | Path) -> int:
+    """The largest value of a photo of 16 bits per channel whose file does not tell its range; 0 for all others.
 
-    def decode_small(changed: bytes) -> npt.NDArray[np.uint8]:
-        small = Image.open(io.BytesIO(changed), formats=("JPEG",))
-        small.draft(None, (-(-small.width // 8), -(-small.height // 8)))
-        return np.asarray(small)
+    Args:
+        path: Of the file.
 
-    image.load()
-    corner = np.asarray(image.crop((max(0, image.width - 4), max(0, image.height - 4), image.width, image.height)))
-    fault = find_damage(data, layout, corner, decode_small)
-    if fault:
-        raise PhotoError(f"{name} is damaged ({fault}).")
+    Raises:
+        PhotoError: the file cannot be read or decoded.
+    """
+    data = read_file(path)
+    try:
+        with _SILENCE:
+            image = _open(data, str(path))
+            samples = read_samples(image, data)
+            if samples is None:
+                return FULL if is_deep(image, data) else 0
+            return 0 if samples.declared else samples.peak
+    except _DECODER_ERRORS as error:
+        raise PhotoError(f"{path} is no readable image ({str(error) or type(error).__name__}).") from error
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """Open an image of a format and size that is decoded here; a JPEG is told to reduce itself where it must."""
+    kind = brand(data)
+    if kind in ("HEIC", "HEIF"):
+        image = open_heic(data)
+        if image is None:
+            raise PhotoError(f"{name} is a {kind} photo: run `pip install {HEIC_PACKAGE}` to read it.")
+    elif kind == "AVIF" and not features.check("avif"):
+        raise PhotoError(f"{name} is an AVIF photo: run `pip install pillow`, whose wheels read it from 11.3 on.")
+    elif data.startswith(b"\xff\xd8\xff"):
+        image = open_jpeg(data, name)
+    else:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise PhotoError(f"{name} has {image.width}×{image.height} pixels, more than {MAX_PIXELS} in all.")
+    if is_raw_preview(image):
+        raise PhotoError(f"{name} is no readable image (it is camera raw; export it as JPEG).")
     return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """A loaded image's EXIF orientation, 1 to 8; 1 where its EXIF data tell none or cannot be read."""
+    try:
+        told = image.getexif().get(_ORIENTATION, 1)
+    except _DECODER_ERRORS:
+        return 1
+    return told if isinstance(told, int) else 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn and mirror an image so that it is upright."""
+    method = _UPRIGHT.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def _opaque(image: Image.Image, colour: str) -> Image.Image:
+    """Put an image on a colour; it stays as it is where no pixel is transparent."""
+    if not image.has_transparency_data:
+        return image
+    whole = image if image.mode == "RGBA" else image.convert("RGBA")
+    alpha = whole.getchannel("A")
+    if alpha.getextrema()[0] == 255:
+        return image
+    base = Image.new("RGB", image.size, colour)
+    base.paste(whole, mask=alpha)
+    return base
 
 
 def _check_webp(image: Image.Image, data: bytes, name: str) -> None:
@@ -174,22 +231,31 @@ def _check_webp(image: Image.Image, data: bytes, name: str) -> None:
         at += 8 + length + length % 2
 
 
-def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Bring grey images of 16 bits to 8, which Pillow's own conversion would turn white all over."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):  # 0 to 1, 0 to 255, metres: a guess would make it black or white
+def _eight_bits(image: Image.Image, data: bytes, name: str, white_level: int) -> Image.Image:
+    """Decode an image; more than 8 bits per channel, of which Pillow takes the upper ones, become 8 by their range."""
+    if image.format == "JPEG":
+        return load_jpeg(image, data, name)
+    samples: Samples | None = read_samples(image, data)
+    if samples is not None:
+        return samples.to_image(samples.white_level(white_level))
+    image.load()
+    if image.format == "WEBP":
+        _check_webp(image, data, name)
+    if image.mode.startswith("I") or image.mode == "F":  # 0 to 1, 0 to 255, metres: a guess would be black or white
         raise PhotoError(f"{name} has pixels of 32 bits, of which nothing tells the range.")
     return image
 
 
-def read_square(path: str | Path, size: int, transform: PixelTransform = OPENAI) -> tuple[bytes, npt.NDArray[np.uint8]]:
+def read_square(
+    path: str | Path, size: int, transform: PixelTransform = OPENAI, reading: Reading = AS_SEEN
+) -> tuple[bytes, npt.NDArray[np.uint8]]:
     """Read one photo as a network does.
 
     Args:
         path: Of the file.
         size: Side of the result in pixels.
         transform: The network's.
+        reading: What to do about rotation, transparent pixels and 16 bits.
 
     Returns:
         The SHA-256 of the file's bytes and its pixels, (size, size, 3) uint8.
@@ -199,7 +265,7 @@ def read_square(path: str | Path, size: int, transform: PixelTransform = OPENAI)
     """
     data = read_file(path)
     try:
-        return hashlib.sha256(data).digest(), _square(open_image(data, str(path)), size, transform)
+        return hashlib.sha256(data).digest(), _square(open_image(data, str(path), reading), size, transform)
     except (MemoryError, ValueError, OSError) as error:
         raise PhotoError(f"{path} cannot be resized ({error}).") from error
 
@@ -209,8 +275,12 @@ def _square(image: Image.Image, size: int, transform: PixelTransform) -> npt.NDA
     return crop_pixels(image, size) if margin else square_pixels(image, size, transform)
 
 
-def read_file(path: str | Path) -> bytes:
+def read_file(path: str | Path, first: int = MAX_BYTES + 1) -> bytes:
     """A photo file's bytes, at most MAX_BYTES.
+
+    Args:
+        path: Of the file.
+        first: How many bytes to read from its beginning; all by default.
 
     Raises:
         PhotoError: it cannot be read, is larger, or is no regular file (links are followed).
@@ -220,7 +290,7 @@ def read_file(path: str | Path) -> bytes:
         # Without waiting, should a pipe have taken the file's place since it was looked at.
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as handle:
             _check_kind(path, os.fstat(handle.fileno()))
-            data = handle.read(MAX_BYTES + 1)
+            data = handle.read(min(first, MAX_BYTES + 1))
     except (OSError, ValueError) as error:
         raise PhotoError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
     if len(data) > MAX_BYTES:
@@ -246,9 +316,9 @@ def try_square(job: Job) -> Decoded:
     Returns:
         (number, SHA-256, pixels), or (number, b"", what is wrong).
     """
-    number, path, size, transform = job
+    number, path, size, transform, reading = job
     try:
-        digest, pixels = read_square(path, size, transform)
+        digest, pixels = read_square(path, size, transform, reading)
     except PhotoError as error:
         return number, b"", error.message
     return number, digest, pixels

@@ -141,7 +141,7 @@ class _Child:
             raise self._gone() from error
 
     def answer(self, job: Job) -> Decoded:
-        number, _, size, _ = job
+        number, size = job.number, job.size
         readable, length = _HEADER.unpack(self._read(_HEADER.size))
         body = self._read(length)
         if not readable:

@@ -24,6 +24,7 @@ from .clip.weights import Loaded
 from .clip.weights.origin import Origin
 from .errors import UsageError, WeightsError
 from .image_encoder import BATCH, ImageEncoder, check_batch_size, pad
+from .reading import AS_SEEN, Reading
 from .storage import sha256_file
 from .task import Array, Later, Weights
 
@@ -81,6 +82,7 @@ class Encoder(ImageEncoder):
         batch_size: Rows per forward pass.
         precision: Of matrix products.
         tuning: SHA-256 of what was changed of the weights, by tower: "image", "text"; a tower left alone is missing.
+        reading: How a photo's file becomes a picture.
     """
 
     source: CLIP | _Unbuilt
@@ -89,6 +91,7 @@ class Encoder(ImageEncoder):
     batch_size: int
     precision: str = "float32"
     tuning: dict[str, str] = field(default_factory=dict)
+    reading: Reading = AS_SEEN
     has_text: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -159,7 +162,8 @@ class Encoder(ImageEncoder):
     def image_key(self) -> str:
         """A fingerprint of all that turns a photo's bytes into its feature."""
         settings = self._settings(lambda name: name.startswith("vision_") or name == "pixels")
-        return self.key(f"{_ARITHMETIC} image {VERSION} {self.image_size}{self.tuning.get('image', '')} {settings}")
+        pixels = f"{VERSION} {self.image_size} {self.reading.key}"
+        return self.key(f"{_ARITHMETIC} image {pixels}{self.tuning.get('image', '')} {settings}")
 
     def text_key(self) -> str:
         """A fingerprint of all that turns a text into its feature."""

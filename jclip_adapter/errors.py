@@ -38,6 +38,10 @@ class DataError(AdapterError):
     """Photos, class lists, label files or feature files that are missing or contradict each other."""
 
 
+class PhotoError(DataError):
+    """A photo that cannot be read."""
+
+
 class WeightsError(AdapterError):
     """Weights that are missing, unsafe to read, damaged or of another shape than the model."""
 

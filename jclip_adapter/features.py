@@ -17,9 +17,10 @@ import numpy.typing as npt
 from . import runtime
 from .augmentation import TrainingPhotos
 from .console import progress
-from .decode import Job, PhotoError, read_file
+from .decode import Job, read_file
 from .decoders import decode
 from .encoder import Encoder
+from .errors import PhotoError
 from .feature_store import FeatureStore
 from .image_encoder import ImageEncoder
 from .prompts import PromptSet
@@ -137,7 +138,9 @@ def encode_missing(
     """
     first = {key: number for number, key in reversed(list(enumerate(keys))) if key and key not in store}
     wanted = sorted(number for key, number in first.items() if only is None or key in only)
-    jobs = [Job(number, str(paths[number]), encoder.image_size, encoder.transform) for number in wanted]
+    jobs = [
+        Job(number, str(paths[number]), encoder.image_size, encoder.transform, encoder.reading) for number in wanted
+    ]
     if not jobs:
         return 0
     check_folder_writable(store.folder)
@@ -200,7 +203,7 @@ def encode_views(
     copies = [(view, row) for row in range(len(paths)) for view in range(count)]
     facts = f"{smallest} {seed}"
     keys = {copy: hashlib.sha256(digests[copy[1]] + f"view {copy[0]} {facts}".encode()).digest() for copy in copies}
-    photos = TrainingPhotos(paths, encoder.image_size, encoder.transform)
+    photos = TrainingPhotos(paths, encoder.image_size, encoder.transform, encoder.reading)
     missing = [copy for copy in copies if keys[copy] not in store]
     if missing:
         check_folder_writable(store.folder)

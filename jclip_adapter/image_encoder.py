@@ -14,6 +14,7 @@ import numpy.typing as npt
 from . import runtime
 from .clip.preprocess import PixelTransform
 from .errors import UsageError
+from .reading import Reading
 from .task import Array, Later
 
 T = TypeVar("T", bound=np.generic)
@@ -31,6 +32,7 @@ class ImageEncoder(ABC):
         batch_size: Rows per forward pass; every pass has this many, padded to a multiple of four, so that a row's
             feature depends neither on how many others a run still had to encode, nor on its place among them.
         precision: Of matrix products: "float32", "bfloat16" or "float16"; sums are float32 in any case.
+        reading: How a photo's file becomes a picture, part of `image_key`.
         has_text: Whether classes are told by prompts; otherwise the shots' prototypes stand in for them.
     """
 
@@ -38,6 +40,7 @@ class ImageEncoder(ABC):
     sha256: str
     batch_size: int
     precision: str
+    reading: Reading
     has_text: ClassVar[bool]
 
     def __post_init__(self) -> None:

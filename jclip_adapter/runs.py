@@ -18,6 +18,7 @@ from . import __version__, runtime
 from .errors import DataError, UsageError
 from .methods import FITTED, Method, create
 from .methods import load as load_method
+from .reading import OPENAI
 from .report import training_curves
 from .settings import Settings
 from .storage import (
@@ -75,7 +76,12 @@ _BOUND = (
     "model_config",
     "layout",
     "class_names",
+    "exif",
+    "transparent",
+    "white_level",
 )
+# What a run that does not tell was trained with: an older version did not know the setting, and did this.
+_BEFORE = {**OPENAI._asdict()}
 _PATHS = ("weights", "encoder", "prompts", "support", "model_config", "class_names")
 _AGAIN = "Train again with the new setting, or leave it out."
 
@@ -157,7 +163,7 @@ def load_run(settings: Settings) -> Run:
     for name in _BOUND:
         if name == "model_config" and "model" not in run.facts:
             continue  # the run is of a version that had no such setting: the stage compares what it comes to
-        old = trained.get(name, getattr(Settings, name))
+        old = trained_with(trained, name)
         if name in settings.given and not _same(name, getattr(settings, name), old):
             raise UsageError(f"{folder} was trained with {name} '{old}', not '{getattr(settings, name)}'.", _AGAIN)
     method = run.method
@@ -179,6 +185,16 @@ def open_run(folder: Path) -> Run:
     if not {ADAPTER, RUN} <= set(check_manifest(folder)["files"]):
         raise DataError(f"{folder / MANIFEST} is not that of a trained run.", "Train again, or check --run.")
     return Run(folder, load_method(folder / ADAPTER), read_json(folder / RUN))
+
+
+def trained_with(settings: dict[str, Any], name: str) -> Any:
+    """The value of a setting that a run was trained with.
+
+    Args:
+        settings: Those of its run.json.
+        name: Of the setting.
+    """
+    return settings.get(name, _BEFORE.get(name, getattr(Settings, name)))
 
 
 def _same(name: str, new: Any, old: Any) -> bool:

@@ -36,6 +36,7 @@ from .options import (
     options_of,
     refuse_without_effect,
 )
+from .reading import EXIF, TRANSPARENT, Reading
 from .sharding import Part, parse_part
 from .strict_yaml import read_yaml_mapping
 
@@ -60,6 +61,9 @@ class Settings:
         set: The method's hyper-parameters by name, as typed.
         batch_size: 0 chooses by device.
         workers: −1 for what is faster.
+        exif: "keep" leaves photos as they are stored, as OpenAI's preprocessing does.
+        transparent: "drop" shows the colours that are stored under transparent pixels, as OpenAI's preprocessing does.
+        white_level: 0 finds it on the data set, where a file does not tell it.
         run: Empty for a folder named after the settings (`run_folder`).
         holdout: None where the labelled test photos come first.
         given: Names of the options that were given by flag or file.
@@ -237,6 +241,31 @@ class Settings:
         shown="by photos and cores",
         group=_DETAILS,
     )
+    exif: str = option(
+        "apply",
+        "turn photos as their EXIF orientation says, or keep them as stored",
+        ON_PHOTOS,
+        choices=EXIF,
+        group=_DETAILS,
+    )
+    transparent: str = option(
+        "white",
+        "what shows through transparent pixels; drop: the colours stored under them",
+        ON_PHOTOS,
+        choices=TRANSPARENT,
+        group=_DETAILS,
+    )
+    white_level: int = option(
+        0,
+        "white in 16-bit photos that do not tell it, such as 1023",
+        ON_PHOTOS,
+        kind="whole",
+        metavar="N",
+        low=255,
+        high=65535,
+        shown="by the data set's largest value",
+        group=_DETAILS,
+    )
     cache: str = option(
         "results/features", "where features and converted weights are kept", ON_PHOTOS, metavar="DIR", group=_DETAILS
     )
@@ -273,6 +302,11 @@ class Settings:
         return self.weights or (SAMPLE if self.data == SAMPLE else DEFAULT_WEIGHTS)
 
     @property
+    def reading(self) -> Reading:
+        """How a photo's file becomes a picture."""
+        return Reading(self.exif, self.transparent, self.white_level)
+
+    @property
     def run_folder(self) -> Path:
         """Where the run's files lie: the same settings find the same folder again.
 
@@ -295,6 +329,9 @@ class Settings:
             shots,
             *([f"{self.views}views"] if self.views else []),
             *([self.precision] if self.precision != "float32" else []),
+            *([f"exif-{self.exif}"] if self.exif != "apply" else []),
+            *([f"on-{self.transparent}"] if self.transparent != "white" else []),
+            *([f"white-{self.white_level}"] if self.white_level else []),
             *([f"with-{self.auxiliary}"] if self.auxiliary else []),
             *([f"on-{_label(self.encoder)}"] if self.encoder else []),
         )

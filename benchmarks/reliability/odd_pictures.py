@@ -75,11 +75,38 @@ def _frames(kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def stored_as(image: Image.Image, orientation: int) -> Image.Image:
+    """What a camera stores of an upright picture with an EXIF orientation.
+
+    EXIF tells at which side of the upright picture the stored row 0 and column 0 lie: top and left (1), top and right
+    (2), bottom and right (3), bottom and left (4), left and top (5), right and top (6), right and bottom (7), left and
+    bottom (8).
+
+    Args:
+        image: The upright picture.
+        orientation: 1 to 8.
+    """
+    pixels = np.asarray(image)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation > 4:
+        pixels = pixels.swapaxes(0, 1)
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _dng() -> bytes:
+    buffer = io.BytesIO()
+    picture(0).save(buffer, "TIFF", tiffinfo={50706: bytes((1, 4, 0, 0))})
+    return buffer.getvalue()
+
+
 def _exif(data_kind: str, orientation: int) -> bytes:
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture(0).save(buffer, data_kind, exif=exif, quality=90)
+    stored_as(picture(0), orientation).save(buffer, data_kind, exif=exif, quality=90)
     return buffer.getvalue()
 
 
@@ -246,16 +273,18 @@ def _shape(width: int, height: int, kind: str = "JPEG") -> bytes:
     return buffer.getvalue()
 
 
-def _largest(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+def _largest(kind: str, mode: str = "RGB", size: tuple[int, int] = LARGEST, cut: float = 1.0, **options: Any) -> bytes:
     tile = np.asarray(picture(0, 1024, 1024))
-    image = Image.fromarray(np.tile(tile, (LARGEST[1] // 1024, LARGEST[0] // 1024, 1)))
+    tiles = np.tile(tile, (-(-size[1] // 1024), -(-size[0] // 1024), 1))
+    image = Image.fromarray(tiles[: size[1], : size[0]])
     if mode == "RGBA":
         image.putalpha(200)
     elif mode != "RGB":
         image = image.convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    return data if cut == 1 else _cut(data, cut) + EOI
 
 
 def _icc() -> bytes:
@@ -400,10 +429,15 @@ def _garbage() -> list[Oddity]:
             "no readable",
         ),
         _odd("SVG", REFUSED, lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "no readable"),
-        _odd("HEIC", REFUSED, lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "no readable"),
-        _odd("AVIF", REFUSED, lambda: encoded("AVIF"), "no readable"),
-        _odd("JPEG 2000", REFUSED, lambda: encoded("JPEG2000"), "no readable"),
-        _odd("PSD", REFUSED, lambda: b"8BPS\0\1" + bytes(6) + b"\0\3\0\0\0\x08\0\0\0\x08\0\x08\0\3" + bytes(999), "no"),
+        _odd("HEIC", REFUSED, lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "HEIC photo|no readable"),
+        _odd("AVIF cut at 50%", REFUSED, partial(_cut_of, "AVIF", 0.5), "no readable"),
+        _odd("JPEG 2000", REFUSED, lambda: encoded("JPEG2000"), "it is JPEG 2000"),
+        _odd("JPEG XL", REFUSED, lambda: b"\xff\x0a" + bytes(500), "it is JPEG XL"),
+        _odd("Canon CR2", REFUSED, lambda: b"II*\0\x10\0\0\0CR\2\0" + bytes(500), "camera raw"),
+        _odd("DNG", REFUSED, _dng, "camera raw"),
+        _odd(
+            "PSD", REFUSED, lambda: b"8BPS\0\1" + bytes(6) + b"\0\3\0\0\0\x08\0\0\0\x08\0\x08\0\3" + bytes(999), "PSD"
+        ),
         _odd("ICO", REFUSED, lambda: encoded("ICO"), "no readable"),
         _odd("PDF", REFUSED, lambda: encoded("PDF"), "no readable"),
         _odd("PostScript", REFUSED, lambda: encoded("EPS"), "no readable"),
@@ -423,11 +457,16 @@ def _kinds() -> list[Oddity]:
         _odd("JPEG of one even white, own tables", READ, lambda: _even("JPEG", (255,) * 3, optimize=True), alike=False),
         _odd("WebP of one even white", READ, lambda: _even("WEBP", (255, 255, 255)), alike=False),
         _odd("MPO of two pictures", READ, lambda: _frames("MPO", quality=90)),
-        *(_odd(f"EXIF orientation {n}", READ, partial(_exif, "JPEG", n)) for n in (3, 6)),
+        *(
+            _odd(f"{k}, EXIF orientation {n}", READ, partial(_exif, k, n))
+            for k in ("JPEG", "WEBP")
+            for n in range(1, 9)
+        ),
         _odd("PNG of 16-bit grey", READ, lambda: _deep_grey("PNG")),
         _odd("PNG of 16-bit colours", READ, _deep_colour),
         _odd("TIFF of 16-bit grey", READ, lambda: _deep_grey("TIFF")),
         _odd("TIFF of 32-bit fractions", REFUSED, lambda: _numbers(np.float32), "32 bits"),
+        _odd("AVIF", READ, lambda: encoded("AVIF")),
         _odd("PNG with palette", READ, lambda: encoded("PNG", "P")),
         _odd("PNG with palette and transparency", READ, lambda: encoded("PNG", "P", transparency=3)),
         _odd("PNG with alpha", READ, lambda: encoded("PNG", "RGBA")),
@@ -474,7 +513,7 @@ def _bombs() -> list[Oddity]:
         _odd("TIFF that says 60000×60000", REFUSED, lambda: _tiff([*strip, (279, 4, 1, 100)]), "bomb"),
         _odd("BMP that says 60000×60000", REFUSED, lambda: _bmp(size, size), "bomb"),
         _odd("PPM that says 60000×60000", REFUSED, lambda: b"P6 60000 60000 255\n" + bytes(99), "bomb"),
-        _odd("JPEG that says 60000×60000", REFUSED, lambda: _resized(_plain(), size, size, b"\xff\xc0"), "bomb"),
+        _odd("JPEG that says 60000×60000", REFUSED, lambda: _resized(_plain(), size, size, b"\xff\xc0"), "pixels"),
         _odd(
             "GIF that says 60000×60000",
             REFUSED,
@@ -489,6 +528,17 @@ def _bombs() -> list[Oddity]:
         _odd("even PNG of 8192×6144", READ, lambda: _flat_png(*LARGEST), alike=False, heavy=True),
         _odd("PNG with 300 MB of packed text", REFUSED, lambda: _png(8, 8, b"", extra=text), "no readable", heavy=True),
         _odd("progressive JPEG with 500 scans of 8192×6144", REFUSED, _many_scans, "scans"),
+        *(
+            _odd(name, outcome, partial(_largest, "JPEG", **o), words, alike=False, heavy=True)
+            for name, outcome, words, o in (
+                ("JPEG of 108 megapixels", READ, "", {"size": (12000, 9000)}),
+                ("JPEG of 200 megapixels", READ, "", {"size": (16320, 12240)}),
+                ("panorama of 20000×3000", READ, "", {"size": (20000, 3000)}),
+                ("progressive JPEG of 108 megapixels", READ, "", {"size": (12000, 9000), "progressive": True}),
+                ("JPEG of 108 megapixels cut at 50%", REFUSED, "end before", {"size": (12000, 9000), "cut": 0.5}),
+                ("JPEG of 420 megapixels", REFUSED, "pixels", {"size": (21000, 20000)}),
+            )
+        ),
         *(
             _odd(f"{label} of {LARGEST[0]}×{LARGEST[1]}", READ, partial(_largest, k, m, **o), alike=False, heavy=True)
             for label, k, m, o in (

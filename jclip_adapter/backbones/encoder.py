@@ -16,6 +16,7 @@ from jclip_adapter.clip.preprocess import PixelTransform
 from jclip_adapter.errors import UsageError, WeightsError, suggest
 from jclip_adapter.image_encoder import BATCH, ImageEncoder, check_batch_size
 from jclip_adapter.imagenet import match_names
+from jclip_adapter.reading import AS_SEEN, Reading
 from jclip_adapter.task import Array, NamedHead, Weights
 
 from . import KNOWN
@@ -34,6 +35,7 @@ class BackboneEncoder(ImageEncoder):
         sha256: Of the weights' file.
         batch_size: Rows per forward pass.
         precision: Of matrix products.
+        reading: How a photo's file becomes a picture.
     """
 
     network: Published
@@ -42,6 +44,7 @@ class BackboneEncoder(ImageEncoder):
     sha256: str
     batch_size: int
     precision: str = "float32"
+    reading: Reading = AS_SEEN
     transform: ClassVar[PixelTransform] = TRANSFORM
     has_text: ClassVar[bool] = False
 
@@ -67,7 +70,9 @@ class BackboneEncoder(ImageEncoder):
 
     def image_key(self) -> str:
         """A fingerprint of all that turns a photo's bytes into its feature."""
-        return self.key(f"{self.network.name} {self.network.version} image {VERSION} {self.image_size}")
+        return self.key(
+            f"{self.network.name} {self.network.version} image {VERSION} {self.image_size} {self.reading.key}"
+        )
 
     @property
     def head(self) -> tuple[Array, Array]:

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-PHOTO_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".avif"}
+_SUFFIXES = (
+    ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .bmp .dib .webp .gif .tif .tiff .pbm .pgm .ppm .pnm "
+    ".avif .avifs .heic .heics .heif .heifs .hif"
 )
-"""Endings, in lower case, of the files that count as photos where a folder is listed."""
+PHOTO_SUFFIXES = frozenset(_SUFFIXES.split())
+"""Endings, in lower case, of the files that count as photos where a folder is listed.
+
+Formats that are not read, such as camera raw, do not count: they often lie beside the JPEG of the same photo.
+"""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,7 @@ def classify(settings: Settings, paths: Sequence[str], top: int = 5) -> list[Gue
             raise DataError(f"{path} holds no photo.", "Give photos, or folders of photos.")
         files += found
     trained = open_trained(settings)
+    trained = dataclasses.replace(trained, stage=trained.stage.for_photos(files))
     images = trained.stage.images
     features = trained.stage.photos(files)
     guesses = {number: Guess(files[number], (), (), problem) for number, problem in features.bad.items()}

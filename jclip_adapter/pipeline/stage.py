@@ -25,7 +25,8 @@ from jclip_adapter.features import PhotoFeatures, TextFeatures, encode_classes, 
 from jclip_adapter.image_encoder import ImageEncoder
 from jclip_adapter.methods import Method, create
 from jclip_adapter.prompts import PromptSet, load_prompts
-from jclip_adapter.runs import ADAPTER, SUPPORT, Run, load_run, open_run
+from jclip_adapter.reading import Reading
+from jclip_adapter.runs import ADAPTER, SUPPORT, Run, load_run, open_run, trained_with
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import MANIFEST, sha256_file
 from jclip_adapter.task import (
@@ -39,6 +40,7 @@ from jclip_adapter.task import (
     class_means,
     normalise,
 )
+from jclip_adapter.white_level import find_white_level, may_need_level
 
 from .effects import refuse_idle_on_data, refuse_idle_on_methods, refuse_idle_on_network, uses_shots
 
@@ -104,6 +106,23 @@ class Stage:
         normal, raw = (class_means(rows, labels, classes) for rows in (features.normalised, features.raw))
         return TextFeatures(normalise(normal), np.asarray(raw, dtype=np.float32), ())
 
+    def for_photos(self, paths: Sequence[Path]) -> Stage:
+        """This stage, with the white level of these photos where that of the data set was not settled.
+
+        A data set without photos of 16 bits whose range is unknown settles none.
+        """
+        level = 0 if self.settings.white_level else find_white_level(paths)
+        if not level:
+            return self
+        settings = dataclasses.replace(self.settings, white_level=level)
+        encoder, auxiliary = self.encoder, self.auxiliary
+        return dataclasses.replace(
+            self,
+            settings=settings,
+            encoder=dataclasses.replace(encoder, reading=settings.reading),  # type: ignore[type-var]
+            auxiliary=auxiliary and dataclasses.replace(auxiliary, reading=settings.reading),
+        )
+
     @property
     def cache(self) -> Path:
         """Folder of the feature stores."""
@@ -152,7 +171,9 @@ class Stage:
             Later(lambda: clip.model),
             tuple(self.prompts.class_name(name, domain) for name, domain in pairs),
             tuple(self.prompts.texts(name, domain)[0] for name, domain in pairs),
-            TrainingPhotos([photo.path for photo in support], self.encoder.image_size, self.encoder.transform),
+            TrainingPhotos(
+                [photo.path for photo in support], self.encoder.image_size, self.encoder.transform, self.encoder.reading
+            ),
         )
 
     @property
@@ -202,20 +223,25 @@ def set_up(settings: Settings, *, texts_later: bool = False, words: Mapping[str,
         settings = dataclasses.replace(settings, weights=of_run["weights"], model_config=model_config)
     images = open_data(settings)
     prompts = _prompts(settings, images, words)
+    if not settings.white_level:
+        photos = [photo.path for photo in (*images.train, *images.test) if may_need_level(photo.relative)]
+        settings = dataclasses.replace(settings, white_level=find_white_level(photos))
     cache = Path(settings.cache)
     name, details = settings.weights_or_default, (settings.device, settings.batch_size, cache)
     auxiliary = load_backbone(settings.auxiliary, *details) if settings.auxiliary else None
+    auxiliary = auxiliary and dataclasses.replace(auxiliary, reading=settings.reading)
     if name in backbones.KNOWN:
         if settings.model_config:
             raise UsageError(f"--model-config goes with a CLIP, and {name} is none.", "Leave --model-config out.")
         if given or auxiliary:
             flag = "--encoder" if given else "--auxiliary"
             raise UsageError(f"{flag} goes beside a CLIP, and {name} is none.", "Give --weights a CLIP.")
-        network = load_backbone(name, *details, settings.precision)
+        network = dataclasses.replace(load_backbone(name, *details, settings.precision), reading=settings.reading)
         stage = Stage(settings, images, prompts, network, Later(lambda: _no_texts(len(images.classes), network.width)))
         tell_size(stage)
         return stage
     encoder = load_encoder(name, *details, settings.precision, settings.model_config)
+    encoder = dataclasses.replace(encoder, reading=settings.reading)
     learnt = None
     if given:
         encoder, learnt = _on_top_of(given, encoder, images)
@@ -395,7 +421,7 @@ def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
         )
     # What an older version did not write down yet was the default then.
     names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config", "layout")
-    bound = {name: trained.get(name, getattr(Settings, name)) for name in names}
+    bound = {name: trained_with(trained, name) for name in (*names, *Reading._fields)}
     bound["follow_links"] = settings.follow_links or trained.get("follow_links", False)
     if "model" not in run.facts:  # of a version that ran all weights with OpenAI's settings
         bound["model_config"] = settings.model_config

@@ -119,6 +119,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
             **settings.of(TRAIN),
             "weights": stage.settings.weights_or_default,
             "model_config": stage.settings.model_config,
+            "white_level": stage.settings.white_level,
         },
         "hyperparameters": method.hyper.as_dict(),
         "selected_on": choice.source,

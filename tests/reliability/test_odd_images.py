@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.reliability import odd_images
 from benchmarks.reliability.odd_pictures import ODDITIES, PASSED, READ, REFUSED
-from jclip_adapter import decode, jpeg_damage
+from jclip_adapter import bit_depth, jpeg, jpeg_damage
 
 BY_NAME = {oddity.name: oddity for oddity in ODDITIES}
 FEW = (
@@ -56,7 +56,7 @@ def test_all_light_rows_at_once(place: odd_images.Place, workers: int) -> None:
 
 
 def test_a_decoder_that_paints_over_damage_is_noticed(place: odd_images.Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "find_damage", lambda *_: "")
+    monkeypatch.setattr(jpeg, "find_damage", lambda *_: "")
     row = BY_NAME["JPEG cut at 50%, end marker put on"]
     assert "a result in spite of it" in odd_images.judge(place, row, "stop")
     assert "rejects: {}" in odd_images.judge(place, row, "fallback")
@@ -68,7 +68,7 @@ def test_a_lost_line_and_another_picture_are_noticed(place: odd_images.Place, mo
     assert "lines of" in odd_images.judge(place, BY_NAME["pipe"], "fallback")
     monkeypatch.undo()
     monkeypatch.chdir(place.root)
-    monkeypatch.setattr(decode, "_eight_bits", lambda image, name: image)
+    monkeypatch.setattr(bit_depth.Samples, "white_level", lambda self, of_data_set: 255)
     assert "differs from the picture" in odd_images.judge(place, BY_NAME["PNG of 16-bit grey"], "fallback")
 
 

@@ -1,0 +1,271 @@
+"""Images of 16 bits per channel, brought to 8 bits by the range that their data use.
+
+Cameras, scanners and medical devices store 10 or 12 bits in 16. Pillow takes the upper byte of each channel, which
+turns such pictures almost black. The value that is white is, in this order: what the file tells (PNG's sBIT chunk,
+PGM's and PPM's maxval, TIFF's BitsPerSample and MaxSampleValue, each where it is below 16 bits); 65535 where the
+picture has a value above 32767, as fewer bits cannot hold that; the data set's white level (`white_level.py`). Where
+none is known the picture is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import sys
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+
+FULL = 65535
+_ROWS = 256  # that are worked on at a time, so that what lies between takes little memory
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE = 258, 262, 281  # TIFF tags
+_WHITE_IS_ZERO = 0
+_PNM = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3 + rb"\s")  # of a PGM or PPM, plain (2, 3) or binary
+_SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+
+
+class UnknownRangeError(ValueError):
+    """Nothing tells which value of an image is white."""
+
+
+@dataclass
+class Samples:
+    """The channels of an image of 16 bits per channel.
+
+    Attributes:
+        values: (H, W, C) uint16; C is 1 for grey, 3 for colours, and one more with alpha.
+        declared: The white level that the file tells; 0 where it tells none.
+        inverted: Whether zero is white.
+        clear: The value of each channel that is transparent; empty for none.
+    """
+
+    values: npt.NDArray[np.uint16]
+    declared: int = 0
+    inverted: bool = False
+    clear: tuple[int, ...] = ()
+
+    @property
+    def colours(self) -> int:
+        """Channels without alpha."""
+        return 1 if self.values.shape[2] < 3 else 3
+
+    @property
+    def peak(self) -> int:
+        """The largest value of the colours."""
+        return int(self.values[..., : self.colours].max())
+
+    def white_level(self, of_data_set: int) -> int:
+        """Which value is white.
+
+        Args:
+            of_data_set: The data set's white level; 0 where it was not settled.
+
+        Raises:
+            UnknownRangeError: nothing tells it, or a value lies above the data set's level.
+        """
+        if self.declared:
+            return self.declared
+        peak = self.peak
+        if peak > FULL >> 1:
+            return FULL
+        if peak > of_data_set > 0:
+            raise UnknownRangeError(
+                f"has values up to {peak} of 16 bits, above the data set's white level {of_data_set}"
+            )
+        if of_data_set or not peak:
+            return of_data_set or FULL
+        raise UnknownRangeError(f"has 16 bits, uses values up to {peak} alone, and nothing tells which value is white")
+
+    def to_image(self, white: int) -> Image.Image:
+        """An image of 8 bits per channel, mode "L", "LA", "RGB" or "RGBA".
+
+        Args:
+            white: The value that becomes 255.
+        """
+        height, width, channels = self.values.shape
+        table = _table(white)
+        faint = table if channels == self.colours or self.values[..., -1].max() <= white else _table(FULL)
+        out = np.empty((height, width, channels + bool(self.clear)), dtype=np.uint8)
+        for top in range(0, height, _ROWS):
+            rows = self.values[top : top + _ROWS]
+            part = out[top : top + _ROWS]
+            part[..., : self.colours] = table[rows[..., : self.colours]]
+            if self.inverted:
+                part[..., : self.colours] ^= 255
+            if channels > self.colours:
+                part[..., -1] = faint[rows[..., -1]]
+            elif self.clear:
+                part[..., -1] = np.where((rows == np.array(self.clear, np.uint16)).all(axis=2), 0, 255)
+        return Image.fromarray(out[..., 0] if out.shape[2] == 1 else out)
+
+
+def _table(white: int) -> npt.NDArray[np.uint8]:
+    """(65536,) what each value becomes."""
+    values = np.arange(FULL + 1, dtype=np.uint64)
+    return np.minimum((values * 255 + white // 2) // white, 255).astype(np.uint8)
+
+
+def read_samples(image: Image.Image, data: bytes) -> Samples | None:
+    """Take the channels of an image of 16 bits per channel.
+
+    Args:
+        image: Opened by Pillow; it may be loaded by this.
+        data: The file's bytes.
+
+    Returns:
+        The channels; None for an image of other depths, and for one that Pillow's upper bytes show rightly.
+
+    Raises:
+        OSError, ValueError and what else Pillow's decoders raise on a damaged file.
+        UnknownRangeError: the picture is dark, and its lower bytes cannot be read.
+    """
+    if image.format == "PNG" and data[24:25] == b"\x10":
+        return _read_png(image, data)
+    if image.format == "PPM":
+        return _read_pnm(image, data)
+    if image.format == "TIFF":
+        return _read_tiff(image, data)
+    return None
+
+
+def is_deep(image: Image.Image, data: bytes) -> bool:
+    """Whether an image, opened by Pillow, has 16 bits per channel."""
+    if image.format == "PNG":
+        return data[24:25] == b"\x10"
+    tags = getattr(image, "tag_v2", {})
+    return image.format == "TIFF" and max(tags.get(_BITS_PER_SAMPLE, (1,))) == 16
+
+
+def _read_png(image: Image.Image, data: bytes) -> Samples | None:
+    chunks = _png_chunks(data)
+    bits = max(chunks.get(b"sBIT", b"")[:3], default=16)
+    clear = chunks.get(b"tRNS", b"")
+    values = _colour_values(image, data, whole=bool(clear))  # a transparent colour is told in all 16 bits
+    if values is None:
+        return None
+    samples = Samples(values, clear=struct.unpack(f">{len(clear) // 2}H", clear) if len(clear) in (2, 6) else ())
+    if 8 <= bits < 16:
+        samples.declared = _declared_by_bits(bits, samples)
+    return samples
+
+
+def _png_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The chunks before the picture's data, by kind."""
+    at, found = 8, {}
+    while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
+        length = int.from_bytes(data[at : at + 4], "big")
+        found[data[at + 4 : at + 8]] = data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return found
+
+
+def _declared_by_bits(bits: int, samples: Samples) -> int:
+    """The white level that a PNG's number of significant bits tells.
+
+    By PNG's rules the values of fewer bits are scaled up to 16, zeros or repeated bits behind them. Many programs store
+    them as they are: then none is above 2^bits − 1, and some are such as no scaling up gives.
+    """
+    top = (1 << bits) - 1
+    if samples.peak > top:
+        return FULL
+    for first in range(0, len(samples.values), _ROWS):
+        rows = samples.values[first : first + _ROWS, :, : samples.colours].astype(np.int64)
+        upper = rows >> (16 - bits)
+        scaled = np.abs(rows - upper * FULL // top) <= 1
+        if not (scaled | (rows == upper << (16 - bits))).all():
+            return top
+    return FULL
+
+
+def _colour_values(image: Image.Image, data: bytes, *, whole: bool = False) -> npt.NDArray[np.uint16] | None:
+    """(H, W, C) uint16 values of a PNG or TIFF; None where the upper bytes are right, unless the whole is wanted.
+
+    Pillow has no mode for colours of 16 bits, and gives the upper bytes. Where they are so small that the data use
+    15 bits or fewer, the file is decoded once more for the lower bytes.
+    """
+    image.load()
+    if image.mode.startswith("I"):
+        return np.asarray(image).astype(np.uint16)[..., None]
+    if image.mode not in ("RGB", "RGBA"):
+        return None
+    highest = (np.asarray(image.getchannel(band).getextrema()).max() for band in image.getbands()[:3])
+    if max(highest) > 127 and not whole:
+        return None
+    if image.format == "PNG" and data[25] == 4:
+        return _grey_and_alpha(data)
+    with Image.open(io.BytesIO(data), formats=(image.format or "",)) as other:
+        if isinstance(other, ImageFile.ImageFile):
+            other.tile = [tile._replace(args=_swap_bytes(tile.args)) for tile in other.tile]
+            other.load()
+        return _join(image, other)
+
+
+def _swap_bytes(arguments: Any) -> Any:
+    """What Pillow decodes a tile with, the order of bytes being the other one, which gives the lower bytes."""
+    mode: str = arguments if isinstance(arguments, str) else arguments[0]
+    if mode[:-1] not in ("RGB;16", "RGBA;16", "RGBX;16") or mode[-1] not in _SWAPPED:
+        raise UnknownRangeError("has colours of 16 bits that use a part of them, in an order that is not read")
+    swapped = mode[:-1] + _SWAPPED[mode[-1]]
+    return swapped if isinstance(arguments, str) else (swapped, *arguments[1:])
+
+
+def _join(high: Image.Image, low: Image.Image) -> npt.NDArray[np.uint16]:
+    values = np.empty((high.height, high.width, len(high.getbands())), dtype=np.uint16)
+    for top in range(0, high.height, _ROWS):
+        box = (0, top, high.width, min(high.height, top + _ROWS))
+        upper, lower = np.asarray(high.crop(box)), np.asarray(low.crop(box))
+        values[top : top + _ROWS] = (upper.astype(np.uint16) << 8) | lower
+    return values
+
+
+def _grey_and_alpha(data: bytes) -> npt.NDArray[np.uint16]:
+    """(H, W, 2) values of a PNG of grey and alpha: its bytes are those of four channels of 8 bits."""
+    head = b"IHDR" + data[16:24] + b"\x08\x06" + data[26:29]
+    changed = data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+    with Image.open(io.BytesIO(changed), formats=("PNG",)) as image:
+        pairs = np.asarray(image)
+    return np.ascontiguousarray(pairs).view(">u2").astype(np.uint16)
+
+
+def _read_pnm(image: Image.Image, data: bytes) -> Samples | None:
+    """PGM and PPM of a limit above 255; Pillow would decode them value by value, and colours to 8 bits."""
+    found = _PNM.match(data)
+    limit = int(found[4]) if found else 0
+    if not found or not 255 < limit <= FULL:
+        return None
+    colours = found[1] in b"36"
+    shape = (image.height, image.width, 3 if colours else 1)
+    count = shape[0] * shape[1] * shape[2]
+    if found[1] in b"56":
+        values: npt.NDArray[Any] = np.frombuffer(data, ">u2", min(count, (len(data) - found.end()) // 2), found.end())
+    else:
+        plain = re.sub(rb"#[^\n]*", b" ", data[found.end() :]).decode("ascii")
+        values = np.fromstring(plain, dtype=np.int32, sep=" ")[:count]  # it ends at what is no number
+    if len(values) < count:
+        raise ValueError("image file is truncated")
+    if int(values.min()) < 0 or int(values.max()) > limit:
+        raise ValueError(f"a value is not from 0 to {limit}")
+    return Samples(values.astype(np.uint16).reshape(shape), limit if limit < FULL else 0)
+
+
+def _read_tiff(image: Image.Image, data: bytes) -> Samples | None:
+    tags = dict(getattr(image, "tag_v2", {}))
+    depth = max(tags.get(_BITS_PER_SAMPLE, (1,)))
+    if depth not in (12, 16) or image.mode not in ("I;16", "I;16B", "RGB", "RGBA"):
+        return None
+    values = _colour_values(image, data)
+    if values is None:
+        return None
+    samples = Samples(values, inverted=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+    limits = tags.get(_MAX_SAMPLE, ())
+    limit = max(limits if isinstance(limits, tuple) else (limits,), default=0)
+    if depth < 16:
+        samples.declared = (1 << depth) - 1
+    elif 255 <= limit < FULL and samples.peak <= limit:
+        samples.declared = int(limit)
+    return samples
