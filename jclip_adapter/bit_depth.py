@@ -176,8 +176,8 @@ def _declared_by_bits(bits: int, samples: Samples) -> int:
     for first in range(0, len(samples.values), _ROWS):
         rows = samples.values[first : first + _ROWS, :, : samples.colours].astype(np.int64)
         upper = rows >> (16 - bits)
-        scaled = np.abs(rows - upper * FULL // top) <= 1
-        if not (scaled | (rows == upper << (16 - bits))).all():
+        forms = (upper << (16 - bits), upper * FULL // top, (upper * FULL + top // 2) // top)
+        if not np.logical_or.reduce([rows == form for form in forms]).all():
             return top
     return FULL
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 EXIF = ("apply", "keep")
-TRANSPARENT = ("white", "black", "drop")
+TRANSPARENT = ("white", "black", "grey", "drop")
 VERSION = "photo-1"  # part of every stored photo feature's key: raise it when a file comes out as another picture
 
 
@@ -15,8 +15,8 @@ class Reading(NamedTuple):
     Attributes:
         exif: "apply" turns and mirrors a photo as its EXIF orientation says; "keep" leaves it as it is stored, as
             OpenAI's preprocessing does (Pillow itself turns TIFF files, and libheif HEIC files, in any case).
-        transparent: What shows through transparent pixels: "white", "black", or "drop" for the colours that the file
-            stores under them, as OpenAI's preprocessing does.
+        transparent: What shows through transparent pixels: "white", "black", "grey", or "drop" for the colours that
+            the file stores under them, as OpenAI's preprocessing does.
         white_level: The value that is white in photos of 16 bits per channel whose file does not tell it, from 255 to
             65535; 0 where it was not settled.
     """
