@@ -505,3 +505,13 @@ def test_cut_out_objects_keep_their_accuracy_on_white(tmp_path, accuracy):
     cut = world.lay_out(tmp_path / "cut", save)
     white, black = accuracy(cut)[0], accuracy(cut, "--transparent", "black")[0]
     assert white > black + 0.1
+
+
+def test_the_documented_figures_are_the_measured_ones():
+    """Issue B: docs/photos.md has the figures of results/transparency.json."""
+    root = Path(__file__).parents[2]
+    found = json.loads((root / "results/transparency.json").read_text(encoding="utf-8"))["zero_shot_top1"]
+    text = " ".join((root / "docs/photos.md").read_text(encoding="utf-8").split())
+    assert f"on white {100 * found['white']:.1f} %, on grey {100 * found['grey']:.1f} %" in text
+    assert f"on black {100 * found['black']:.1f} %, and {100 * found['drop']:.1f} % with the colours dropped" in text
+    assert f"the whole photos have {100 * found['whole']:.1f} %" in text
