@@ -43,7 +43,9 @@ def typed(item: Option) -> list[str]:
     if item.choices:
         return [item.flag, next(choice for choice in item.choices if choice != item.default)]
     values = {"assignments": "a=1", "number": "0.5", "other": "1/2", "text": "x"}
-    return [item.flag, values.get(item.kind, str(int(item.default or 0) + 1) if item.kind not in values else "")]
+    if item.kind in values:
+        return [item.flag, values[item.kind]]
+    return [item.flag, str(int(max(item.default or 0, item.low or -1)) + 1) if item.kind != "texts" else ""]
 
 
 def test_every_command_is_tried() -> None:
