@@ -20,6 +20,7 @@ from jclip_adapter.encoder import load_encoder
 from jclip_adapter.errors import PhotoError
 from jclip_adapter.jpeg import MAX_PIXELS
 from jclip_adapter.reading import OPENAI, Reading
+from jclip_adapter.runs import trained_with
 from jclip_adapter.white_level import find_white_level
 from tests.conftest import Cli
 from tests.tiny_contest import picture
@@ -515,3 +516,10 @@ def test_the_documented_figures_are_the_measured_ones():
     assert f"on white {100 * found['white']:.1f} %, on grey {100 * found['grey']:.1f} %" in text
     assert f"on black {100 * found['black']:.1f} %, and {100 * found['drop']:.1f} % with the colours dropped" in text
     assert f"the whole photos have {100 * found['whole']:.1f} %" in text
+
+
+def test_a_run_of_a_version_without_these_choices_is_read_as_it_was_trained():
+    """A5: photos of an older run are not turned behind its back."""
+    assert Reading(*(trained_with({}, name) for name in Reading._fields)) == OPENAI
+    assert trained_with({"exif": "apply"}, "exif") == "apply"
+    assert trained_with({}, "split") == "A"
