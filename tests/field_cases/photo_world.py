@@ -110,6 +110,6 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def top1(folder: Path) -> float:
-    """Top-1 accuracy, 0 to 1, of the one evaluation below a folder."""
+    """Top-1 accuracy in percent of the one evaluation below a folder."""
     (path,) = folder.glob("**/evaluation.json")
     return float(json.loads(path.read_text())["scores"][-1]["top1"])
