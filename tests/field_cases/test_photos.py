@@ -107,7 +107,7 @@ def test_augmented_and_training_photos_are_upright_too(tmp_path):
             for name in ("a.png", "b.png")
         )
         np.testing.assert_array_equal(plain, turned)
-    stored = TrainingPhotos([tmp_path / "b.png"], 32, KEPT)(np.array([0]), None, 0.5)
+    stored = TrainingPhotos([tmp_path / "b.png"], 32, reading=KEPT)(np.array([0]), None, 0.5)
     assert (stored != TrainingPhotos([tmp_path / "a.png"], 32)(np.array([0]), None, 0.5)).any()
     deep = stored_as(world.grey(image), 6)
     exif = Image.Exif()
