@@ -80,6 +80,7 @@ class Place:
             "zero-shot",
             "--device",
             "cpu",
+            "--follow-links",
         ]
         messages = io.StringIO()
         with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(io.StringIO()):

@@ -102,7 +102,9 @@ RUN_ON = {
     options.TRAIN: [("--train", *WEIGHTS, "--method", "tip-adapter", "--views", "1"), ("--train", *WEIGHTS)],
     options.EVALUATE: [("--evaluate", *WEIGHTS), ("--evaluate", *ZERO_SHOT, "--holdout", "1")],
     options.PREDICT: [("--predict", "r.txt", *WEIGHTS), ("--predict", "r.txt", *ZERO_SHOT)],
-    options.CLASSIFY: [("--predict", "--images", "Dataset/TestSetA/image_1.jpg", *kind) for kind in (WEIGHTS, ZERO_SHOT)],
+    options.CLASSIFY: [
+        ("--predict", "--images", "Dataset/TestSetA/image_1.jpg", *kind) for kind in (WEIGHTS, ZERO_SHOT)
+    ],
     options.BENCHMARK: [("--benchmark", *WEIGHTS, "--method", "zero-shot", "--out", "o.csv")],
     options.EXTRACT: [("--extract", "f.npz", *WEIGHTS)],
     options.BENCHMARK_FILES: [("--benchmark", "--features", "f.npz", "--method", "zero-shot", "--out", "o.csv")],
