@@ -13,11 +13,12 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import runtime
 from .console import doing, progress
@@ -59,6 +60,7 @@ class Problem:
         task: What methods are given.
         test: The queries and their labels, which are the scorer's alone.
         unseen: Share of the classes, the last ones, whose shots are taken away.
+        unreadable: (k,) class indices of further photos to score on that could not be read: each counts as wrong.
     """
 
     dataset: str
@@ -68,6 +70,7 @@ class Problem:
     task: FewShotTask
     test: Labelled
     unseen: float = 0.0
+    unreadable: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def _read(path: str) -> FeatureFile:
@@ -105,6 +108,7 @@ def feature_problems(
                 f"{path} has no task of {', '.join(map(str, shots))} shots.",
                 f"It has {', '.join(map(str, content.tasks))}.",
             )
+        _warn_of_overlap(name, content)
         for count in counts:
             for seed in seeds:
                 task = _draw(content.tasks, count, seed) if resample else content.tasks[count]
@@ -112,6 +116,15 @@ def feature_problems(
                 fingerprint = content.sha256 + (" resampled" if resample else "")
                 problems.append(Problem(name, count, seed, fingerprint, task, content.test))
     return problems
+
+
+def _warn_of_overlap(name: str, content: FeatureFile) -> None:
+    """Log how many test rows are training rows too."""
+    known = {row.tobytes() for task in content.tasks.values() for row in task.raw}
+    rows = content.test.queries.features if content.test.queries.raw is None else content.test.queries.raw
+    same = sum(row.tobytes() in known for row in rows)
+    if same:
+        logger.warning("%s: %d of %d test rows are training rows too", name, same, len(rows))
 
 
 def _distinct_names(paths: Sequence[str], contents: Sequence[FeatureFile]) -> list[str]:
@@ -257,14 +270,18 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     fitted = time.perf_counter()
     logits = method.logits(test.queries)
     predicted = time.perf_counter()
-    groups = seen_and_unseen(logits, test.labels, task.seen) if problem.unseen else {}
+    lost = len(problem.unreadable)
+    logits = np.concatenate([logits, np.zeros((lost, logits.shape[1]), dtype=np.float32)])
+    labels = np.concatenate([test.labels, problem.unreadable])
+    readable = np.arange(len(labels)) < len(test.labels)
+    groups = seen_and_unseen(logits, labels, task.seen, readable) if problem.unseen else {}
     return {
         "dataset": problem.dataset,
         "method": name,
         "shots": problem.shots,
         "seed": problem.seed,
-        "top1": 100 * accuracy(logits, test.labels, 1),
-        "top5": 100 * accuracy(logits, test.labels, min(5, logits.shape[1])),
+        "top1": 100 * accuracy(logits, labels, 1, readable),
+        "top5": 100 * accuracy(logits, labels, min(5, logits.shape[1]), readable),
         "fit_seconds": fitted - chosen,
         "predict_seconds": predicted - fitted,
         "hyperparameters": method.hyper.as_dict(),
@@ -273,7 +290,7 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
         "selection_accuracy": None if choice.candidates == 0 else 100 * choice.accuracy,
         "candidates": choice.candidates,
         "transductive": method.meta.transductive,
-        "queries": len(test.labels),
+        "queries": len(labels),
         **groups,
     }
 

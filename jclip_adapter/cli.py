@@ -16,7 +16,7 @@ from .console import be_quiet, complain, streams, tell
 from .errors import AdapterError, UsageError, suggest
 from .options import BENCHMARK, BENCHMARK_FILES, CLASSIFY, EVALUATE, PREDICT, TRAIN, Option, refuse_without_effect
 from .problems import one_line
-from .settings import GENERAL, OPTIONS, Settings, build_settings, parse_assignments
+from .settings import GENERAL, OPTIONS, Settings, build_settings, names_in, parse_assignments
 from .sharding import Share
 
 _DESCRIPTION = """\
@@ -245,9 +245,10 @@ def _ends_soon(command: str) -> contextlib.AbstractContextManager[None]:
 
 def _contexts(arguments: argparse.Namespace, chosen: Iterable[str]) -> list[str]:
     """The commands as `options` distinguishes them."""
+    written = names_in(arguments.config) if arguments.config else frozenset()
     special = {
-        "predict": CLASSIFY if arguments.images else PREDICT,
-        "benchmark": BENCHMARK_FILES if arguments.features else BENCHMARK,
+        "predict": CLASSIFY if arguments.images or "images" in written else PREDICT,
+        "benchmark": BENCHMARK_FILES if arguments.features or "features" in written else BENCHMARK,
     }
     return [special.get(name, f"--{name}") for name in chosen]
 

@@ -14,7 +14,8 @@ from .errors import DataError, suggest
 from .storage import read_npz, sha256_file
 from .task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries, check_rows, normalise
 
-_SHOTS = re.compile(r"train(\d+)_x")
+_SHOTS = re.compile(r"train([1-9]\d*)_x")
+_TRAINING = re.compile(r"train\d*_(x|y|aux)")
 _NEEDED = ("classnames", "text", "test_x", "test_y")
 
 
@@ -60,6 +61,7 @@ def read_feature_file(path: str | Path) -> FeatureFile:
     counts = sorted(int(match[1]) for name in arrays if (match := _SHOTS.fullmatch(name)))
     if not counts:
         raise DataError(f"{source} has no training rows.", "Name them train{K}_x and train{K}_y, K being the shots.")
+    _check_names(source, arrays)
     try:
         return FeatureFile(
             name=source.stem,
@@ -74,6 +76,21 @@ def read_feature_file(path: str | Path) -> FeatureFile:
         raise DataError(f"{source}: {error.message}", error.hint) from error
     except (ValueError, TypeError, OverflowError) as error:  # text where numbers belong, and the like
         raise DataError(f"{source} holds arrays of a wrong kind ({error}).", "See docs/design.md.") from error
+
+
+def _check_names(source: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Refuse what would be passed over, or would make two things look like one."""
+    for name in arrays:
+        if _TRAINING.fullmatch(name) and not _SHOTS.fullmatch(f"{name.partition('_')[0]}_x"):
+            raise DataError(
+                f"{source}: '{name}' names no number of shots.", "Write train{K}_x with K from 1, such as train4_x."
+            )
+    second = [name for name in arrays if name.endswith("_aux")]
+    if second and "test_aux" not in arrays:
+        raise DataError(f"{source} has '{second[0]}', but no 'test_aux'.", "Add the test photos' rows of that network.")
+    widths = {arrays[name].shape[1:] for name in second}
+    if len(widths) > 1:
+        raise DataError(f"{source}: the widths of *_aux differ ({widths}).", "Extract all by the same network.")
 
 
 def _arrays(source: Path) -> dict[str, npt.NDArray[Any]]:
@@ -101,6 +118,9 @@ def _classes(arrays: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.i
         odd = values[~(values == np.floor(values))].ravel()
         shown = f" ({odd[0]:g})" if len(odd) else ""
         raise DataError(f"{name} holds numbers that are not whole{shown}.", "Give class indices from 0 to C-1.")
+    classes = len(arrays["text"])
+    if values.size and not (values.min() >= 0 and values.max() < classes):
+        raise DataError(f"{name} lies in {values.min()}…{values.max()}, classes in 0…{classes - 1}.")
     return values.astype(np.int64)
 
 
@@ -118,9 +138,17 @@ def _logit_scale(arrays: dict[str, npt.NDArray[Any]]) -> float:
 def _task(arrays: dict[str, npt.NDArray[Any]], shots: int) -> FewShotTask:
     features, raw = _rows(arrays[f"train{shots}_x"])
     text, text_raw = _rows(arrays["text"])
+    labels = _classes(arrays, f"train{shots}_y")
+    most = int(np.bincount(labels).max()) if labels.size else 0
+    if most > shots:
+        raise DataError(
+            f"train{shots}_y has up to {most} rows per class.", f"Name it train{most}_y, and train{most}_x."
+        )
+    if not np.linalg.norm(text, axis=1).all():
+        raise DataError("'text' has rows of zeros.", "Give each class its text features.")
     return FewShotTask(
         support_features=features,
-        support_labels=_classes(arrays, f"train{shots}_y"),
+        support_labels=labels,
         text_features=text,
         class_names=tuple(map(str, arrays["classnames"])),
         domains=tuple(map(str, arrays["domains"])) if "domains" in arrays else (),
@@ -134,9 +162,6 @@ def _task(arrays: dict[str, npt.NDArray[Any]], shots: int) -> FewShotTask:
 def _labelled(arrays: dict[str, npt.NDArray[Any]], part: str) -> Labelled:
     features, raw = _rows(arrays[f"{part}_x"])
     labels = _classes(arrays, f"{part}_y")
-    classes = len(arrays["text"])
     if labels.shape != (len(features),):
         raise DataError(f"{part}_y has shape {labels.shape} for {len(features)} rows.")
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise DataError(f"{part}_y lies in {labels.min()}…{labels.max()}, classes in 0…{classes - 1}.")
     return Labelled(Queries(features, raw, arrays.get(f"{part}_aux")), labels)

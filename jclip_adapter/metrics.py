@@ -119,13 +119,14 @@ def _hits(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int) -> npt.NDArray[n
     return (best == truth[:, None]).any(axis=1)
 
 
-def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1) -> float:
+def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1, readable: npt.ArrayLike = True) -> float:
     """Share of photos whose class is among the k best.
 
     Args:
         logits: (M, C) scores.
         labels: (M,) class indices.
         k: How many classes count, at least 1.
+        readable: (M,) whether the photo could be read; one that could not counts as wrong.
 
     Returns:
         A share from 0 to 1.
@@ -136,7 +137,7 @@ def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1) -> float:
     >>> accuracy([[0.9, 0.1], [0.8, 0.2]], [0, 1])
     0.5
     """
-    return float(_hits(logits, labels, k).mean())
+    return float((_hits(logits, labels, k) & np.asarray(readable, dtype=bool)).mean())
 
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -6,6 +6,7 @@ epoch and their picture. manifest.json is written last: without it the run is no
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from .storage import (
 )
 from .storage.kinds import TRAINING_STATE, json_object, lines_like, marked_png, plain_png, sealed_json
 
+logger = logging.getLogger(__name__)
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
 CHECKPOINT = "checkpoint.safetensors"  # of a training that is under way
 EVALUATION, CONFUSION = "evaluation.json", "confusion.png"
@@ -69,6 +71,8 @@ _BOUND = (
     "prompts",
     "method",
     "split",
+    "seed",
+    "views",
     "shots",
     "support",
     "precision",
@@ -83,6 +87,15 @@ _BOUND = (
 # What a run that does not tell was trained with: an older version did not know the setting, and did this.
 _BEFORE = {**OPENAI._asdict()}
 _PATHS = ("weights", "encoder", "prompts", "support", "model_config", "class_names")
+_IDLE = (
+    "set",
+    "device",
+    "workers",
+    "batch_size",
+    "cache",
+    "run",
+    "resume",
+)  # told elsewhere, or without effect on numbers
 _AGAIN = "Train again with the new setting, or leave it out."
 
 
@@ -133,6 +146,7 @@ def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], 
         facts: For run.json.
         metrics: For metrics.json.
     """
+    _tell_replaced(folder, facts)
     with write_together(folder, "a run folder", KINDS) as fresh:
         method.save(fresh / ADAPTER, weights_sha256=facts["weights_sha256"])
         write_text(fresh / SUPPORT, support)
@@ -140,6 +154,24 @@ def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], 
         write_json(fresh / METRICS, metrics)
         if method.history_:
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
+
+
+def _tell_replaced(folder: Path, facts: dict[str, Any]) -> None:
+    """Log in what a run that is replaced was trained otherwise than the new one."""
+    if not (folder / RUN).is_file():
+        return
+    old = read_json(folder / RUN)
+    pairs = [(old.get(part), facts[part]) for part in ("settings", "hyperparameters")]
+    pairs.append(({"class names": old.get("class_names")}, {"class names": facts.get("class_names")}))
+    changes = [
+        name if name == "class names" else f"{name}={before[name]!r}"
+        for before, after in pairs
+        if isinstance(before, dict)
+        for name in before
+        if name in after and name not in _IDLE and before[name] != after[name]
+    ]
+    if changes:
+        logger.warning("%s: the run there, with other %s, is replaced; --run keeps both", folder, ", ".join(changes))
 
 
 def load_run(settings: Settings) -> Run:

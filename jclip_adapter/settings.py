@@ -130,6 +130,7 @@ class Settings:
         metavar="N",
         low=0,
         high=2**63 - 1,
+        shown="0; --benchmark: 1",
         several=BENCHMARKS,
         list_name="seeds",
     )
@@ -411,6 +412,11 @@ def build_settings(flags: Mapping[str, Any], config: str = "", commands: Collect
         typed["set"] = {**values["set"], **typed["set"]}
     given = {**values, **typed}
     return Settings(**_apart(given, commands), given=frozenset(given))
+
+
+def names_in(config: str) -> frozenset[str]:
+    """The names of the options that a YAML file sets to something."""
+    return frozenset(str(key).replace("-", "_") for key, value in read_yaml_mapping(Path(config)).items() if value)
 
 
 def _read_config(path: Path, commands: Collection[str]) -> dict[str, Any]:

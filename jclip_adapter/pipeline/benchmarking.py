@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.benchmark import (
@@ -36,6 +38,7 @@ from .overlap import warn_of_overlap
 from .stage import Stage, fingerprint, make_task, set_up
 from .support import draw_support, shots_of
 
+logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
 TABLE = Kind("a benchmark's table", begins_with(f"{','.join(COLUMNS[:6])},"))
 
@@ -156,27 +159,39 @@ def photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> 
                     f"{drawn[support]} and {what} draw the same {len(support)} photos, so their numbers are the same."
                 )
                 raise UsageError(text, "Give one --seed, or fewer --shots.")
-            task, test = make_task(stage, support), labelled_queries(stage, support)
+            task, (test, lost) = make_task(stage, support), labelled_queries(stage, support)
             # The weights too: a method may read more of them than the features show, such as the temperature.
             texts = stage.encoder.text_key() if isinstance(stage.encoder, Encoder) else ""
             keys = (fingerprint(task), *(each.image_key() for each in stage.encoders), texts, stage.encoder_sha256)
             names = (*stage.images.class_names, *stage.images.domains)
             digest = hashlib.sha256(json.dumps([*keys, *names]).encode())
             second = () if test.queries.auxiliary is None else (test.queries.auxiliary,)
-            for part in (test.queries.features, test.labels, *second):
+            for part in (test.queries.features, test.labels, lost, *second):
                 digest.update(np.ascontiguousarray(part).tobytes())
-            problems.append(Problem(stage.images.name, shots_of(support, count), seed, digest.hexdigest(), task, test))
+            facts = (stage.images.name, shots_of(support, count), seed, digest.hexdigest())
+            problems.append(Problem(*facts, task, test, unreadable=lost))
     return problems
 
 
-def labelled_queries(stage: Stage, support: Sequence[Photo]) -> Labelled:
-    """Features and labels of the photos to score on, as `labelled_photos` finds them; unreadable ones are left out.
+def labelled_queries(stage: Stage, support: Sequence[Photo]) -> tuple[Labelled, npt.NDArray[np.int64]]:
+    """Features and labels of the photos to score on, as `labelled_photos` finds them.
 
     Args:
         stage: The stage.
         support: Photos to learn from, which are not scored on.
+
+    Returns:
+        The readable ones, and (k,) class indices of those that cannot be read, which are named in a warning.
     """
     photos, labels, _ = labelled_photos(stage, support)
     found = stage.photos([photo.path for photo in photos])
     warn_of_overlap(stage, support, photos, found)
-    return Labelled(stage.queries(found), labels[found.readable])
+    if found.bad:
+        first = next(iter(found.bad.values()))
+        logger.warning(
+            "%d of %d photos to score on cannot be read (they count as wrong, and are left out of feature files): %s",
+            len(found.bad),
+            len(photos),
+            first,
+        )
+    return Labelled(stage.queries(found), labels[found.readable]), labels[~found.readable]

@@ -50,14 +50,25 @@ def refuse_idle_on_methods(settings: Settings, methods: Sequence[Method], *, sho
 
 
 def refuse_idle_on_network(settings: Settings) -> None:
-    """Refuse options of which the network makes no use.
+    """Refuse options of which the network, or a list of shots, makes no use.
 
     Raises:
         UsageError: such an option was given.
     """
-    if "prompts" in settings.given and settings.weights_or_default in backbones.KNOWN:
-        name = settings.weights_or_default
-        raise UsageError(f"--prompts has no effect on {name}, which has no text encoder.", "Leave --prompts out.")
+    if settings.weights_or_default in backbones.KNOWN:
+        for name in settings.given & {"prompts", "class_names"}:
+            flag = OPTIONS[name].flag
+            raise UsageError(
+                f"{flag} has no effect on {settings.weights_or_default}, which has no text encoder.",
+                f"Leave {flag} out.",
+            )
+    if settings.support not in ("random", "first"):
+        for name in settings.given & {"shots", "strict"}:
+            flag = OPTIONS[name].flag
+            raise UsageError(
+                f"{flag} has no effect on --support {settings.support}, which names the photos.",
+                f"Leave {flag} out.",
+            )
 
 
 def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:

@@ -72,7 +72,7 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         if task.auxiliary is not None:
             arrays[f"train{count}_aux"] = task.auxiliary
     # A photo that any of the counts learns from is not scored on.
-    test = labelled_queries(stage, learnt)
+    test, _ = labelled_queries(stage, learnt)
     arrays |= {"test_x": test.queries.raw, "test_y": test.labels}
     if test.queries.auxiliary is not None:
         arrays["test_aux"] = test.queries.auxiliary

@@ -15,7 +15,7 @@ from jclip_adapter import backbones
 from jclip_adapter.augmentation import TrainingPhotos
 from jclip_adapter.backbones.encoder import BackboneEncoder, load_backbone
 from jclip_adapter.choices import SAMPLE
-from jclip_adapter.class_names import name_classes
+from jclip_adapter.class_names import name_classes, words_of
 from jclip_adapter.console import doing
 from jclip_adapter.dataset import ImageSet, Photo, load_dataset, read_support
 from jclip_adapter.dataset.names import canonical
@@ -398,6 +398,19 @@ def _needs_run(settings: Settings, method: Method) -> bool:
     return False
 
 
+def _check_given(settings: Settings, run: Run, stage: Stage) -> None:
+    """Refuse files whose content is no longer what the run was trained with, where the user names them again."""
+    if "class_names" in settings.given:
+        prompts, _ = name_classes(load_prompts(stage.settings.prompts), stage.images, settings.class_names)
+        if words_of(prompts, stage.images) != run.facts.get("class_names"):
+            raise UsageError(f"{run.folder} was trained with other words than {settings.class_names}.", "Train again.")
+    if "support" in settings.given and settings.support not in ("random", "first"):
+        lists = (settings.support, run.folder / SUPPORT)
+        first, second = ({photo.relative for photo in read_support(path, stage.images)} for path in lists)
+        if first != second:
+            raise UsageError(f"{run.folder} was trained on other shots than {settings.support} names.", "Train again.")
+
+
 def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
     """Set up a trained run again; a method that needs no support photo needs no run either.
 
@@ -434,6 +447,7 @@ def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
     _check_description(run, stage.encoder)
     if list(stage.images.class_names) != [canonical(name) for name in run.facts["classes"]]:
         raise DataError(f"{run.folder} was trained on other classes than {settings.data} has.", "Train again.")
+    _check_given(settings, run, stage)
     if stage.encoder_sha256 != run.facts.get("encoder_sha256", ""):
         raise DataError(f"{run.folder} was trained on another CLIP than {bound['encoder']} holds now.", "Train again.")
     link = stage.link()

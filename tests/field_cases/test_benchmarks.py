@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,49 @@ def test_whole_labels_of_any_kind_are_taken(kind: type[Any]) -> None:
     content = read_feature_file("kind.npz")
     assert content.test.labels.tolist() == np.repeat(np.arange(CLASSES), 6).tolist()
     assert content.tasks[4].logit_scale == 50
+
+
+def test_unreadable_photos_count_as_wrong(workplace: Path, cli: Cli) -> None:
+    """They were left out without a word, so that accuracy rose with every damaged photo."""
+    flags = ("--weights", "tiny.pkl", "--method", "zero-shot")
+    assert cli("--benchmark", *flags, "--out", "before.csv").status == 0
+    for number in range(1, 6):
+        Path(f"Dataset/TestSetA/image_{number}.jpg").write_bytes(b"none")
+    outcome = cli("--benchmark", *flags, "--out", "after.csv")
+    assert "5 of 10 photos to score on cannot be read (they count as wrong" in outcome.err
+    assert cli("--evaluate", *flags).status == 0
+    report = json.loads(next(Path("results/runs").glob("*/evaluation.json")).read_text())
+    row = rows("after.csv")[0]
+    for key in ("top1", "top5"):
+        assert float(row[key]) == pytest.approx(report["scores"][-1][key], abs=1e-3)
+        assert float(row[key]) <= 50
+    assert "5 of 10 photos to score on cannot be read" in cli("--extract", "f.npz", "--weights", "tiny.pkl").err
+
+
+@pytest.mark.parametrize(
+    ("changes", "culprit"),
+    [
+        ({"train0_x": np.ones((4, WIDTH))}, "'train0_x' names no number of shots"),
+        ({"train04_y": np.arange(4)}, "'train04_y' names no number of shots"),
+        ({"train2_x": np.ones((16, WIDTH)), "train2_y": np.repeat(np.arange(4), 4)}, "train2_y has up to 4 rows"),
+        ({"text": np.zeros((CLASSES, WIDTH))}, "'text' has rows of zeros"),
+        ({"train4_aux": np.ones((16, 5))}, "has 'train4_aux', but no 'test_aux'"),
+        ({"train4_aux": np.ones((16, 5)), "test_aux": np.ones((24, 6))}, "the widths of *_aux differ"),
+        ({"test_y": np.full(24, 2**63 + 5, dtype=np.uint64)}, "test_y lies in 9223372036854775813"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_feature_files_that_contradict_themselves(changes: dict[str, Any], culprit: str, cli: Cli) -> None:
+    write("odd.npz", **changes)
+    outcome = cli("--benchmark", "--features", "odd.npz", "--method", "zero-shot")
+    assert outcome.status == 2
+    assert culprit in outcome.err.splitlines()[-1]
+    assert "odd.npz" in outcome.err.splitlines()[-1]
+
+
+def test_test_rows_that_are_training_rows_are_counted(cli: Cli) -> None:
+    rng = np.random.default_rng(0)
+    rows_ = rng.standard_normal((16, WIDTH))
+    write("seen.npz", train4_x=rows_, test_x=np.concatenate([rows_[:6], rng.standard_normal((18, WIDTH))]))
+    outcome = cli("--benchmark", "--features", "seen.npz", "--method", "zero-shot")
+    assert "seen: 6 of 24 test rows are training rows too" in outcome.err

@@ -145,3 +145,65 @@ def test_every_option_is_read_by_every_command_that_has_it(workplace: Path, cli:
         unread[command] = expected - reads - listed
     several = {name for name, item in OPTIONS.items() if item.several}
     assert {command: names - several for command, names in unread.items()} == {command: set() for command in EVERY}
+
+
+def test_a_file_can_name_the_images_and_the_feature_files(workplace: Path, cli: Cli) -> None:
+    """`images:` and `features:` decide which command runs, in a file as on the command line."""
+    Path("c.yaml").write_text("images: [Dataset/TestSetA/image_1.jpg]\nmethod: zero-shot\nweights: tiny.pkl\n")
+    outcome = cli("--predict", "--config", "c.yaml")
+    assert outcome.out.startswith("Dataset/TestSetA/image_1.jpg: ")
+    assert not Path("result.txt").exists()
+    assert cli("--extract", "f.npz", *WEIGHTS).status == 0
+    Path("c.yaml").write_text("features: f.npz\nmethod: zero-shot\n")
+    assert cli("--benchmark", "--config", "c.yaml").status == 0
+    assert Path("results.csv").read_text().splitlines()[1].startswith("f,zero-shot,4,1,")
+
+
+@pytest.mark.parametrize(
+    ("flags", "culprit"),
+    [
+        (("--support", "l.txt", "--shots", "2"), "--shots has no effect on --support l.txt"),
+        (("--support", "l.txt", "--strict"), "--strict has no effect on --support l.txt"),
+        (("--class-names", "w.yaml", "--weights", "efficientnet-lite0"), "--class-names has no effect on efficientnet"),
+    ],
+    ids=str,
+)
+def test_options_that_another_one_makes_idle(flags: tuple[str, ...], culprit: str, workplace: Path, cli: Cli) -> None:
+    Path("l.txt").write_text("TrainSet/Animal/Bear/1.jpg 0\n")
+    Path("w.yaml").write_text("Animal_Bear: brown bear\n")
+    outcome = cli("--train", *WEIGHTS, *flags)
+    assert outcome.status == 2
+    assert culprit in outcome.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "culprit"),
+    [
+        (("--seed", "77"), "seed '0', not '77'"),
+        (("--views", "5"), "views '0', not '5'"),
+        (("--class-names", "w.yaml"), "other words than w.yaml"),
+        (("--support", "l.txt"), "other shots than l.txt names"),
+    ],
+    ids=str,
+)
+def test_what_a_run_was_trained_with_cannot_be_given_otherwise(
+    flags: tuple[str, ...], culprit: str, workplace: Path, cli: Cli
+) -> None:
+    """Also where a file's name is the same and its content another."""
+    Path("w.yaml").write_text("Animal_Bear: brown bear\n")
+    Path("l.txt").write_text("".join(Path("Dataset/train.txt").read_text().splitlines(keepends=True)[::2]))
+    with_file = [flag for flag in flags if flag.startswith("--") and flags[1] in ("w.yaml", "l.txt")]
+    trained = ("--train", *WEIGHTS, "--run", "r", "--method", "tip-adapter", *(flags if with_file else ()))
+    assert cli(*trained).status == 0
+    Path("w.yaml").write_text("Animal_Bear: submarine\n")
+    Path("l.txt").write_text("".join(Path("Dataset/train.txt").read_text().splitlines(keepends=True)[1::2]))
+    outcome = cli("--predict", "r.txt", "--run", "r", "--method", "tip-adapter", *flags)
+    assert outcome.status == 2
+    assert culprit in outcome.err.splitlines()[-1]
+
+
+def test_a_run_that_is_replaced_by_another_is_told(workplace: Path, cli: Cli) -> None:
+    flags = ("--train", *WEIGHTS, "--method", "tip-adapter")
+    assert "is replaced" not in cli(*flags).err
+    assert "is replaced" not in cli(*flags, "--workers", "0").err
+    assert "the run there, with other alpha=" in cli(*flags, "--set", "alpha=0.5").err
