@@ -31,6 +31,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from jclip_adapter import feature_store, features
+from jclip_adapter.clip.preprocess import OPENAI
 from jclip_adapter.encoder import Encoder, load_encoder
 from jclip_adapter.feature_store import FeatureStore
 from jclip_adapter.features import encode_photos
@@ -50,6 +51,11 @@ class StandIn(Encoder):
 
     image_size = 8
     width = 16
+    transform = OPENAI
+
+    def image_key(self) -> str:
+        """Of no weights."""
+        return self.key("stand-in")
 
     def images(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """(B, 16) of (B, 8, 8, 3)."""

@@ -31,7 +31,7 @@ METHODS = "zero-shot,tip-adapter,linear-probe,gda,jclip-adapter"
 _BENCHMARK = ("--benchmark", "--method", METHODS, "--shots", "1,4", "--seed", "1,2", "--set", "epochs=2")
 COMMANDS = {
     "photos": (*_BENCHMARK, *WEIGHTS, "--out", "photos.csv"),
-    "feature file": (*_BENCHMARK, "--features", "features.npz", "--out", "features.csv"),
+    "feature file": (*_BENCHMARK, "--features", "features.npz", "--resample", "--out", "features.csv"),
 }
 EXTRACT = ("--extract", "features.npz", "--shots", "1,4", *WEIGHTS)
 # Counts the calls that compute; jittor's import is one of them.

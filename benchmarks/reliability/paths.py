@@ -32,7 +32,7 @@ from jclip_adapter.clip.weights import read_state_dict
 from jclip_adapter.dataset import check_dataset, load_dataset, load_labels, read_support, remaining
 from jclip_adapter.decode import read_file
 from jclip_adapter.errors import AdapterError
-from jclip_adapter.storage import check_manifest, write_manifest, write_sealed_json
+from jclip_adapter.storage import ANY, check_manifest, write_manifest, write_sealed_json
 from jclip_adapter.submission import check_submission
 
 from . import audit, hostile_files, outcome
@@ -211,7 +211,8 @@ def _in_manifest(name: str, data: Path) -> None:
     write_manifest(run, ["a"])
     target = run / name.replace("\0", "")
     target = target if target.is_file() and target.stat().st_size else data.parent / "outside/secret.jpg"
-    write_sealed_json(run / "manifest.json", {"files": {name: {"bytes": target.stat().st_size, "sha256": "0" * 64}}})
+    listed = {"files": {name: {"bytes": target.stat().st_size, "sha256": "0" * 64}}}
+    write_sealed_json(run / "manifest.json", listed, ANY)
     check_manifest(run)
 
 

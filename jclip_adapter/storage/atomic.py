@@ -108,6 +108,8 @@ def check_folder_writable(folder: str | Path, wanted: Path | None = None) -> Non
             handle.write(b"\n")
         probe.unlink()
     except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
         raise unwritable(wanted or base, error) from error
 
 
