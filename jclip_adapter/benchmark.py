@@ -108,6 +108,10 @@ def feature_problems(
                 f"{path} has no task of {', '.join(map(str, shots))} shots.",
                 f"It has {', '.join(map(str, content.tasks))}.",
             )
+        lacking = [str(count) for count in shots if count not in content.tasks]
+        if lacking:
+            has = ", ".join(map(str, content.tasks))
+            logger.warning("%s has no task of %s shots, but of %s", path, ", ".join(lacking), has)
         _warn_of_overlap(name, content)
         for count in counts:
             for seed in seeds:

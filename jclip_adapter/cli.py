@@ -283,7 +283,8 @@ def _train(arguments: argparse.Namespace, settings: Settings) -> None:
 
     if arguments.predict is not None and not settings.images:
         check_target(Path(arguments.predict or _RESULT))  # before the training, not after it
-    done = train(settings, settings.select or "none", resume=settings.resume)
+    predicts = arguments.predict is not None and not settings.images
+    done = train(settings, settings.select or "none", resume=settings.resume, predicts=predicts)
     support = done.metrics.get("support", {})
     tell(f"run: {done.folder}")
     if support:

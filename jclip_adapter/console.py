@@ -195,6 +195,8 @@ def tell(text: str = "", end: str = "\n") -> None:
         BrokenPipeError: nobody reads on.
         SetupError: stdout cannot be written.
     """
+    if text and _state().line:
+        complain("")  # which clears the line of what is being done
     try:
         print(text, end=end, flush=not text)
     except BrokenPipeError:

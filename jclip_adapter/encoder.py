@@ -259,9 +259,9 @@ def load_encoder(
         SetupError: there is no such device, or the cache cannot be written.
     """
     check_batch_size(batch_size)
-    if weights == SAMPLE:
-        from .sample.weights import SAMPLE_WEIGHTS, read_sample_weights
+    from .sample.weights import SAMPLE_WEIGHTS, read_sample_weights
 
+    if weights == SAMPLE or Path(weights).absolute() == SAMPLE_WEIGHTS:
         state = read_sample_weights(SAMPLE_WEIGHTS)
         loaded = Loaded(SAMPLE_WEIGHTS, sha256_file(SAMPLE_WEIGHTS), state, Origin("own"))
     else:

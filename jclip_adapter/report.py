@@ -131,11 +131,23 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, b
         scores: Of the method.
         baseline: Of the baseline on the same photos, in the same order.
         name: The method's name.
-        baseline_name: The baseline's.
+        baseline_name: The baseline's; empty where there is none.
 
     Returns:
         A Markdown table.
     """
+    if not baseline_name:
+        rows = [
+            [
+                score.domain,
+                score.n,
+                f"{100 * score.top1:.1f} %",
+                f"{100 * score.top1_interval[0]:.1f}–{100 * score.top1_interval[1]:.1f} %",
+                f"{100 * score.top5:.1f} %",
+            ]
+            for score in scores
+        ]
+        return markdown_table(["domain", "photos", name, "95 % interval", f"{name} top-5"], rows)
     rows = [
         [
             score.domain,

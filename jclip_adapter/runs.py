@@ -27,6 +27,7 @@ from .storage import (
     Kind,
     check_folder,
     check_manifest,
+    discard,
     read_json,
     write_bytes,
     write_json,
@@ -86,16 +87,10 @@ _BOUND = (
 )
 # What a run that does not tell was trained with: an older version did not know the setting, and did this.
 _BEFORE = {**OPENAI._asdict()}
-_PATHS = ("weights", "encoder", "prompts", "support", "model_config", "class_names")
-_IDLE = (
-    "set",
-    "device",
-    "workers",
-    "batch_size",
-    "cache",
-    "run",
-    "resume",
-)  # told elsewhere, or without effect on numbers
+_SHOWN = 5
+_PATHS = ("data", "weights", "encoder", "prompts", "support", "model_config", "class_names")
+# Told elsewhere, or without effect on numbers.
+_IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume"])
 _AGAIN = "Train again with the new setting, or leave it out."
 
 
@@ -154,6 +149,9 @@ def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], 
         write_json(fresh / METRICS, metrics)
         if method.history_:
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
+    for name in (EVALUATION, CONFUSION):  # they tell of the adapter that was there before
+        if KINDS[name].owns(folder / name):
+            discard(folder / name, KINDS[name])
 
 
 def _tell_replaced(folder: Path, facts: dict[str, Any]) -> None:
@@ -161,17 +159,27 @@ def _tell_replaced(folder: Path, facts: dict[str, Any]) -> None:
     if not (folder / RUN).is_file():
         return
     old = read_json(folder / RUN)
-    pairs = [(old.get(part), facts[part]) for part in ("settings", "hyperparameters")]
-    pairs.append(({"class names": old.get("class_names")}, {"class names": facts.get("class_names")}))
-    changes = [
-        name if name == "class names" else f"{name}={before[name]!r}"
-        for before, after in pairs
-        if isinstance(before, dict)
-        for name in before
-        if name in after and name not in _IDLE and before[name] != after[name]
-    ]
+    changes = differences(old, facts)
+    if old.get("class_names") != facts.get("class_names"):
+        changes.append("class names")
     if changes:
         logger.warning("%s: the run there, with other %s, is replaced; --run keeps both", folder, ", ".join(changes))
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What a run was trained with otherwise, of what its numbers depend on, as "name=value".
+
+    Args:
+        old: The run's run.json.
+        new: "settings" and "hyperparameters" of another training.
+    """
+    told = []
+    for part in ("settings", "hyperparameters"):
+        before, after = old.get(part, {}), new[part]
+        for name in sorted(before.keys() & after.keys() - _IDLE):
+            if before[name] != after[name] and after[name] != "":  # an empty setting stands for a default
+                told.append(f"{name}={before[name]!r}")
+    return told
 
 
 def load_run(settings: Settings) -> Run:
@@ -235,6 +243,18 @@ def _same(name: str, new: Any, old: Any) -> bool:
 
 def _hint(settings: Settings) -> str:
     folder = settings.run_folder.parent
-    finished = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
+    finished = [path.parent for path in sorted(folder.glob(f"*/{RUN}")) if (path.parent / MANIFEST).is_file()]
+    own = [run.name for run in finished if _same("data", settings.data, _data_of(run))]
     hint = "Run --train with the same flags first"
-    return f"{hint}, or choose one with --run {folder}/… ({', '.join(finished[:5])})." if finished else f"{hint}."
+    shown = ", ".join(own[:_SHOWN]) + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else "")
+    return f"{hint}, or give --run {folder}/… with one that was trained on this data ({shown})." if own else f"{hint}."
+
+
+def _data_of(folder: Path) -> str:
+    """The data set that a finished run was trained on; empty where its file cannot be read."""
+    try:
+        facts = read_json(folder / RUN)
+    except DataError:
+        return ""
+    settings = facts.get("settings", {}) if isinstance(facts, dict) else {}
+    return str(settings.get("data", ""))

@@ -276,7 +276,7 @@ class Method(ABC):
         if "auxiliary" in needs and task.auxiliary is None:
             raise DataError(
                 f"{self.meta.name} needs a second network's features.",
-                "Give --auxiliary NAME; feature files hold them as train{K}_aux and test_aux.",
+                "Give --auxiliary NAME, with photos or to --extract (train{K}_aux and test_aux of a feature file).",
             )
         if "encoder" in needs and task.encoder is None:
             raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter import runtime
+from jclip_adapter import backbones, runtime
 from jclip_adapter.benchmark import (
     COLUMNS,
     Problem,
@@ -120,14 +121,33 @@ def benchmark(
     else:
         if selection == "validation":
             raise UsageError("--select validation: photos have no validation set.", "Use --select support.")
+        if unseen and settings.weights_or_default in backbones.KNOWN:
+            raise UsageError(
+                f"--unseen: {settings.weights_or_default} has no text encoder, and knows classes by shots alone.",
+                "Give --weights a CLIP.",
+            )
         problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
     problems = [replace(problem, unseen=unseen) for problem in problems]
     cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
+    _tell_replaced(files[0], cells)
     tables = benchmark_table(cells)
     write_bytes(files[2], benchmark_picture(cells), PICTURE)
     write_text(files[1], f"{tables}\n\n{MARKDOWN_MARK}", TEXT)
     write_text(files[0], _csv(cells), TABLE)
     return Table(cells, tables, files)
+
+
+def _tell_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
+    """Log how many rows of an earlier benchmark are not among those that replace them."""
+    if not path.is_file():
+        return
+    keys = ("dataset", "method", "shots", "seed")
+    fresh = {tuple(str(cell[key]) for key in keys) for cell in cells}
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = [tuple(str(row.get(key)) for key in keys) for row in csv.DictReader(handle)]
+    lost = len(set(rows) - fresh)
+    if lost:
+        logger.warning("%s: %d rows of an earlier benchmark are left out; %s keeps their cells", path, lost, CELLS)
 
 
 def _csv(cells: Sequence[dict[str, Any]]) -> str:

@@ -32,7 +32,7 @@ class Evaluation:
     Attributes:
         scores: Per domain, and in total.
         baseline: The same for zero-shot on the same photos, or for nearest prototypes where no texts are known.
-        baseline_name: Which of both.
+        baseline_name: Which of both; empty where there are neither texts nor shots.
         pairs: The worst confused pairs.
         method: Name of the method.
         source: Which photos.
@@ -91,6 +91,7 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     scores, baseline = (by_domain(each, truth, images.domains, readable) for each in (logits, zero_shot))
     confusion = confusion_matrix(truth[readable], logits[readable].argmax(axis=1), len(images.classes))
     pairs = worst_pairs(confusion, images.class_names)
+    named = trained.stage.baseline if trained.stage.encoder.has_text or support else ""
     folder = trained.folder or settings.run_folder
     files = (folder / EVALUATION, folder / CONFUSION)
     groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth, readable)
@@ -101,8 +102,8 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
         "method": trained.method.meta.name,
         "transductive": trained.method.meta.transductive,
         "scores": [score.in_percent() for score in scores],
-        "zero_shot": [score.in_percent() for score in baseline],
-        "baseline": trained.stage.baseline,
+        "zero_shot": [score.in_percent() for score in baseline] if named else [],
+        "baseline": named,
         "seen_and_unseen": groups,
         "overlap": {
             "identical": int(overlap.identical.sum()),
@@ -119,7 +120,7 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     write_json(files[0], report, KINDS[EVALUATION])
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
     meta = trained.method.meta
-    named, bad = trained.stage.baseline, len(features.bad)
+    bad = len(features.bad)
     said = tuple(overlap.warnings())
     return Evaluation(
         scores, baseline, named, pairs, meta.name, source, meta.transductive, bad, files, groups, said, without

@@ -23,7 +23,7 @@ from jclip_adapter.submission import REJECTS, check_target, rejects_path, write_
 from jclip_adapter.task import softmax
 
 from .overlap import warn_of_overlap
-from .stage import open_trained
+from .stage import check_test_photos, open_trained
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ def predict(
     check_target(result)
     trained = open_trained(settings, texts_later=part is not None and part.number > 1)
     stage, images = trained.stage, trained.stage.images
-    if not images.test:
-        raise DataError(f"{images.source} has no test photos.", "Use --images to classify photos elsewhere.")
+    check_test_photos(images)
     check_test_links(images)
     paths = [photo.path for photo in images.test]
     if part:

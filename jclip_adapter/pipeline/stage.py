@@ -201,6 +201,16 @@ def open_data(settings: Settings) -> ImageSet:
     return images
 
 
+def check_test_photos(images: ImageSet) -> None:
+    """Refuse a data set that has no photos to predict.
+
+    Raises:
+        DataError: it has none.
+    """
+    if not images.test:
+        raise DataError(f"{images.source} has no test photos.", "Use --predict --images PATH … for photos elsewhere.")
+
+
 def set_up(settings: Settings, *, texts_later: bool = False, words: Mapping[str, str] | None = None) -> Stage:
     """Open the data set, load the networks and encode the classes' prompts.
 
@@ -386,13 +396,13 @@ class Trained:
 def _needs_run(settings: Settings, method: Method) -> bool:
     """Whether a trained run is asked for: by the method, by the user, or by being there.
 
-    A transductive method does with shots and without. Its run is taken where there is one, or shots were named.
+    A method that does without shots may have been trained all the same, on shots or so that these are not scored on.
     """
-    if settings.run or "support" in method.meta.needs:
+    if settings.run or "support" in method.meta.needs or (settings.run_folder / MANIFEST).is_file():
         return True
     if not uses_shots(method):
         return False
-    if settings.given & {"shots", "support"} or (settings.run_folder / MANIFEST).is_file():
+    if settings.given & {"shots", "support"}:
         return True
     logger.info("%s: no shots are used, as there is no trained run in %s", method.meta.name, settings.run_folder)
     return False

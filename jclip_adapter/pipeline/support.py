@@ -98,7 +98,7 @@ def _report(images: ImageSet, support: Sequence[Photo], unreadable: dict[str, st
             list(unreadable.values()),
         )
     logger.warning(
-        "%d training photos cannot be read; others of their classes take their places: %s (%s)",
+        "%d training photos cannot be read; others of their classes take their places, if there are more: %s (%s)",
         len(unreadable),
         _some(list(unreadable)),
         first,

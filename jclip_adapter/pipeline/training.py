@@ -19,16 +19,25 @@ from jclip_adapter.metrics import accuracy
 from jclip_adapter.options import TRAIN
 from jclip_adapter.prompts import load_prompts
 from jclip_adapter.provenance import code_digest
-from jclip_adapter.runs import CHECKPOINT, check_run_folder, save_run, versions
+from jclip_adapter.runs import (
+    CHECKPOINT,
+    METRICS,
+    RUN,
+    check_run_folder,
+    differences,
+    open_run,
+    save_run,
+    versions,
+)
 from jclip_adapter.selection import choose
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import discard
+from jclip_adapter.storage import discard, read_json
 from jclip_adapter.storage.kinds import TRAINING_STATE
 from jclip_adapter.task import FewShotTask, Queries
 
 from .effects import refuse_idle_on_methods
 from .overlap import in_two_classes, two_class_warning
-from .stage import Stage, fingerprint, make_task, set_up
+from .stage import Stage, check_test_photos, fingerprint, make_task, set_up
 from .support import choose_support
 
 logger = logging.getLogger(__name__)
@@ -49,7 +58,7 @@ class Training:
     metrics: dict[str, Any]
 
 
-def train(settings: Settings, selection: str = "none", *, resume: bool = False) -> Training:
+def train(settings: Settings, selection: str = "none", *, resume: bool = False, predicts: bool = False) -> Training:
     """Fit a method on the shots and write the run folder.
 
     A training through CLIP keeps its state in the run folder while it lasts.
@@ -60,22 +69,23 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
             defaults.
         resume: Whether a training through CLIP that was stopped goes on, to the same result on the CPU; else it
             starts anew.
+        predicts: Whether the test photos are going to be predicted: there have to be some.
 
     Returns:
         The training's outcome.
 
     Raises:
         UsageError: `resume` for a method that keeps no state, or the run folder is somebody else's.
+        DataError: `predicts`, and there is no test photo.
         SetupError: the run folder cannot be written.
     """
-    typed = create(settings.method, seed=settings.seed, **settings.set)  # refuse a typo before the long work
-    refuse_idle_on_methods(settings, [typed])
-    if selection == "validation":
-        raise UsageError("--select validation: a data set of photos has no validation set.", "Use --select support.")
-    if resume and not isinstance(typed, ThroughClip):
-        raise UsageError(f"{settings.method} trains in seconds and keeps no state.", "Leave --resume out.")
-    check_run_folder(settings.run_folder)
+    _check(settings, selection, resume=resume)
+    finished = _finished(settings) if resume else None
+    if finished:
+        return finished
     stage = set_up(settings)
+    if predicts:
+        check_test_photos(stage.images)
     support = choose_support(stage)
     keys = stage.photos([photo.path for photo in support]).keys
     for text in two_class_warning(in_two_classes(support, keys, [photo.label for photo in support])):
@@ -138,6 +148,30 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False) 
     save_run(settings.run_folder, method, support_lines(support, stage.images), facts, metrics)
     discard(state, TRAINING_STATE)
     return Training(settings.run_folder, method, metrics)
+
+
+def _check(settings: Settings, selection: str, *, resume: bool) -> None:
+    """Refuse what can be known to be wrong before the long work."""
+    typed = create(settings.method, seed=settings.seed, **settings.set)
+    refuse_idle_on_methods(settings, [typed])
+    if selection == "validation":
+        raise UsageError("--select validation: a data set of photos has no validation set.", "Use --select support.")
+    if resume and not isinstance(typed, ThroughClip):
+        raise UsageError(f"{settings.method} trains in seconds and keeps no state.", "Leave --resume out.")
+    check_run_folder(settings.run_folder)
+
+
+def _finished(settings: Settings) -> Training | None:
+    """The finished training with these settings, if there is one and no state of another; it is not done again."""
+    folder = settings.run_folder
+    if (folder / CHECKPOINT).is_file() or not (folder / RUN).is_file():
+        return None
+    run = open_run(folder)
+    now = create(settings.method, seed=settings.seed, **settings.set).hyper.as_dict()
+    if differences(run.facts, {"settings": settings.of(TRAIN), "hyperparameters": now}):
+        return None
+    logger.info("the training in %s is finished, there is nothing to resume", folder)
+    return Training(folder, run.method, read_json(folder / METRICS))
 
 
 def _fingerprint(method: Method, task: FewShotTask, stage: Stage) -> str:

@@ -204,3 +204,15 @@ def test_test_rows_that_are_training_rows_are_counted(cli: Cli) -> None:
     write("seen.npz", train4_x=rows_, test_x=np.concatenate([rows_[:6], rng.standard_normal((18, WIDTH))]))
     outcome = cli("--benchmark", "--features", "seen.npz", "--method", "zero-shot")
     assert "seen: 6 of 24 test rows are training rows too" in outcome.err
+
+
+def test_rows_that_are_left_out_of_a_table_are_counted(cli: Cli) -> None:
+    assert cli(*TOY, "--method", "gda,zero-shot", "--select", "none").status == 0
+    outcome = cli(*TOY, "--method", "zero-shot", "--select", "none")
+    assert "results.csv: 1 rows of an earlier benchmark are left out" in outcome.err
+
+
+def test_shots_that_one_file_lacks_are_named(cli: Cli) -> None:
+    outcome = cli(*TOY, "--method", "zero-shot", "--shots", "2,4")
+    assert outcome.status == 0
+    assert "toy.npz has no task of 2 shots, but of 4" in outcome.err

@@ -76,3 +76,42 @@ def test_every_result_file_is_in_percent(trained: Path, cli: Cli) -> None:
     low, high = total()["top1_interval"]
     assert low <= total()["top1"] <= high
     assert high > 1
+
+
+def test_a_new_adapter_does_not_keep_the_old_ones_evaluation(trained: Path, cli: Cli) -> None:
+    """evaluation.json and confusion.png told of an adapter that was no longer there."""
+    assert cli(*FLAGS).status == 0
+    assert Path(RUN, "evaluation.json").is_file()
+    assert cli("--train", "--weights", "tiny.pkl", "--set", "epochs=1").status == 0
+    assert not Path(RUN, "evaluation.json").exists()
+    assert not Path(RUN, "confusion.png").exists()
+
+
+def test_without_texts_and_shots_there_is_no_baseline(workplace: Path, cli: Cli) -> None:
+    """An ImageNet network's own classes were compared with prototypes of no photo, which is chance."""
+    flags = ("--weights", "efficientnet-lite0", "--method", "zero-shot", "--set", "names=1")
+    outcome = cli("--evaluate", *flags)
+    assert outcome.status == 0, outcome.err
+    assert "prototypes" not in outcome.out
+    assert cli("--train", *flags).status == 0
+    assert "| prototypes |" in cli("--evaluate", *flags).out
+
+
+def test_test_photos_are_missed_before_the_training(workplace: Path, cli: Cli) -> None:
+    data = few_classes(workplace / "pets")
+    for photo in (data / "test").rglob("*.jpg"):
+        photo.unlink()
+    outcome = cli("--train", "--predict", "r.txt", "--weights", "tiny.pkl", "--data", data, "--run", "run")
+    assert outcome.status == 2
+    assert "no test photos" in outcome.err
+    assert not Path("run").exists()
+
+
+def test_what_is_finished_is_not_resumed(workplace: Path, cli: Cli) -> None:
+    flags = ("--train", "--weights", "tiny.pkl", "--method", "text-tower", "--set", "epochs=1", "--run", "run")
+    assert cli(*flags).status == 0
+    before = Path("run/adapter.safetensors").stat().st_mtime_ns
+    outcome = cli(*flags, "--resume")
+    assert outcome.status == 0
+    assert "the training in run is finished" in outcome.err
+    assert Path("run/adapter.safetensors").stat().st_mtime_ns == before
