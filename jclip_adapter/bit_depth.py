@@ -2,9 +2,10 @@
 
 Cameras, scanners and medical devices store 10 or 12 bits in 16. Pillow takes the upper byte of each channel, which
 turns such pictures almost black. The value that is white is, in this order: what the file tells (PNG's sBIT chunk,
-PGM's and PPM's maxval, TIFF's BitsPerSample and MaxSampleValue, each where it is below 16 bits); 65535 where the
-picture has a value above 32767, as fewer bits cannot hold that; the data set's white level (`white_level.py`). Where
-none is known the picture is refused.
+PGM's and PPM's maxval, TIFF's BitsPerSample and MaxSampleValue, each where it is below 16 bits); the white level of
+the data set (`white_level.py`), where at most one value in a thousand lies above it, zeros not counted, as defective
+pixels and lights do, which become white; 65535, where more than one in a thousand lies above 32767, as fewer bits
+cannot hold that. All other pictures are refused.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
+from . import tiff
+
 FULL = 65535
 _ROWS = 256  # that are worked on at a time, so that what lies between takes little memory
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE = 258, 262, 281  # TIFF tags
-_WHITE_IS_ZERO = 0
+_HALF = FULL >> 1  # the largest value of 15 bits
+_STRAY = 0.001  # share of a picture's values that tells nothing of its range
 _PNM = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3 + rb"\s")  # of a PGM or PPM, plain (2, 3) or binary
 _SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 class UnknownRangeError(ValueError):
-    """Nothing tells which value of an image is white."""
+    """Nothing tells which value of an image is white; the message says so, and what --white-level may be given."""
 
 
 @dataclass
@@ -59,6 +62,17 @@ class Samples:
         """The largest value of the colours."""
         return int(self.values[..., : self.colours].max())
 
+    @property
+    def top(self) -> int:
+        """The value that all but one in a thousand of the colours' values stay at or below, zeros not counted."""
+        counts = np.zeros(FULL + 1, dtype=np.int64)
+        for first in range(0, len(self.values), _ROWS):
+            rows = self.values[first : first + _ROWS, :, : self.colours]
+            counts += np.bincount(rows.ravel(), minlength=FULL + 1)
+        counts[0] = 0
+        above = counts.sum() - np.cumsum(counts)
+        return int(np.argmax(above <= _STRAY * counts.sum()))
+
     def white_level(self, of_data_set: int) -> int:
         """Which value is white.
 
@@ -66,20 +80,28 @@ class Samples:
             of_data_set: The data set's white level; 0 where it was not settled.
 
         Raises:
-            UnknownRangeError: nothing tells it, or a value lies above the data set's level.
+            UnknownRangeError: nothing tells it, or too many values lie above the data set's level.
         """
         if self.declared:
             return self.declared
         peak = self.peak
-        if peak > FULL >> 1:
-            return FULL
-        if peak > of_data_set > 0:
-            raise UnknownRangeError(
-                f"has values up to {peak} of 16 bits, above the data set's white level {of_data_set}"
-            )
-        if of_data_set or not peak:
+        if peak <= of_data_set or not peak:
             return of_data_set or FULL
-        raise UnknownRangeError(f"has 16 bits, uses values up to {peak} alone, and nothing tells which value is white")
+        top = self.top
+        if of_data_set and top <= of_data_set:
+            return of_data_set
+        if top > _HALF:
+            return FULL
+        if of_data_set:
+            fits = full_scale(top)
+            raise UnknownRangeError(
+                f"has values up to {peak}, above the white level {of_data_set}: "
+                f"--white-level {fits} would fit it ({fits.bit_length()} bits)"
+            )
+        raise UnknownRangeError(
+            f"has 16 bits, uses values up to {peak} alone, and nothing tells which value is white: "
+            "give --white-level, such as 1023 for 10 bits"
+        )
 
     def to_image(self, white: int) -> Image.Image:
         """An image of 8 bits per channel, mode "L", "LA", "RGB" or "RGBA".
@@ -102,6 +124,15 @@ class Samples:
             elif self.clear:
                 part[..., -1] = np.where((rows == np.array(self.clear, np.uint16)).all(axis=2), 0, 255)
         return Image.fromarray(out[..., 0] if out.shape[2] == 1 else out)
+
+
+def full_scale(value: int) -> int:
+    """The largest value of as many bits as a value needs, 8 at least.
+
+    >>> full_scale(900), full_scale(3)
+    (1023, 255)
+    """
+    return (1 << max(8, value.bit_length())) - 1
 
 
 def _table(white: int) -> npt.NDArray[np.uint8]:
@@ -137,8 +168,7 @@ def is_deep(image: Image.Image, data: bytes) -> bool:
     """Whether an image, opened by Pillow, has 16 bits per channel."""
     if image.format == "PNG":
         return data[24:25] == b"\x10"
-    tags = getattr(image, "tag_v2", {})
-    return image.format == "TIFF" and max(tags.get(_BITS_PER_SAMPLE, (1,))) == 16
+    return image.format == "TIFF" and tiff.depth_of(image) == 16
 
 
 def _read_png(image: Image.Image, data: bytes) -> Samples | None:
@@ -186,20 +216,21 @@ def _colour_values(image: Image.Image, data: bytes, *, whole: bool = False) -> n
     """(H, W, C) uint16 values of a PNG or TIFF; None where the upper bytes are right, unless the whole is wanted.
 
     Pillow has no mode for colours of 16 bits, and gives the upper bytes. Where they are so small that the data use
-    15 bits or fewer, the file is decoded once more for the lower bytes.
+    15 bits or fewer, but for stray values, the file is decoded once more for the lower bytes.
     """
     image.load()
     if image.mode.startswith("I"):
         return np.asarray(image).astype(np.uint16)[..., None]
     if image.mode not in ("RGB", "RGBA"):
         return None
-    highest = (np.asarray(image.getchannel(band).getextrema()).max() for band in image.getbands()[:3])
-    if max(highest) > 127 and not whole:
+    counts = np.array([image.getchannel(band).histogram() for band in image.getbands()[:3]])
+    if counts[:, 128:].sum() > _STRAY * counts.sum() and not whole:
         return None
     if image.format == "PNG" and data[25] == 4:
         return _grey_and_alpha(data)
     with Image.open(io.BytesIO(data), formats=(image.format or "",)) as other:
         if isinstance(other, ImageFile.ImageFile):
+            other.seek(image.tell() if image.format == "TIFF" else 0)
             other.tile = [tile._replace(args=_swap_bytes(tile.args)) for tile in other.tile]
             other.load()
         return _join(image, other)
@@ -254,15 +285,20 @@ def _read_pnm(image: Image.Image, data: bytes) -> Samples | None:
 
 
 def _read_tiff(image: Image.Image, data: bytes) -> Samples | None:
-    tags = dict(getattr(image, "tag_v2", {}))
-    depth = max(tags.get(_BITS_PER_SAMPLE, (1,)))
-    if depth not in (12, 16) or image.mode not in ("I;16", "I;16B", "RGB", "RGBA"):
+    tags = dict(tiff.tags_of(image))
+    depth = tiff.depth_of(image)
+    if depth == 16 and tiff.is_planar(image):
+        if image.mode not in ("RGB", "RGBA"):
+            raise ValueError(f"it is {tiff.describe_tags(tags, data)}, which is not read")
+        values: npt.NDArray[np.uint16] | None = tiff.read_planes(image, data)
+    elif depth in (12, 16) and image.mode in ("I;16", "I;16B", "RGB", "RGBA"):
+        values = _colour_values(image, data)
+    else:
         return None
-    values = _colour_values(image, data)
     if values is None:
         return None
-    samples = Samples(values, inverted=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
-    limits = tags.get(_MAX_SAMPLE, ())
+    samples = Samples(values, inverted=tags.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO)
+    limits = tags.get(tiff.MAX_SAMPLE, ())
     limit = max(limits if isinstance(limits, tuple) else (limits,), default=0)
     if depth < 16:
         samples.declared = (1 << depth) - 1

@@ -27,8 +27,9 @@ from .bit_depth import FULL, Samples, UnknownRangeError, is_deep, read_samples
 from .clip.preprocess import OPENAI, PixelTransform, square_pixels
 from .errors import PhotoError
 from .jpeg import MAX_PIXELS, load_jpeg, open_jpeg
-from .photo_formats import FORMATS, HEIC_PACKAGE, READABLE, brand, is_raw_preview, name_of, open_heic
+from .photo_formats import FORMATS, HEIC_PACKAGE, READABLE, brand, name_of, open_heic
 from .reading import AS_SEEN, Reading
+from .tiff import describe, describe_tags, is_raw_preview, seek_photo, tags_of
 
 MAX_BYTES = 400_000_000
 _ORIENTATION = 0x0112  # of EXIF
@@ -136,17 +137,18 @@ def open_image(data: bytes, name: str, reading: Reading = AS_SEEN) -> Image.Imag
                 picture = _upright(picture, _orientation(image))
             return picture if reading.transparent == "drop" else _opaque(picture, reading.transparent)
     except UnknownRangeError as error:
-        raise PhotoError(f"{name} {error}: give --white-level, such as 1023 for 10 bits.") from error
+        raise PhotoError(f"{name} {error}.") from error
     except UnidentifiedImageError as error:  # Pillow's own words name a BytesIO object
-        kind = name_of(data)
-        told = f"it is {kind}" if kind else f"none of {READABLE}"
+        with _SILENCE:
+            kind, page = name_of(data), describe(data)
+        told = f"it is {kind}" if kind else f"it is {page}, which is not read" if page else f"none of {READABLE}"
         raise PhotoError(f"{name} is no readable image ({told}).") from error
     except _DECODER_ERRORS as error:
         raise PhotoError(f"{name} is no readable image ({str(error) or type(error).__name__}).") from error
 
 
-def unsettled_peak(path: str | Path) -> int:
-    """The largest value of a photo of 16 bits per channel whose file does not tell its range; 0 for all others.
+def unsettled_top(path: str | Path) -> int:
+    """`Samples.top` of a photo of 16 bits per channel whose file does not tell its range; 0 for all others.
 
     Args:
         path: Of the file.
@@ -161,7 +163,7 @@ def unsettled_peak(path: str | Path) -> int:
             samples = read_samples(image, data)
             if samples is None:
                 return FULL if is_deep(image, data) else 0
-            return 0 if samples.declared else samples.peak
+            return 0 if samples.declared else samples.top
     except _DECODER_ERRORS as error:
         raise PhotoError(f"{path} is no readable image ({str(error) or type(error).__name__}).") from error
 
@@ -179,10 +181,12 @@ def _open(data: bytes, name: str) -> Image.Image:
         image = open_jpeg(data, name)
     else:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        raise PhotoError(f"{name} has {image.width}×{image.height} pixels, more than {MAX_PIXELS} in all.")
     if is_raw_preview(image):
         raise PhotoError(f"{name} is no readable image (it is camera raw; export it as JPEG).")
+    if image.format == "TIFF":
+        seek_photo(image)
+    if image.width * image.height > MAX_PIXELS:
+        raise PhotoError(f"{name} has {image.width}×{image.height} pixels, more than {MAX_PIXELS} in all.")
     return image
 
 
@@ -242,7 +246,8 @@ def _eight_bits(image: Image.Image, data: bytes, name: str, white_level: int) ->
     if image.format == "WEBP":
         _check_webp(image, data, name)
     if image.mode.startswith("I") or image.mode == "F":  # 0 to 1, 0 to 255, metres: a guess would be black or white
-        raise PhotoError(f"{name} has pixels of 32 bits, of which nothing tells the range.")
+        what = describe_tags(tags_of(image), data) if image.format == "TIFF" else "a picture of 32 bits per channel"
+        raise PhotoError(f"{name} is {what}, of which nothing tells the range.")
     return image
 
 

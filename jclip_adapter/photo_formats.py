@@ -14,8 +14,6 @@ HEIC_PACKAGE = "pillow-heif"
 
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _AVIF = frozenset({b"avif", b"avis"})
-_NEWER_SUBFILE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # TIFF tags
-_REDUCED = 1  # bit of _NEWER_SUBFILE: the picture is a preview of another one
 _SIGNATURES = (
     (0, b"\xff\x0a", "JPEG XL"),
     (4, b"JXL \r\n\x87\n", "JPEG XL"),
@@ -76,13 +74,6 @@ def name_of(data: bytes) -> str:
     if head.startswith((b"<svg", b"<?xml")):
         return "SVG" if b"<svg" in data[:1000] else "XML"
     return "a page of a web site" if head.startswith((b"<!doctype html", b"<html")) else ""
-
-
-def is_raw_preview(image: Image.Image) -> bool:
-    """Whether an opened TIFF is a camera's raw file (DNG, NEF, ARW …), of which Pillow would decode the preview."""
-    tags = getattr(image, "tag_v2", {})
-    reduced = int(tags.get(_NEWER_SUBFILE, 0)) & _REDUCED
-    return image.format == "TIFF" and (_DNG_VERSION in tags or bool(reduced and _SUB_IFDS in tags))
 
 
 def open_heic(data: bytes) -> Image.Image | None:

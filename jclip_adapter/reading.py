@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 EXIF = ("apply", "keep")
 TRANSPARENT = ("white", "black", "grey", "drop")
-VERSION = "photo-1"  # part of every stored photo feature's key: raise it when a file comes out as another picture
+VERSION = "photo-2"  # part of every stored photo feature's key: raise it when a file comes out as another picture
 
 
 class Reading(NamedTuple):
@@ -27,8 +27,10 @@ class Reading(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The choices and the version of the code behind them, as part of a fingerprint."""
-        return f"{VERSION} {self.exif} {self.transparent} {self.white_level}"
+        """The choices, the version of the code behind them and Pillow's arithmetic, as part of a fingerprint."""
+        from .pillow import arithmetic  # --help does without Pillow
+
+        return f"{VERSION} {arithmetic()} {self.exif} {self.transparent} {self.white_level}"
 
 
 AS_SEEN = Reading()

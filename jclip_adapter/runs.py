@@ -83,7 +83,6 @@ _BOUND = (
     "class_names",
     "exif",
     "transparent",
-    "white_level",
 )
 # What a run that does not tell was trained with: an older version did not know the setting, and did this.
 _BEFORE = {**OPENAI._asdict()}

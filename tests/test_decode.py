@@ -6,9 +6,11 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
-from jclip_adapter import decode
+from jclip_adapter import decode, pillow
 from jclip_adapter.clip.preprocess import square_pixels
+from jclip_adapter.reading import Reading
 
 
 def encoded(kind: str, mode: str = "RGB", size=(40, 30), **options) -> bytes:
@@ -147,3 +149,34 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
         decode.read_file(tmp_path / "x.jpg")
     (tmp_path / "x.jpg").write_bytes(bytes(10))
     assert decode.read_file(tmp_path / "x.jpg") == bytes(10)
+
+
+def test_a_pillow_that_resizes_or_decodes_otherwise_has_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow 13 resizes tall pictures in another order than 12.1, up to seven levels apart: features must not mix."""
+    pillow.arithmetic.cache_clear()
+    before = Reading().key
+    plain, plain_draft = Image.Image.resize, JpegImageFile.draft
+    pillow.arithmetic.cache_clear()
+    assert Reading().key == before
+
+    def vertical_first(self: Image.Image, size: tuple[int, int], resample: int) -> Image.Image:
+        if self.height <= self.width:
+            return plain(self, size, resample)
+        return plain(plain(self, (self.width, size[1]), resample), size, resample)
+
+    def bilinear_for_lanczos(self: Image.Image, size: tuple[int, int], resample: int) -> Image.Image:
+        return plain(self, size, Image.Resampling.BILINEAR if resample == Image.Resampling.LANCZOS else resample)
+
+    keys = {before}
+    for other in (vertical_first, bilinear_for_lanczos):
+        with monkeypatch.context() as patch:
+            patch.setattr(Image.Image, "resize", other)
+            pillow.arithmetic.cache_clear()
+            keys.add(Reading().key)
+    with monkeypatch.context() as patch:
+        patch.setattr(JpegImageFile, "draft", lambda self, mode, size: plain_draft(self, mode, self.size))
+        pillow.arithmetic.cache_clear()
+        keys.add(Reading().key)
+    pillow.arithmetic.cache_clear()
+    assert len(keys) == 4
+    assert Reading().key == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.dataset import check_test_links, read_support
-from jclip_adapter.dataset.paths import list_photos
+from jclip_adapter.dataset.paths import warn_ignored
+from jclip_adapter.dataset.tree import scan
 from jclip_adapter.errors import DataError
 from jclip_adapter.metrics import top_k_ids
-from jclip_adapter.problems import one_line
+from jclip_adapter.problems import Problems, one_line
 from jclip_adapter.runs import SUPPORT
 from jclip_adapter.settings import Settings
 from jclip_adapter.sharding import Part, Share, encode_part
@@ -123,25 +123,17 @@ def classify(settings: Settings, paths: Sequence[str], top: int = 5) -> list[Gue
 
     Args:
         settings: The settings.
-        paths: Photos and folders of photos.
+        paths: Photos, and folders that hold photos at any depth.
         top: Classes per photo.
 
     Returns:
-        One guess per photo, in the order given, folders in natural order.
+        One guess per photo, in the order given; of a folder the photos first, then its folders, in natural order.
 
     Raises:
-        DataError: a path is missing, or a folder holds no photo.
+        DataError: a path is missing, a folder holds no photo, or a folder in it cannot be read as it is.
     """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise DataError(f"there is no {path}.", "Give photos, or folders of photos.")
-        found = [path / name for name in list_photos(path)[0]] if path.is_dir() else [path]
-        if not found:
-            raise DataError(f"{path} holds no photo.", "Give photos, or folders of photos.")
-        files += found
-    trained = open_trained(settings)
-    trained = dataclasses.replace(trained, stage=trained.stage.for_photos(files))
+    files = [file for path in paths for file in _photos_at(Path(path))]
+    trained = open_trained(settings, elsewhere=files)
     images = trained.stage.images
     features = trained.stage.photos(files)
     guesses = {number: Guess(files[number], (), (), problem) for number, problem in features.bad.items()}
@@ -152,3 +144,18 @@ def classify(settings: Settings, paths: Sequence[str], top: int = 5) -> list[Gue
             names = tuple(images.class_names[index] for index in best)
             guesses[number] = Guess(files[number], names, tuple(float(row[index]) for index in best))
     return [guesses[number] for number in range(len(files))]
+
+
+def _photos_at(path: Path) -> list[Path]:
+    """A photo itself, or the photos in a folder and in the folders below it."""
+    if path.is_dir():
+        problems = Problems(path)
+        tree = scan(path, problems)
+        problems.raise_if_any("Rename them, take them out, or give the photos in them one by one.")
+        warn_ignored(path, tree.others)
+        if not tree.count():
+            raise DataError(f"{path} holds no photo, nor do the folders in it.", "Give photos, or folders of photos.")
+        return [path / name for name in tree.all_photos()]
+    if not path.exists():
+        raise DataError(f"there is no {path}.", "Give photos, or folders of photos.")
+    return [path]

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ from jclip_adapter.task import (
     class_means,
     normalise,
 )
-from jclip_adapter.white_level import find_white_level, may_need_level
+from jclip_adapter.white_level import check_white_level, compare_white_level, find_white_level
 
 from .effects import refuse_idle_on_data, refuse_idle_on_methods, refuse_idle_on_network, uses_shots
 
@@ -105,23 +106,6 @@ class Stage:
         labels = np.array([photo.label for photo in support], dtype=np.int64)
         normal, raw = (class_means(rows, labels, classes) for rows in (features.normalised, features.raw))
         return TextFeatures(normalise(normal), np.asarray(raw, dtype=np.float32), ())
-
-    def for_photos(self, paths: Sequence[Path]) -> Stage:
-        """This stage, with the white level of these photos where that of the data set was not settled.
-
-        A data set without photos of 16 bits whose range is unknown settles none.
-        """
-        level = 0 if self.settings.white_level else find_white_level(paths)
-        if not level:
-            return self
-        settings = dataclasses.replace(self.settings, white_level=level)
-        encoder, auxiliary = self.encoder, self.auxiliary
-        return dataclasses.replace(
-            self,
-            settings=settings,
-            encoder=dataclasses.replace(encoder, reading=settings.reading),  # type: ignore[type-var]
-            auxiliary=auxiliary and dataclasses.replace(auxiliary, reading=settings.reading),
-        )
 
     @property
     def cache(self) -> Path:
@@ -211,19 +195,28 @@ def check_test_photos(images: ImageSet) -> None:
         raise DataError(f"{images.source} has no test photos.", "Use --predict --images PATH … for photos elsewhere.")
 
 
-def set_up(settings: Settings, *, texts_later: bool = False, words: Mapping[str, str] | None = None) -> Stage:
+def set_up(
+    settings: Settings,
+    *,
+    texts_later: bool = False,
+    words: Mapping[str, str] | None = None,
+    elsewhere: Sequence[Path] = (),
+) -> Stage:
     """Open the data set, load the networks and encode the classes' prompts.
 
     Args:
         settings: The settings.
         texts_later: Leave the prompts until they are asked for, which may be never.
         words: Each class in words, as a run has them; None to find them, as `class_names.name_classes` does.
+        elsewhere: Photos outside the data set that are to be encoded in place of its own.
 
     Returns:
         The stage.
 
     Raises:
-        DataError: the run of --encoder is of other weights or classes, or has not tuned CLIP.
+        DataError: the run of --encoder is of other weights or classes, or has not tuned CLIP; or nothing tells the
+            white level of photos of 16 bits.
+        UsageError: an option has no effect.
     """
     refuse_idle_on_network(settings)
     given = open_run(Path(settings.encoder)) if settings.encoder else None
@@ -233,9 +226,7 @@ def set_up(settings: Settings, *, texts_later: bool = False, words: Mapping[str,
         settings = dataclasses.replace(settings, weights=of_run["weights"], model_config=model_config)
     images = open_data(settings)
     prompts = _prompts(settings, images, words)
-    if not settings.white_level:
-        photos = [photo.path for photo in (*images.train, *images.test) if may_need_level(photo.relative)]
-        settings = dataclasses.replace(settings, white_level=find_white_level(photos))
+    settings = dataclasses.replace(settings, white_level=_white_level(settings, images, elsewhere))
     cache = Path(settings.cache)
     name, details = settings.weights_or_default, (settings.device, settings.batch_size, cache)
     auxiliary = load_backbone(settings.auxiliary, *details) if settings.auxiliary else None
@@ -276,6 +267,20 @@ def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | No
     for warning in warnings if settings.weights_or_default not in backbones.KNOWN else ():
         logger.warning("%s", warning)
     return prompts
+
+
+def _white_level(settings: Settings, images: ImageSet, elsewhere: Sequence[Path]) -> int:
+    """The white level: the user's, that of the run that the settings are of, or what the photos' values tell."""
+    photos = [photo.path for photo in (*images.train, *images.test)]
+    if "white_level" in settings.given:
+        check_white_level(settings.white_level, [*photos, *elsewhere])
+        return settings.white_level
+    level = settings.white_level or find_white_level(photos)
+    if not level:
+        return find_white_level(elsewhere)
+    if settings.white_level or elsewhere:
+        compare_white_level(level, elsewhere or photos, str(settings.run_folder) if settings.white_level else "")
+    return level
 
 
 def _no_texts(classes: int, width: int) -> TextFeatures:
@@ -421,12 +426,13 @@ def _check_given(settings: Settings, run: Run, stage: Stage) -> None:
             raise UsageError(f"{run.folder} was trained on other shots than {settings.support} names.", "Train again.")
 
 
-def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
+def open_trained(settings: Settings, *, texts_later: bool = False, elsewhere: Sequence[Path] = ()) -> Trained:
     """Set up a trained run again; a method that needs no support photo needs no run either.
 
     Args:
         settings: The settings; what the features depend on is taken from the run.
         texts_later: As for `set_up`.
+        elsewhere: As for `set_up`.
 
     Raises:
         DataError: there is no such run, or the weights or classes are others than it was trained with.
@@ -434,7 +440,7 @@ def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
     method = create(settings.method, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [method])
     if not _needs_run(settings, method):
-        stage = set_up(settings, texts_later=texts_later)
+        stage = set_up(settings, texts_later=texts_later, elsewhere=elsewhere)
         return Trained(stage, Later(lambda: method.fit(make_task(stage, ()))), None)
     run = load_run(settings)
     trained = run.facts["settings"]
@@ -442,14 +448,9 @@ def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
         raise DataError(
             f"{run.folder} was trained with other prompts than {trained['prompts']} holds now.", "Train again."
         )
-    # What an older version did not write down yet was the default then.
-    names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config", "layout")
-    bound = {name: trained_with(trained, name) for name in (*names, *Reading._fields)}
-    bound["follow_links"] = settings.follow_links or trained.get("follow_links", False)
-    if "model" not in run.facts:  # of a version that ran all weights with OpenAI's settings
-        bound["model_config"] = settings.model_config
+    settings = dataclasses.replace(settings, **_bound(run, settings))
     words = run.facts.get("class_names", {})
-    stage = set_up(dataclasses.replace(settings, **bound), texts_later=texts_later, words=words)
+    stage = set_up(settings, texts_later=texts_later, words=words, elsewhere=elsewhere)
     if stage.encoder.sha256 != run.facts["weights_sha256"]:
         raise DataError(
             f"{run.folder} was trained with other weights than {stage.encoder.weights} holds now.", "Train again."
@@ -459,10 +460,27 @@ def open_trained(settings: Settings, *, texts_later: bool = False) -> Trained:
         raise DataError(f"{run.folder} was trained on other classes than {settings.data} has.", "Train again.")
     _check_given(settings, run, stage)
     if stage.encoder_sha256 != run.facts.get("encoder_sha256", ""):
-        raise DataError(f"{run.folder} was trained on another CLIP than {bound['encoder']} holds now.", "Train again.")
+        raise DataError(f"{run.folder} was trained on another CLIP than {settings.encoder} holds now.", "Train again.")
     link = stage.link()
     if link:
         run.method.attach(link)
     if not stage.encoder.has_text:
         stage = stage.learning_from(read_support(run.folder / SUPPORT, stage.images))
     return Trained(stage, Later(lambda: run.method), run.folder)
+
+
+def _bound(run: Run, settings: Settings) -> dict[str, Any]:
+    """The settings that a run's features depend on, as it was trained; what its version did not write down was so."""
+    trained = run.facts["settings"]
+    names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config", "layout")
+    bound = {name: trained_with(trained, name) for name in (*names, *Reading._fields)}
+    bound["run"] = str(run.folder)  # whose name by the settings may be another one now
+    bound["follow_links"] = settings.follow_links or trained.get("follow_links", False)
+    if "model" not in run.facts:  # of a version that ran all weights with OpenAI's settings
+        bound["model_config"] = settings.model_config
+    if "white_level" in settings.given:  # it belongs to the photos, which may be of another camera than the run's
+        old, bound["white_level"] = bound["white_level"], settings.white_level
+        if old not in (0, settings.white_level):
+            told = "%s was trained with %d as white, and photos are read with %d"
+            logger.warning(told, run.folder, old, settings.white_level)
+    return bound

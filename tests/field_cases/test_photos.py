@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from benchmarks.reliability.odd_pictures import stored_as
 from jclip_adapter import photo_formats
@@ -17,10 +20,11 @@ from jclip_adapter.augmentation import TrainingPhotos
 from jclip_adapter.dataset import PHOTO_SUFFIXES, load_dataset
 from jclip_adapter.decode import open_image, read_square
 from jclip_adapter.encoder import load_encoder
-from jclip_adapter.errors import PhotoError
+from jclip_adapter.errors import DataError, PhotoError
 from jclip_adapter.jpeg import MAX_PIXELS
 from jclip_adapter.reading import OPENAI, Reading
 from jclip_adapter.runs import trained_with
+from jclip_adapter.tiff import with_directory
 from jclip_adapter.white_level import find_white_level
 from tests.conftest import Cli
 from tests.tiny_contest import picture
@@ -237,7 +241,7 @@ def test_a_dark_deep_photo_of_which_nothing_tells_the_range_is_refused_and_so_is
     data = world.png16(world.deepened(channels(3), 10))
     with pytest.raises(PhotoError, match=r"x\.png has 16 bits, uses values up to 1023 .* give --white-level"):
         open_image(data, "x.png")
-    with pytest.raises(PhotoError, match="up to 1023 of 16 bits, above the data set's white level 511"):
+    with pytest.raises(PhotoError, match="up to 1023, above the white level 511: --white-level 1023 would fit it"):
         open_image(data, "x.png", Reading(white_level=511))
 
 
@@ -254,11 +258,11 @@ def test_white_is_zero_and_a_transparent_value_of_16_bits():
         assert found.getpixel((6, 0)) == tuple(channels(count)[0, 6].tolist() * (3 // count))
 
 
-def test_the_data_set_decides_by_its_largest_value_and_unreadable_photos_do_not_count(tmp_path):
+def test_the_data_set_decides_by_the_bits_in_use_and_unreadable_photos_do_not_count(tmp_path):
     """A6: bright and dark photos of one data set get one white level."""
     values = world.deepened(channels(1), 12)
     for name, data in {
-        "dark.png": world.png16(values // 16),
+        "dark.png": world.png16(values // 4),
         "bright.TIFF": world.tiff16(values),
         "eight.png": world.encoded(picture(0), "PNG"),
         "told.png": world.png16(values, world.chunk(b"sBIT", b"\x0e")),
@@ -268,10 +272,265 @@ def test_the_data_set_decides_by_its_largest_value_and_unreadable_photos_do_not_
         (tmp_path / name).write_bytes(data)
     paths = sorted(tmp_path.iterdir())
     assert find_white_level(paths) == 4095
-    assert find_white_level([path for path in paths if path.name != "bright.TIFF"]) == 255
+    assert find_white_level([path for path in paths if path.name != "bright.TIFF"]) == 1023
     assert find_white_level([tmp_path / "photo.jpg", tmp_path / "eight.png", tmp_path / "missing.png"]) == 0
     (tmp_path / "full.png").write_bytes(world.png16(world.deepened(channels(3), 16)))
-    assert find_white_level([*paths, tmp_path / "full.png"]) == 65535
+    assert find_white_level([*paths[-1:], tmp_path / "full.png"]) == 65535
+
+
+def deep_photos(folder: Path, bits: dict[int, int]) -> list[Path]:
+    """Grey PNGs, so many of each number of bits."""
+    folder.mkdir()
+    for depth, count in bits.items():
+        data = world.png16(world.deepened(channels(1), depth))
+        for number in range(count):
+            (folder / f"{depth}-{number:03}.png").write_bytes(data)
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("bits", "level", "said"),
+    [
+        ({10: 20}, 1023, "values up to 1023 in 20 of them"),
+        ({10: 19, 16: 1}, 1023, "values up to 65535 in 1 (as "),
+        ({10: 19, 12: 1}, 1023, "values up to 4095 in 1 (as "),
+        ({10: 19, 9: 6, 16: 2}, 1023, "those beyond it are read with 65535 as white, or refused"),
+        ({12: 19, 10: 5}, 4095, "half of these up to 4095"),
+        ({12: 2, 11: 3, 10: 4, 9: 5, 8: 6}, 4095, "half of these up to 511"),
+        ({16: 19, 8: 2}, 65535, "values up to 65535 in 21 of them"),
+    ],
+)
+def test_a_few_photos_far_from_the_others_decide_nothing_and_every_guess_is_a_warning(
+    bits, level, said, tmp_path, caplog
+):
+    """A6, relatives: other cameras' photos and defective ones, above and below; the figures are those of the photos."""
+    assert find_white_level(deep_photos(tmp_path / "x", bits)) == level
+    (record,) = [record for record in caplog.records if record.name.endswith("white_level")]
+    assert record.levelname == "WARNING"
+    assert said in record.getMessage()
+    assert f"so {level} is white" in record.getMessage()
+
+
+@pytest.mark.parametrize("bits", [{10: 10, 16: 10}, {8: 5, 12: 1}, {10: 4, 16: 20}])
+def test_two_large_groups_of_photos_far_apart_are_refused_with_both_white_levels(bits, tmp_path):
+    """A6, relatives: whether the lower ones are dark cannot be told."""
+    low, high = ((1 << depth) - 1 for depth in bits)
+    with pytest.raises(DataError, match=f"{bits[min(bits)]} use values up to {low} .* up to {high} ") as caught:
+        find_white_level(deep_photos(tmp_path / "x", bits))
+    assert f"--white-level {high} if they are dark, or --white-level {low} if" in caught.value.hint
+
+
+def test_photos_that_use_all_16_bits_need_no_guess(tmp_path, caplog):
+    """A6, relatives: they tell their range by using it."""
+    caplog.set_level("INFO")
+    assert find_white_level(deep_photos(tmp_path / "x", {16: 3})) == 65535
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_defective_pixel_changes_neither_its_photo_nor_the_others(count, tmp_path):
+    """A6, relatives: one value at 65535, in grey and in colours."""
+    wanted = np.tile(channels(count), (8, 4, 1))
+    values = world.deepened(wanted, 10)
+    paths = deep_photos(tmp_path / "x", {10: 3})
+    values[0, 0] = 65535
+    for name, data in (("hot.png", world.png16(values)), ("hot.tif", world.tiff16(values))):
+        (tmp_path / name).write_bytes(data)
+        assert find_white_level([*paths, tmp_path / name]) == 1023
+        found = np.asarray(open_image(data, name, Reading(white_level=1023))).reshape(wanted.shape)
+        assert (found[0, 0] == 255).all()
+        np.testing.assert_array_equal(found[1:], wanted[1:])
+
+
+def test_one_bright_photo_leaves_the_accuracy_of_10_bit_photos_as_it_is(tmp_path, accuracy):
+    """A6, a relative: a photo with a pixel of 65535, and one of 16 bits, among those of 10."""
+
+    def saver(odd):
+        def save(image, path, number):
+            values = world.deepened(image, 10)
+            if number == 57 and odd == "pixel":
+                values[0, 0] = 65535
+            if number == 57 and odd == "photo":
+                values = world.deepened(image, 16)
+            path.write_bytes(world.png16(values))
+
+        return save
+
+    plain, _ = accuracy(world.lay_out(tmp_path / "plain", saver(""), change=world.grey))
+    assert plain > 30
+    for odd in ("pixel", "photo"):
+        found, said = accuracy(world.lay_out(tmp_path / odd, saver(odd), change=world.grey))
+        assert found == plain
+        assert "so 1023 is white (10 bits)" in said
+
+
+def test_a_runs_white_level_is_compared_with_other_data(tmp_path, store, cli, monkeypatch):
+    """A6: a run of 12-bit photos used on photos of 10 bits and the other way round; --white-level sets it right."""
+    monkeypatch.chdir(tmp_path)
+
+    def saver(bits):
+        def save(image, path, _):
+            path.write_bytes(world.png16(world.deepened(image, bits)))
+
+        return save
+
+    flags = ("--weights", "sample", "--shots", "2", "--set", "epochs=2", "--cache", store)
+    for bits in (10, 12):
+        world.lay_out(tmp_path / f"d{bits}", saver(bits), change=world.grey)
+        done = cli("--train", "--data", f"d{bits}", *flags, "--run", f"run{bits}")
+        assert done.status == 0, done.err
+
+    def evaluated(bits, run, *more):
+        done = cli("--evaluate", "--data", f"d{bits}", *flags, "--run", run, *more)
+        assert done.status == 0, done.err
+        return json.loads(Path(run, "evaluation.json").read_text())["scores"][-1]["top1"], done.err
+
+    right, said = evaluated(12, "run12")
+    assert "suits a white level" not in said
+    dark, said = evaluated(10, "run12")
+    assert dark < right - 5
+    assert "suits a white level of 1023, but that of run12, 4095, is used" in said
+    assert "give --run run12 --white-level 1023" in said
+    mended, said = evaluated(10, "run12", "--white-level", "1023")
+    assert mended == right
+    assert "was trained with 4095 as white, and photos are read with 1023" in said
+    done = cli("--evaluate", "--data", "d12", *flags, "--run", "run10")
+    assert done.status == 2
+    assert "suits a white level of 4095, but that of run10, 1023, is used" in done.err
+    assert "above the white level 1023: --white-level 4095 would fit it" in done.err
+    done = cli("--predict", "--images", "d12/test", "--data", "d10", *flags, "--run", "run10")
+    assert "suits a white level of 4095, but that of run10, 1023, is used" in done.err
+
+
+def test_a_white_level_without_effect_or_below_the_photos_is_refused(tmp_path, cli, monkeypatch):
+    """Issue D: --white-level on photos of 8 bits, on photos that tell their range, and on brighter ones."""
+    monkeypatch.chdir(tmp_path)
+    told = world.chunk(b"sBIT", b"\x0a")
+    files = {
+        "eight": lambda image: world.encoded(image, "PNG"),
+        "told": lambda image: world.png16(world.deepened(image, 10), told),
+        "twelve": lambda image: world.png16(world.deepened(image, 12)),
+        "sixteen": lambda image: world.png16(world.deepened(image, 16)),
+    }
+    for name, make in files.items():
+        world.lay_out(Path(name), lambda image, path, _, make=make: path.write_bytes(make(image)), change=world.grey)
+
+    def said(data, level):
+        done = cli(*EVALUATE, "--data", data, "--white-level", level)
+        assert done.status == 2
+        assert not Path("results/runs").exists()
+        return done.err.splitlines()[-1]
+
+    for name in ("eight", "told"):
+        assert "--white-level has no effect: each of the photos has 8 bits per channel, or tells" in said(name, 1023)
+    for name, top in (("twelve", 4095), ("sixteen", 65535)):
+        line = said(name, 1023)
+        assert "--white-level 1023 is too low: 16-bit photos" in line
+        assert f"values up to {top} in " in line
+        assert f"Give --white-level {top}" in line
+    for path in Path("twelve").rglob("*.png"):
+        path.rename(path.with_suffix(".jpg"))  # those are not counted in choosing the level; a given one is theirs
+    assert cli(*EVALUATE, "--data", "twelve", "--white-level", "4095").status == 0
+
+
+# TIFF
+
+
+def planar(values: np.ndarray, order: str, compressed: bool) -> bytes:
+    """A TIFF of channels stored one after the other, each in two strips; deflated or not."""
+    height, width, count = values.shape
+    rows = -(-height // 2)
+    strips = [
+        values[top : top + rows, :, number].astype(f"{order}u2").tobytes()
+        for number in range(count)
+        for top in (0, rows)
+    ]
+    strips = [zlib.compress(strip) if compressed else strip for strip in strips]
+    places = [8 + sum(map(len, strips[:number])) for number in range(len(strips))]
+    entries = {256: [width], 257: [height], 258: [16] * count, 259: [8 if compressed else 1], 262: [2], 273: places}
+    entries |= {277: [count], 278: [rows], 279: list(map(len, strips)), 284: [2]}
+    if count == 4:
+        entries[338] = [2]
+    return with_directory(b"12345678" + b"".join(strips), entries, order)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(("bits", "count"), [(16, 3), (10, 3), (16, 4)])
+def test_channels_of_16_bits_that_are_stored_one_after_the_other(bits, count, compressed, order):
+    """A6, relatives: planar TIFFs, which Pillow decodes to garbage."""
+    wanted = channels(count)
+    data = planar(world.deepened(wanted, bits), order, compressed)
+    found = open_image(data, "x.tif", Reading(white_level=(1 << bits) - 1, transparent="drop"))
+    np.testing.assert_array_equal(np.asarray(found), wanted)
+
+
+def test_a_planar_tiff_is_turned_once(tmp_path):
+    """A5, A6: orientation of a planar TIFF."""
+    wanted = channels(3)
+    data = planar(world.deepened(wanted, 16), "<", compressed=False)
+    at = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[at : at + 2], "little")
+    entries = {}
+    for number in range(count):
+        tag, _, length, value = struct.unpack("<HHII", data[at + 2 + 12 * number :][:12])
+        entries[tag] = [value] if length == 1 else list(struct.unpack(f"<{length}I", data[value:][: 4 * length]))
+    turned = with_directory(data[:at], entries | {274: [6]}, "<")
+    for reading in (Reading(), KEPT):
+        np.testing.assert_array_equal(np.asarray(open_image(turned, "x.tif", reading)), np.rot90(wanted, -1))
+
+
+def pages(*pictures: tuple[Image.Image, dict[int, int]]) -> bytes:
+    """A TIFF of several pages, each with its own tags."""
+    buffer = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(buffer) as writer:
+        for image, tags in pictures:
+            image.save(writer, "TIFF", tiffinfo=tags)
+            writer.newFrame()
+        writer.f = io.BytesIO()  # which it would close
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mark", [{254: 1}, {255: 2}, {254: 4}])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_thumbnail_or_a_mask_on_the_first_page_is_not_the_photo(mark, bits):
+    """C7, relatives: the first page that is no reduced picture is taken; one that is single is the photo."""
+    photo = picture(1, 90, 60)
+    if bits == 16:
+        photo = Image.fromarray(world.deepened(world.grey(photo), 16))
+    small = photo.resize((9, 6))
+    data = pages((small, mark), (small, mark), (photo, {}))
+    with Image.open(io.BytesIO(data)) as check:
+        assert check.size == (9, 6)
+        assert check.n_frames == 3
+    wanted = np.asarray(world.grey(picture(1, 90, 60)) if bits == 16 else photo)
+    np.testing.assert_array_equal(np.asarray(open_image(data, "x.tif")), wanted)
+    single = world.encoded(photo, "TIFF", tiffinfo=mark)
+    np.testing.assert_array_equal(np.asarray(open_image(single, "x.tif")), wanted)
+    with pytest.raises(PhotoError, match="each of its pages is a thumbnail or a mask"):
+        open_image(pages((small, mark), (small, mark)), "x.tif")
+
+
+def test_tiffs_that_are_not_read_are_described():
+    """C7, relatives: the true reason."""
+    grey = world.deepened(channels(1), 16)
+    inverted = world.tiff16(grey, ">", photometric=0)
+    with pytest.raises(PhotoError, match=r"a big-endian TIFF of 1 channel of 16 bits \(grey, zero being white\)"):
+        open_image(inverted, "x.tif")
+    height, width = grey.shape[:2]
+    entries = {256: [width], 257: [height], 258: [16], 259: [1], 262: [1], 273: [8], 277: [1], 278: [height]}
+    entries |= {279: [grey.nbytes], 339: [2]}
+    signed = with_directory(b"12345678" + grey.tobytes(), entries, "<")
+    with pytest.raises(PhotoError, match=r"a little-endian TIFF of 1 channel of signed 16 bits .* nothing tells the"):
+        open_image(signed, "x.tif")
+    entries |= {258: [16, 16], 277: [2], 279: [2 * grey.nbytes], 338: [2], 339: [1, 1]}
+    pairs = with_directory(b"12345678" + np.repeat(grey, 2).tobytes(), entries, "<")
+    with pytest.raises(PhotoError, match=r"a little-endian TIFF of 2 channels of 16 bits \(grey\), which is not read"):
+        open_image(pairs, "x.tif")
+    with pytest.raises(PhotoError, match="a TIFF without a whole directory of tags"):
+        open_image(b"II*\0" + b"\xff" * 99, "x.tif")
+    with pytest.raises(PhotoError, match="none of JPEG"):
+        open_image(b"II" + b"\xff" * 99, "x.tif")
 
 
 # C6
