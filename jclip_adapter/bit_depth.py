@@ -103,6 +103,11 @@ class Samples:
             "give --white-level, such as 1023 for 10 bits"
         )
 
+    def _opaque_beyond(self, white: int) -> bool:
+        """Whether the last channel, alpha, uses more than a white level."""
+        alpha = self.values[..., -1]
+        return bool(np.count_nonzero(alpha > white) > _STRAY * alpha.size)
+
     def to_image(self, white: int) -> Image.Image:
         """An image of 8 bits per channel, mode "L", "LA", "RGB" or "RGBA".
 
@@ -111,7 +116,7 @@ class Samples:
         """
         height, width, channels = self.values.shape
         table = _table(white)
-        faint = table if channels == self.colours or self.values[..., -1].max() <= white else _table(FULL)
+        faint = table if channels == self.colours or not self._opaque_beyond(white) else _table(FULL)
         out = np.empty((height, width, channels + bool(self.clear)), dtype=np.uint8)
         for top in range(0, height, _ROWS):
             rows = self.values[top : top + _ROWS]
@@ -198,10 +203,10 @@ def _declared_by_bits(bits: int, samples: Samples) -> int:
     """The white level that a PNG's number of significant bits tells.
 
     By PNG's rules the values of fewer bits are scaled up to 16, zeros or repeated bits behind them. Many programs store
-    them as they are: then none is above 2^bits − 1, and some are such as no scaling up gives.
+    them as they are: then hardly any is above 2^bits − 1, and some are such as no scaling up gives.
     """
     top = (1 << bits) - 1
-    if samples.peak > top:
+    if samples.top > top:
         return FULL
     for first in range(0, len(samples.values), _ROWS):
         rows = samples.values[first : first + _ROWS, :, : samples.colours].astype(np.int64)
@@ -291,6 +296,11 @@ def _read_tiff(image: Image.Image, data: bytes) -> Samples | None:
         if image.mode not in ("RGB", "RGBA"):
             raise ValueError(f"it is {tiff.describe_tags(tags, data)}, which is not read")
         values: npt.NDArray[np.uint16] | None = tiff.read_planes(image, data)
+    elif depth == 16 and image.mode == "CMYK":
+        image.load()
+        if np.asarray(image.getextrema()).max() <= _HALF >> 8:
+            raise ValueError(f"it is {tiff.describe_tags(tags, data)} that uses less than 16 bits, which is not read")
+        return None
     elif depth in (12, 16) and image.mode in ("I;16", "I;16B", "RGB", "RGBA"):
         values = _colour_values(image, data)
     else:
@@ -302,6 +312,6 @@ def _read_tiff(image: Image.Image, data: bytes) -> Samples | None:
     limit = max(limits if isinstance(limits, tuple) else (limits,), default=0)
     if depth < 16:
         samples.declared = (1 << depth) - 1
-    elif 255 <= limit < FULL and samples.peak <= limit:
+    elif 255 <= limit < FULL and samples.top <= limit:
         samples.declared = int(limit)
     return samples

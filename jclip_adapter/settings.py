@@ -158,7 +158,11 @@ class Settings:
         shown="class_names.yaml in the data folder",
     )
     images: tuple[str, ...] = option(
-        (), "with --predict: photos or folders of photos", (CLASSIFY,), kind="texts", metavar="PATH"
+        (),
+        "with --predict: photos, or folders with photos at any depth",
+        (CLASSIFY,),
+        kind="texts",
+        metavar="PATH",
     )
     labels: str = option("", "the test photos' labels", (EVALUATE,), metavar="FILE")
     holdout: int | None = option(
@@ -264,7 +268,7 @@ class Settings:
         metavar="N",
         low=255,
         high=65535,
-        shown="by the data set's largest value",
+        shown="by the data set's values",
         group=_DETAILS,
     )
     cache: str = option(

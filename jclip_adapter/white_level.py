@@ -79,7 +79,7 @@ class Survey:
         """What the photos use, in words: those within a white level, and how many lie beyond it."""
         within = [top for top, _ in self.tops if top <= level]
         beyond = [item for item in self.tops if item[0] > level]
-        sample = f", of {self.decoded} decoded" if self.decoded < self.candidates else ""
+        sample = f" of {self.decoded} decoded, out of {self.candidates}" if self.decoded < self.candidates else ""
         told = f"16-bit photos that do not tell their range ({len(self.tops)}{sample})"
         if within:
             told += f": values up to {max(within)} in {len(within)} of them, half of these up to "

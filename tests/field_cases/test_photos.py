@@ -27,7 +27,7 @@ from jclip_adapter.runs import trained_with
 from jclip_adapter.tiff import with_directory
 from jclip_adapter.white_level import find_white_level
 from tests.conftest import Cli
-from tests.tiny_contest import picture
+from tests.tiny_contest import WEIGHTS, picture, write_photo
 
 from . import photo_world as world
 
@@ -327,6 +327,36 @@ def test_photos_that_use_all_16_bits_need_no_guess(tmp_path, caplog):
     assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
+def test_a_large_data_set_is_sampled_evenly_and_the_figures_say_so(tmp_path, caplog, monkeypatch):
+    """A6, relatives: the message counts what was looked at, and of how many."""
+    monkeypatch.setattr("jclip_adapter.white_level._MOST", 5)
+    paths = deep_photos(tmp_path / "x", {10: 10, 11: 10})
+    assert find_white_level(paths) == 2047
+    assert "(5 of 5 decoded, out of 20): values up to 2047 in 5 of them, half of these up to 1023" in caplog.text
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_defective_pixel_of_alpha_hides_nothing(count):
+    """A6, relatives: alpha of 10 bits with one value at 65535."""
+    wanted = np.tile(channels(count), (8, 4, 1))
+    values = world.deepened(wanted, 10)
+    values[0, 0, -1] = 65535
+    found = np.asarray(open_image(world.png16(values), "x.png", Reading(white_level=1023, transparent="drop")))
+    np.testing.assert_array_equal(found[..., -1], wanted[..., -1])
+
+
+def test_a_defective_pixel_does_not_make_a_told_range_untold():
+    """A6, relatives: sBIT and MaxSampleValue of 10 bits, values stored as they are, and one at 65535."""
+    wanted = np.tile(channels(1), (8, 4, 1))
+    values = world.deepened(wanted, 10)
+    values[0, 0] = 65535
+    told = world.png16(values, world.chunk(b"sBIT", b"\x0a")), world.tiff16(values, highest=1023)
+    for data in told:
+        found = np.asarray(open_image(data, "x"))
+        assert found[0, 0] == 255
+        np.testing.assert_array_equal(found[1:], wanted[1:, :, 0])
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_defective_pixel_changes_neither_its_photo_nor_the_others(count, tmp_path):
     """A6, relatives: one value at 65535, in grey and in colours."""
@@ -505,10 +535,18 @@ def test_a_thumbnail_or_a_mask_on_the_first_page_is_not_the_photo(mark, bits):
         assert check.n_frames == 3
     wanted = np.asarray(world.grey(picture(1, 90, 60)) if bits == 16 else photo)
     np.testing.assert_array_equal(np.asarray(open_image(data, "x.tif")), wanted)
+    turned = open_image(pages((small, mark), (photo, {274: 6})), "x.tif")
+    np.testing.assert_array_equal(np.asarray(turned), np.rot90(wanted, -1))
     single = world.encoded(photo, "TIFF", tiffinfo=mark)
     np.testing.assert_array_equal(np.asarray(open_image(single, "x.tif")), wanted)
     with pytest.raises(PhotoError, match="each of its pages is a thumbnail or a mask"):
         open_image(pages((small, mark), (small, mark)), "x.tif")
+
+
+def planes_of(values: np.ndarray, entries: dict[int, list[int]]) -> dict[int, list[int]]:
+    """The tags of a file whose channels lie one after the other, of those where they do not."""
+    share, count = values.nbytes // values.shape[2], values.shape[2]
+    return entries | {273: [8 + share * number for number in range(count)], 279: [share] * count, 284: [2]}
 
 
 def test_tiffs_that_are_not_read_are_described():
@@ -527,10 +565,56 @@ def test_tiffs_that_are_not_read_are_described():
     pairs = with_directory(b"12345678" + np.repeat(grey, 2).tobytes(), entries, "<")
     with pytest.raises(PhotoError, match=r"a little-endian TIFF of 2 channels of 16 bits \(grey\), which is not read"):
         open_image(pairs, "x.tif")
+    inks = np.repeat(world.deepened(channels(1), 10), 4, axis=2)
+    entries |= {258: [16] * 4, 262: [5], 277: [4], 279: [inks.nbytes], 339: [1] * 4}
+    del entries[338]
+    with pytest.raises(PhotoError, match=r"16 bits \(CMYK\) that uses less than 16 bits, which is not read"):
+        open_image(with_directory(b"12345678" + inks.tobytes(), entries, "<"), "x.tif")
+    with pytest.raises(PhotoError, match=r"16 bits, one after the other \(CMYK\), which is not read"):
+        open_image(with_directory(b"12345678" + inks.tobytes(), planes_of(inks, entries), "<"), "x.tif")
     with pytest.raises(PhotoError, match="a TIFF without a whole directory of tags"):
         open_image(b"II*\0" + b"\xff" * 99, "x.tif")
     with pytest.raises(PhotoError, match="none of JPEG"):
         open_image(b"II" + b"\xff" * 99, "x.tif")
+
+
+# --predict --images
+
+
+def listed(outcome) -> list[str]:
+    """The photos that a prediction names, in order."""
+    assert outcome.status == 0, outcome.err
+    return [line.split(":")[0] for line in outcome.out.splitlines()]
+
+
+def test_photos_in_folders_at_any_depth_are_classified(workplace, cli):
+    """Issue D: `--images FOLDER` passed over sub-folders, and denied the photos of those that hold nothing else."""
+    flags = ("--predict", *WEIGHTS, "--method", "zero-shot", "--images")
+    places = ("day10/2.jpg", "day10/10.jpg", "day2/a/b/1.jpg", "top.jpg")
+    for name in (*places, ".hidden/1.jpg", "@eaDir/1.jpg"):
+        write_photo(workplace / "im" / name, 1)
+    (workplace / "im" / "day2" / "notes.txt").write_text("x")
+    outcome = cli(*flags, "im")
+    assert listed(outcome) == ["im/top.jpg", "im/day2/a/b/1.jpg", "im/day10/2.jpg", "im/day10/10.jpg"]
+    assert "im: ignored 1 files that are not photos by their names" in outcome.err
+    assert listed(cli(*flags, "im/day10", "im/top.jpg")) == ["im/day10/2.jpg", "im/day10/10.jpg", "im/top.jpg"]
+    (workplace / "im" / "top.jpg").unlink()
+    assert len(listed(cli(*flags, "im"))) == 3
+
+
+def test_folders_without_photos_and_those_that_cannot_be_walked_are_refused(workplace, cli):
+    """Issue D, relatives: nothing at any depth; a link that leads back to a folder above."""
+    flags = ("--predict", *WEIGHTS, "--method", "zero-shot", "--images")
+    (workplace / "im" / "inner").mkdir(parents=True)
+    (workplace / "im" / "inner" / "notes.txt").write_text("x")
+    outcome = cli(*flags, "im")
+    assert outcome.status == 2
+    assert "im holds no photo, nor do the folders in it" in outcome.err
+    write_photo(workplace / "im" / "1.jpg", 1)
+    (workplace / "im" / "inner" / "back").symlink_to(workplace / "im")
+    outcome = cli(*flags, "im")
+    assert outcome.status == 2
+    assert "'inner/back' is a link to a folder that it lies in" in outcome.err
 
 
 # C6
