@@ -8,7 +8,10 @@ Both write result.txt and result.zip. All other flags are runner.py's.
 
 import sys
 
-from jclip_adapter.cli import run
+try:
+    from jclip_adapter.entry import run
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 PROBE = {"--linear-probe": "logistic regression on the first 4 photos per class; without it zero-shot"}
 ZERO_SHOT_JOB = ["--method", "zero-shot"]

@@ -1,6 +1,9 @@
 """The one command of this repository; `python runner.py --help` lists what it does."""
 
-from jclip_adapter.cli import run
+try:
+    from jclip_adapter.entry import run
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":
     run()

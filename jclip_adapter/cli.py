@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 
 from . import __version__, interruption
 from .console import be_quiet, complain, streams, tell
+from .entry import STOPPED
 from .errors import AdapterError, UsageError, suggest
 from .options import BENCHMARK, BENCHMARK_FILES, CLASSIFY, EVALUATE, PREDICT, TRAIN, Option, refuse_without_effect
 from .problems import one_line
@@ -162,28 +162,8 @@ def main(
         return _refuse("the memory does not suffice. Give a smaller --batch-size, or fewer --workers.")
     except KeyboardInterrupt as stop:
         complain(f"\n{str(stop) or interruption.MESSAGE}\n")
-        return interruption.STOPPED
+        return STOPPED
     return 0
-
-
-def run(
-    argv: Sequence[str] | None = None, program: str = "runner.py", switches: Mapping[str, str] | None = None
-) -> NoReturn:
-    """Run a command as a process of its own, and end it.
-
-    Args:
-        argv: As for `main`.
-        program: As for `main`.
-        switches: As for `main`.
-    """
-    status = main(argv, program, switches)
-    if status == interruption.STOPPED:
-        # Past what libraries clear up at their end, which may wait for processes that Ctrl-C has ended too.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
-        os._exit(status)
-    sys.exit(status)
 
 
 def _refuse(message: str, details: Sequence[str] = ()) -> int:

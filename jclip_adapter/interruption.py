@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-STOPPED = 130
 DEADLINE_S = 2
 MESSAGE = "stopped. Finished features and benchmark cells are kept: the same command goes on from them."
 _SOURCE = """\
@@ -64,6 +63,10 @@ extern "C" void begin(unsigned deadline) {
     seconds = deadline;
     pressed = 0;
     sigaction(SIGINT, &action, &python);
+}
+
+extern "C" int was_pressed(void) {
+    return pressed;
 }
 
 extern "C" void end(void) {
@@ -111,10 +114,15 @@ def say(text: str) -> None:
 def deadline(folder: Path, compiler: str, seconds: int = DEADLINE_S) -> Iterator[None]:
     """Within this block Ctrl-C ends the process after some seconds, where Python has not done so by then.
 
+    An error that comes after Ctrl-C is one that it caused, such as a compiler that it ended: it is a stop too.
+
     Args:
         folder: Where the compiled handler is kept.
         compiler: Path of the C++ compiler; empty for none.
         seconds: How long Python may take.
+
+    Raises:
+        KeyboardInterrupt: in place of an error after Ctrl-C.
     """
     ignored = signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL, None)
     library = None
@@ -125,10 +133,14 @@ def deadline(folder: Path, compiler: str, seconds: int = DEADLINE_S) -> Iterator
         return
     _tell_handler()
     library.begin(seconds)
+    whole = False
     try:
         yield
+        whole = True
     finally:
         library.end()
+        if not whole and library.was_pressed():
+            raise KeyboardInterrupt(message())
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .metrics import Score, mean_interval
 from .storage.kinds import SOFTWARE
+from .storage.sealed import seal_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # This program's mark in place of matplotlib's name and version: the same numbers give the same bytes.
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": SOFTWARE})
-    return buffer.getvalue()
+    return seal_png(buffer.getvalue())
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

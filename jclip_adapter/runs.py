@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,43 +28,40 @@ from .storage import (
     check_folder,
     check_manifest,
     discard,
+    is_listed,
     read_json,
     write_bytes,
-    write_json,
+    write_sealed_json,
     write_text,
     write_together,
 )
-from .storage.kinds import TRAINING_STATE, json_object, lines_like, marked_png, plain_png, sealed_json
+from .storage.kinds import TRAINING_STATE, sealed_json, sealed_png
 
 logger = logging.getLogger(__name__)
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
 CHECKPOINT = "checkpoint.safetensors"  # of a training that is under way
 EVALUATION, CONFUSION = "evaluation.json", "confusion.png"
-_PHOTO_LINES = lines_like(r".+ \d{1,9}")
-_OF_A_RUN = sealed_json("files")
 
 
-def _beside(name: str) -> Callable[[Path], bool]:
-    """Recognises a picture with this program's mark, or as version 0.1.0 left it beside a file of ours."""
-    return lambda path: marked_png(path) or (plain_png(path) and KINDS[name].owns(path.with_name(name)))
+def _unlisted(_: Path) -> str:
+    """Why a file of lines is not recognised."""
+    return f"{MANIFEST} beside it does not list it so"
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         ADAPTER: FITTED,
-        SUPPORT: Kind(
-            "a list of the chosen photos", lambda path: _PHOTO_LINES(path) and _OF_A_RUN(path.with_name(MANIFEST))
-        ),
-        RUN: Kind("the facts of a run", json_object("settings", "weights_sha256")),
-        METRICS: Kind("the metrics of a run", json_object("epochs")),
-        CURVES: Kind("a picture", _beside(METRICS)),
-        MANIFEST: Kind("the manifest of a run", _OF_A_RUN),
+        SUPPORT: Kind("a list of the chosen photos", is_listed, _unlisted),
+        RUN: Kind("the facts of a run", sealed_json("settings", "weights_sha256")),
+        METRICS: Kind("the metrics of a run", sealed_json("epochs")),
+        CURVES: Kind("a picture", sealed_png),
+        MANIFEST: Kind("the manifest of a run", sealed_json("files", damaged=True)),
         CHECKPOINT: TRAINING_STATE,
-        EVALUATION: Kind("an evaluation", json_object("photos", "scores", "worst_pairs")),
-        CONFUSION: Kind("a picture", _beside(EVALUATION)),
+        EVALUATION: Kind("an evaluation", sealed_json("photos", "scores", "worst_pairs")),
+        CONFUSION: Kind("a picture", sealed_png),
     }
 )
-"""What this program writes into a run folder, by file name."""
+"""What this program writes into a run folder, by file name. What the folder's manifest lists is known by that too."""
 # What a run depends on, and so may not be given otherwise at prediction; the paths among it may be spelled anew.
 _BOUND = (
     "weights",
@@ -144,8 +141,8 @@ def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], 
     with write_together(folder, "a run folder", KINDS) as fresh:
         method.save(fresh / ADAPTER, weights_sha256=facts["weights_sha256"])
         write_text(fresh / SUPPORT, support)
-        write_json(fresh / RUN, facts)
-        write_json(fresh / METRICS, metrics)
+        write_sealed_json(fresh / RUN, facts)
+        write_sealed_json(fresh / METRICS, metrics)
         if method.history_:
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
     for name in (EVALUATION, CONFUSION):  # they tell of the adapter that was there before
@@ -223,7 +220,8 @@ def open_run(folder: Path) -> Run:
         raise DataError(f"there is no run {folder}.", "Give the folder of a finished one.")
     if not {ADAPTER, RUN} <= set(check_manifest(folder)["files"]):
         raise DataError(f"{folder / MANIFEST} is not that of a trained run.", "Train again, or check --run.")
-    return Run(folder, load_method(folder / ADAPTER), read_json(folder / RUN))
+    facts = read_json(folder / RUN)  # the manifest has checked it; that of version 0.1.0 has no seal
+    return Run(folder, load_method(folder / ADAPTER), {name: facts[name] for name in facts if name != "seal"})
 
 
 def trained_with(settings: dict[str, Any], name: str) -> Any:

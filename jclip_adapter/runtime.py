@@ -334,17 +334,17 @@ def _import(marker: Path) -> Any:
     recursion = sys.getrecursionlimit()
     # Jittor replaces the default https context by one that checks no certificates.
     https_context = ssl._create_default_https_context
-    # Its own handler leaves at once when a child process is killed, past all clearing up. The one for Ctrl-C it
-    # does not set where it believes to be in a notebook.
+    # The one for Ctrl-C Jittor does not set where it believes to be in a notebook.
     notebook = os.environ.get("JPY_PARENT_PID")
     os.environ["JPY_PARENT_PID"] = notebook or "0"
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD,)}
     # Its libraries make the processor flush denormal numbers to zero, which numpy would warn about later.
     np.finfo(np.float32), np.finfo(np.float64)
     try:
         jittor_utils: Any = importlib.import_module("jittor_utils")  # it has no types
 
         jittor_utils.pool_initializer = functools.partial(_deaf_worker, jittor_utils.pool_initializer)
+        genuine = jittor_utils.try_import_jit_utils_core
+        jittor_utils.try_import_jit_utils_core = functools.partial(_without_handlers, genuine)
         import jittor
 
         _end_pool(jittor_utils)
@@ -368,10 +368,29 @@ def _import(marker: Path) -> Any:
             os.environ.pop("JPY_PARENT_PID", None)
         ssl._create_default_https_context = https_context
         sys.setrecursionlimit(recursion)
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
     return jittor
+
+
+def _without_handlers(load: Callable[..., None], *arguments: Any, **more: Any) -> None:
+    """Load Jittor's first library without its handler of ended children.
+
+    The handler leaves with status 1, past all clearing up, when a child was killed: also when Ctrl-C killed a compiler
+    while Jittor's import still goes on. So it goes as soon as it is there.
+    """
+    with _kept_handler(signal.SIGCHLD):
+        load(*arguments, **more)
+
+
+@contextlib.contextmanager
+def _kept_handler(number: signal.Signals) -> Iterator[None]:
+    """What this block sets as a signal's handler is undone; only the main thread may set any."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(number, handler)
 
 
 def _deaf_worker(genuine: Callable[[], None]) -> None:

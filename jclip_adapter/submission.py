@@ -22,7 +22,8 @@ from .dataset.model import PHOTO_SUFFIXES, ImageSet
 from .errors import SubmissionError, UsageError
 from .natural import natural_key
 from .problems import Problems, fits_a_line
-from .storage.kinds import text_of
+from .storage.kinds import sealed_text
+from .storage.sealed import LIST_MARK
 
 _log = logging.getLogger(__name__)
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; a real time would make equal results differ
@@ -38,55 +39,40 @@ _ZIP_FAULTS = (
     EOFError,
 )
 _AGAIN = "Write it again with --predict."
-_LINE = re.compile(r"(\S.*?)((?: \d{1,9})+)")
-
-
-def _holds_results(text: str, fewest: int) -> bool:
-    """Whether a text consists of lines as `format_lines` makes them, in order, with so many ids at least."""
-    found = [_LINE.fullmatch(line) for line in text[:-1].split("\n")]
-    if not text.endswith("\n") or None in found:
-        return False
-    names = [match[1] for match in found if match]
-    ids = [match[2].split() for match in found if match]
-    counts = {len(row) for row in ids}
-    distinct = all(len(set(row)) == len(row) for row in ids)
-    ordered = len(set(names)) == len(names) and names == sorted(names, key=natural_key)
-    return len(counts) == 1 and min(counts) >= fewest and distinct and ordered
 
 
 def _is_result(path: Path) -> bool:
-    text = text_of(path)
-    if _holds_results(text, fewest=2):
-        return True
-    # A list of labels looks like a result with one id per line; only the zip beside it tells which it is.
-    packed = archive_path(path)
-    if not _holds_results(text, fewest=1) or not packed.is_file() or not _is_archive(packed):
-        return False
-    with zipfile.ZipFile(packed) as archive:
-        return archive.namelist() == [path.name] and _names(archive.read(path.name).decode("utf-8")) == _names(text)
-
-
-def _names(text: str) -> list[str]:
-    return [line.split(" ", 1)[0] for line in text.split("\n")]
+    """Whether the zip beside a text is this program's and holds just this text; beside a link, or where it leads."""
+    for place in {path, path.resolve()}:
+        packed = archive_path(place)
+        if packed.is_file() and _is_archive(packed):
+            with zipfile.ZipFile(packed) as archive:
+                if archive.namelist() == [place.name] and archive.read(place.name) == path.read_bytes():
+                    return True
+    return False
 
 
 def _is_archive(path: Path) -> bool:
+    """Whether a zip is packed as `_zip_bytes` does: nothing else gives an entry this time and these permissions."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-        if len(entries) != 1 or entries[0].date_time != _ZIP_TIME or entries[0].file_size > _MOST_UNPACKED:
+        if len(entries) != 1 or archive.comment or entries[0].file_size > _MOST_UNPACKED:
             return False
-        return _holds_results(archive.read(entries[0]).decode("utf-8"), fewest=1)
+        entry, wanted = entries[0], _entry(entries[0].filename)
+        same = all(getattr(entry, name) == getattr(wanted, name) for name in _FIXED)
+        return same and archive_path(path.with_name(entry.filename)) == path and archive.testzip() is None
 
 
-def _is_reject_list(path: Path) -> bool:
-    pairs = [line.partition("\t") for line in text_of(path).removesuffix("\n").split("\n")]
-    return all(name and Path(name).name in reason for name, _, reason in pairs)
+def _no_zip(path: Path) -> str:
+    """Why a text is not recognised."""
+    return f"{archive_path(path).name} beside it, which would show that, is missing or holds another text"
 
 
 _MOST_UNPACKED = 1 << 28
-RESULT = storage.Kind("a result file", _is_result)
+_FIXED = ("date_time", "compress_type", "create_system", "external_attr", "extra", "comment")
+RESULT = storage.Kind("a result file", _is_result, _no_zip)
 ARCHIVE = storage.Kind("a result's zip", _is_archive)
-REJECTS = storage.Kind("a list of unreadable photos", _is_reject_list)
+REJECTS = storage.Kind("a list of unreadable photos", sealed_text(LIST_MARK))
 
 
 def archive_path(path: Path) -> Path:
@@ -224,19 +210,23 @@ def write_submission(path: str | Path, names: Sequence[str], ids: npt.ArrayLike)
     data = format_lines(names, rows).encode("utf-8")
     packed = archive_path(target)
     # The text comes last: where it is new, the zip beside it is new as well, wherever the power fails.
-    storage.write_bytes(packed, _zip_bytes(target.name, data), ARCHIVE)
-    storage.write_bytes(target, data, RESULT)
+    storage.write_files([(packed, _zip_bytes(target.name, data), ARCHIVE), (target, data, RESULT)])
     return target, packed
 
 
-def _zip_bytes(name: str, data: bytes) -> bytes:
+def _entry(name: str) -> zipfile.ZipInfo:
+    """The head of a result in its zip."""
     entry = zipfile.ZipInfo(name, _ZIP_TIME)
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.create_system = 3  # Unix, whatever wrote it
     entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _zip_bytes(name: str, data: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(entry, data)
+        archive.writestr(_entry(name), data)
     return buffer.getvalue()
 
 

@@ -255,7 +255,8 @@ def prepare(name: str, base: Path, template: Path) -> tuple[str, ...]:
             raise RuntimeError(told.err)
         shutil.rmtree(template / "results/features")  # so that there is something to write
     if name == "predict":
-        (template / "result.rejects.txt").write_text("image_1.jpg\tTestSetA/image_1.jpg is empty.\n")
+        listed = storage.sealed.seal_text("image_1.jpg\tTestSetA/image_1.jpg is empty.\n", storage.sealed.LIST_MARK)
+        (template / "result.rejects.txt").write_text(listed)
     return COMMANDS[name]
 
 

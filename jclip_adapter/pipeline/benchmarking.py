@@ -29,8 +29,9 @@ from jclip_adapter.errors import UsageError
 from jclip_adapter.methods import create
 from jclip_adapter.report import benchmark_picture, benchmark_table, csv_text
 from jclip_adapter.settings import ALL_SHOTS, Settings
-from jclip_adapter.storage import Kind, check_folder_writable, check_place, write_bytes, write_text
-from jclip_adapter.storage.kinds import MARKDOWN_MARK, begins_with, ends_with, marked_png, plain_png
+from jclip_adapter.storage import Kind, check_folder_writable, check_place, sha256_file, write_files
+from jclip_adapter.storage.kinds import sealed_png, sealed_text, text_of
+from jclip_adapter.storage.sealed import MARKDOWN_MARK, seal_text
 from jclip_adapter.task import Labelled
 
 from .effects import refuse_idle_on_methods
@@ -41,20 +42,23 @@ from .support import draw_support, shots_of
 
 logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
-TABLE = Kind("a benchmark's table", begins_with(f"{','.join(COLUMNS[:6])},"))
+_ROWS = "<!-- the CSV beside: SHA-256 {} -->\n"
+TEXT = Kind("a benchmark's tables", sealed_text(MARKDOWN_MARK))
+PICTURE = Kind("a benchmark's picture", sealed_png)
 
 
-def _older(path: Path) -> bool:
-    """Whether version 0.1.0, which left no mark in Markdown and pictures, wrote the table beside a file."""
-    return TABLE.owns(path.with_suffix(".csv"))
+def _is_table(path: Path) -> bool:
+    """Whether the tables beside a CSV are this program's and belong to just these rows."""
+    text = path.with_suffix(".md")
+    return TEXT.owns(text) and _ROWS.format(sha256_file(path)) in text_of(text)
 
 
-_OLDER_TEXT = (begins_with("### Inductive methods\n\n| method"), begins_with("### Transductive methods (all queries"))
-TEXT = Kind(
-    "a benchmark's tables",
-    lambda path: ends_with(MARKDOWN_MARK)(path) or (_older(path) and any(like(path) for like in _OLDER_TEXT)),
-)
-PICTURE = Kind("a benchmark's picture", lambda path: marked_png(path) or (_older(path) and plain_png(path)))
+def _no_tables(path: Path) -> str:
+    """Why a CSV is not recognised."""
+    return f"{path.with_suffix('.md').name} beside it, which would show that, is missing or belongs to other rows"
+
+
+TABLE = Kind("a benchmark's table", _is_table, _no_tables)
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,7 @@ def benchmark(
     cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
     _tell_replaced(files[0], cells)
     tables = benchmark_table(cells)
-    write_bytes(files[2], benchmark_picture(cells), PICTURE)
-    write_text(files[1], f"{tables}\n\n{MARKDOWN_MARK}", TEXT)
-    write_text(files[0], _csv(cells), TABLE)
+    _write(files, cells, tables)
     return Table(cells, tables, files)
 
 
@@ -148,6 +150,19 @@ def _tell_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
     lost = len(set(rows) - fresh)
     if lost:
         logger.warning("%s: %d rows of an earlier benchmark are left out; %s keeps their cells", path, lost, CELLS)
+
+
+def _write(files: tuple[Path, Path, Path], cells: Sequence[dict[str, Any]], tables: str) -> None:
+    """Write the CSV, the tables, which hold its SHA-256, and the picture."""
+    rows = _csv(cells).encode("utf-8")
+    text = f"{tables}\n\n{_ROWS.format(hashlib.sha256(rows).hexdigest())}"
+    write_files(
+        [
+            (files[2], benchmark_picture(cells), PICTURE),
+            (files[1], seal_text(text, MARKDOWN_MARK).encode("utf-8"), TEXT),
+            (files[0], rows, TABLE),
+        ]
+    )
 
 
 def _csv(cells: Sequence[dict[str, Any]]) -> str:

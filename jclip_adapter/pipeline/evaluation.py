@@ -17,7 +17,7 @@ from jclip_adapter.metrics import ConfusedPair, Score, by_domain, confusion_matr
 from jclip_adapter.report import confusion_picture
 from jclip_adapter.runs import CONFUSION, EVALUATION, KINDS, SUPPORT, check_run_folder
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import write_bytes, write_json
+from jclip_adapter.storage import write_bytes, write_sealed_json
 
 from .overlap import Overlap, find_overlap
 from .stage import Stage, open_trained
@@ -117,7 +117,7 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
         },
         "worst_pairs": [{**dataclasses.asdict(pair), "share": 100 * pair.share} for pair in pairs],
     }
-    write_json(files[0], report, KINDS[EVALUATION])
+    write_sealed_json(files[0], report, KINDS[EVALUATION])
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
     meta = trained.method.meta
     bad = len(features.bad)

@@ -19,6 +19,7 @@ from jclip_adapter.runs import SUPPORT
 from jclip_adapter.settings import Settings
 from jclip_adapter.sharding import Part, Share, encode_part
 from jclip_adapter.storage import discard, write_text
+from jclip_adapter.storage.sealed import LIST_MARK, seal_text
 from jclip_adapter.submission import REJECTS, check_target, rejects_path, write_submission
 from jclip_adapter.task import softmax
 
@@ -98,7 +99,8 @@ def predict(
     if rejects:  # before the result: no guess for an unreadable photo stands there without being listed
         prior = softmax(stage.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
         ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
-        write_text(listing, "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items()), REJECTS)
+        lines = "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items())
+        write_text(listing, seal_text(lines, LIST_MARK), REJECTS)
     written, archive = write_submission(result, images.test_names, ids)
     if not rejects:
         discard(listing, REJECTS)  # that of an earlier prediction would tell of this one

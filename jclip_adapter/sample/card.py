@@ -26,7 +26,7 @@ from jclip_adapter.decode import read_square
 from jclip_adapter.metrics import Score, by_domain
 from jclip_adapter.prompts import load_prompts
 from jclip_adapter.runtime import jt
-from jclip_adapter.storage.kinds import json_object
+from jclip_adapter.storage.kinds import sealed_json
 from jclip_adapter.task import normalise
 
 from .classes import CLASSES
@@ -39,7 +39,7 @@ _WHAT = "a toy: a small CLIP, pretrained on drawn pictures for drawn pictures; i
 _OWN_SEED = 1_000_003  # of pages that no pretraining has seen
 _OWN_PER_CLASS = 5
 _BATCH = 48
-_KIND = storage.Kind("a card of a sample's weights", json_object("what", "photo_style", "book_style"))
+_KIND = storage.Kind("a card of a sample's weights", sealed_json("what", "photo_style", "book_style"))
 
 
 def write_card(weights: Path = SAMPLE_WEIGHTS) -> None:
@@ -71,7 +71,7 @@ def write_card(weights: Path = SAMPLE_WEIGHTS) -> None:
         "photo_style": asdict(PHOTO_STYLE),
         "book_style": asdict(BOOK_STYLE),
     }
-    storage.write_json(weights.with_name(CARD), card, _KIND)
+    storage.write_sealed_json(weights.with_name(CARD), card, _KIND)
     logger.info("%s: zero-shot top-1 %.1f %%", weights.with_name(CARD), 100 * card["zero_shot"][-1]["top1"])
 
 

@@ -5,11 +5,11 @@ half of one, whenever the power fails or the process is killed. Several files be
 manifest, written last, names each of them with its size and SHA-256; `write_together` replaces them all at once.
 What is read again by this program alone carries a check sum of its own (sealed.py).
 
-An existing file is replaced only if this program wrote it, which its content shows: every writer is given a `Kind`
-of file (kinds.py), and without one makes new files only.
+An existing file is replaced only if it is as this program wrote it, which a check sum shows: every writer is given a
+`Kind` of file (kinds.py), and without one makes new files only.
 """
 
-from .atomic import atomic_write, check_folder_writable, check_place, discard, sweep_strays
+from .atomic import atomic_write, check_folder_writable, check_place, discard, sweep_strays, write_files
 from .files import (
     npz_bytes,
     read_json,
@@ -23,7 +23,15 @@ from .files import (
     write_sealed_json,
     write_text,
 )
-from .folders import MANIFEST, check_folder, check_manifest, replace_folder, write_manifest, write_together
+from .folders import (
+    MANIFEST,
+    check_folder,
+    check_manifest,
+    is_listed,
+    replace_folder,
+    write_manifest,
+    write_together,
+)
 from .kinds import ANY, KEPT, NEW, Kind
 from .sealed import read_npz
 
@@ -39,6 +47,7 @@ __all__ = [
     "check_manifest",
     "check_place",
     "discard",
+    "is_listed",
     "npz_bytes",
     "read_json",
     "read_lines",
@@ -49,6 +58,7 @@ __all__ = [
     "sha256_file",
     "sweep_strays",
     "write_bytes",
+    "write_files",
     "write_json",
     "write_manifest",
     "write_safetensors",

@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -46,6 +46,17 @@ def atomic_write(path: str | Path, kind: Kind = NEW) -> Iterator[IO[bytes]]:
         SetupError: the folder cannot be written, or the disk is full.
     """
     kind.check(path)
+    with _partial(path) as (target, partial):
+        with partial.open("xb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(target)
+
+
+@contextlib.contextmanager
+def _partial(path: str | Path) -> Iterator[tuple[Path, Path]]:
+    """A file's place and a new name beside it, for what is not whole yet; that file is gone at the end."""
     target = Path(path)
     target = target.resolve() if target.is_symlink() else target
     partial = partial_path(target)
@@ -53,11 +64,7 @@ def atomic_write(path: str | Path, kind: Kind = NEW) -> Iterator[IO[bytes]]:
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep_once(target.parent.absolute())
         try:
-            with partial.open("xb") as handle:
-                yield handle
-                handle.flush()
-                os.fsync(handle.fileno())
-            partial.replace(target)
+            yield target, partial
         except BaseException:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -65,6 +72,38 @@ def atomic_write(path: str | Path, kind: Kind = NEW) -> Iterator[IO[bytes]]:
         flush_folder(target.parent)
     except OSError as error:
         raise unwritable(target, error) from error
+
+
+def write_files(files: Sequence[tuple[str | Path, bytes, Kind]]) -> None:
+    """Write files of one folder of which some show whose the others are.
+
+    All of them are on disk, under other names, before the first takes its place: so one is hardly ever new while
+    another is old.
+
+    Args:
+        files: Path, content and kind of each, in the order in which they take their places.
+
+    Raises:
+        UsageError: a file is there that is not as this program wrote it; nothing is written then.
+        SetupError: the folder cannot be written, or the disk is full.
+    """
+    for path, _, kind in files:
+        kind.check(path)
+    with contextlib.ExitStack() as stack:
+        places = [stack.enter_context(_partial(path)) for path, _, _ in files]
+        for (target, partial), (_, data, _) in zip(places, files, strict=True):
+            try:
+                with partial.open("xb") as handle:
+                    handle.write(data)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            except OSError as error:
+                raise unwritable(target, error) from error
+        for target, partial in places:
+            try:
+                partial.replace(target)
+            except OSError as error:
+                raise unwritable(target, error) from error
 
 
 def unwritable(target: Path, error: OSError) -> SetupError:

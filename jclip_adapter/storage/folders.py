@@ -16,7 +16,7 @@ from .files import read_sealed_json, sha256_file, write_sealed_json
 from .kinds import Kind, sealed_json
 
 MANIFEST = "manifest.json"
-_OUR_MANIFEST = Kind("a manifest", sealed_json("files"))
+_OUR_MANIFEST = Kind("a manifest", sealed_json("files", damaged=True))
 _NEXT = ".next"  # files that belong together, whole, on their way into the folder around it
 _ELSEWHERE = frozenset(["", ".", ".."])  # parts of a path that leads out of its folder, or is absolute
 
@@ -47,8 +47,7 @@ def check_folder(folder: str | Path, name: str, kinds: Mapping[str, Kind]) -> No
 
 
 def _check_owned(base: Path, name: str, kinds: Mapping[str, Kind]) -> None:
-    mine = _listed(base)
-    if not mine:
+    if not _listed(base):
         others = [
             path.name
             for path in sorted(base.iterdir())
@@ -59,12 +58,12 @@ def _check_owned(base: Path, name: str, kinds: Mapping[str, Kind]) -> None:
             raise UsageError(f"{base} is not {name}: it holds {others[0]}{more}.", "Name a new folder.")
     for file, kind in kinds.items():
         path = base / file
-        if not (path.is_file() and mine.get(file) == sha256_file(path)):
+        if not is_listed(path):
             kind.check(path)
 
 
 def _listed(base: Path) -> dict[str, str]:
-    """SHA-256 by name of the files that the folder's own manifest lists; empty where it has none of ours."""
+    """SHA-256 by name of the files that the folder's own manifest lists; empty where there is none of ours."""
     path = base / MANIFEST
     if not path.is_file() or not _OUR_MANIFEST.owns(path):
         return {}
@@ -73,6 +72,15 @@ def _listed(base: Path) -> dict[str, str]:
         return {name: str(part["sha256"]) for name, part in parts.items()} | {MANIFEST: sha256_file(path)}
     except (AdapterError, KeyError, TypeError, AttributeError):
         return {MANIFEST: sha256_file(path)}  # ours, but damaged
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a file is as the manifest beside it says, or that of an interrupted `write_together`."""
+    base = path.parent
+    if not path.is_file() or not any(path.name in _listed(folder) for folder in (base, base / _NEXT)):
+        return False
+    digest = sha256_file(path)
+    return any(_listed(folder).get(path.name) == digest for folder in (base, base / _NEXT))
 
 
 @contextlib.contextmanager

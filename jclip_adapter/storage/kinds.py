@@ -1,4 +1,9 @@
-"""Which existing files a writer may replace: those that this program wrote, recognised by their content.
+"""Which existing files a writer may replace: those that are just as this program wrote them.
+
+Form tells nothing, as other programs write "name 1 2 3" lines and JSON with the same keys. What counts is a check
+sum over the whole content: inside the file where its format has a place for one (sealed.py), else in a file of this
+program beside it. A file that somebody has changed since is theirs, like any other, and is not replaced. Only caches
+and the state of a training, which no person edits, are replaced also where they are damaged.
 
 Every writer of this package is given a `Kind`. Without one it only makes new files, so a writer that forgets its
 kind cannot destroy anything. An empty file holds nothing that could be lost, and may always be filled.
@@ -11,21 +16,18 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.errors import UsageError
+from jclip_adapter.errors import DataError, UsageError
 
 from . import sealed
 
 SOFTWARE = "jclip-adapter"
-"""The mark in the files of other formats: a PNG's "Software", a Markdown file's last line."""
-MARKDOWN_MARK = f"<!-- {SOFTWARE} -->\n"
+"""What a PNG names as its software."""
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_TEXT = b"Software\0" + SOFTWARE.encode()
-_PNG_DENSITY = struct.pack(">IIB", 4331, 4331, 1)  # 110 dots per inch, which version 0.1.0 left as the only mark
 _SEAL_AT = re.compile(rb'.{8}\{"__metadata__":\{"seal":"[0-9a-f]{64}"', re.DOTALL)
 _NPZ_END = re.compile(rb"seal [0-9a-f]{64}\Z")
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{16,64}(?![0-9a-f])")
@@ -38,21 +40,25 @@ class Kind:
 
     Attributes:
         name: What an error calls it, with its article: "a result file".
-        recognise: Whether an existing, non-empty file is of this kind and was written by this program.
+        recognise: Whether an existing, non-empty file is of this kind and is as this program wrote it.
+        evidence: What an error says about the file beside it that would show this; None where the file itself does.
     """
 
     name: str
     recognise: Callable[[Path], bool]
+    evidence: Callable[[Path], str] | None = None
 
     def owns(self, path: Path) -> bool:
-        """Whether this program wrote an existing file, or the file is empty; a file that cannot be read is foreign."""
+        """Whether an existing file is as this program wrote it, or empty; a file that cannot be read is foreign."""
         try:
             return path.is_file() and (path.stat().st_size == 0 or self.recognise(path))
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+        except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile, zlib.error, DataError):
+            return False
+        except RuntimeError:  # an encrypted zip, one of an unknown version, JSON that is nested too deep
             return False
 
     def check(self, path: str | Path) -> None:
-        """Refuse to replace a file that this program did not write.
+        """Refuse to replace a file that is not as this program wrote it.
 
         Args:
             path: Where a file of this kind is going to be written.
@@ -67,8 +73,9 @@ class Kind:
             return
         if target.is_dir():
             raise UsageError(f"{target} is a folder, where {self.name} is to be written.", "Name a file.")
+        why = f" ({self.evidence(target)})" if self.evidence else ""
         raise UsageError(
-            f"{target} exists and is not {self.name} of this program, so it is not replaced.",
+            f"{target} exists and is not {self.name} as this program wrote it{why}, so it is not replaced.",
             "Name another file, or move this one away.",
         )
 
@@ -86,59 +93,54 @@ def text_of(path: Path) -> str:
     return path.read_bytes().decode("utf-8")
 
 
-def lines_like(pattern: str) -> Callable[[Path], bool]:
-    """Recognises a text file whose every line fits a pattern."""
-    fits = re.compile(pattern).fullmatch
+def sealed_text(mark: str) -> Callable[[Path], bool]:
+    """Recognises text with a right check sum as its last line, such as `sealed.MARKDOWN_MARK`."""
+    return lambda path: sealed.is_sealed_text(text_of(path), mark)
+
+
+def sealed_json(*keys: str, damaged: bool = False) -> Callable[[Path], bool]:
+    """Recognises a JSON object of this program that has all these keys.
+
+    Args:
+        keys: Of the object.
+        damaged: Whether its check sum may be wrong.
+    """
 
     def recognise(path: Path) -> bool:
-        text = text_of(path)
-        return text.endswith("\n") and all(map(fits, text[:-1].split("\n")))
-
-    return recognise
-
-
-def begins_with(start: str) -> Callable[[Path], bool]:
-    """Recognises a file by its first characters."""
-    data = start.encode()
-    return lambda path: head(path, len(data)) == data
-
-
-def ends_with(end: str) -> Callable[[Path], bool]:
-    """Recognises a file by its last characters."""
-    return lambda path: path.read_bytes().endswith(end.encode())
-
-
-def json_object(*keys: str) -> Callable[[Path], bool]:
-    """Recognises a JSON object that has all these keys."""
-
-    def recognise(path: Path) -> bool:
-        value = json.loads(text_of(path))
+        data = text_of(path).encode("utf-8")
+        if not data.startswith(sealed.JSON_START):
+            return False
+        value: Any = json.loads(data) if damaged else sealed.parse_json(data, path)
         return isinstance(value, dict) and value.keys() >= set(keys)
 
     return recognise
 
 
-def sealed_json(*keys: str) -> Callable[[Path], bool]:
-    """Recognises a JSON object with a check sum, right or not, that has all these keys."""
-    named = json_object("seal", *keys)
-    return lambda path: head(path, len(sealed.JSON_START)) == sealed.JSON_START and named(path)
+def sealed_safetensors(*keys: str, damaged: bool = False, **facts: str) -> Callable[[Path], bool]:
+    """Recognises safetensors of this program whose metadata have these keys and these values.
 
-
-def sealed_safetensors(*keys: str, **facts: str) -> Callable[[Path], bool]:
-    """Recognises safetensors with a check sum, right or not, whose metadata have these keys and these values."""
+    Args:
+        keys: Of the metadata.
+        damaged: Whether the check sum may be wrong.
+        facts: Values of the metadata.
+    """
 
     def recognise(path: Path) -> bool:
         start = head(path, sealed.MAX_HEADER + 8)
         if not _SEAL_AT.match(start):
             return False
         metadata: Mapping[str, Any] = json.loads(start[8 : 8 + struct.unpack("<Q", start[:8])[0]])["__metadata__"]
-        return metadata.keys() >= set(keys) and all(metadata.get(name) == value for name, value in facts.items())
+        if not metadata.keys() >= set(keys) or any(metadata.get(name) != value for name, value in facts.items()):
+            return False
+        if not damaged:
+            sealed.check_safetensors(path)
+        return True
 
     return recognise
 
 
 def sealed_npz(*names: str) -> Callable[[Path], bool]:
-    """Recognises a .npz with a check sum, right or not, that has arrays of these names."""
+    """Recognises a .npz of this program that has arrays of these names."""
 
     def recognise(path: Path) -> bool:
         with path.open("rb") as handle:
@@ -146,30 +148,17 @@ def sealed_npz(*names: str) -> Callable[[Path], bool]:
             if not _NPZ_END.search(handle.read()):
                 return False
         with zipfile.ZipFile(path) as archive:
-            return set(archive.namelist()) >= {f"{name}.npy" for name in names}
+            if not set(archive.namelist()) >= {f"{name}.npy" for name in names}:
+                return False
+        sealed.check_npz_seal(path.read_bytes())
+        return True
 
     return recognise
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    place = len(_PNG_START)
-    while place + 8 <= len(data):
-        length = struct.unpack(">I", data[place : place + 4])[0]
-        yield data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        place += length + 12
-
-
-def marked_png(path: Path) -> bool:
-    """Whether a PNG names this program as its software."""
-    data = head(path, 1 << 16)
-    return data.startswith(_PNG_START) and (b"tEXt", _PNG_TEXT) in _png_chunks(data)
-
-
-def plain_png(path: Path) -> bool:
-    """Whether a PNG has the density that version 0.1.0 wrote, and no text; more is needed to call it ours."""
-    data = head(path, 1 << 16)
-    kinds = dict(_png_chunks(data)) if data.startswith(_PNG_START) else {}
-    return kinds.get(b"pHYs") == _PNG_DENSITY and not {b"tEXt", b"iTXt", b"zTXt", b"eXIf"} & kinds.keys()
+def sealed_png(path: Path) -> bool:
+    """Whether a PNG is just as this program wrote it."""
+    return head(path, len(_PNG_START)) == _PNG_START and sealed.is_sealed_png(path.read_bytes())
 
 
 def named_by_digest(path: Path) -> bool:
@@ -177,7 +166,7 @@ def named_by_digest(path: Path) -> bool:
     return bool(_DIGEST.search(path.name))
 
 
-TRAINING_STATE = Kind("the state of a training", sealed_safetensors("fingerprint"))
+TRAINING_STATE = Kind("the state of a training", sealed_safetensors("fingerprint", damaged=True))
 """The checkpoint of a training through CLIP."""
 NEW = Kind("a new file", lambda _: False)
 """Replaces nothing; what a writer is given that is not told anything else."""

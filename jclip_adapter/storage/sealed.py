@@ -2,8 +2,9 @@
 
 The check sum, here called the seal, is the SHA-256 of the whole file with the seal's 64 letters taken for zeros. It
 stands at a fixed place of each format: first in the header of a safetensors file and in a JSON object, last in a
-.npz, as the archive's comment. Other programs read such files as ever. It guards against damage, not against malice:
-whoever can change the file can seal it anew.
+.npz, as the archive's comment. In a PNG it is the last text chunk, and in text the last line; both are the SHA-256 of
+the file without them. Other programs read such files as ever. It guards against damage, not against malice: whoever
+can change the file can seal it anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from binascii import crc32
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,14 @@ ZEROS = b"0" * 64
 SAFETENSORS_START = b'{"__metadata__":{"seal":"'
 JSON_START = b'{\n  "seal": "'
 MAX_HEADER = 4_000_000  # of safetensors, in bytes: names of 21,000 classes are a tenth of it, and JSON unfolds to 25 ×
+MARKDOWN_MARK = "<!-- jclip-adapter: {} -->\n"
+"""The last line of sealed Markdown, which is not shown; the seal takes the place of the braces."""
+LIST_MARK = "# jclip-adapter\t{}\n"
+"""The last line of a sealed list of names and reasons."""
 _NPZ_COMMENT = b"seal "
+_PNG_KEY = b"tEXtjclip-adapter\0"
+_PNG_END_SIZE = 12
+_PNG_CHUNK_SIZE = 4 + len(_PNG_KEY) + len(ZEROS) + 4
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_SIZE = 22
 _SEAL = re.compile(rb"[0-9a-f]{64}")
@@ -128,6 +137,39 @@ def seal_npz(data: bytes) -> bytes:
     return whole[: -len(ZEROS)] + seal_of([whole])
 
 
+def seal_png(data: bytes) -> bytes:
+    """A PNG with its seal as its last chunk of text.
+
+    Args:
+        data: A PNG without a seal.
+    """
+    body = _PNG_KEY + seal_of([data])
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", crc32(body))
+    return data[:-_PNG_END_SIZE] + chunk + data[-_PNG_END_SIZE:]
+
+
+def is_sealed_png(data: bytes) -> bool:
+    """Whether `seal_png` gave just these bytes."""
+    body, end = data[: -_PNG_CHUNK_SIZE - _PNG_END_SIZE], data[-_PNG_END_SIZE:]
+    return _PNG_KEY in data[len(body) :] and seal_png(body + end) == data
+
+
+def seal_text(text: str, mark: str) -> str:
+    """Text with its seal as its last line.
+
+    Args:
+        text: Empty, or ended by LF.
+        mark: MARKDOWN_MARK or LIST_MARK.
+    """
+    return text + mark.format(seal_of([text.encode("utf-8")]).decode())
+
+
+def is_sealed_text(text: str, mark: str) -> bool:
+    """Whether `seal_text` gave just this text."""
+    body = text[: len(text) - len(mark.format(ZEROS.decode()))]
+    return len(body) < len(text) and seal_text(body, mark) == text
+
+
 def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
     """Read a .npz of plain arrays; its seal is checked where it has one.
 
@@ -142,7 +184,7 @@ def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
     Raises:
         DataError: it is damaged, holds Python objects, or unfolds to far more than its size. The caller names the file.
     """
-    _check_npz_seal(data)
+    check_npz_seal(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -154,7 +196,12 @@ def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
         raise DataError(f"it is no .npz of plain arrays ({error}).", "Give one that numpy.savez wrote.") from error
 
 
-def _check_npz_seal(data: bytes) -> None:
+def check_npz_seal(data: bytes) -> None:
+    """Check the seal of a .npz; one without a comment, as numpy writes it, is let pass.
+
+    Raises:
+        DataError: the seal is broken, or the file is cut short.
+    """
     length = len(_NPZ_COMMENT) + len(ZEROS)
     end = data[-_ZIP_END_SIZE:]
     if end.startswith(_ZIP_END) and end.endswith(b"\0\0"):

@@ -42,14 +42,15 @@ cache_path = os.environ["FAKE_DIR"]
 pool_size = 0
 def pool_initializer(): pass
 def pool_cleanup(): pass
+def try_import_jit_utils_core(silent=None): pass
 """
 PROGRAM = """
 import sys
-from jclip_adapter import cli, runtime
+from jclip_adapter import cli, entry, runtime
 runtime.onednn.link = lambda home: True
 from jclip_adapter.console import tell
 cli._list = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
-cli.run(["--list"])
+entry.run(["--list"])
 """
 
 

@@ -57,6 +57,12 @@ FOREIGN: dict[str, bytes] = {
     "table": b"dataset,score\ncats,1\n",
     "labels": b"image_1.jpg 4\nimage_2.jpg 3\n",
     "boxes": b"image_2.jpg 10 10 40 40 1\nimage_1.jpg 3 3 9 9 0\n",
+    "results of another program": b"a.jpg 10 20 30 40\nb.jpg 1 2 3 4\n",
+    "rejects of another program": b"image_1.jpg\tTestSetA/image_1.jpg is empty.\n",
+    "rows of another program": b"dataset,method,shots,seed,top1,top5,mine\ncats,tip-adapter,4,1,61.0,90.0,x\n",
+    "tables of another program": b"### Inductive methods\n\n| method | cats |\n|---|---|\n<!-- jclip-adapter -->\n",
+    "facts of another run": json.dumps({"settings": {}, "weights_sha256": "", "files": {}}).encode(),
+    "metrics of another run": json.dumps({"unit": "percent", "epochs": [], "mine": 1}).encode(),
     "tab-separated": b"image_1.jpg\tblurred, taken at night\n",
     "notes": "Für morgen: neue Photos.\n".encode(),
     "zip": archive(),
@@ -80,6 +86,8 @@ PLACES: dict[str, tuple[tuple[str, ...], str]] = {
     "a run": (("--train", *WEIGHTS, "--run", "mine"), "mine/adapter.safetensors"),
     "a photo in a run folder": (("--train", *WEIGHTS, "--run", "mine"), "mine/p1.jpg"),
     "the manifest of a run": (("--train", *WEIGHTS, "--run", "mine"), "mine/manifest.json"),
+    "the facts of a run": (("--train", *WEIGHTS, "--run", "mine"), "mine/run.json"),
+    "the metrics of a run": (("--train", *WEIGHTS, "--run", "mine"), "mine/metrics.json"),
     "the list of a run": (("--train", *WEIGHTS, "--run", "mine"), "mine/support.txt"),
     "an evaluation": (("--evaluate", *ZERO_SHOT, "--run", "mine"), "mine/evaluation.json"),
     "the picture of an evaluation": (("--evaluate", *ZERO_SHOT, "--run", "mine"), "mine/confusion.png"),
@@ -189,27 +197,152 @@ def test_a_second_run_replaces_the_first(name: str, trained: Path, cli: Cli) -> 
     assert contents[0] != contents[1]
 
 
-def plain(image: bytes) -> bytes:
-    """A picture as version 0.1.0 wrote it: matplotlib's, without a mark."""
-    from jclip_adapter.storage.kinds import _PNG_TEXT
+# What makes the file, its name, what is changed in it, and a command that would replace it.
+RESULTS: dict[str, tuple[tuple[str, ...], str, Callable[[bytes], bytes], tuple[str, ...]]] = {
+    "a line of the result": (PREDICT, "result.txt", lambda data: data.replace(b" 0", b" 9", 1), PREDICT),
+    "a line more in the result": (PREDICT, "result.txt", lambda data: data + b"mine.jpg 1 2 3 4 5\n", PREDICT),
+    "a row of the benchmark": (
+        ("--benchmark", *ZERO_SHOT),
+        "results.csv",
+        lambda data: data + b"mine,zero-shot,4,1,61.0,90.0,0,0,{}\n",
+        ("--benchmark", *ZERO_SHOT),
+    ),
+    "a note in the tables": (
+        ("--benchmark", *ZERO_SHOT),
+        "results.md",
+        lambda data: b"My notes.\n\n" + data,
+        ("--benchmark", *ZERO_SHOT),
+    ),
+    "a mark in the picture": (
+        ("--benchmark", *ZERO_SHOT),
+        "results.png",
+        lambda data: data[:-12] + b"\0\0\0\1tEXtm\0\0\0\0" + data[-12:],
+        ("--benchmark", *ZERO_SHOT),
+    ),
+    "a remark in the metrics": (
+        TRAIN,
+        f"{RUN}/metrics.json",
+        lambda data: data.replace(b'"epochs"', b'"mine": 1,\n  "epochs"'),
+        TRAIN,
+    ),
+    "a photo in the list of a run": (TRAIN, f"{RUN}/support.txt", lambda data: data + b"mine.jpg 3\n", TRAIN),
+    "an evaluation": (
+        ("--evaluate", *ZERO_SHOT),
+        f"{RUN.replace('jclip-adapter', 'zero-shot')}/evaluation.json",
+        lambda data: data.replace(b"photos", b"photographs", 1),
+        ("--evaluate", *ZERO_SHOT),
+    ),
+    "features": (
+        ("--extract", "f.npz", *WEIGHTS),
+        "f.npz",
+        lambda data: data[:500] + bytes([data[500] ^ 1]) + data[501:],
+        ("--extract", "f.npz", *WEIGHTS),
+    ),
+}
 
-    place = image.index(b"tEXt" + _PNG_TEXT) - 4
-    return image[:place] + image[place + 12 + len(_PNG_TEXT) :]
+
+@pytest.mark.parametrize("what", RESULTS)
+def test_what_the_user_changed_in_a_file_of_ours_stays(what: str, trained: Path, cli: Cli) -> None:
+    """E2: rows and notes that were added to our own files were lost; before it the same command replaces the file."""
+    make, name, change, command = RESULTS[what]
+    for _ in range(2):
+        done = cli(*make)
+        assert done.status == 0, done.err
+    path = trained / name
+    changed = change(path.read_bytes())
+    assert changed != path.read_bytes()
+    path.write_bytes(changed)
+    before = snapshot(trained)
+    done = cli(*command)
+    assert done.status == 2, done
+    assert done.err.count("\n") == 1
+    assert path.name in done.err
+    assert snapshot(trained) == before
 
 
-def test_files_of_version_0_1_0_are_replaced(workplace: Path, cli: Cli) -> None:
-    """Markdown and pictures had no mark then; the table beside them tells."""
-    assert cli("--benchmark", *ZERO_SHOT).status == 0
-    tables = workplace / "results.md"
-    tables.write_text(tables.read_text().removesuffix(f"\n{storage.kinds.MARKDOWN_MARK}"))
-    image = workplace / "results.png"
-    image.write_bytes(plain(image.read_bytes()))
-    assert cli("--benchmark", *ZERO_SHOT).status == 0
-    image.write_bytes(plain(image.read_bytes()))
-    (workplace / "results.csv").unlink()  # without it nothing tells whose picture that is
-    done = cli("--benchmark", *ZERO_SHOT)
+def test_a_result_whose_zip_is_gone(workplace: Path, cli: Cli) -> None:
+    """E2: nothing shows any more whose it is; the message says so, and each of its cures works."""
+    command = ("--predict", *ZERO_SHOT)
+    assert cli(*command).status == 0
+    (workplace / "result.zip").unlink()
+    done = cli(*command)
     assert done.status == 2
-    assert "results.png" in done.err
+    assert "result.zip beside it, which would show that, is missing or holds another text" in done.err
+    assert "Name another file, or move this one away." in done.err
+    assert cli("--predict", "other.txt", *ZERO_SHOT).status == 0
+    (workplace / "result.txt").rename(workplace / "old.txt")
+    assert cli(*command).status == 0
+
+
+def test_a_foreign_zip_of_the_same_text_shows_nothing(workplace: Path, cli: Cli) -> None:
+    """E2: another program's result.txt and its own zip of it."""
+    text = b"image_1.jpg 1 2 3 4 5\n"
+    (workplace / "result.txt").write_bytes(text)
+    with zipfile.ZipFile(workplace / "result.zip", "w", zipfile.ZIP_DEFLATED) as handle:
+        handle.writestr(zipfile.ZipInfo("result.txt"), text)
+    before = snapshot(workplace)
+    assert cli("--predict", *ZERO_SHOT).status == 2
+    assert snapshot(workplace) == before
+
+
+def test_a_foreign_list_beside_our_result_is_not_removed(workplace: Path, cli: Cli) -> None:
+    """E2: a prediction without unreadable photos deletes the list of an earlier one, and no other."""
+    bad = workplace / "Dataset/TestSetA/image_3.jpg"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no photo")
+    command = ("--predict", *ZERO_SHOT)
+    assert cli(*command).status == 0
+    listing = workplace / "result.rejects.txt"
+    assert listing.is_file()
+    bad.write_bytes(whole)
+    assert cli(*command).status == 0
+    assert not listing.exists()
+    listing.write_text("image_3.jpg\tmy remark on image_3.jpg\n")
+    done = cli(*command)
+    assert done.status == 2
+    assert "result.rejects.txt" in done.err
+    assert listing.read_text() == "image_3.jpg\tmy remark on image_3.jpg\n"
+
+
+def test_a_run_of_version_0_1_0_is_replaced(trained: Path, cli: Cli) -> None:
+    """Its JSON and pictures carry no check sum; the manifest lists them, and nothing else is taken for ours."""
+    run = trained / RUN
+    for name in ("run.json", "metrics.json"):
+        value = json.loads((run / name).read_text())
+        del value["seal"]
+        (run / name).write_text(json.dumps(value))
+    listed = list(json.loads((run / storage.MANIFEST).read_text())["files"])
+    (run / "curves.png").write_bytes(picture())
+    storage.write_manifest(run, listed)
+    assert cli(*PREDICT).status == 0
+    metrics = (run / "metrics.json").read_bytes()
+    (run / "metrics.json").write_bytes(metrics.replace(b"percent", b"mine"))
+    assert cli(*TRAIN).status == 2
+    (run / "metrics.json").write_bytes(metrics)
+    assert cli(*TRAIN).status == 0
+    assert "seal" in json.loads((run / "metrics.json").read_text())
+
+
+def test_a_foreign_run_with_the_names_of_ours(workplace: Path, cli: Cli) -> None:
+    """E2: `--run DIR` with another program's {"epochs": …, "mine": …} replaced it."""
+    folder = workplace / "exp"
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps({"epochs": [1, 2], "mine": "x"}))
+    done = cli(*TRAIN, "--run", "exp")
+    assert done.status == 2
+    assert "exp is not a run folder: it holds metrics.json" in done.err
+    assert json.loads((folder / "metrics.json").read_text()) == {"epochs": [1, 2], "mine": "x"}
+
+
+def test_a_new_training_finishes_the_moving_of_an_older_one(trained: Path, cli: Cli) -> None:
+    """A training that was killed while its files took their places left new ones beside an old manifest."""
+    old = (trained / RUN / storage.MANIFEST).read_bytes()
+    assert cli("--train", *WEIGHTS, "--set", "epochs=3", "--shots", "2", "--run", RUN).status == 0
+    ready = trained / RUN / ".next"
+    ready.mkdir()
+    shutil.move(trained / RUN / storage.MANIFEST, ready)
+    (trained / RUN / storage.MANIFEST).write_bytes(old)
+    assert cli(*TRAIN).status == 0
 
 
 def test_results_of_different_names_have_different_zips(workplace: Path, cli: Cli) -> None:
