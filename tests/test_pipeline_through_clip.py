@@ -101,9 +101,11 @@ def test_a_killed_training_goes_on(workplace: Path, cli: Cli) -> None:
     assert cli("--train", *(part if part != "run" else "unbroken" for part in arguments)).status == 0
     assert Path("run", ADAPTER).read_bytes() == Path("unbroken", ADAPTER).read_bytes()
     other = [part if part != "run" else "other" for part in arguments]
-    anew = cli("--train", "--resume", *other, "--set", "lr=0.01")
-    assert anew.status == 0
-    assert "starts anew" in anew.err
+    kept = Path("other", CHECKPOINT).read_bytes()
+    refused = cli("--train", "--resume", *other, "--set", "lr=0.01")
+    assert refused.status == 2
+    assert "holds the state of another training" in refused.err
+    assert Path("other", CHECKPOINT).read_bytes() == kept
 
 
 def test_without_resume_it_starts_anew(workplace: Path, cli: Cli) -> None:
@@ -113,6 +115,8 @@ def test_without_resume_it_starts_anew(workplace: Path, cli: Cli) -> None:
     again = cli("--train", *flags("coop"))
     assert again.status == 0
     assert "going on" not in again.err
+    assert "--resume would go on from it" in again.err
+    assert not Path("run", CHECKPOINT).exists()
 
 
 def test_a_run_holds_only_what_was_trained(workplace: Path, cli: Cli) -> None:

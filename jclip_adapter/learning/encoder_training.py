@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from jclip_adapter import interruption
 from jclip_adapter.console import progress
-from jclip_adapter.errors import DataError
+from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.learning.optimisers import Optimiser
 from jclip_adapter.learning.training import check_loss
 from jclip_adapter.runtime import jt
-from jclip_adapter.storage import read_safetensors, write_safetensors
+from jclip_adapter.storage import discard, read_safetensors, write_safetensors
 from jclip_adapter.storage.kinds import TRAINING_STATE
 
 logger = logging.getLogger(__name__)
@@ -33,24 +33,77 @@ class Step(Protocol):
         """Loss on some support rows, and a gradient per parameter; all that is random comes from `rng`."""
 
 
+def kept_state(path: Path) -> tuple[str, int]:
+    """The fingerprint of the training whose state a file holds, and after how many epochs.
+
+    Raises:
+        DataError: there is no file, or it is damaged.
+    """
+    arrays, facts = read_safetensors(path, ["losses"])
+    return facts.get("fingerprint", ""), len(arrays.get("losses", ()))
+
+
 class Checkpoint:
     """Where a training keeps its state, between two epochs.
+
+    A state that is there already stays until this training writes its own.
 
     Args:
         path: Of the file.
         fingerprint: Of all that the training depends on: the state of another one is not taken up.
         pause_s: Seconds from one writing to the next at least, and more where writing itself takes long; 0 writes after
             every epoch, None takes PAUSE_S.
+        resume: Whether a state that is there is taken up.
     """
 
-    def __init__(self, path: Path, fingerprint: str, pause_s: float | None = None) -> None:
+    def __init__(self, path: Path, fingerprint: str, pause_s: float | None = None, *, resume: bool = True) -> None:
         self.path = path
         self.fingerprint = fingerprint
+        self.resume = resume
         self.pause_s = PAUSE_S if pause_s is None else pause_s
         self._next = time.monotonic() + self.pause_s
         self._small: bool | None = None
         self._held: tuple[dict[str, npt.NDArray[Any]], list[float]] | None = None
         self._epochs = 0
+
+    def check(self) -> None:
+        """Say what becomes of a state that is there already.
+
+        Raises:
+            UsageError: it is to be taken up, and is another training's.
+        """
+        if not self.path.is_file():
+            if self.resume:
+                logger.warning("--resume: there is no saved state in %s; the training starts anew", self.path.parent)
+            return
+        try:
+            fingerprint, epochs = kept_state(self.path)
+        except DataError:
+            logger.warning("%s is damaged; the training starts anew", self.path)
+            return
+        mine = fingerprint == self.fingerprint
+        if self.resume and not mine:
+            raise UsageError(
+                f"{self.path} holds the state of another training (other settings, shots, weights or version), after "
+                f"{epochs} epochs.",
+                "Give the options that it was started with, name another --run, or leave --resume out to start anew.",
+            )
+        if not self.resume:
+            logger.warning(
+                "%s holds the state of %s after %d epochs: %s. It is kept until this training writes its own",
+                self.path,
+                "this training" if mine else "another training",
+                epochs,
+                "--resume would go on from it" if mine else "another --run would leave it alone",
+            )
+
+    def finish(self) -> None:
+        """Remove the state of this training, which is finished, or a damaged one; another training's stays."""
+        if self.path.is_file():
+            with contextlib.suppress(DataError):
+                if kept_state(self.path)[0] != self.fingerprint:
+                    return
+            discard(self.path, TRAINING_STATE)
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
@@ -82,7 +135,7 @@ class Checkpoint:
 
     def read(self, names: Sequence[str]) -> tuple[dict[str, npt.NDArray[Any]], list[float]]:
         """The arrays kept and the epochs' losses so far; nothing where there is none, or one of another training."""
-        if not self.path.is_file():
+        if not self.resume or not self.path.is_file():
             return {}, []
         try:
             arrays, facts = read_safetensors(self.path)

@@ -31,8 +31,7 @@ from jclip_adapter.runs import (
 )
 from jclip_adapter.selection import choose
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import discard, read_json
-from jclip_adapter.storage.kinds import TRAINING_STATE
+from jclip_adapter.storage import read_json
 from jclip_adapter.task import FewShotTask, Queries
 
 from .effects import refuse_idle_on_methods
@@ -68,14 +67,15 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
         selection: Where hyper-parameters that the settings leave open are chosen: "support", or "none" for the
             defaults.
         resume: Whether a training through CLIP that was stopped goes on, to the same result on the CPU; else it
-            starts anew.
+            starts anew, and the older state is kept until it writes its own.
         predicts: Whether the test photos are going to be predicted: there have to be some.
 
     Returns:
         The training's outcome.
 
     Raises:
-        UsageError: `resume` for a method that keeps no state, or the run folder is somebody else's.
+        UsageError: `resume` for a method that keeps no state, or with the state of another training; or the run
+            folder is somebody else's.
         DataError: `predicts`, and there is no test photo.
         SetupError: the run folder cannot be written.
     """
@@ -107,11 +107,10 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
     if isinstance(method, ThroughClip):
         from jclip_adapter.learning.encoder_training import Checkpoint
 
-        if not resume:
-            discard(state, TRAINING_STATE)
-        elif not state.is_file():
-            logger.warning("--resume: there is no saved state in %s; the training starts anew", settings.run_folder)
-        method.checkpoint = Checkpoint(state, _fingerprint(method, task, stage))
+        method.checkpoint = Checkpoint(state, _fingerprint(method, task, stage), resume=resume)
+        method.checkpoint.check()
+    elif state.is_file():
+        logger.warning("%s holds the state of another training, which is kept", state)
     with doing(f"fitting {settings.method}"):
         method.fit(task)
     metrics: dict[str, Any] = {"unit": "percent", "epochs": method.history_}
@@ -146,7 +145,8 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
         "versions": versions(),
     }
     save_run(settings.run_folder, method, support_lines(support, stage.images), facts, metrics)
-    discard(state, TRAINING_STATE)
+    if isinstance(method, ThroughClip) and method.checkpoint is not None:
+        method.checkpoint.finish()
     return Training(settings.run_folder, method, metrics)
 
 

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,14 @@ def write_safetensors(
             handle.write(part)
 
 
-def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+def read_safetensors(
+    path: str | Path, names: Collection[str] | None = None
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Read what `write_safetensors` wrote: its arrays, and its header's metadata by name, without the seal.
+
+    Args:
+        path: Of the file.
+        names: Of the arrays to read, as far as they are there; None for all.
 
     Raises:
         DataError: it is missing or damaged, or its seal is.
@@ -106,7 +112,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dic
     try:
         sealed.check_safetensors(path)
         with safe_open(str(path), framework="numpy") as handle:  # type: ignore[no-untyped-call]
-            arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  (no dict, no iterator)
+            there = [name for name in handle.keys() if names is None or name in names]  # noqa: SIM118  (no iterator)
+            arrays = {name: handle.get_tensor(name) for name in there}
             facts = handle.metadata() or {}
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"cannot read {path}: {error}.", "Run the command that makes it again.") from error

@@ -18,8 +18,12 @@ from PIL import Image
 
 from jclip_adapter import storage
 from jclip_adapter.errors import UsageError
+from jclip_adapter.learning import encoder_training
+from jclip_adapter.runs import ADAPTER, CHECKPOINT
 from jclip_adapter.submission import RESULT, write_submission
 from tests.conftest import PREDICT, RUN, TRAIN, Cli
+from tests.methods.conformance.worlds import quick_values
+from tests.stopping import stop_before
 from tests.tiny_contest import WEIGHTS, write_photo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -444,3 +448,83 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(place: str, wor
     assert done.returncode == 2, done.stderr
     assert "Permission denied" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+COOP = (
+    "--train",
+    "--method",
+    "coop",
+    *WEIGHTS,
+    *(part for key, value in quick_values("coop").items() for part in ("--set", f"{key}={value}")),
+)
+MINE = (*COOP, "--run", "mine")
+OTHER = (*MINE, "--set", "lr=0.01")
+
+
+@pytest.fixture
+def stopped(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """The state of a training that Ctrl-C ended, in the run folder "mine"."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder_training, "PAUSE_S", 0.0)
+        stop_before(5, patch, KeyboardInterrupt)
+        done = cli(*MINE)
+    assert done.status == 130
+    assert "which are kept" in done.err
+    return Path("mine", CHECKPOINT).read_bytes()
+
+
+def stopped_at_once(cli: Cli, *command: str) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before(0, patch, KeyboardInterrupt)
+        done = cli(*command)
+    assert done.status == 130
+    return done.err
+
+
+def test_the_state_of_a_training_outlives_a_start_without_resume(stopped: bytes, cli: Cli) -> None:
+    """E1: "123 epochs, which are kept", and the same command without --resume threw them away before it had any."""
+    told = stopped_at_once(cli, *MINE)
+    assert "this training" in told
+    assert "--resume would go on from it" in told
+    assert Path("mine", CHECKPOINT).read_bytes() == stopped
+    resumed = cli(*MINE, "--resume")
+    assert resumed.status == 0
+    assert "going on after epoch" in resumed.err
+    assert not Path("mine", CHECKPOINT).exists()
+    assert cli(*COOP, "--run", "unbroken").status == 0
+    assert Path("mine", ADAPTER).read_bytes() == Path("unbroken", ADAPTER).read_bytes()
+
+
+def test_the_state_of_a_training_with_other_settings_is_kept(stopped: bytes, cli: Cli) -> None:
+    """E1: told at the start, kept until there is another; --resume does not take it for its own."""
+    told = stopped_at_once(cli, *OTHER)
+    assert "another training" in told
+    assert "another --run would leave it alone" in told
+    assert Path("mine", CHECKPOINT).read_bytes() == stopped
+    refused = cli(*OTHER, "--resume")
+    assert refused.status == 2
+    assert refused.err.splitlines()[-1].startswith("error: mine/checkpoint.safetensors holds the state of another")
+    assert Path("mine", CHECKPOINT).read_bytes() == stopped
+    assert cli(*OTHER).status == 0  # in less time than PAUSE_S, so that it wrote no state
+    assert Path("mine", CHECKPOINT).read_bytes() == stopped
+    assert cli(*MINE, "--resume").status == 0
+
+
+def test_a_training_that_writes_a_state_replaces_the_one_it_has_told_of(
+    stopped: bytes, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E1: the new state is the newer training's, and goes on."""
+    monkeypatch.setattr(encoder_training, "PAUSE_S", 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before(5, patch, KeyboardInterrupt)
+        assert cli(*OTHER).status == 130
+    assert Path("mine", CHECKPOINT).read_bytes() != stopped
+    assert "going on after epoch" in cli(*OTHER, "--resume").err
+
+
+def test_a_method_without_a_state_leaves_that_of_another_alone(stopped: bytes, cli: Cli) -> None:
+    """E1: a training on features removed the state at its end."""
+    done = cli(*TRAIN, "--run", "mine")
+    assert done.status == 0
+    assert "holds the state of another training, which is kept" in done.err
+    assert Path("mine", CHECKPOINT).read_bytes() == stopped
