@@ -8,6 +8,7 @@ compiler that Jittor needs anyway; without it Ctrl-C works as Python makes it wo
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import functools
@@ -15,12 +16,14 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 DEADLINE_S = 2
+_AGAIN_S = 0.05
 MESSAGE = "stopped. Finished features and benchmark cells are kept: the same command goes on from them."
 _SOURCE = """\
 #include <signal.h>
@@ -71,6 +74,7 @@ extern "C" int was_pressed(void) {
 
 extern "C" void end(void) {
     alarm(0);
+    pressed = 0;
     signal(SIGALRM, SIG_DFL);
     sigaction(SIGINT, &python, 0);
 }
@@ -92,10 +96,23 @@ def is_command() -> bool:
 def command() -> Iterator[None]:
     """Within this block the process is a command's: it may be ended and started anew."""
     _running()[:] = [MESSAGE]
+    told = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_raise_again, told)
     try:
         yield
     finally:
+        sys.unraisablehook = told
         _running().clear()
+
+
+def _raise_again(told: Callable[[Any], object], unraisable: Any) -> None:
+    """Ctrl-C in a callback, where Python ignores errors, counts behind it; other errors are told as ever."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        again = threading.Timer(_AGAIN_S, _thread.interrupt_main)  # at once it would come amid this function
+        again.daemon = True
+        again.start()
+    else:
+        told(unraisable)
 
 
 def message() -> str:
@@ -138,9 +155,20 @@ def deadline(folder: Path, compiler: str, seconds: int = DEADLINE_S) -> Iterator
         yield
         whole = True
     finally:
+        pressed = library.was_pressed()
         library.end()
-        if not whole and library.was_pressed():
+        if pressed and not whole:
             raise KeyboardInterrupt(message())
+
+
+def check() -> None:
+    """Stop where Ctrl-C was pressed and a library has swallowed it, as one does that excepts everything.
+
+    Raises:
+        KeyboardInterrupt: it was.
+    """
+    if is_command() and any(library.was_pressed() for library in _loaded()):
+        raise KeyboardInterrupt(message())
 
 
 @functools.cache

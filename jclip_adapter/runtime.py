@@ -347,6 +347,7 @@ def _import(marker: Path) -> Any:
         jittor_utils.try_import_jit_utils_core = functools.partial(_without_handlers, genuine)
         import jittor
 
+        interruption.check()
         _end_pool(jittor_utils)
     except SystemExit as error:
         marker.unlink(missing_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +74,95 @@ def test_ctrl_c_ends_a_long_command(job: str, place: Path, terminals: list[Termi
     assert taken < PATIENCE_S + LOADED_S
     assert terminal.output.count(b"stopped") == 1
     assert b"Traceback" not in terminal.output
+
+
+# Program, arguments, and the module behind whose import Ctrl-C is pressed.
+IMPORTS = [
+    *(("runner.py", "--list", name) for name in ("jclip_adapter.entry", "argparse", "jclip_adapter.cli")),
+    *(("baseline.py", "--doctor", name) for name in ("jclip_adapter.entry", "argparse")),
+    *(
+        ("runner.py", "--doctor", name)
+        for name in ("jittor_utils.lock", "jittor.extern.corex", "jittor.compile_extern")
+    ),
+]
+
+
+@pytest.mark.parametrize(("program", "command", "module"), IMPORTS)
+def test_ctrl_c_while_something_is_imported(
+    program: str, command: str, module: str, place: Path, terminals: list[Terminal]
+) -> None:
+    """E1: a traceback and status −2 in the first quarter of a second, status 1 while Jittor started."""
+    terminal = start(["-X", "importtime", str(ROOT / program), command], place)
+    terminals.append(terminal)
+    terminal.wait_for(f" {module}\r\n")
+    taken = terminal.press_ctrl_c()
+    assert terminal.process.returncode == 130, terminal.output[-2000:]
+    assert taken < PATIENCE_S + LOADED_S
+    assert b"stopped" in terminal.output
+    assert b"Traceback" not in terminal.output
+
+
+def test_ctrl_c_where_python_ignores_errors(place: Path, terminals: list[Terminal]) -> None:
+    """E1: in a callback, such as logging's after a fork, Python prints a traceback and the command goes on."""
+    code = (
+        "import time\nfrom jclip_adapter import cli, entry\n"
+        "class Slow:\n    def __del__(self):\n        print('working', flush=True)\n        time.sleep(20)\n"
+        "def doctor(*_):\n    Slow()\n    time.sleep(20)\n"
+        "cli._doctor = doctor\nentry.run(['--doctor'])"
+    )
+    terminal = start(["-c", code], place)
+    terminals.append(terminal)
+    terminal.wait_for("working")
+    assert terminal.press_ctrl_c() < 1.5 + LOADED_S
+    assert terminal.process.returncode == 130
+    assert terminal.output.replace(b"\r", b"").startswith(b"working\n\nstopped.")
+
+
+def test_ctrl_c_at_the_very_end(place: Path, terminals: list[Terminal]) -> None:
+    """E1: behind the command, while the process ends."""
+    code = (
+        "import atexit, time; from jclip_adapter.entry import run\n"
+        "def slow(): print('ending', flush=True); time.sleep(20)\n"
+        "atexit.register(slow); run(['--list'])"
+    )
+    terminal = start(["-c", code], place)
+    terminals.append(terminal)
+    terminal.wait_for("ending")
+    assert terminal.press_ctrl_c() < PATIENCE_S + LOADED_S
+    assert terminal.process.returncode == 130
+    assert b"Traceback" not in terminal.output
+
+
+def test_a_killed_child_does_not_end_the_start_of_jittor(place: Path) -> None:
+    """E1: Jittor's handler of ended children left with status 1 ("Maybe out of memory … quick exit") on Ctrl-C.
+
+    A compiler that Ctrl-C has ended, and a child that subprocess kills then, are such children.
+    """
+    code = (
+        "import subprocess\nfrom jclip_adapter import runtime\ngenuine = runtime._end_pool\n"
+        "def end(*rest):\n"
+        "    child = subprocess.Popen(['sleep', '60'])\n    child.kill()\n    child.wait()\n    genuine(*rest)\n"
+        "runtime._end_pool = end\nruntime.start('cpu')\nprint('started')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
+
+
+def test_an_error_that_ctrl_c_caused_is_a_stop(place: Path, terminals: list[Terminal]) -> None:
+    """E1: what fails since Ctrl-C ended a child, or a library that turns it into an error of its own."""
+    code = (
+        "import time\nfrom jclip_adapter import cli, entry\nfrom jclip_adapter.errors import SetupError\n"
+        "def doctor(*_):\n    print('working', flush=True)\n"
+        "    try:\n        time.sleep(20)\n"
+        "    except KeyboardInterrupt:\n        raise SetupError('a kernel could not be compiled.') from None\n"
+        "cli._doctor = doctor\nentry.run(['--doctor'])"
+    )
+    terminal = start(["-c", code], place)
+    terminals.append(terminal)
+    terminal.wait_for("working")
+    assert terminal.press_ctrl_c() < PATIENCE_S + LOADED_S
+    assert terminal.process.returncode == 130
+    assert b"error:" not in terminal.output
 
 
 def test_ctrl_c_while_jittors_core_is_compiled(place: Path, tmp_path: Path, terminals: list[Terminal]) -> None:
