@@ -5,6 +5,7 @@ This module imports next to nothing, so that its handler is there while everythi
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -38,11 +39,11 @@ def run(
             signal.signal(signal.SIGINT, leave)
     except KeyboardInterrupt:  # where `main` does not catch it
         leave()
-    if status == STOPPED:
-        # Past what libraries clear up at their end, which may wait for processes that Ctrl-C has ended too.
-        _flush()
-        os._exit(status)
-    raise SystemExit(status)
+    if status != STOPPED:  # else what libraries clear up at their end may wait for processes that Ctrl-C has ended too
+        atexit._run_exitfuncs()
+    _flush()
+    # Python's own end is left out: it gives SIGINT its default back while it still takes Jittor apart.
+    os._exit(status)
 
 
 def leave(*_: object) -> NoReturn:

@@ -78,8 +78,8 @@ def test_ctrl_c_ends_a_long_command(job: str, place: Path, terminals: list[Termi
 
 # Program, arguments, and the module behind whose import Ctrl-C is pressed.
 IMPORTS = [
-    *(("runner.py", "--list", name) for name in ("jclip_adapter.entry", "argparse", "jclip_adapter.cli")),
-    *(("baseline.py", "--doctor", name) for name in ("jclip_adapter.entry", "argparse")),
+    *(("runner.py", "--doctor", name) for name in ("jclip_adapter.entry", "argparse", "jclip_adapter.cli")),
+    *(("baseline.py", "--weights=tiny.pkl", name) for name in ("jclip_adapter.entry", "argparse")),
     *(
         ("runner.py", "--doctor", name)
         for name in ("jittor_utils.lock", "jittor.extern.corex", "jittor.compile_extern")
