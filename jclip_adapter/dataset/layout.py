@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from jclip_adapter.problems import Problems
 
-from .names import canonical, is_container, is_fold, is_session, split_of
+from .names import canonical, is_container, is_fold, is_session, parts_of, split_of
 from .tree import Tree
 
 _AMBIGUOUS = "ambiguous folders"
@@ -64,15 +64,12 @@ def read_layout(root: Tree, layout: str, problems: Problems) -> Reading:
         The reading, with gaps where there are faults.
     """
     reading = Reading()
-
-    def said(_: str) -> bool:
-        return bool(layout)
-
-    train, test = _splits(_unwrap(root, "", reading.notes, problems, said), reading.notes, problems)
+    outer = _unwrap(root, "", layout, reading.notes, problems)
+    train, test = _splits(outer, reading.notes, problems)
     if train is None or problems:
         return reading
-    train = _unwrap(train, split_of(train.name), reading.notes, problems, said)
-    bases = _folds(train, problems)
+    train = _unwrap(train, "" if train.relative == outer.relative else "train", layout, reading.notes, problems)
+    bases = [_out_of_container(base, reading.notes) for base in _folds(train, problems)]
     if len(bases) > 1:
         reading.notes.append(f"the photos of {len(bases)} folds ({_names(bases)}) are all training photos")
     for base in bases:
@@ -101,12 +98,20 @@ def _names(trees: list[Tree]) -> str:
     return ", ".join(shown) if len(shown) <= 4 else f"{shown[0]} … {shown[-1]}"
 
 
-def _unwrap(tree: Tree, part: str, notes: list[str], problems: Problems, known: Callable[[str], bool]) -> Tree:
+def _unwrap(
+    tree: Tree,
+    part: str,
+    layout: str,
+    notes: list[str],
+    problems: Problems,
+    known: Callable[[str], bool] = lambda _: False,
+) -> Tree:
     """The folder that holds the classes, where one or several single folders lie around them.
 
     Args:
         tree: The data folder, or that of a split.
         part: Which split it is, as `split_of` says; empty for none.
+        layout: What the user says of the folders; empty for nothing.
         notes: Gets what was unwrapped.
         problems: Where the faults go.
         known: Whether a single folder of this name is a class or domain, and so no wrapper.
@@ -114,12 +119,12 @@ def _unwrap(tree: Tree, part: str, notes: list[str], problems: Problems, known: 
     while not tree.photos and len(tree.folders) == 1:
         (child,) = tree.folders.values()
         inner = list(child.folders)
-        splits = any(split_of(name) or is_fold(name) for name in inner)
+        splits = bool(_parts(child)) or any(map(is_fold, inner))
         if not inner or child.photos or (split_of(child.name) not in ("", part)) or is_fold(child.name):
             break
-        if not splits and known(child.name):
+        if not splits and (known(child.name) or (layout and _is_meant(child, layout))):
             break
-        if not splits and not is_container(child.name) and all(map(is_session, inner)):
+        if not splits and not layout and not is_container(child.name) and all(map(is_session, inner)):
             problems.add(
                 _AMBIGUOUS,
                 f"{child.relative} is the only folder, and {_some(inner)} in it may be classes, or sessions of one "
@@ -127,9 +132,41 @@ def _unwrap(tree: Tree, part: str, notes: list[str], problems: Problems, known: 
                 "Use --layout class for one class, or name the inner folder by --data.",
             )
             break
-        notes.append(f"'{child.relative}' is the only folder in its place, and the folders in it are read instead")
+        notes.append(_unwrapped(child))
         tree = child
     return tree
+
+
+def _is_meant(child: Tree, layout: str) -> bool:
+    """Whether a single folder is itself a class or domain of the layout that the user names, and no wrapper.
+
+    By evidence a wrapper is unwrapped before the layout is asked for, so with a layout it has to be as well. Left are
+    the class whose folders are sessions, and the domain that has no folders below its classes.
+    """
+    if is_container(child.name):
+        return False
+    if layout == "class":
+        return all(map(is_session, child.folders)) and not any(tree.folders for tree in child.folders.values())
+    below = [name for tree in child.folders.values() for name in tree.folders]
+    return all(map(is_session, below))
+
+
+def _out_of_container(fold: Tree, notes: list[str]) -> Tree:
+    """What holds the classes of a fold: the fold itself, or a single folder in it that is called like no class."""
+    only = next(iter(fold.folders.values())) if len(fold.folders) == 1 and not fold.photos else None
+    if only is None or not only.folders or only.photos or not is_container(only.name):
+        return fold
+    notes.append(_unwrapped(only))
+    return only
+
+
+def _unwrapped(tree: Tree) -> str:
+    return f"'{tree.relative}' is the only folder in its place, and the folders in it are read instead"
+
+
+def _parts(tree: Tree) -> dict[str, str]:
+    """Which part of a data set each folder in a folder holds, as `parts_of` says; without other folders."""
+    return parts_of(tree.folders, {name for name, child in tree.folders.items() if child.folders})
 
 
 def _some(names: list[str]) -> str:
@@ -139,10 +176,10 @@ def _some(names: list[str]) -> str:
 def _splits(root: Tree, notes: list[str], problems: Problems) -> tuple[Tree | None, Tree | None]:
     """The folder of training classes (which may be the root itself) and that of the test photos."""
     found: dict[str, list[Tree]] = {"train": [], "test": [], "val": []}
-    rest = {name: tree for name, tree in root.folders.items() if not split_of(name)}
-    for name, tree in root.folders.items():
-        if name not in rest:
-            found[split_of(name)].append(tree)
+    parts = _parts(root)
+    rest = {name: tree for name, tree in root.folders.items() if name not in parts}
+    for name, part in parts.items():
+        found[part].append(root.folders[name])
     bare = {split_of(name): name for name in root.empty if split_of(name)}
     flat = not any(tree.folders for tree in root.folders.values())
     if len(root.folders) - len(rest) == 1 and found["train"] and rest and flat and not bare:
@@ -210,7 +247,7 @@ def _refuse_strays(base: Tree, problems: Problems) -> None:
         text = f"{where} holds photos and folders of photos side by side, such as {base.photos[0]}"
         problems.add("mixed folders", text, "Move the photos into the folder of their class, or away.")
     for tree in _below(base):
-        splits = [name for name in tree.folders if split_of(name)]
+        splits = list(_parts(tree))
         flat = not any(inner.folders for inner in tree.folders.values())
         lone = flat and len(splits) == 1 and split_of(splits[0]) == "train"
         if splits and not (lone and len(tree.folders) > 1):
@@ -252,20 +289,34 @@ def _pattern(bases: list[Tree], test: Tree | None, notes: list[str], problems: P
     if not deep and all(map(is_session, inner)):
         notes.append(f"read as {as_class}, since '{first}' names no class")
         return "class"
-    owners: dict[str, set[str]] = {}
-    for child in nested:
-        for name in child.folders:
-            owners.setdefault(canonical(name).casefold(), set()).add(child.name)
-    repeated = next((name for name, above in owners.items() if len(above) > 1), "")
-    if deep or repeated or any(map(is_session, inner)):
-        why = f"'{repeated}' lies in several folders; " if repeated else ""
-        problems.add(_AMBIGUOUS, f"{why}'{example.relative}/{first}' may be {as_class}, or {as_domain}", _LAYOUT)
+    open_question = _open_question(outer, f"'{example.relative}/{first}' may be {as_class}, or {as_domain}", deep)
+    if open_question is not None:
+        problems.add(_AMBIGUOUS, *open_question)
         return ""
     notes.append(f"read as {as_domain}, not as {as_class}")
     return "domain/class"
 
 
+def _open_question(outer: list[Tree], readings: str, deep: bool) -> tuple[str, str] | None:
+    """What keeps open whether outer or inner folders are the classes, and what to do; None where nothing does."""
+    owners: dict[str, set[str]] = {}
+    for child in outer:
+        for name in child.folders:
+            owners.setdefault(canonical(name).casefold(), set()).add(child.name)
+    repeated = next((name for name, above in owners.items() if len(above) > 1), "")
+    if repeated and all(is_session(child.name) for child in outer):
+        text = f"'{repeated}' lies in {_some(sorted(owners[repeated]))}, which are called like parts and like no class"
+        return text, _SPLITS_BY_NAME
+    if repeated:
+        hint = f"{_LAYOUT[:-1]}; if they are splits, call them train and test."
+        return f"'{repeated}' lies in several folders; {readings}", hint
+    if deep or any(is_session(name) for child in outer for name in child.folders):
+        return readings, _LAYOUT
+    return None
+
+
 _LAYOUT = "Choose the reading by --layout class or --layout domain/class."
+_SPLITS_BY_NAME = "Call them train and test, or fold_1, fold_2 and on if all of them are training photos."
 
 
 def _classes(base: Tree, pattern: str, problems: Problems) -> list[ClassFolder]:
@@ -292,14 +343,14 @@ def _read_test(test: Tree, pattern: str, layout: str, reading: Reading, problems
     def known(name: str) -> bool:
         return canonical(name).casefold() in names
 
-    inner = _unwrap(test, "test", reading.notes, problems, known)
+    inner = _unwrap(test, "test", layout, reading.notes, problems, known)
     only = next(iter(inner.folders.values())) if len(inner.folders) == 1 and not inner.photos else None
     if only is not None and not only.folders and not known(only.name) and not layout:
         text = f"'{only.relative}' is the only folder of test photos and no class is called so: they have no labels"
         reading.notes.append(text)
         reading.flat = list(only.all_photos())
         return f"{only.relative}/photo"
-    bases = _folds(inner, problems)
+    bases = [_out_of_container(base, reading.notes) for base in _folds(inner, problems)]
     for base in bases:
         _refuse_strays(base, problems)
         deeper = next((tree for tree in base.folders.values() if tree.folders and not known(tree.name)), None)

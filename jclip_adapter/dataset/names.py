@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterable, Mapping
+from types import MappingProxyType
 
 from jclip_adapter.problems import Problems
 
 _WORD = re.compile(r"[\W_\d]+")
-_KIND_SUFFIX = re.compile(r"(?:set|sets|data|dataset|images?|imgs?|photos?|files|split|folder)$")
-_SPLITS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("test", "testing", "tests", "tst"), "test"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "devel"), "val"),
-}
+_KIND_SUFFIX = re.compile(
+    r"(?:set|sets|data|dataset|images?|imgs?|photos?|files|split|folder|集|数据|數據|资料|資料|样本|樣本|图片|圖片|图像|照片)$"
+)
+_SPLITS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("train", "training", "trn", "训练", "訓練"), "train"),
+        **dict.fromkeys(("test", "testing", "tests", "tst", "测试", "測試"), "test"),
+        **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "devel", "验证", "驗證"), "val"),
+    }
+)
+# Words that mean parts only beside each other: a gallery alone may be a class of rooms.
+_PAIRS: tuple[Mapping[str, str], ...] = (
+    MappingProxyType({"support": "train", "query": "test"}),
+    MappingProxyType({"gallery": "train", "query": "test"}),
+)
+_PARTED = re.compile(r"[\s_\-.]+|(?<=[a-z])(?=[A-Z])")
 _FOLD = re.compile(r"(?:cv|k|x)?[-_ ]?fold[-_ ]?(?:\d+|[a-z])", re.IGNORECASE)
 _SESSION = re.compile(
     r"""(?:day|session|sess|shoot|set|part|batch|seq|sequence|vid|video|clip|scene|take|trip|visit|cam|camera|view
@@ -49,16 +60,71 @@ def split_of(name: str) -> str:
     Returns:
         "train", "test" or "val"; empty for another word.
 
-    >>> [split_of(name) for name in ("Training", "test_set", "VALID", "val2017", "trainer", "test tube")]
-    ['train', 'test', 'val', 'val', '', '']
+    >>> [split_of(name) for name in ("Training", "test_set", "VALID", "val2017", "训练集", "trainer", "test tube")]
+    ['train', 'test', 'val', 'val', 'train', '', '']
     """
+    return _meaning(name, _SPLITS)
+
+
+def _meaning(name: str, words: Mapping[str, str]) -> str:
     word = _WORD.sub("", name.casefold())
-    while word not in _SPLITS:
+    while word not in words:
         shorter = _KIND_SUFFIX.sub("", word)
         if shorter == word:
             return ""
         word = shorter
-    return _SPLITS[word]
+    return words[word]
+
+
+def parts_of(names: Collection[str], nested: Container[str] | None = None) -> dict[str, str]:
+    """Which part of a data set each of several names means, where one alone does not tell.
+
+    Besides what `split_of` knows these are names with an addition, such as my_train and my_test: "bullet_train" alone
+    is a class. They are taken for parts where another part has the same addition, or where another part is called by
+    its plain word and there are folders in the folder. Support and query, or gallery and query, are train and test.
+
+    Args:
+        names: Those of the folders in one folder, or the words in one column.
+        nested: Which of the folders hold folders; None for words.
+
+    Returns:
+        "train", "test" or "val" by name, without those that mean no part, in the order of the names.
+
+    >>> parts_of(["seg_pred", "seg_test", "seg_train"])
+    {'seg_test': 'test', 'seg_train': 'train'}
+    >>> parts_of(["bullet_train", "car", "gallery"]), parts_of(["gallery", "query"])
+    ({}, {'gallery': 'train', 'query': 'test'})
+    """
+    plain = {name: split_of(name) for name in names if split_of(name)}
+    for pair in _PAIRS:
+        found = {name: _meaning(name, pair) for name in names if _meaning(name, pair)}
+        if len(set(found.values())) == len(pair):
+            plain |= found
+    added = {name: told for name in names if name not in plain and (told := _with_addition(name))}
+
+    def is_part(name: str) -> bool:
+        part, addition = added[name]
+        if any(rest == addition and other != part for other, rest in added.values()):
+            return True
+        others = [other for other, of_other in plain.items() if of_other != part]
+        if nested is None or name in nested:
+            return bool(others)
+        return part != "train" and any(other in nested for other in others)
+
+    return {
+        name: plain.get(name) or added[name][0] for name in names if name in plain or (name in added and is_part(name))
+    }
+
+
+def _with_addition(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The part that one of a name's words means, and the words before and behind it; None without just one such."""
+    words = [word for word in _PARTED.split(name) if word]
+    found = [number for number, word in enumerate(words) if split_of(word)]
+    if len(found) != 1 or len(words) == 1:
+        return None
+    (at,) = found
+    rest = [word.casefold() for word in words]
+    return split_of(words[at]), (*rest[:at], "", *rest[at + 1 :])
 
 
 def is_fold(name: str) -> bool:

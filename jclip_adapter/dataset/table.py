@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jclip_adapter.errors import DataError
-from jclip_adapter.natural import natural_key, natural_sorted
-from jclip_adapter.problems import Problems, one_line
+from jclip_adapter.natural import natural_key
+from jclip_adapter.problems import Problems, one_line, why_unfit
 
+from .columns import Columns, find_columns, read_labels, read_splits
 from .model import ClassInfo, ImageSet, Photo
-from .names import canonical, note_clashes, split_of
+from .names import canonical, note_clashes
 from .paths import check_files, unsafe
 
 _log = logging.getLogger(__name__)
@@ -21,44 +22,6 @@ _log = logging.getLogger(__name__)
 TABLE_SUFFIXES = (".csv", ".tsv")
 """Endings, in lower case, of the files that are read as tables."""
 
-# What people call the three columns; the first name of each is never ambiguous.
-_COLUMNS = {
-    "path": (
-        "path",
-        "filepath",
-        "file_path",
-        "filename",
-        "file_name",
-        "file",
-        "image",
-        "image_path",
-        "imagepath",
-        "image_name",
-        "image_file",
-        "img",
-        "img_path",
-        "img_name",
-        "photo",
-        "路径",
-        "文件",
-        "文件名",
-        "图片",
-        "图像",
-    ),
-    "label": (
-        "label",
-        "labels",
-        "class",
-        "class_name",
-        "classname",
-        "category",
-        "category_name",
-        "标签",
-        "类别",
-        "类名",
-    ),
-    "split": ("split", "subset", "partition"),
-}
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _LEAST_COMMON = 0.8  # share of Chinese letters that GB2312, the common ones, must hold for a file to pass for GB18030
 
@@ -69,7 +32,24 @@ class _Form(NamedTuple):
     text: str
     encoding: str
     delimiter: str
-    columns: dict[str, str]
+    columns: Columns
+
+
+class _Row(NamedTuple):
+    """A row: path, class name, what orders the classes, and split."""
+
+    path: str
+    label: str
+    key: str
+    split: str
+
+
+class _Table(NamedTuple):
+    """A table: its rows, how it is understood, in words, and what was decided by evidence."""
+
+    rows: list[_Row]
+    reading: str
+    notes: tuple[str, ...]
 
 
 def is_table(path: Path, *, exact: bool = False) -> bool:
@@ -83,16 +63,17 @@ def is_table(path: Path, *, exact: bool = False) -> bool:
         form = _form(path)
     except DataError:
         return False
-    return not exact or (form.columns["path"], form.columns["label"]) == ("path", "label")
+    return not exact or form.columns[:2] == ("path", "label")
 
 
 def load_table(path: Path, problems: Problems) -> ImageSet:
     """Read a CSV file of photos.
 
-    Paths are relative to the CSV's folder. Every row is a training photo unless a column split says "test". The
-    label is the class name, in Unicode's composed form; ids follow the natural order of the names. Other columns are
-    ignored. Cells may be parted by commas, semicolons or tabs, and the text be UTF-8, UTF-16 with a byte-order mark,
-    or GB18030 (GBK), as far as its bytes tell.
+    Paths are relative to the CSV's folder. Every row is a training photo unless a column says that it is a test photo
+    (`columns.read_splits`). The label is the class name, in Unicode's composed form; ids follow the natural order of
+    the names, or of the numbers where a column of names stands beside one of numbers. Other columns are ignored.
+    Cells may be parted by commas, semicolons or tabs, and the text be UTF-8, UTF-16 with a byte-order mark, or GB18030
+    (GBK), as far as its bytes tell.
 
     Args:
         path: The file.
@@ -105,62 +86,76 @@ def load_table(path: Path, problems: Problems) -> ImageSet:
         DataError: the file is no such CSV.
     """
     root = path.parent
-    seen: dict[str, tuple[str, str]] = {}
-    form = _form(path)
-    for row, (relative, label, split) in enumerate(_rows(path, form), 2):
-        where = f"row {row}"
-        objection = unsafe(relative) if relative else "is empty"
+    seen: dict[str, _Row] = {}
+    table = _read(path)
+    for number, row in enumerate(table.rows, 2):
+        where = f"row {number}"
+        objection = unsafe(row.path) if row.path else "is empty"
         if objection:
-            problems.add("paths that are refused", f"{where}: {relative or 'the path'} {objection}")
-        elif split_of(split) not in ("train", "test"):
-            problems.add("unknown splits", f"{where}: {split!r} is neither train nor test")
-        elif not label and split_of(split) == "train":
-            problems.add("missing labels", f"{where}: {relative} has no label")
-        elif relative not in seen:
-            seen[relative] = (label, split_of(split))
-        elif seen[relative] == (label, split_of(split)):
-            problems.add("duplicate rows", f"{where}: {relative} is listed already")
+            problems.add("paths that are refused", f"{where}: {row.path or 'the path'} {objection}")
+        elif row.split not in ("train", "test"):
+            problems.add("unknown splits", f"{where}: {row.split!r} is neither train nor test", _SPLIT)
+        elif not row.label and row.split == "train":
+            problems.add("missing labels", f"{where}: {row.path} has no label")
+        elif why_unfit(row.label):
+            problems.add("labels that fit no list", f"{where}: the label '{row.label[:80]}' {why_unfit(row.label)}")
+        elif row.path not in seen:
+            seen[row.path] = row
+        elif seen[row.path] == row:
+            problems.add("duplicate rows", f"{where}: {row.path} is listed already")
         else:
-            problems.add("photos with two labels", f"{where}: {relative} is listed with another label or split already")
-    names = natural_sorted({label for label, _ in seen.values() if label})
+            problems.add("photos with two labels", f"{where}: {row.path} is listed with another label or split already")
+    keys = {row.label: row.key for row in reversed(seen.values()) if row.label}
+    names = sorted(keys, key=lambda name: natural_key(keys[name]))
     note_clashes(names, problems)
     index_of = {name: index for index, name in enumerate(names)}
-    train = tuple(Photo(root, name, index_of[label]) for name, (label, split) in seen.items() if split == "train")
-    test = [Photo(root, name, None) for name, (_, split) in seen.items() if split == "test"]
+    train = tuple(Photo(root, row.path, index_of[row.label]) for row in seen.values() if row.split == "train")
+    test = [Photo(root, row.path, None) for row in seen.values() if row.split == "test"]
     if not train and not problems:
         problems.add("empty lists", "no row is a training photo")
     if problems:
         check_files([*train, *test], problems)  # as the load fails anyway, let its message name the missing photos too
     classes = tuple(ClassInfo(index, name, "", "") for name, index in index_of.items())
     test.sort(key=lambda photo: natural_key(photo.relative))
-    return ImageSet(
-        path.stem, root, "csv", classes, train, tuple(test), source=path, reading=_reading(form), notes=_notes(form)
-    )
+    reading, notes = table.reading, table.notes
+    return ImageSet(path.stem, root, "csv", classes, train, tuple(test), source=path, reading=reading, notes=notes)
 
 
-def _reading(form: _Form) -> str:
-    used = ", ".join(form.columns[kind] for kind in _COLUMNS if kind in form.columns)
-    return f"a table with the columns {used}, parted by {_DELIMITERS[form.delimiter]}s"
-
-
-def _notes(form: _Form) -> tuple[str, ...]:
-    if form.encoding != "gb18030":
-        return ()
-    return ("its text is read as GB18030 (Chinese), as it is not UTF-8: check the class names",)
+_SPLIT = "Write train or test, or take the row out."
 
 
 def table_labels(image_set: ImageSet) -> dict[str, int]:
-    """Class index of each test photo by the CSV's label column; photos without a label are left out."""
+    """Class index of each test photo by the CSV's labels; photos without a label are left out."""
     index_of = {info.name: index for index, info in enumerate(image_set.classes)}
-    return {
-        relative: index_of[label]
-        for relative, label, split in _rows(image_set.source, _form(image_set.source))
-        if split_of(split) == "test" and label in index_of
-    }
+    rows = _read(image_set.source).rows
+    return {row.path: index_of[row.label] for row in rows if row.split == "test" and row.label in index_of}
 
 
-def _rows(path: Path, form: _Form) -> list[tuple[str, str, str]]:
-    """Path, label and split of each row."""
+def _read(path: Path) -> _Table:
+    """The rows of a table.
+
+    Raises:
+        DataError: it cannot be read, or its columns contradict each other.
+    """
+    form = _form(path)
+    cells = _cells(path, form)
+    notes = [] if form.encoding != "gb18030" else [_AS_GB18030]
+    try:
+        splits, parting = read_splits(cells, form.columns)
+        labels, keys = read_labels(cells, form.columns, notes)
+    except DataError as error:
+        raise DataError(f"{path}: {one_line(error.message)}", error.hint) from error
+    used = ", ".join(name for name in (*form.columns[:2], parting) if name)
+    reading = f"a table with the columns {used}, parted by {_DELIMITERS[form.delimiter]}s"
+    rows = zip(cells[form.columns.path], map(canonical, labels), map(canonical, keys), splits, strict=True)
+    return _Table([_Row(*row) for row in rows], reading, tuple(notes))
+
+
+_AS_GB18030 = "its text is read as GB18030 (Chinese), as it is not UTF-8: check the class names"
+
+
+def _cells(path: Path, form: _Form) -> dict[str, list[str]]:
+    """The cells of each column, without blanks around them, by the column's name in lower case."""
     import pandas as pd
 
     try:
@@ -178,10 +173,12 @@ def _rows(path: Path, form: _Form) -> list[tuple[str, str, str]]:
     except (ValueError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is not a CSV file that can be read ({reason}).", _QUOTES) from error
-    table.columns = table.columns.str.strip().str.lower()
-    cells = {kind: table[name].str.strip() for kind, name in form.columns.items()}
-    splits = cells["split"] if "split" in cells else ["train"] * len(table)
-    return list(zip(cells["path"], cells["label"].map(canonical), splits, strict=True))
+    found: dict[str, list[str]] = {}
+    for number, column in enumerate(table.columns):
+        name = str(column).strip().lower()
+        # Columns that differ only in case: `find_columns` has refused those that matter.
+        found[name if name not in found else f"{name}.{number}"] = table.iloc[:, number].str.strip().tolist()
+    return found
 
 
 def _form(path: Path) -> _Form:
@@ -202,8 +199,8 @@ def _form(path: Path) -> _Form:
     }
     objections = []
     for delimiter, cells in parted.items():
-        columns, objection = _columns(cells)
-        if not objection:
+        columns, objection = find_columns(cells)
+        if columns is not None:
             return _Form(text, encoding, delimiter, columns)
         objections.append((len(cells), objection, cells))
     if not objections:
@@ -213,28 +210,24 @@ def _form(path: Path) -> _Form:
     raise DataError(f"{path} {objection}; its columns are {one_line(', '.join(cells))[:200]}.", _HEADER)
 
 
-def _columns(cells: list[str]) -> tuple[dict[str, str], str]:
-    """Which cell of the first line names which column; or what keeps that open."""
-    columns, lacking = {}, []
-    for kind, names in _COLUMNS.items():
-        found = [cell for cell in cells if cell in names]
-        if kind in found:
-            found = [kind] if found.count(kind) == 1 else found
-        if len(found) > 1:
-            return {}, f"has several columns that may be the {kind} ({', '.join(found)})"
-        if found:
-            columns[kind] = found[0]
-        elif kind != "split":
-            lacking.append(kind)
-    return columns, f"has no column {' and no column '.join(lacking)}" if lacking else ""
-
-
 def _text(path: Path) -> tuple[str, str]:
-    """The file's text, and the encoding that it was read by."""
+    """The file's text, and the encoding that it was read by.
+
+    Raises:
+        DataError: it cannot be read or decoded, or holds a NUL, at which a cell would be cut.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.", "Check its permissions.") from error
+    text, encoding = _decode(path, data)
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path}: line {line} holds a NUL, which no text has.", "Save it as UTF-8.")
+    return text, encoding
+
+
+def _decode(path: Path, data: bytes) -> tuple[str, str]:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _decoded(path, data, "utf-16"), "utf-16"
     try:

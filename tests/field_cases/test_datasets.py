@@ -97,7 +97,9 @@ def test_folds_hold_the_same_classes(workplace: Path, cli: Cli, names: tuple[str
         (("train", "training", "test"), "train and training may both be the train photos"),
         (("val", "test"), "no folder is called like a training set"),
         (("fold_0", "fold_1", "extra"), "'fold_0' is called like a fold, but beside it lies extra"),
-        (("my_train", "my_test"), "may be class 'my_test' with sub-folders such as 'cat' (--layout class), or domain"),
+        (("a_train", "a_test", "b_train", "b_test"), "a_train and b_train may both be the train photos"),
+        (("split_0", "split_1"), "'cat' lies in split_0, split_1, which are called like parts and like no class"),
+        (("prueba", "entrenamiento"), "may be class 'entrenamiento' with sub-folders such as 'cat' (--layout class)"),
     ],
 )
 def test_splits_that_are_ambiguous_are_refused(tmp_path: Path, folders: tuple[str, ...], reason: str) -> None:
