@@ -39,6 +39,7 @@ from .storage.kinds import TRAINING_STATE, sealed_json, sealed_png
 
 logger = logging.getLogger(__name__)
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
+DIGESTS = "support.sha256"  # of the chosen photos, as sha256sum --check reads them
 CHECKPOINT = "checkpoint.safetensors"  # of a training that is under way
 EVALUATION, CONFUSION = "evaluation.json", "confusion.png"
 
@@ -52,6 +53,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         ADAPTER: FITTED,
         SUPPORT: Kind("a list of the chosen photos", is_listed, _unlisted),
+        DIGESTS: Kind("the check sums of the chosen photos", is_listed, _unlisted),
         RUN: Kind("the facts of a run", sealed_json("settings", "weights_sha256")),
         METRICS: Kind("the metrics of a run", sealed_json("epochs")),
         CURVES: Kind("a picture", sealed_png),
@@ -127,20 +129,24 @@ def check_run_folder(folder: Path) -> None:
     check_folder(folder, "a run folder", KINDS)
 
 
-def save_run(folder: Path, method: Method, support: str, facts: dict[str, Any], metrics: dict[str, Any]) -> None:
+def save_run(
+    folder: Path, method: Method, lists: Mapping[str, str], facts: dict[str, Any], metrics: dict[str, Any]
+) -> None:
     """Write a run folder, whole or not at all.
 
     Args:
         folder: Of the run; an older run in it is replaced, at once.
         method: The fitted method.
-        support: The photos that it was fitted on, in the contest's line form.
+        lists: Texts by file name: the photos that it was fitted on, in the contest's line form (SUPPORT), and the
+            SHA-256 of their bytes (DIGESTS).
         facts: For run.json.
         metrics: For metrics.json.
     """
     _tell_replaced(folder, facts)
     with write_together(folder, "a run folder", KINDS) as fresh:
         method.save(fresh / ADAPTER, weights_sha256=facts["weights_sha256"])
-        write_text(fresh / SUPPORT, support)
+        for name, text in lists.items():
+            write_text(fresh / name, text)
         write_sealed_json(fresh / RUN, facts)
         write_sealed_json(fresh / METRICS, metrics)
         if method.history_:

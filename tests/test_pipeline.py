@@ -48,7 +48,7 @@ def results(path: str = "result.txt") -> dict[str, list[int]]:
 
 def test_training_leaves_a_whole_run(trained: Path) -> None:
     run = Path(RUN)
-    names = {"adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"}
+    names = {"adapter.safetensors", "support.txt", "support.sha256", "run.json", "metrics.json", "curves.png"}
     assert {path.name for path in run.iterdir()} == {*names, MANIFEST}
     assert set(check_manifest(run)["files"]) == names
     facts = json.loads((run / "run.json").read_text())

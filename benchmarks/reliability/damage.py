@@ -108,7 +108,7 @@ def _run_folder(folder: Path, rng: np.random.Generator) -> list[Artefact]:
     method.history_ = [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, 41)]
     support = "".join(f"TrainSet/Animal/Bear/{number}.jpg {number % 12}\n" for number in range(60))
     facts = {"settings": {"weights": "tiny.pkl"}, "weights_sha256": "0" * 64, "classes": [*names] * 4}
-    runs.save_run(folder, method, support, facts, {"epochs": method.history_})
+    runs.save_run(folder, method, {runs.SUPPORT: support}, facts, {"epochs": method.history_})
     files = (runs.ADAPTER, runs.SUPPORT, runs.RUN, runs.METRICS, runs.CURVES, storage.MANIFEST)
     return [Artefact(f"run folder: {name}", folder / name, lambda: runs.open_run(folder)) for name in files]
 

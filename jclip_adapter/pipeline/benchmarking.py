@@ -37,6 +37,7 @@ from jclip_adapter.task import Labelled
 from .effects import refuse_idle_on_methods
 from .evaluation import labelled_photos
 from .overlap import warn_of_overlap
+from .shots import Shots
 from .stage import Stage, fingerprint, make_task, set_up
 from .support import draw_support, shots_of
 
@@ -220,7 +221,7 @@ def labelled_queries(stage: Stage, support: Sequence[Photo]) -> tuple[Labelled, 
     """
     photos, labels, _ = labelled_photos(stage, support)
     found = stage.photos([photo.path for photo in photos])
-    warn_of_overlap(stage, support, photos, found)
+    warn_of_overlap(stage, Shots(tuple(support)), photos, found)
     if found.bad:
         first = next(iter(found.bad.values()))
         logger.warning(

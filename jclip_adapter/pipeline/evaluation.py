@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.dataset import Photo, check_test_links, find_labels, load_labels, read_support, remaining
+from jclip_adapter.dataset import Photo, check_test_links, find_labels, load_labels, remaining
 from jclip_adapter.errors import DataError
 from jclip_adapter.methods import create
 from jclip_adapter.metrics import ConfusedPair, Score, by_domain, confusion_matrix, seen_and_unseen, worst_pairs
 from jclip_adapter.report import confusion_picture
-from jclip_adapter.runs import CONFUSION, EVALUATION, KINDS, SUPPORT, check_run_folder
+from jclip_adapter.runs import CONFUSION, EVALUATION, KINDS, check_run_folder
 from jclip_adapter.settings import Settings
 from jclip_adapter.storage import write_bytes, write_sealed_json
 
 from .overlap import Overlap, find_overlap
+from .shots import Shots, read_shots
 from .stage import Stage, open_trained
 
 HOLDOUT = 20  # labelled photos per class that --evaluate takes from the rest of the training set
@@ -77,7 +78,8 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     if "support" not in create(settings.method).meta.needs or settings.run_folder.is_dir():
         check_run_folder(settings.run_folder)  # before the photos are encoded; a missing run is told by open_trained
     trained = open_trained(settings)
-    support = read_support(trained.folder / SUPPORT, trained.stage.images) if trained.folder else ()
+    shots = read_shots(trained.folder, trained.stage.images) if trained.folder else Shots()
+    support = shots.photos
     photos, truth, source = labelled_photos(trained.stage, support, labels, holdout)
     features = trained.stage.photos([photo.path for photo in photos])
     if not features.readable.any():
@@ -86,7 +88,7 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     logits[features.readable] = trained.logits(features)
     zero_shot = trained.stage.zero_shot(features.normalised)
     images, readable = trained.stage.images, features.readable
-    overlap = find_overlap(trained.stage, support, photos, features, truth)
+    overlap = find_overlap(trained.stage, shots, photos, features, truth)
     without = _without(overlap, logits, zero_shot, truth, images.domains, readable)
     scores, baseline = (by_domain(each, truth, images.domains, readable) for each in (logits, zero_shot))
     confusion = confusion_matrix(truth[readable], logits[readable].argmax(axis=1), len(images.classes))
@@ -110,6 +112,7 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
             "near_duplicates": int(overlap.near.sum()),
             "pairs": [list(pair) for pair in overlap.pairs],
             "two_classes": [list(pair) for pair in overlap.two_classes],
+            "stale_shots": list(overlap.stale),
             "without": {
                 name: {"scores": mine.in_percent(), "zero_shot": theirs.in_percent()}
                 for name, (mine, theirs) in without.items()

@@ -15,6 +15,7 @@ from jclip_adapter.features import PhotoFeatures
 from jclip_adapter.image_encoder import ImageEncoder
 from jclip_adapter.task import Array
 
+from .shots import Shots
 from .stage import Stage
 
 logger = logging.getLogger(__name__)
@@ -37,12 +38,14 @@ class Overlap:
         near: (M,) whether it is not, but its feature is nearly that of a shot.
         pairs: Names of such a scored photo and of its shot, identical ones first.
         two_classes: Names of two photos with the same bytes and different classes.
+        stale: A sentence for each way in which shots are no longer what was learnt from.
     """
 
     identical: Mask
     near: Mask
     pairs: tuple[tuple[str, str], ...]
     two_classes: tuple[tuple[str, str], ...]
+    stale: tuple[str, ...] = ()
 
     def warnings(self) -> list[str]:
         """A sentence for each kind of overlap that there is."""
@@ -54,7 +57,7 @@ class Overlap:
         ):
             if count:
                 said.append(f"{count} of {len(self.identical)} scored photos are {what}: {_some(pairs)}")
-        return said + two_class_warning(self.two_classes)
+        return [*self.stale, *said, *two_class_warning(self.two_classes)]
 
 
 def two_class_warning(pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -66,16 +69,19 @@ def two_class_warning(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 def find_overlap(
     stage: Stage,
-    support: Sequence[Photo],
+    shots: Shots,
     scored: Sequence[Photo],
     features: PhotoFeatures,
     truth: npt.NDArray[np.int64] | None = None,
 ) -> Overlap:
     """Compare scored photos with the shots, by their bytes and by their features.
 
+    Bytes are compared with those that were learnt from, also where a shot is gone or another photo by now; features
+    with those of the shots that are there as they were.
+
     Args:
         stage: The stage.
-        support: The shots.
+        shots: The shots.
         scored: M photos.
         features: Theirs.
         truth: (M,) their class indices, where they are known to the caller; they find photos under two classes.
@@ -83,22 +89,24 @@ def find_overlap(
     Returns:
         The overlap.
     """
-    shots = stage.photos([photo.path for photo in support])
-    first = {key: photo.relative for key, photo in zip(reversed(shots.keys), reversed(support), strict=True) if key}
+    rows_of = list(zip(shots.keys, shots.photos, strict=True))
+    first = {key: photo.relative for key, photo in reversed(rows_of) if key}
+    support = shots.same
+    known = stage.photos([photo.path for photo in support])
     identical = np.array([key in first for key in features.keys], dtype=bool)
     near = np.zeros(len(scored), dtype=bool)
     pairs = [(scored[row].relative, first[features.keys[row]]) for row in np.flatnonzero(identical)]
     rows = np.flatnonzero(features.readable & ~identical)
     if len(support) and len(rows):
-        highest, at = _nearest(features.normalised[rows], shots.normalised)
-        near[rows] = highest > near_threshold(stage.encoder, support, shots)
+        highest, at = _nearest(features.normalised[rows], known.normalised)
+        near[rows] = highest > near_threshold(stage.encoder, support, known)
         best = dict(zip(rows.tolist(), at.tolist(), strict=True))
         pairs += [(scored[row].relative, support[best[row]].relative) for row in np.flatnonzero(near).tolist()]
-    labels = [photo.label for photo in support]
-    photos, keys = list(support), list(shots.keys)
+    labels = [photo.label for photo in shots.photos]
+    photos, keys = list(shots.photos), list(shots.keys)
     if truth is not None:
         photos, keys, labels = [*photos, *scored], [*keys, *features.keys], [*labels, *truth.tolist()]
-    return Overlap(identical, near, tuple(pairs), in_two_classes(photos, keys, labels))
+    return Overlap(identical, near, tuple(pairs), in_two_classes(photos, keys, labels), tuple(shots.warnings()))
 
 
 def _nearest(rows: Array, others: Array) -> tuple[Array, npt.NDArray[np.int64]]:
@@ -143,9 +151,9 @@ def in_two_classes(
     return tuple(found)
 
 
-def warn_of_overlap(stage: Stage, support: Sequence[Photo], scored: Sequence[Photo], features: PhotoFeatures) -> None:
+def warn_of_overlap(stage: Stage, shots: Shots, scored: Sequence[Photo], features: PhotoFeatures) -> None:
     """Log what shots and photos to be scored have in common, as `find_overlap` sees it."""
-    for text in find_overlap(stage, support, scored, features).warnings():
+    for text in find_overlap(stage, shots, scored, features).warnings():
         logger.warning("%s", text)
 
 

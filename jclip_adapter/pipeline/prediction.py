@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.dataset import check_test_links, read_support
+from jclip_adapter.dataset import check_test_links
 from jclip_adapter.dataset.paths import warn_ignored
 from jclip_adapter.dataset.tree import scan
 from jclip_adapter.errors import DataError
 from jclip_adapter.metrics import top_k_ids
 from jclip_adapter.problems import Problems, one_line
-from jclip_adapter.runs import SUPPORT
 from jclip_adapter.settings import Settings
 from jclip_adapter.sharding import Part, Share, encode_part
 from jclip_adapter.storage import discard, write_text
@@ -24,6 +23,7 @@ from jclip_adapter.submission import REJECTS, check_target, rejects_path, write_
 from jclip_adapter.task import softmax
 
 from .overlap import warn_of_overlap
+from .shots import read_shots
 from .stage import check_test_photos, open_trained
 
 
@@ -84,7 +84,7 @@ def predict(
             return share
     features = stage.photos(paths)
     if trained.folder:
-        warn_of_overlap(stage, read_support(trained.folder / SUPPORT, images), images.test, features)
+        warn_of_overlap(stage, read_shots(trained.folder, images), images.test, features)
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
     if rejects and (on_bad == "stop" or len(rejects) == len(images.test)):
         raise DataError(

@@ -27,9 +27,9 @@ from jclip_adapter.image_encoder import ImageEncoder
 from jclip_adapter.methods import Method, create
 from jclip_adapter.prompts import PromptSet, load_prompts
 from jclip_adapter.reading import Reading
-from jclip_adapter.runs import ADAPTER, SUPPORT, Run, load_run, open_run, trained_with
+from jclip_adapter.runs import Run, load_run, trained_with
 from jclip_adapter.settings import Settings
-from jclip_adapter.storage import MANIFEST, sha256_file
+from jclip_adapter.storage import MANIFEST
 from jclip_adapter.task import (
     Array,
     EncoderLink,
@@ -43,7 +43,9 @@ from jclip_adapter.task import (
 )
 from jclip_adapter.white_level import check_white_level, compare_white_level, find_white_level
 
+from .chain import chain_sha256, check_trained_on, open_chain
 from .effects import refuse_idle_on_data, refuse_idle_on_methods, refuse_idle_on_network, uses_shots
+from .shots import read_shots
 
 logger = logging.getLogger(__name__)
 MOST_PARAMETERS = 500_000_000  # together, by the contest's rules
@@ -55,7 +57,7 @@ class Stage:
 
     A network that knows no texts has the prototypes of the shots instead, once it has shots (`learning_from`). The
     settings name the weights that are used in fact, also where the user left them to the run of --encoder, and
-    `encoder_sha256` is that of what this run has learnt.
+    `encoder_sha256` is that of all that the runs behind it have learnt (`chain.chain_sha256`).
     """
 
     settings: Settings
@@ -63,8 +65,13 @@ class Stage:
     prompts: PromptSet
     encoder: ImageEncoder
     later_texts: Later[TextFeatures]
-    encoder_sha256: str = ""
+    chain: tuple[Run, ...] = ()
     auxiliary: BackboneEncoder | None = None
+
+    @property
+    def encoder_sha256(self) -> str:
+        """SHA-256 of what the runs behind --encoder have learnt; empty without."""
+        return chain_sha256(self.chain)
 
     @property
     def texts(self) -> TextFeatures:
@@ -219,7 +226,8 @@ def set_up(
         UsageError: an option has no effect.
     """
     refuse_idle_on_network(settings)
-    given = open_run(Path(settings.encoder)) if settings.encoder else None
+    chain = open_chain(Path(settings.encoder)) if settings.encoder else ()
+    given = chain[0] if chain else None
     if given and not settings.weights:
         of_run = given.facts["settings"]
         model_config = settings.model_config or of_run.get("model_config", "")
@@ -244,13 +252,12 @@ def set_up(
     encoder = load_encoder(name, *details, settings.precision, settings.model_config)
     encoder = dataclasses.replace(encoder, reading=settings.reading)
     learnt = None
-    if given:
-        encoder, learnt = _on_top_of(given, encoder, images)
+    for run in reversed(chain):
+        encoder, learnt = _on_top_of(run, encoder, images)
     texts = Later(lambda: learnt or encode_classes(encoder, prompts, images.class_names, images.domains, cache))
     if not texts_later:
         texts.get()  # a prompt that is too long is told before the photos are encoded
-    sha256 = sha256_file(given.folder / ADAPTER) if given else ""
-    stage = Stage(settings, images, prompts, encoder, texts, sha256, auxiliary)
+    stage = Stage(settings, images, prompts, encoder, texts, chain, auxiliary)
     tell_size(stage)
     return stage
 
@@ -300,9 +307,6 @@ def tell_size(stage: Stage) -> None:
 
 def _on_top_of(run: Run, encoder: Encoder, images: ImageSet) -> tuple[Encoder, TextFeatures | None]:
     """The encoder with what a run has tuned of CLIP, and the class texts that it has learnt as prompts, if any."""
-    inner = run.facts["settings"].get("encoder")
-    if inner:
-        encoder, _ = _on_top_of(open_run(Path(inner)), encoder, images)
     method = run.method
     if encoder.sha256 != run.facts["weights_sha256"]:
         raise DataError(f"{run.folder} was trained with other weights than {encoder.weights}.", "See --weights.")
@@ -420,9 +424,8 @@ def _check_given(settings: Settings, run: Run, stage: Stage) -> None:
         if words_of(prompts, stage.images) != run.facts.get("class_names"):
             raise UsageError(f"{run.folder} was trained with other words than {settings.class_names}.", "Train again.")
     if "support" in settings.given and settings.support not in ("random", "first"):
-        lists = (settings.support, run.folder / SUPPORT)
-        first, second = ({photo.relative for photo in read_support(path, stage.images)} for path in lists)
-        if first != second:
+        named = {photo.relative for photo in read_support(settings.support, stage.images)}
+        if named != {photo.relative for photo in read_shots(run.folder, stage.images).photos}:
             raise UsageError(f"{run.folder} was trained on other shots than {settings.support} names.", "Train again.")
 
 
@@ -459,13 +462,12 @@ def open_trained(settings: Settings, *, texts_later: bool = False, elsewhere: Se
     if list(stage.images.class_names) != [canonical(name) for name in run.facts["classes"]]:
         raise DataError(f"{run.folder} was trained on other classes than {settings.data} has.", "Train again.")
     _check_given(settings, run, stage)
-    if stage.encoder_sha256 != run.facts.get("encoder_sha256", ""):
-        raise DataError(f"{run.folder} was trained on another CLIP than {settings.encoder} holds now.", "Train again.")
+    check_trained_on(run, stage.chain)
     link = stage.link()
     if link:
         run.method.attach(link)
     if not stage.encoder.has_text:
-        stage = stage.learning_from(read_support(run.folder / SUPPORT, stage.images))
+        stage = stage.learning_from(read_shots(run.folder, stage.images).same)
     return Trained(stage, Later(lambda: run.method), run.folder)
 
 

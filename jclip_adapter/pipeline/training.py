@@ -21,8 +21,10 @@ from jclip_adapter.prompts import load_prompts
 from jclip_adapter.provenance import code_digest
 from jclip_adapter.runs import (
     CHECKPOINT,
+    DIGESTS,
     METRICS,
     RUN,
+    SUPPORT,
     check_run_folder,
     differences,
     open_run,
@@ -36,6 +38,7 @@ from jclip_adapter.task import FewShotTask, Queries
 
 from .effects import refuse_idle_on_methods
 from .overlap import in_two_classes, two_class_warning
+from .shots import digest_lines
 from .stage import Stage, check_test_photos, fingerprint, make_task, set_up
 from .support import choose_support
 
@@ -144,7 +147,8 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
         "class_ids": list(stage.images.class_ids),
         "versions": versions(),
     }
-    save_run(settings.run_folder, method, support_lines(support, stage.images), facts, metrics)
+    lists = {SUPPORT: support_lines(support, stage.images), DIGESTS: digest_lines(support, keys)}
+    save_run(settings.run_folder, method, lists, facts, metrics)
     if isinstance(method, ThroughClip) and method.checkpoint is not None:
         method.checkpoint.finish()
     return Training(settings.run_folder, method, metrics)
