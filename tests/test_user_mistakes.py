@@ -467,7 +467,13 @@ AFTERWARDS = [
         spoil("Dataset/TestSetA/image_3.jpg"),
     ),
     Mistake("no such photo", "--predict --weights tiny.pkl --images no.jpg", "no.jpg", "Give photos"),
-    Mistake("folder without photos", "--predict --weights tiny.pkl --images Dataset", "Dataset", "Give photos"),
+    Mistake(
+        "folder without photos",
+        "--predict --weights tiny.pkl --images notes",
+        "notes",
+        "Give photos",
+        put("notes/inner/a.txt", "x"),
+    ),
     Mistake(
         "label of unknown id",
         "--evaluate --weights tiny.pkl --labels l.txt",
