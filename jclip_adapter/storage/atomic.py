@@ -143,11 +143,9 @@ def check_folder_writable(folder: str | Path, wanted: Path | None = None) -> Non
     existing = next(place for place in (base, *base.absolute().parents) if place.exists())
     probe = partial_path(existing / "probe")
     try:
-        try:
-            with probe.open("xb") as handle:
-                handle.write(b"\n")
-        finally:
-            probe.unlink(missing_ok=True)
+        with probe.open("xb") as handle:
+            handle.write(b"\n")
+        probe.unlink()
     except OSError as error:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -12,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from jclip_adapter import storage
 from jclip_adapter.benchmark import finished_cell
 from jclip_adapter.dataset.model import ClassInfo, ImageSet, Photo
 from jclip_adapter.dataset.paths import check_files
-from jclip_adapter.errors import DataError
+from jclip_adapter.errors import DataError, SetupError, UsageError
 from jclip_adapter.feature_store import FeatureStore
 from jclip_adapter.problems import Problems
 from jclip_adapter.storage import sealed
@@ -168,3 +173,51 @@ def test_a_link_in_a_circle_leads_out(tmp_path: Path) -> None:
     problems = Problems(tmp_path)
     check_files([Photo(tmp_path, "loop.jpg", 0)], problems)
     assert "leads out" in problems.summary()
+
+
+def test_every_changed_byte_of_a_sealed_picture_is_noticed() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (3, 3), (200, 30, 90)).save(buffer, "PNG")
+    data = sealed.seal_png(buffer.getvalue())
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        assert picture.getpixel((0, 0)) == (200, 30, 90)
+    assert sealed.is_sealed_png(data)
+    assert not sealed.is_sealed_png(buffer.getvalue())
+    assert not sealed.is_sealed_png(data + b"\n")
+    for place in range(len(data)):
+        assert not sealed.is_sealed_png(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]), place
+
+
+@pytest.mark.parametrize("mark", [sealed.MARKDOWN_MARK, sealed.LIST_MARK])
+@given(text=st.text(), more=st.text(min_size=1))
+def test_text_that_was_added_to_is_not_sealed(mark: str, text: str, more: str) -> None:
+    whole = sealed.seal_text(text, mark)
+    assert sealed.is_sealed_text(whole, mark)
+    assert not sealed.is_sealed_text(more + whole, mark)
+    assert not sealed.is_sealed_text(whole + more, mark)
+    assert not sealed.is_sealed_text(text, mark)
+
+
+def test_files_that_show_whose_others_are_are_written_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them where one may not be replaced or cannot be staged; no partial file is left."""
+    (tmp_path / "b").write_text("mine")
+    with pytest.raises(UsageError, match="b exists"):
+        storage.write_files([(tmp_path / "a", b"1", storage.ANY), (tmp_path / "b", b"2", storage.NEW)])
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "mine"}
+    (tmp_path / "a").write_text("old")
+    files = [(tmp_path / "a", b"1", storage.ANY), (tmp_path / "b", b"2", storage.ANY)]
+    flush, numbers = os.fsync, iter(range(9))
+
+    def fails_second(handle: int) -> None:
+        if next(numbers) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails_second)
+        with pytest.raises(SetupError, match=r"cannot write .*b: No space left"):
+            storage.write_files(files)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "b": "mine"}
+    storage.write_files(files)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "1", "b": "2"}
