@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import struct
+import time
 import zipfile
 import zlib
 from collections import Counter
@@ -42,7 +43,18 @@ _AGAIN = "Write it again with --predict."
 
 
 def _is_result(path: Path) -> bool:
-    """Whether the zip beside a text is this program's and holds just this text; beside a link, or where it leads."""
+    """Whether the zip beside a text is this program's and holds just this text.
+
+    Another process that writes the same result, as parts of a prediction may do, replaces first one and then the other.
+    """
+    if _matches_zip(path):
+        return True
+    time.sleep(_BETWEEN_S)
+    return _matches_zip(path)
+
+
+def _matches_zip(path: Path) -> bool:
+    """Whether a zip of this program holds just a text, beside it or beside the file that it is a link to."""
     for place in {path, path.resolve()}:
         packed = archive_path(place)
         if packed.is_file() and _is_archive(packed):
@@ -69,6 +81,7 @@ def _no_zip(path: Path) -> str:
 
 
 _MOST_UNPACKED = 1 << 28
+_BETWEEN_S = 0.1  # far more than two renamings take
 _FIXED = ("date_time", "compress_type", "create_system", "external_attr", "extra", "comment")
 RESULT = storage.Kind("a result file", _is_result, _no_zip)
 ARCHIVE = storage.Kind("a result's zip", _is_archive)

@@ -278,6 +278,17 @@ def test_a_result_whose_zip_is_gone(workplace: Path, cli: Cli) -> None:
     assert cli(*command).status == 0
 
 
+def test_a_result_that_another_process_is_just_replacing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its zip is new and its text old for a moment; it is no foreign one then."""
+    for name, ids in (("old", [[1, 2]]), ("new", [[2, 1]])):
+        write_submission(tmp_path / name / "result.txt", ["a.jpg"], ids)
+    result = tmp_path / "old/result.txt"
+    shutil.copy(tmp_path / "new/result.zip", tmp_path / "old")
+    assert not RESULT.owns(result)
+    monkeypatch.setattr("time.sleep", lambda _: shutil.copy(tmp_path / "new/result.txt", result))
+    assert RESULT.owns(result)
+
+
 def test_a_foreign_zip_of_the_same_text_shows_nothing(workplace: Path, cli: Cli) -> None:
     """E2: another program's result.txt and its own zip of it."""
     text = b"image_1.jpg 1 2 3 4 5\n"
