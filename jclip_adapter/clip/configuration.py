@@ -25,6 +25,7 @@ from .description import OPENAI, Description
 from .hugging_face_config import is_hugging_face, read_hugging_face
 from .json_fields import read_table
 from .open_clip_config import is_open_clip, named_open_clip, read_open_clip
+from .openai_models import has_openai_mlps, has_openai_sizes, is_toy, sizes_in_words
 from .tokenizer import VOCABULARY
 
 if TYPE_CHECKING:
@@ -122,18 +123,21 @@ def _found(loaded: Loaded, inferred: ClipConfig) -> Description:
     """What the configuration beside the weights says, or their form; where both speak, they have to agree."""
     if loaded.origin.form not in _RECOGNISED:
         beside = _beside(loaded)
-        return beside if beside is not None else _by_form(loaded)
+        return beside if beside is not None else _by_form(loaded, inferred)
     try:
         beside = _beside(loaded)
         joined = inferred if beside is None else _joined(loaded, inferred, beside)
-    except WeightsError:  # a configuration of another model, which lies in the same folder
-        return _by_form(loaded)
+    except WeightsError as error:  # a configuration of another model, which lies in the same folder
+        _log.warning("%s: the configuration beside it is not used: %s", loaded.path, error.message)
+        return _by_form(loaded, inferred)
     if beside is not None and joined.settings() != inferred.settings():
         raise WeightsError(
             f"the file has the form of OpenAI's or JCLIP's, but {beside.source} gives other settings than OpenAI's.",
             f"Say which counts: --model-config openai, or --model-config {beside.source}.",
         )
-    return _by_form(loaded)
+    if beside is not None:
+        return beside
+    return _by_form(loaded, inferred)
 
 
 def _beside(loaded: Loaded) -> Description | None:
@@ -158,14 +162,33 @@ def _table_or_nothing(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _by_form(loaded: Loaded) -> Description:
-    """OpenAI's settings for files in the form of OpenAI's or JCLIP's, or by an older version of this program."""
-    if loaded.origin.form in _RECOGNISED:
-        if loaded.origin.form == "own" and loaded.origin.source_sha256:
+def _by_form(loaded: Loaded, inferred: ClipConfig) -> Description:
+    """OpenAI's settings for files in the form of OpenAI's or JCLIP's, or by an older version of this program.
+
+    Any CLIP can be brought into such a form, so that OpenAI's settings are a guess: it is told, and sizes that no model
+    of OpenAI's has are refused. Models too small to be anybody's published ones are the user's own, and told alike.
+    """
+    form = loaded.origin.form
+    if form in _RECOGNISED:
+        if not has_openai_mlps(inferred) or not (has_openai_sizes(inferred) or is_toy(inferred)):
+            raise WeightsError(
+                f"nothing says which settings these weights need, and their sizes are none of OpenAI's models' "
+                f"({sizes_in_words(inferred)}).",
+                f"Give {_HOW}.",
+            )
+        if form == "own" and loaded.origin.source_sha256:
             _log.warning(
                 "%s was converted by an older version, which did not keep the model's settings: OpenAI's are used. "
                 "Convert the weights again if they are not OpenAI's or JCLIP's",
                 loaded.path,
+            )
+        elif form != "own":
+            _log.warning(
+                "%s: OpenAI's activation, heads and preprocessing are assumed, as %s, but it is none of the files that "
+                "OpenAI published: if it was made of another CLIP, say which by --model-config; "
+                "--model-config openai confirms it",
+                loaded.path,
+                "its form is that of JCLIP's files" if form == "jittor" else "it is TorchScript",
             )
         return OPENAI
     raise WeightsError(

@@ -15,8 +15,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from jclip_adapter.clip.config import VIT_B_32, ClipConfig
+from jclip_adapter.clip.configuration import configure
 from jclip_adapter.clip.tokenizer import token_ids
-from jclip_adapter.clip.weights import convert, read_state_dict
+from jclip_adapter.clip.weights import KNOWN, Loaded, convert, read_state_dict
+from jclip_adapter.clip.weights.origin import Origin
 from jclip_adapter.clip.weights.safetensors_file import read_with_facts
 from jclip_adapter.encoder import load_encoder
 from jclip_adapter.errors import AdapterError, UsageError, WeightsError
@@ -350,13 +352,23 @@ def test_a_run_of_an_older_version_goes_on_with_openai_s_weights(
     assert "other settings" in told
 
 
-def test_a_recognised_file_beside_another_model_s_configuration(state: State, tmp_path: Path) -> None:
+def test_a_recognised_file_beside_another_model_s_configuration(
+    state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A2: the form of JCLIP's file and a configuration in its folder disagree: the user decides."""
     write_jclip(tmp_path / "w.pkl", state)
     config = tmp_path / OPEN_CLIP
-    for other in ({"vision": {"width": 768}}, {"vision": {"pool_type": "avg"}}, {"model": {"quick_gelu": True}}):
-        config.write_text(json.dumps(open_clip_config(SMALL, **other)))  # of another size, not run, or the same
-        assert load_encoder(str(tmp_path / "w.pkl")).description == SMALL.settings()
+    for other, said in (
+        ({"vision": {"width": 768}}, "the configuration beside it is not used: "),  # of another size
+        ({"vision": {"pool_type": "avg"}}, "the configuration beside it is not used: "),  # not run
+        ({"model": {"quick_gelu": True}}, ""),  # the same
+    ):
+        config.write_text(json.dumps(open_clip_config(SMALL, **other)))
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            assert load_encoder(str(tmp_path / "w.pkl")).description == SMALL.settings()
+        assert said in caplog.text
+        assert bool(said) == bool(caplog.text), "a configuration that agrees settles it"
     config.write_text(json.dumps(open_clip_config(SMALL)))
     with pytest.raises(WeightsError, match="gives other settings than OpenAI's"):
         load_encoder(str(tmp_path / "w.pkl"))
@@ -531,6 +543,166 @@ def test_several_models_in_one_checkpoint(state: State, tmp_path: Path, caplog: 
     with caplog.at_level("WARNING"):
         load_encoder(str(tmp_path / "one.pkl"), model_config="openai")
     assert "'model_ema' is left out" in caplog.text
+
+
+NESTED: dict[str, Callable[[State], object]] = {
+    "two wrappers": lambda w: {"model": {"state_dict": w}, "teacher": {"state_dict": w}},
+    "one wrapper": lambda w: {"state_dict": w, "teacher": {"net": {"state_dict": w}}},
+    "inside": lambda w: {"model": {"student": w, "teacher": w}},
+    "a list": lambda w: {"model": w, "others": [{"module": w}]},
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_several_models_deeper_in_a_checkpoint(kind: str, state: State, tmp_path: Path) -> None:
+    """C1: one of them was taken silently where each was in a dict of its own."""
+    (tmp_path / "two.pkl").write_bytes(pickle.dumps(NESTED[kind](state)))
+    with pytest.raises(WeightsError, match="2 models: '"):
+        read_state_dict(tmp_path / "two.pkl")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"optimizer": {"state": {"visual.conv1.weight": {"step": 3}}}},
+        {"optim_state": {"exp_avg": "weights"}},
+        {"epoch": 3, "args": {"model": "ViT-B-32"}},
+        {"model_ema": {"module": "weights"}},
+        {"ema": {"state_dict": "weights"}},
+    ],
+)
+def test_one_model_in_a_checkpoint_s_own_dict(beside: dict[str, Any], state: State, tmp_path: Path) -> None:
+    """C1, D: the optimiser's numbers by the weights' names are no second model, nor is a moving average."""
+    other = {name: value + 1 for name, value in state.items()}
+    filled = {
+        key: {name: other if inner == "weights" else inner for name, inner in value.items()}
+        if isinstance(value, dict)
+        else value
+        for key, value in beside.items()
+    }
+    (tmp_path / "one.pkl").write_bytes(pickle.dumps({"model": {"state_dict": state}, **filled}))
+    found = read_state_dict(tmp_path / "one.pkl")
+    assert np.array_equal(found["visual.proj"], state["visual.proj"])
+
+
+# --- A1, A2: what a form says
+
+ASSUMED = "OpenAI's activation, heads and preprocessing are assumed"
+
+
+def test_a_form_that_any_clip_can_have_is_told(state: State, photos: list[Path], tmp_path: Path, cli: Cli) -> None:
+    """A2: a GELU model in Jittor's form ran as OpenAI's with a line of information alone, 0.8 % off."""
+    write_jclip(tmp_path / "w.pkl", state)
+    done = cli("--extract", "f.npz", "--data", "photos", "--shots", 1, "--weights", "w.pkl", "--device", "cpu")
+    assert done.status == 0
+    (line,) = [line for line in done.err.splitlines() if ASSUMED in line]
+    assert "its form is that of JCLIP's files" in line
+    assert "say which by --model-config" in line
+    quick = dict(np.load("f.npz"))
+    Path("f.npz").unlink()
+    Path("c.json").write_text(json.dumps(open_clip_config(SMALL)))
+    for wanted in ("openai", "c.json"):
+        flags = ("--shots", 1, "--weights", "w.pkl", "--device", "cpu", "--model-config", wanted)
+        done = cli("--extract", "f.npz", "--data", "photos", *flags)
+        assert done.status == 0
+        assert ASSUMED not in done.err
+        off = relative(np.load("f.npz")["test_x"], quick["test_x"])
+        assert (off == 0) if wanted == "openai" else (off > 30 * TOLERANCE), "the guess would have been wrong"
+        Path("f.npz").unlink()
+    assert len(photos) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sizes"),
+    [
+        ({"vision_width": 1280}, "ViT/16 of width 1280"),
+        ({"vision_width": 768, "vision_layers": 3}, "ViT/16 of width 768, layers 3"),
+        ({"vision_mlp": 500}, "MLP 500"),
+        ({"text_mlp": 50}, "text of width 16, layers 2, MLP 50"),
+    ],
+)
+def test_sizes_that_no_model_of_openai_s_has_are_refused(
+    change: dict[str, int], sizes: str, photos: list[Path], tmp_path: Path, cli: Cli
+) -> None:
+    """A2, A3: in Jittor's form ViT-H ran with 20 heads in place of 16."""
+    sized = {"vision_mlp": 0, "text_mlp": 0, "vision_heads": 0, "text_heads": 0, **change}
+    write_jclip(tmp_path / "w.pkl", drawn(dataclasses.replace(SMALL, **sized)))
+    told = refused(cli, "w.pkl")
+    assert "their sizes are none of OpenAI's models'" in told
+    assert sizes in told
+    assert "--model-config" in told
+    assert extracted(cli, "w.pkl", "--model-config", "openai")
+    assert len(photos) == 2
+
+
+def empty(config: ClipConfig) -> State:
+    """Arrays of zeros from which a model's sizes are read; they take no memory."""
+    vision, text, side = config.vision_width, config.transformer_width, config.image_resolution
+    shapes: dict[str, tuple[int, ...]] = {
+        "ln_final.weight": (text,),
+        "text_projection": (text, config.embed_dim),
+        "positional_embedding": (config.context_length, text),
+        "token_embedding.weight": (config.vocab_size, text),
+        "transformer.resblocks.0.mlp.c_fc.weight": (config.text_mlp, text),
+        f"transformer.resblocks.{config.transformer_layers - 1}.ln_1.weight": (text,),
+    }
+    if isinstance(config.vision_layers, int):
+        patch = config.vision_patch_size
+        shapes |= {
+            "visual.proj": (vision, config.embed_dim),
+            "visual.conv1.weight": (vision, 3, patch, patch),
+            "visual.positional_embedding": ((side // patch) ** 2 + 1, vision),
+            "visual.transformer.resblocks.0.mlp.c_fc.weight": (config.vision_mlp, vision),
+            f"visual.transformer.resblocks.{config.vision_layers - 1}.ln_1.weight": (vision,),
+        }
+    else:
+        shapes["visual.attnpool.positional_embedding"] = ((side // 32) ** 2 + 1, 32 * vision)
+        shapes["visual.layer1.0.conv1.weight"] = (vision, vision, 1, 1)
+        for stage, blocks in enumerate(config.vision_layers, 1):
+            shapes[f"visual.layer{stage}.{blocks - 1}.bn1.weight"] = (vision,)
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
+PUBLISHED = {
+    "RN50": ClipConfig(1024, 224, (3, 4, 6, 3), 64, 0, 77, 49408, 512, 12),
+    "RN101": ClipConfig(512, 224, (3, 4, 23, 3), 64, 0, 77, 49408, 512, 12),
+    "RN50x4": ClipConfig(640, 288, (4, 6, 10, 6), 80, 0, 77, 49408, 640, 12),
+    "RN50x16": ClipConfig(768, 384, (6, 8, 18, 8), 96, 0, 77, 49408, 768, 12),
+    "RN50x64": ClipConfig(1024, 448, (3, 15, 36, 10), 128, 0, 77, 49408, 1024, 12),
+    "ViT-B/32": VIT_B_32,
+    "ViT-B/16": ClipConfig(512, 224, 12, 768, 16, 77, 49408, 512, 12),
+    "ViT-L/14": ClipConfig(768, 224, 24, 1024, 14, 77, 49408, 768, 12),
+    "ViT-L/14@336px": ClipConfig(768, 336, 24, 1024, 14, 77, 49408, 768, 12),
+}
+OTHERS = {  # open_clip's and TinyCLIP's
+    "ViT-H-14": ClipConfig(1024, 224, 32, 1280, 14, 77, 49408, 1024, 24),
+    "ViT-g-14": ClipConfig(1024, 224, 40, 1408, 14, 77, 49408, 1024, 24, vision_mlp=6144),
+    "ViT-bigG-14": ClipConfig(1280, 224, 48, 1664, 14, 77, 49408, 1280, 32, vision_mlp=8192),
+    "ViT-B-32 with a wider text tower": dataclasses.replace(VIT_B_32, transformer_width=768, text_mlp=0, text_heads=0),
+    "TinyCLIP-39M-16": ClipConfig(512, 224, 12, 512, 16, 77, 49408, 512, 6),
+}
+
+
+@pytest.mark.parametrize("form", ["jittor", "torchscript"])
+@pytest.mark.parametrize("name", [*PUBLISHED, *OTHERS])
+def test_openai_s_sizes_are_assumed_to_be_openai_s_models(
+    name: str, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A2, A3: JCLIP's ViT-B/32, whose SHA-256 nobody published, runs with a word; ViT-H in its form is refused."""
+    config = {**PUBLISHED, **OTHERS}[name]
+    loaded = Loaded(Path("nowhere/w.pkl"), "0" * 64, empty(config), Origin(form, "open_clip"))
+    with caplog.at_level("WARNING"):
+        if name in OTHERS:
+            with pytest.raises(WeightsError, match="none of OpenAI's models'"):
+                configure(loaded)
+        else:
+            assert configure(loaded) == config
+    assert caplog.text.count(ASSUMED) == (name in PUBLISHED)
+    assert set(PUBLISHED) == set(KNOWN)
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        assert configure(loaded, "openai").settings() == config.as_openai().settings()
+    assert caplog.text == ""
 
 
 # --- C2, C3 and other families
@@ -871,7 +1043,7 @@ def test_files_of_this_program_keep_working(state: State, tmp_path: Path, caplog
 
 def test_openai_s_published_file_needs_no_word(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """D: known by its SHA-256, whatever lies beside it."""
-    from jclip_adapter.clip.weights import KNOWN, KnownWeights, download
+    from jclip_adapter.clip.weights import KnownWeights, download
     from jclip_adapter.storage import sha256_file
 
     path = put(tmp_path, state, open_clip_config__json=open_clip_config(SMALL))

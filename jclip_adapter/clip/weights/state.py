@@ -12,6 +12,7 @@ from .tensors import Array, Floats, Record, Tensor, tensor_values, to_float32
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _AVERAGE = re.compile(r"(?:^|_)ema(?:_|$)|averaged?")
+_OPTIMISER = re.compile(r"optim|opt(?:_|$)|exp_avg|momentum|grad|scaler|(?:lr_)?sched", re.IGNORECASE)
 _MAX_DEPTH = 32
 _MAX_VISITS = 200_000  # shared sub-modules are visited once per path, which a hostile file could make endless
 # Numbers that say how the model was built (OpenAI's archives), a mask that Jittor takes for a parameter, a counter
@@ -63,7 +64,7 @@ def _unwrapped(root: object, notes: list[str]) -> object:
     for _ in range(len(_WRAPPERS)):
         if not isinstance(root, dict):
             break
-        models = [key for key, value in root.items() if isinstance(key, str) and _is_model(value)]
+        models = [key for key, value in root.items() if _names_model(key, value)]
         averages = [key for key in models if _AVERAGE.search(key.lower())]
         others = [key for key in models if key not in averages]
         wrappers = [key for key in _WRAPPERS if isinstance(root.get(key), dict)]
@@ -80,9 +81,31 @@ def _unwrapped(root: object, notes: list[str]) -> object:
     return root
 
 
-def _is_model(value: object) -> bool:
-    """Whether a checkpoint's entry is a CLIP's state dict, perhaps behind a prefix."""
-    return isinstance(value, dict) and bool(prefixes(name for name in value if isinstance(name, str)))
+def _names_model(key: object, value: object) -> bool:
+    return isinstance(key, str) and not _is_optimiser(key) and _holds_model(value)
+
+
+def _holds_model(value: object) -> bool:
+    """Whether a checkpoint's entry is a CLIP's state dict, perhaps behind a prefix, or holds one at some depth.
+
+    An optimiser keeps numbers by the weights' names too, and holds no model.
+    """
+    seen: set[int] = set()  # a hostile file could hold one thing along endless ways
+    waiting = [(value, _MAX_DEPTH)]
+    while waiting:
+        item, depth = waiting.pop()
+        if not isinstance(item, dict | list | tuple) or not depth or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict) and prefixes(name for name in item if isinstance(name, str)):
+            return True
+        entries = item.items() if isinstance(item, dict) else ((None, inner) for inner in item)
+        waiting += [(inner, depth - 1) for name, inner in entries if not _is_optimiser(name)]
+    return False
+
+
+def _is_optimiser(name: object) -> bool:
+    return isinstance(name, str) and bool(_OPTIMISER.match(name))
 
 
 def _holds_lora(value: object, depth: int = 4) -> bool:

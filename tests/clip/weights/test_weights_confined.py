@@ -183,7 +183,7 @@ def test_a_process_that_answers_nonsense(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_convert_goes_through_a_process(tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configuration, "VOCABULARY", 11)  # of the genuine files
-    confined.convert(FILE, tmp_path / "x.safetensors")
+    confined.convert(FILE, tmp_path / "x.safetensors", "openai")
     assert len(started) == 1
     confined.convert(tmp_path / "x.safetensors", tmp_path / "y.safetensors")
     assert len(started) == 1
