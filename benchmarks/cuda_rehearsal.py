@@ -1,0 +1,320 @@
+"""Rehearse CUDA without a GPU: every command runs on stand-ins for the driver, and nvcc compiles every kernel.
+
+    python -m benchmarks.cuda_rehearsal HOME [--only WORD]
+
+HOME is a folder for Jittor's cache and the rehearsal's files; a second run in it compiles only what is new. Needs the
+nvcc of a CUDA 13 toolkit on the PATH. What was compiled, how long that took and what failed go to
+results/cuda-rehearsal.json, a summary into docs/cuda.md. The stand-ins compute nothing: values are not rehearsed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks import ROOT, told
+from jclip_adapter.errors import SetupError
+from jclip_adapter.methods import available, get
+from jclip_adapter.storage import ANY, write_json, write_text
+from tests import cuda_stub
+from tests.tiny_contest import lay_out
+
+RESULTS = ROOT / "results" / "cuda-rehearsal.json"
+PAGE = ROOT / "docs" / "cuda.md"
+MARKS = ("<!-- rehearsal: written by benchmarks/cuda_rehearsal.py -->", "<!-- end of the rehearsal -->")
+UNREHEARSED = (
+    "values: kernels are not run, all results are zeros",
+    "races, deadlocks and the order of streams",
+    "the numerics of cuBLAS (products are not computed), and of nvcc's --use_fast_math",
+    "numbers drawn by cuRAND",
+    "memory: how much is needed, and what happens without it",
+    "speed",
+)
+_LIMIT = 1800  # seconds per situation; the first one compiles Jittor's core
+# One file per call of nvcc: start, end, exit status, arguments; then what it said.
+_RECORDER = """\
+#!/bin/bash
+case " $* " in *" --dryrun "*|*" --version "*|"  ") exec {nvcc} "$@";; esac
+record={records}/$EPOCHREALTIME.$$
+began=$EPOCHREALTIME
+{nvcc} "$@" >"$record.said" 2>&1
+status=$?
+cat "$record.said" >&2
+printf '%s\\n%s\\n%s\\n%s\\n' "$began" "$EPOCHREALTIME" "$status" "$*" >"$record.new"
+cat "$record.said" >>"$record.new"
+rm "$record.said"
+mv "$record.new" "$record.call"
+exit $status
+"""
+# What `--doctor` answers here: all is well, but for the result of the first kernel.
+_DOCTOR = re.compile(r"\[problem\] Jittor: 2·\(1\+2\+3\) came out as 0\.0")
+_SOURCE = re.compile(r'([^\s"]+\.(?:cc|cu))')
+_ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
+_OPERATOR = re.compile(r"opkey\d+_([a-z_]+?)__|(?:^|/)([a-z_]+?)__")
+
+
+@dataclass
+class Situation:
+    """Something that a user does on a machine with a GPU.
+
+    Attributes:
+        name: In words.
+        arguments: Of runner.py, or of Python if `program` is set.
+        expected: What the output has to contain; empty for exit status 0 alone.
+        environment: Set for it alone.
+        program: Whether the arguments are Python's.
+    """
+
+    name: str
+    arguments: list[str]
+    expected: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    program: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a situation: how often nvcc was called for it, and its last words where it failed."""
+
+    name: str
+    passed: bool
+    seconds: float
+    compiled: int
+    error: str
+
+
+def situations() -> list[Situation]:
+    """What is rehearsed, in order."""
+    cuda = ["--device", "cuda"]
+    tiny = ["--weights", "tiny.pkl", *cuda]
+    found = [Situation("--doctor", ["--doctor", *cuda], _DOCTOR.pattern)]
+    for weights in ("tiny.pkl", "vit-b-32.safetensors", "resnet.safetensors"):
+        for precision in ("float32", "float16", "bfloat16"):
+            if weights.startswith("resnet") and precision != "float32":
+                continue
+            flags = ["--weights", weights, "--precision", precision, "--shots", "1", *cuda]
+            found.append(Situation(f"encode {weights} {precision}", ["--extract", f"{precision}.npz", *flags]))
+    found.append(Situation("encode efficientnet-lite0", _all(["--weights", "efficientnet-lite0", *cuda], "zero-shot")))
+    for name in available():
+        more = ["--auxiliary", "efficientnet-lite0"] if "auxiliary" in get(name).meta.needs else []
+        found.append(Situation(f"method {name}", _all([*tiny, *more], name)))
+    found.append(Situation("method full with float16", _all([*tiny, "--precision", "float16"], "full")))
+    found.append(Situation("augmented views", [*_all(tiny, "clip-adapter"), "--views", "2"]))
+    found.append(Situation("--select support", [*_all(tiny, "tip-adapter-f"), "--select", "support"]))
+    found.append(Situation("benchmark", ["--benchmark", "--method", "zero-shot,clip-adapter", *tiny]))
+    old = {"STUB_DRIVER": "12040"}
+    found.append(Situation("a driver of CUDA 12", ["--doctor"], "the driver runs CUDA 12.4 at most", old))
+    found.append(Situation("a driver that fails", ["--doctor"], "does not initialise", {"STUB_DRIVER": "0"}))
+    old = {"STUB_CAPABILITY": "61"}
+    found.append(Situation("an old GPU", ["--doctor"], "no longer compiles for a GPU of compute capability 6.1", old))
+    found.append(Situation("the CPU in the same cache", _all(["--weights", "tiny.pkl", "--device", "cpu"], "coop")))
+    found.append(Situation("CUDA after the CPU", _all([*tiny, "--cache", "again"], "zero-shot")))
+    return found
+
+
+def _all(flags: list[str], method: str) -> list[str]:
+    """Train, evaluate and predict in few steps."""
+    steps = [name for name in ("epochs", "text_epochs", "iterations", "steps") if name in _hyperparameters(method)]
+    few = [part for name in steps for part in ("--set", f"{name}=2")]
+    return ["--train", "--evaluate", "--predict", "result.txt", "--method", method, *few, *flags]
+
+
+def _hyperparameters(method: str) -> dict[str, Any]:
+    return get(method)(seed=0).hyper.as_dict()
+
+
+def weights(place: Path) -> None:
+    """Write the weights that the situations name, with random numbers."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from jclip_adapter.clip.config import VIT_B_32, ClipConfig\n"
+        "from jclip_adapter.storage import write_safetensors\n"
+        "from tests.random_weights import random_state\n"
+        "write_safetensors(Path('vit-b-32.safetensors'), random_state(VIT_B_32), {})\n"
+        "from jclip_adapter.clip.model import CLIP, state_arrays\n"
+        "resnet = ClipConfig(64, 64, (1, 1, 1, 1), 16, 0, 77, 49408, 64, 1)\n"
+        "write_safetensors(Path('resnet.safetensors'), state_arrays(CLIP(resnet)), {})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=place, env=_python_path(dict(os.environ)), check=True)
+
+
+def _python_path(environment: dict[str, str]) -> dict[str, str]:
+    return {
+        **environment,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH", "")])),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def prepare(home: Path) -> tuple[dict[str, str], Path]:
+    """Build the stand-ins, the nvcc that keeps a record, data and weights.
+
+    Returns:
+        The environment of a situation, and the folder of records.
+
+    Raises:
+        SetupError: there is no nvcc of CUDA 13.
+    """
+    root, nvcc = cuda_stub.toolkit(), shutil.which("nvcc")
+    if root is None or nvcc is None:
+        raise SetupError("there is no nvcc of a CUDA 13 toolkit on the PATH.", "Install one, and put it there.")
+    records = home / "records"
+    for folder in (records, home / "bin"):
+        folder.mkdir(parents=True, exist_ok=True)
+    recorder = home / "bin" / "nvcc"
+    write_text(recorder, _RECORDER.format(nvcc=nvcc, records=records), ANY)
+    recorder.chmod(0o755)
+    stub = cuda_stub.build(home / "stub", root)
+    place = home / "place"
+    if not (place / "resnet.safetensors").is_file():
+        lay_out(place)
+        weights(place)
+    environment = {name: value for name, value in os.environ.items() if name != "nvcc_path"}
+    if importlib.util.find_spec("nvidia") is not None:
+        del stub["PYTHONPATH"]  # NVIDIA's own headers are installed
+    environment.update(stub, JITTOR_HOME=str(home), STUB_RECORD=str(home / "launches.txt"))
+    environment["PATH"] = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return _python_path(environment), records
+
+
+def rehearse(situation: Situation, place: Path, environment: dict[str, str], records: Path) -> Outcome:
+    """Let one situation happen."""
+    command = [sys.executable, *([] if situation.program else [str(ROOT / "runner.py")]), *situation.arguments]
+    before, began = len(list(records.glob("*.call"))), time.monotonic()
+    try:
+        done = subprocess.run(
+            command,
+            cwd=place,
+            env={**environment, **situation.environment},
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(situation.name, False, _LIMIT, len(list(records.glob("*.call"))) - before, "took too long")
+    said = _ANSI.sub("", done.stdout + done.stderr)
+    passed = re.search(situation.expected, said) is not None if situation.expected else done.returncode == 0
+    lines = [line for line in said.replace("\r", "\n").splitlines() if line.strip()]
+    error = "" if passed else " | ".join(lines[-3:])[-600:]
+    compiled = len(list(records.glob("*.call"))) - before
+    return Outcome(situation.name, passed, round(time.monotonic() - began, 1), compiled, error)
+
+
+def kernels(records: Path) -> list[dict[str, Any]]:
+    """What nvcc was called for, by source file; the last call of each counts."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(records.glob("*.call")):
+        began, ended, status, arguments, *said = _ANSI.sub("", path.read_text("utf-8")).splitlines()
+        sources = _SOURCE.findall(arguments)
+        source = Path(sources[0]) if sources else Path("none")
+        error = next((line for line in said if "error" in line), said[0] if said and status != "0" else "")
+        found[source.name] = {
+            "operator": _operator(source),
+            "source": source.name,
+            "kind": "operator" if source.parent.name == "jit" else "library",
+            "compiled": status == "0",
+            "seconds": round(float(ended) - float(began), 2),
+            "error": "" if status == "0" else error[:300],
+        }
+    return sorted(found.values(), key=lambda one: (str(one["kind"]), str(one["operator"]), str(one["source"])))
+
+
+def _operator(source: Path) -> str:
+    """The operators that a source file fuses, as its name tells them."""
+    names = [first or second for first, second in _OPERATOR.findall(source.name)]
+    return "+".join(names) or source.stem
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The rehearsal as Markdown."""
+    rows, made = result["situations"], result["kernels"]
+    operators = [one for one in made if one["kind"] == "operator"]
+    good = sum(one["compiled"] for one in operators)
+    seconds = sum(one["seconds"] for one in operators) / max(1, len(operators))
+    passed = sum(row["passed"] for row in rows)
+    lines = [
+        f"{passed} of {len(rows)} situations passed, with Python {result['python']}, Jittor {result['jittor']} and "
+        f"nvcc {result['nvcc']}. nvcc compiled {good} of {len(operators)} kernels for compute capability 9.0, each in "
+        f"{seconds:.1f} s on a busy core; and {len(made) - len(operators)} files of Jittor's libraries. "
+        f"{result['launched']} different kernels were launched.",
+        "",
+        "| situation | result | seconds | files compiled | error |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['name']} | {'passed' if row['passed'] else 'FAILED'} | {row['seconds']:.0f} | {row['compiled']} | "
+        f"{row['error'].replace('|', '·')[:160]} |"
+        for row in rows
+    ]
+    lines += ["", "| operators of a kernel | kernels | compiled | seconds, all | error |", "|---|---|---|---|---|"]
+    for name in sorted({one["operator"] for one in operators}):
+        same = [one for one in operators if one["operator"] == name]
+        error = next((one["error"] for one in same if one["error"]), "").replace("|", "·")[:160]
+        total = sum(one["seconds"] for one in same)
+        good = sum(one["compiled"] for one in same)
+        lines.append(f"| {name} | {len(same)} | {good} | {total:.0f} | {error} |")
+    lines += ["", "What cannot be rehearsed:", "", *(f"- {line}" for line in UNREHEARSED)]
+    return "\n".join(lines) + "\n"
+
+
+@told
+def main(argv: Sequence[str] | None = None) -> int:
+    """Rehearse, and write what came of it; exit status 1 where something failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--only", default="", help="situations whose name contains this; nothing is written")
+    options = parser.parse_args(argv)
+    home = options.home.absolute()
+    environment, records = prepare(home)
+    outcomes = []
+    for situation in situations():
+        if options.only in situation.name:
+            outcomes.append(rehearse(situation, home / "place", environment, records))
+            last = outcomes[-1]
+            print(
+                f"{'passed' if last.passed else 'FAILED'} {last.name}: {last.seconds} s, {last.compiled} files "
+                f"compiled {last.error}",
+                flush=True,
+            )
+    launches = home / "launches.txt"
+    told_launches = launches.read_text("utf-8").splitlines() if launches.is_file() else []
+    result = {
+        "python": platform.python_version(),
+        "jittor": metadata.version("jittor"),
+        "nvcc": _nvcc(),
+        "situations": [asdict(outcome) for outcome in outcomes],
+        "kernels": kernels(records),
+        "launched": len({line.split()[0] for line in told_launches if line.strip()}),
+        "unrehearsed": list(UNREHEARSED),
+    }
+    if options.only:
+        print(summary(result))
+    else:
+        write_json(RESULTS, result, ANY)
+        page = PAGE.read_text("utf-8")
+        head, tail = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
+        write_text(PAGE, f"{head}{MARKS[0]}\n\n{summary(result)}\n{MARKS[1]}{tail}", ANY)
+    return 0 if all(outcome.passed for outcome in outcomes) else 1
+
+
+def _nvcc() -> str:
+    said = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"V([\d.]+)", said)
+    return match[1] if match else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
