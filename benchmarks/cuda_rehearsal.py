@@ -42,6 +42,8 @@ UNREHEARSED = (
     "memory: how much is needed, and what happens without it",
     "speed",
 )
+# Of the methods those that differ most in what they compile.
+_FIRST = ("clip-lora", "coop", "cross-modal-linear", "multimodal-adapter", "full", "jclip-adapter")
 _LIMIT = 1800  # seconds per situation; the first one compiles Jittor's core
 # One file per call of nvcc: start, end, exit status, arguments; then what it said.
 _RECORDER = """\
@@ -100,20 +102,17 @@ def situations() -> list[Situation]:
     cuda = ["--device", "cuda"]
     tiny = ["--weights", "tiny.pkl", *cuda]
     found = [Situation("--doctor", ["--doctor", *cuda], _DOCTOR.pattern)]
-    for weights in ("tiny.pkl", "vit-b-32.safetensors", "resnet.safetensors"):
-        for precision in ("float32", "float16", "bfloat16"):
-            if weights.startswith("resnet") and precision != "float32":
-                continue
-            flags = ["--weights", weights, "--precision", precision, "--shots", "1", *cuda]
-            found.append(Situation(f"encode {weights} {precision}", ["--extract", f"{precision}.npz", *flags]))
-    found.append(Situation("encode efficientnet-lite0", _all(["--weights", "efficientnet-lite0", *cuda], "zero-shot")))
-    for name in available():
+    found += [_encoding("tiny.pkl", precision) for precision in ("float32", "float16", "bfloat16")]
+    for name in sorted(available(), key=lambda name: name not in _FIRST):
         more = ["--auxiliary", "efficientnet-lite0"] if "auxiliary" in get(name).meta.needs else []
         found.append(Situation(f"method {name}", _all([*tiny, *more], name)))
     found.append(Situation("method full with float16", _all([*tiny, "--precision", "float16"], "full")))
+    found.append(Situation("encode efficientnet-lite0", _all(["--weights", "efficientnet-lite0", *cuda], "zero-shot")))
+    found += [_encoding("vit-b-32.safetensors", precision) for precision in ("float32", "float16", "bfloat16")]
+    found.append(_encoding("resnet.safetensors", "float32"))
     found.append(Situation("augmented views", [*_all(tiny, "clip-adapter"), "--views", "2"]))
     found.append(Situation("--select support", [*_all(tiny, "tip-adapter-f"), "--select", "support"]))
-    found.append(Situation("benchmark", ["--benchmark", "--method", "zero-shot,clip-adapter", *tiny]))
+    found.append(Situation("--benchmark", ["--benchmark", "--method", "zero-shot,clip-adapter", *tiny]))
     old = {"STUB_DRIVER": "12040"}
     found.append(Situation("a driver of CUDA 12", ["--doctor"], "the driver runs CUDA 12.4 at most", old))
     found.append(Situation("a driver that fails", ["--doctor"], "does not initialise", {"STUB_DRIVER": "0"}))
@@ -122,6 +121,11 @@ def situations() -> list[Situation]:
     found.append(Situation("the CPU in the same cache", _all(["--weights", "tiny.pkl", "--device", "cpu"], "coop")))
     found.append(Situation("CUDA after the CPU", _all([*tiny, "--cache", "again"], "zero-shot")))
     return found
+
+
+def _encoding(weights: str, precision: str) -> Situation:
+    flags = ["--weights", weights, "--precision", precision, "--shots", "1", "--device", "cuda"]
+    return Situation(f"encode {weights} {precision}", ["--extract", f"{precision}.npz", *flags])
 
 
 def _all(flags: list[str], method: str) -> list[str]:
@@ -135,7 +139,7 @@ def _hyperparameters(method: str) -> dict[str, Any]:
     return get(method)(seed=0).hyper.as_dict()
 
 
-def weights(place: Path) -> None:
+def write_weights(place: Path, home: Path) -> None:
     """Write the weights that the situations name, with random numbers."""
     code = (
         "import sys; from pathlib import Path\n"
@@ -147,7 +151,8 @@ def weights(place: Path) -> None:
         "resnet = ClipConfig(64, 64, (1, 1, 1, 1), 16, 0, 77, 49408, 64, 1)\n"
         "write_safetensors(Path('resnet.safetensors'), state_arrays(CLIP(resnet)), {})\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=place, env=_python_path(dict(os.environ)), check=True)
+    environment = _python_path({**os.environ, "JITTOR_HOME": str(home)})
+    subprocess.run([sys.executable, "-c", code], cwd=place, env=environment, check=True)
 
 
 def _python_path(environment: dict[str, str]) -> dict[str, str]:
@@ -170,23 +175,29 @@ def prepare(home: Path) -> tuple[dict[str, str], Path]:
     root, nvcc = cuda_stub.toolkit(), shutil.which("nvcc")
     if root is None or nvcc is None:
         raise SetupError("there is no nvcc of a CUDA 13 toolkit on the PATH.", "Install one, and put it there.")
-    records = home / "records"
-    for folder in (records, home / "bin"):
-        folder.mkdir(parents=True, exist_ok=True)
-    recorder = home / "bin" / "nvcc"
-    write_text(recorder, _RECORDER.format(nvcc=nvcc, records=records), ANY)
-    recorder.chmod(0o755)
-    stub = cuda_stub.build(home / "stub", root)
-    place = home / "place"
-    if not (place / "resnet.safetensors").is_file():
-        lay_out(place)
-        weights(place)
-    environment = {name: value for name, value in os.environ.items() if name != "nvcc_path"}
+    records = home / "rehearsal" / "records"
+    records.mkdir(parents=True, exist_ok=True)
+    stub = cuda_stub.build(home / "rehearsal" / "stub", root)
     if importlib.util.find_spec("nvidia") is not None:
         del stub["PYTHONPATH"]  # NVIDIA's own headers are installed
-    environment.update(stub, JITTOR_HOME=str(home), STUB_RECORD=str(home / "launches.txt"))
-    environment["PATH"] = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return _python_path(environment), records
+    place = home / "rehearsal" / "place"
+    if not (place / "resnet.safetensors").is_file():
+        lay_out(place)
+        write_weights(place, home)
+    environment = {name: value for name, value in os.environ.items() if name != "nvcc_path"}
+    environment.update(stub, JITTOR_HOME=str(home), STUB_RECORD=str(home / "rehearsal" / "launches.txt"))
+    environment = _python_path(environment)
+    # The program's own folder of links, with an nvcc in it that keeps a record.
+    code = (
+        "from jclip_adapter import cuda, runtime; found = cuda.find_cuda(); cache = runtime.cache_folder();"
+        "cache.mkdir(parents=True, exist_ok=True); found.toolkit.link(cache); print(found.toolkit.compiler(cache))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    recorder = Path(done.stdout.strip())
+    if recorder != Path(nvcc):
+        write_text(recorder, _RECORDER.format(nvcc=nvcc, records=records), ANY)
+        recorder.chmod(0o755)
+    return environment, records
 
 
 def rehearse(situation: Situation, place: Path, environment: dict[str, str], records: Path) -> Outcome:
@@ -275,39 +286,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Rehearse, and write what came of it; exit status 1 where something failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("home", type=Path)
-    parser.add_argument("--only", default="", help="situations whose name contains this; nothing is written")
+    parser.add_argument("--only", default="", help="situations whose name contains this; no result is written")
     options = parser.parse_args(argv)
     home = options.home.absolute()
     environment, records = prepare(home)
-    outcomes = []
+    outcomes: list[Outcome] = []
     for situation in situations():
         if options.only in situation.name:
-            outcomes.append(rehearse(situation, home / "place", environment, records))
-            last = outcomes[-1]
-            print(
-                f"{'passed' if last.passed else 'FAILED'} {last.name}: {last.seconds} s, {last.compiled} files "
-                f"compiled {last.error}",
-                flush=True,
-            )
-    launches = home / "launches.txt"
-    told_launches = launches.read_text("utf-8").splitlines() if launches.is_file() else []
+            last = rehearse(situation, home / "rehearsal" / "place", environment, records)
+            outcomes.append(last)
+            word = "passed" if last.passed else "FAILED"
+            print(f"{word} {last.name}: {last.seconds} s, {last.compiled} files compiled {last.error}", flush=True)
+            if not options.only:
+                _write(home, outcomes, records)
+    return 0 if all(outcome.passed for outcome in outcomes) else 1
+
+
+def _write(home: Path, outcomes: list[Outcome], records: Path) -> None:
+    """Write what came of the situations so far."""
+    launches = home / "rehearsal" / "launches.txt"
+    lines = launches.read_text("utf-8").splitlines() if launches.is_file() else []
     result = {
         "python": platform.python_version(),
         "jittor": metadata.version("jittor"),
         "nvcc": _nvcc(),
         "situations": [asdict(outcome) for outcome in outcomes],
         "kernels": kernels(records),
-        "launched": len({line.split()[0] for line in told_launches if line.strip()}),
+        "launched": len({line.split()[0] for line in lines if line.strip()}),
         "unrehearsed": list(UNREHEARSED),
     }
-    if options.only:
-        print(summary(result))
-    else:
-        write_json(RESULTS, result, ANY)
-        page = PAGE.read_text("utf-8")
-        head, tail = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
-        write_text(PAGE, f"{head}{MARKS[0]}\n\n{summary(result)}\n{MARKS[1]}{tail}", ANY)
-    return 0 if all(outcome.passed for outcome in outcomes) else 1
+    write_json(RESULTS, result, ANY)
+    page = PAGE.read_text("utf-8")
+    head, tail = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
+    write_text(PAGE, f"{head}{MARKS[0]}\n\n{summary(result)}\n{MARKS[1]}{tail}", ANY)
 
 
 def _nvcc() -> str:

@@ -292,14 +292,7 @@ def start(device: str = "auto") -> Any:
         return sys.modules["jittor"]
     plan = _chosen()[0]
     home = jittor_home()
-    if not onednn.link(home) and _needs_onednn(plan):
-        raise SetupError(
-            "oneDNN is missing, which Jittor needs on the CPU.",
-            "Run `pip install -r requirements.txt` (packages onednn-cpu-gomp and onednn-devel-cpu-gomp).",
-        )
-    # Where kernels of ours find oneDNN's headers.
-    places = [str(onednn.place(home) / "include"), os.environ.get("CPLUS_INCLUDE_PATH", "")]
-    os.environ["CPLUS_INCLUDE_PATH"] = os.pathsep.join(filter(None, places))
+    _link_onednn(home, plan)
     with _own_environment():
         try:
             with _own_environment(failed_only=True):
@@ -315,15 +308,30 @@ def start(device: str = "auto") -> Any:
     if plan.device == "cuda" and not jittor.has_cuda:
         raise SetupError("Jittor was built without CUDA.", f"Delete {cache_folder()} and run the command again.")
     jittor.flags.use_cuda = int(plan.device == "cuda")
-    if plan.device == "cuda":
+    if plan.device == "cpu":
+        shorten_compilation(jittor, home / ".cache" / "jittor", compiler())
+    else:
         cuda_guard.guard(jittor)
         if _CUDA13_FLAGS in plan.environment.get("cc_flags", ""):
             cuda_guard.leave_cub_out()
-    if plan.device == "cpu":
-        shorten_compilation(jittor, home / ".cache" / "jittor", compiler())
     _started().append(plan)
     logger.info("Jittor runs on %s (%s)", plan.device, plan.reason)
     return jittor
+
+
+def _link_onednn(home: Path, plan: Plan) -> None:
+    """Put oneDNN where Jittor and kernels of ours look for it; CUDA does without, where it is not installed."""
+    linked = onednn.link(home)
+    if not linked and plan.device == "cuda":
+        plan.environment["use_mkl"] = "0"  # or Jittor would download it
+    if not linked and _needs_onednn(plan):
+        raise SetupError(
+            "oneDNN is missing, which Jittor needs on the CPU.",
+            "Run `pip install -r requirements.txt` (packages onednn-cpu-gomp and onednn-devel-cpu-gomp).",
+        )
+    # Where kernels of ours find oneDNN's headers.
+    places = [str(onednn.place(home) / "include"), os.environ.get("CPLUS_INCLUDE_PATH", "")]
+    os.environ["CPLUS_INCLUDE_PATH"] = os.pathsep.join(filter(None, places))
 
 
 @contextlib.contextmanager
