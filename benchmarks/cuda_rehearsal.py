@@ -29,7 +29,6 @@ from jclip_adapter.errors import SetupError
 from jclip_adapter.methods import available, get
 from jclip_adapter.storage import ANY, write_json, write_text
 from tests import cuda_stub
-from tests.tiny_contest import lay_out
 
 RESULTS = ROOT / "results" / "cuda-rehearsal.json"
 PAGE = ROOT / "docs" / "cuda.md"
@@ -139,13 +138,15 @@ def _hyperparameters(method: str) -> dict[str, Any]:
     return get(method)(seed=0).hyper.as_dict()
 
 
-def write_weights(place: Path, home: Path) -> None:
-    """Write the weights that the situations name, with random numbers."""
+def write_world(place: Path, home: Path) -> None:
+    """Write the data set and the weights that the situations name, with random numbers."""
     code = (
         "import sys; from pathlib import Path\n"
         "from jclip_adapter.clip.config import VIT_B_32, ClipConfig\n"
         "from jclip_adapter.storage import write_safetensors\n"
         "from tests.random_weights import random_state\n"
+        "from tests.tiny_contest import lay_out\n"
+        "lay_out(Path())\n"
         "write_safetensors(Path('vit-b-32.safetensors'), random_state(VIT_B_32), {})\n"
         "from jclip_adapter.clip.model import CLIP, state_arrays\n"
         "resnet = ClipConfig(64, 64, (1, 1, 1, 1), 16, 0, 77, 49408, 64, 1)\n"
@@ -182,8 +183,9 @@ def prepare(home: Path) -> tuple[dict[str, str], Path]:
         del stub["PYTHONPATH"]  # NVIDIA's own headers are installed
     place = home / "rehearsal" / "place"
     if not (place / "resnet.safetensors").is_file():
-        lay_out(place)
-        write_weights(place, home)
+        shutil.rmtree(place, ignore_errors=True)  # left half done
+        place.mkdir(parents=True)
+        write_world(place, home)
     environment = {name: value for name, value in os.environ.items() if name != "nvcc_path"}
     environment.update(stub, JITTOR_HOME=str(home), STUB_RECORD=str(home / "rehearsal" / "launches.txt"))
     environment = _python_path(environment)

@@ -232,3 +232,18 @@ def test_a_core_without_cuda_is_not_taken_for_one_with_it(tmp_path: Path) -> Non
         [sys.executable, "-c", BESIDE, "cuda"], env=environment, capture_output=True, text=True, check=False
     )
     assert "SetupError: Jittor was built without CUDA. Delete" in done.stderr
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_cuda_does_without_onednn(installed: bool, tmp_path: Path) -> None:
+    """Jittor would download it at its import, and stop without a network."""
+    (tmp_path / "jittor.py").write_text(SEEN.replace('("nvcc_path"', '("use_mkl", "nvcc_path"'))
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "JITTOR_HOME": str(tmp_path / "home")}
+    code = BESIDE if installed else BESIDE.replace("lambda home: True", "lambda home: False")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "cuda"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)[0]["use_mkl"] == (None if installed else "0")
+    if not installed:
+        refused = subprocess.run([sys.executable, "-c", code, "cpu"], env=environment, capture_output=True, text=True)
+        assert "oneDNN is missing, which Jittor needs on the CPU" in refused.stderr

@@ -2,7 +2,8 @@
 //
 // Compiled against the toolkit's own headers, so that a signature that CUDA changes does not compile here. Memory
 // starts as zeros: what a kernel would have written is 0. STUB_RECORD names a file that takes, when the process ends,
-// one line per kernel that was launched: its mangled name and how often. STUB_REFUSE=1 refuses every kernel.
+// one line per kernel that was launched: its mangled name and how often. STUB_REFUSE=1 refuses every kernel; a grid or a block
+// that no GPU of capability 9.0 takes is refused always.
 #include <cuda_runtime.h>
 
 #include <cstdio>
@@ -18,6 +19,12 @@ std::mutex guard;
 std::map<const void*, std::string>& names = *new std::map<const void*, std::string>;
 std::map<std::string, long>& launches = *new std::map<std::string, long>;
 cudaError_t last = cudaSuccess;
+struct Configuration {
+    dim3 grid, block;
+    size_t shared;
+    cudaStream_t stream;
+};
+thread_local Configuration pushed;  // of a launch, between <<<…>>> and the call
 const size_t MEMORY = 140ull << 30;
 
 cudaError_t allocate(void** pointer, size_t size) {
@@ -33,7 +40,14 @@ cudaError_t create(Handle* handle) {
     return cudaSuccess;
 }
 
-cudaError_t launch(const void* function) {
+bool fits(dim3 grid, dim3 block) {
+    return grid.x && grid.y && grid.z && block.x && block.y && block.z && grid.x <= 2147483647u && grid.y <= 65535 &&
+           grid.z <= 65535 && block.x <= 1024 && block.y <= 1024 && block.z <= 64 &&
+           block.x * block.y * block.z <= 1024;
+}
+
+cudaError_t launch(const void* function, dim3 grid, dim3 block) {
+    if (!fits(grid, block)) return last = cudaErrorInvalidConfiguration;
     const std::lock_guard<std::mutex> lock(guard);
     const auto found = names.find(function);
     // As the runtime answers for a kernel that it has no code of.
@@ -129,7 +143,9 @@ cudaError_t cudaGetLastError() {
 }
 cudaError_t cudaPeekAtLastError() { return last; }
 const char* cudaGetErrorName(cudaError_t error) {
-    return error == cudaSuccess ? "cudaSuccess" : "cudaErrorInvalidDeviceFunction";
+    return error == cudaSuccess                     ? "cudaSuccess"
+           : error == cudaErrorInvalidConfiguration ? "cudaErrorInvalidConfiguration"
+                                                    : "cudaErrorInvalidDeviceFunction";
 }
 const char* cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "error of the stub"; }
 
@@ -148,21 +164,32 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, 
     *blocks = 1;
     return cudaSuccess;
 }
-cudaError_t cudaLaunchKernel(const void* function, dim3, dim3, void**, size_t, cudaStream_t) {
-    return launch(function);
+cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void**, size_t, cudaStream_t) {
+    return launch(function, grid, block);
 }
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t*, const void* function, void**) { return launch(function); }
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function, void**) {
+    return launch(function, config->gridDim, config->blockDim);
+}
 
 // What nvcc's own host code calls.
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3, dim3, void**, size_t, cudaStream_t) {
-    return launch(kernel);
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void**, size_t, cudaStream_t) {
+    return launch(kernel, grid, block);
 }
 cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
     *kernel = reinterpret_cast<cudaKernel_t>(const_cast<void*>(function));
     return cudaSuccess;
 }
-unsigned __cudaPushCallConfiguration(dim3, dim3, size_t, cudaStream_t) { return 0; }
-cudaError_t __cudaPopCallConfiguration(dim3*, dim3*, size_t*, void*) { return cudaSuccess; }
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared, cudaStream_t stream) {
+    pushed = {grid, block, shared, stream};
+    return 0;
+}
+cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, size_t* shared, void* stream) {
+    *grid = pushed.grid;
+    *block = pushed.block;
+    *shared = pushed.shared;
+    *static_cast<cudaStream_t*>(stream) = pushed.stream;
+    return cudaSuccess;
+}
 void** __cudaRegisterFatBinary(void*) { static void* handle; return &handle; }
 void __cudaRegisterFatBinaryEnd(void**) {}
 void __cudaUnregisterFatBinary(void**) {}
