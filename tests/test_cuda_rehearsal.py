@@ -87,7 +87,8 @@ def test_the_doctor_notices_wrong_results(environment: dict[str, str]) -> None:
     ],
 )
 def test_what_does_not_fit_is_told(environment: dict[str, str], variable: str, value: str, reason: str) -> None:
-    done = run(environment, "runner.py", "--train", "--device", "cuda", "--data", "sample", **{variable: value})
+    done = run(environment, "runner.py", "--doctor", "--device", "cuda", **{variable: value})
     assert done.returncode == 2
-    assert reason in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    problem = next(line for line in done.stdout.splitlines() if line.startswith("[problem]"))
+    assert problem.startswith("[problem] device: CUDA was asked for: ")
+    assert reason in problem
