@@ -226,23 +226,29 @@ def rehearse(situation: Situation, place: Path, environment: dict[str, str], rec
     return Outcome(situation.name, passed, round(time.monotonic() - began, 1), compiled, error)
 
 
-def kernels(records: Path) -> list[dict[str, Any]]:
-    """What nvcc was called for, by source file; the last call of each counts."""
+def kernels(home: Path) -> list[dict[str, Any]]:
+    """What nvcc was called for, by source file; the last call of each counts.
+
+    Kernels of an earlier rehearsal in the same cache stand there without seconds.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(records.glob("*.call")):
+    for source in home.glob(".cache/jittor/jt*/**/jclip-adapter-cuda/cu*/jit/*.cc"):
+        if "JIT_cuda 1" in source.read_text("utf-8") and source.with_suffix(".so").is_file():
+            found[source.name] = _kernel(source, True, None, "")
+    for path in sorted((home / "rehearsal" / "records").glob("*.call")):
         began, ended, status, arguments, *said = _ANSI.sub("", path.read_text("utf-8")).splitlines()
         sources = _SOURCE.findall(arguments)
         source = Path(sources[0]) if sources else Path("none")
         error = next((line for line in said if "error" in line), said[0] if said and status != "0" else "")
-        found[source.name] = {
-            "operator": _operator(source),
-            "source": source.name,
-            "kind": "operator" if source.parent.name == "jit" else "library",
-            "compiled": status == "0",
-            "seconds": round(float(ended) - float(began), 2),
-            "error": "" if status == "0" else error[:300],
-        }
+        seconds = round(float(ended) - float(began), 2)
+        found[source.name] = _kernel(source, status == "0", seconds, "" if status == "0" else error[:300])
     return sorted(found.values(), key=lambda one: (str(one["kind"]), str(one["operator"]), str(one["source"])))
+
+
+def _kernel(source: Path, compiled: bool, seconds: float | None, error: str) -> dict[str, Any]:
+    kind = "operator" if source.parent.name == "jit" else "library"
+    facts = {"operator": _operator(source), "source": source.name, "kind": kind}
+    return {**facts, "compiled": compiled, "seconds": seconds, "error": error}
 
 
 def _operator(source: Path) -> str:
@@ -256,7 +262,8 @@ def summary(result: dict[str, Any]) -> str:
     rows, made = result["situations"], result["kernels"]
     operators = [one for one in made if one["kind"] == "operator"]
     good = sum(one["compiled"] for one in operators)
-    seconds = sum(one["seconds"] for one in operators) / max(1, len(operators))
+    timed = [one["seconds"] for one in operators if one["seconds"] is not None]
+    seconds = sum(timed) / max(1, len(timed))
     passed = sum(row["passed"] for row in rows)
     lines = [
         f"{passed} of {len(rows)} situations passed, with Python {result['python']}, Jittor {result['jittor']} and "
@@ -276,7 +283,7 @@ def summary(result: dict[str, Any]) -> str:
     for name in sorted({one["operator"] for one in operators}):
         same = [one for one in operators if one["operator"] == name]
         error = next((one["error"] for one in same if one["error"]), "").replace("|", "·")[:160]
-        total = sum(one["seconds"] for one in same)
+        total = sum(one["seconds"] or 0.0 for one in same)
         good = sum(one["compiled"] for one in same)
         lines.append(f"| {name} | {len(same)} | {good} | {total:.0f} | {error} |")
     lines += ["", "What cannot be rehearsed:", "", *(f"- {line}" for line in UNREHEARSED)]
@@ -300,11 +307,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             word = "passed" if last.passed else "FAILED"
             print(f"{word} {last.name}: {last.seconds} s, {last.compiled} files compiled {last.error}", flush=True)
             if not options.only:
-                _write(home, outcomes, records)
+                write(home, outcomes)
     return 0 if all(outcome.passed for outcome in outcomes) else 1
 
 
-def _write(home: Path, outcomes: list[Outcome], records: Path) -> None:
+def write(home: Path, outcomes: list[Outcome]) -> None:
     """Write what came of the situations so far."""
     launches = home / "rehearsal" / "launches.txt"
     lines = launches.read_text("utf-8").splitlines() if launches.is_file() else []
@@ -313,7 +320,7 @@ def _write(home: Path, outcomes: list[Outcome], records: Path) -> None:
         "jittor": metadata.version("jittor"),
         "nvcc": _nvcc(),
         "situations": [asdict(outcome) for outcome in outcomes],
-        "kernels": kernels(records),
+        "kernels": kernels(home),
         "launched": len({line.split()[0] for line in lines if line.strip()}),
         "unrehearsed": list(UNREHEARSED),
     }
