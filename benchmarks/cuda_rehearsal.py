@@ -63,7 +63,8 @@ exit $status
 _DOCTOR = re.compile(r"\[problem\] Jittor: 2·\(1\+2\+3\) came out as 0\.0")
 _SOURCE = re.compile(r'([^\s"]+\.(?:cc|cu))')
 _ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
-_OPERATOR = re.compile(r"opkey\d+_([a-z_]+?)__|(?:^|/)([a-z_]+?)__")
+_NAMED = re.compile(r"opkey\d+_([a-z_]+?)__")
+_INCLUDE = re.compile(r'#include "(?:[\w/]*/)?(\w+)_op\.h"')
 
 
 @dataclass
@@ -233,7 +234,8 @@ def kernels(home: Path) -> list[dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for source in home.glob(".cache/jittor/jt*/**/jclip-adapter-cuda/cu*/jit/*.cc"):
-        if "JIT_cuda 1" in source.read_text("utf-8") and source.with_suffix(".so").is_file():
+        key = source.with_suffix(".so.key")  # begins with the compiler's command
+        if key.is_file() and "bin/nvcc" in key.read_text("utf-8", "replace").split(" ", 1)[0]:
             found[source.name] = _kernel(source, True, None, "")
     for path in sorted((home / "rehearsal" / "records").glob("*.call")):
         began, ended, status, arguments, *said = _ANSI.sub("", path.read_text("utf-8")).splitlines()
@@ -252,9 +254,10 @@ def _kernel(source: Path, compiled: bool, seconds: float | None, error: str) -> 
 
 
 def _operator(source: Path) -> str:
-    """The operators that a source file fuses, as its name tells them."""
-    names = [first or second for first, second in _OPERATOR.findall(source.name)]
-    return "+".join(names) or source.stem
+    """The kinds of operators that a kernel fuses: those whose headers it includes, or what its name begins with."""
+    text = source.read_text("utf-8") if source.is_file() else ""
+    names = set(_INCLUDE.findall(text)) - {"fused"} or set(_NAMED.findall(source.name))
+    return "+".join(sorted(names)) or source.name.split("__")[0].removesuffix("_op.cc")
 
 
 def summary(result: dict[str, Any]) -> str:
