@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from . import onednn, runtime
+from . import onednn, python_headers, runtime
 from .cuda import Cuda, find_cuda
 from .errors import AdapterError
 from .jittor_messages import reason
@@ -62,7 +62,10 @@ def examine(device: str = "auto", start: bool = True) -> list[Finding]:
 def _python() -> Finding:
     version = platform.python_version()
     if (3, 10) <= sys.version_info[:2] < (3, 13):
-        return Finding("Python", "ok", version)
+        if (python_headers.include() / "Python.h").is_file():
+            return Finding("Python", "ok", version)
+        cure = f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev)."
+        return Finding("Python", "problem", f"{version}, without its headers", cure)
     return Finding("Python", "problem", version, "Use Python 3.10, 3.11 or 3.12.")
 
 

@@ -35,7 +35,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import compiled, console, cuda_guard, interruption, onednn
+from . import compiled, console, cuda_guard, interruption, onednn, python_headers
 from .choices import DEVICES
 from .cuda import Cuda, find_cuda
 from .cuda_toolkit import Toolkit
@@ -121,9 +121,7 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     # Threads that wait for one another by spinning take the core from the one that they wait for, wherever there are
     # more threads than free cores: training steps on shared machines took several times longer.
     environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "passive")
-    config = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}-config"
-    if config.is_file():
-        environment.setdefault("python_config_path", str(config))
+    environment["python_config_path"] = os.environ.get("python_config_path") or python_headers.config(cache_folder())
     on_cpu = {**environment, "nvcc_path": "", "cache_name": _cache_name("cpu")}
     if device == "cpu":
         return Plan("cpu", "asked for", on_cpu)
@@ -227,6 +225,11 @@ def check_requirements() -> None:
         raise SetupError(
             "there is no g++, which Jittor compiles its kernels with.",
             "Install it (Debian and Ubuntu: apt-get install g++).",
+        )
+    if not (python_headers.include() / "Python.h").is_file():
+        raise SetupError(
+            f"Python's headers are missing ({python_headers.include() / 'Python.h'}), which Jittor compiles against.",
+            f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev).",
         )
 
 
@@ -359,6 +362,7 @@ def _restore(before: dict[str, str]) -> None:
 
 def _prepare(plan: Plan) -> Path:
     """Compile what a plan needs, unless that is done; returns the mark of it."""
+    python_headers.write(cache_folder())
     if plan.toolkit is not None:
         plan.toolkit.link(cache_folder())
     os.environ.update(plan.environment)
