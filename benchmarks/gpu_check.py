@@ -206,8 +206,9 @@ def _torch(folder: Path, device: str) -> dict[str, Runner]:
     script = str(Path(__file__).with_name("torch_speed.py"))
     if not has_torch(python):
         return {}
+    apart = ["env", "-u", "PYTHONPATH", python]  # PyTorch with the numpy of its own environment
     return {
-        precision: Runner(precision, [python, script, "fused", str(folder), device, precision])
+        precision: Runner(precision, [*apart, script, "fused", str(folder), device, precision])
         for precision in PRECISIONS
     }
 

@@ -4,20 +4,23 @@
 # The most important step comes first. Each has a time limit of its own, ends by the end of all (TOTAL seconds, 540 if
 # not set) at the latest, and writes what it found into OUT at once: gpu-STEP.json and STEP.log; steps.json lists exit
 # status and seconds of each. BUNDLE (gpu-bundle) is what gpu_bundle.sh made: packages, if the machine has no package
-# index, and the CPU's results. TORCH names an interpreter that has PyTorch (python3 if not set).
+# index, and the CPU's results. TORCH names an interpreter that has PyTorch (python3 if not set). ONLY="kernel features"
+# does these steps alone, and WORK names a folder for packages and Jittor's cache that a later call goes on with.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 bundle=${2:-gpu-bundle}
 python=${PYTHON:-python3}
 total=${TOTAL:-540}
-work=$(mktemp -d)
+work=${WORK:-$(mktemp -d)}
+mkdir -p "$work"
 export TORCH=${TORCH:-$(command -v python3)} JITTOR_HOME=${JITTOR_HOME:-$work/jittor} PYTHONUNBUFFERED=1
-: >"$out/steps.txt"
+[ -n "${WORK:-}" ] || : >"$out/steps.txt"
 
 step() { # NAME SECONDS COMMAND…
   local name=$1 limit=$2 began=$SECONDS left=$((total - SECONDS - 5)) status=124
   shift 2
+  if [ -n "${ONLY:-}" ] && [[ " $ONLY unpack machine " != *" $name "* ]]; then return; fi
   if [ "$left" -gt 5 ]; then
     timeout --kill-after=5 "$((limit < left ? limit : left))" "$@" >"$out/$name.log" 2>&1
     status=$?
@@ -34,10 +37,10 @@ check() { # STEP SECONDS: a step of gpu_check.py
 }
 
 # 1. environment, start, one kernel, versions
-if [ -f "$bundle/site.tar.xz" ]; then
-  step unpack 60 tar -xJf "$bundle/site.tar.xz" -C "$work"
-  export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
-fi
+for part in "$bundle"/site-*.tar.xz; do
+  [ -f "$part" ] && step unpack 60 tar -xJf "$part" -C "$work"
+done
+[ -d "$work/site" ] && export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
 step machine 10 bash -c 'nvidia-smi; nvcc --version; g++ --version; '"$python"' --version; nproc; free -g; ldconfig -p |
   grep -E "libcuda|libcublas|libcudart|libcurand"; ls -d /usr/local/cuda*'
 check kernel 150
@@ -54,5 +57,5 @@ step gpu_tests 60 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/test_g
 # 6. speed beside PyTorch's
 check speed 120
 
-rm -rf "$work"
+[ -n "${WORK:-}" ] || rm -rf "$work"
 cat "$out/steps.json"
