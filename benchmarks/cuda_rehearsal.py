@@ -41,6 +41,8 @@ UNREHEARSED = (
     "memory: how much is needed, and what happens without it",
     "speed",
 )
+# Hyper-parameters that say how long a method trains.
+_STEPS = ("epochs", "text_epochs", "iterations", "steps", "steps_per_shot")
 # Of the methods those that differ most in what they compile.
 _FIRST = ("clip-lora", "coop", "cross-modal-linear", "multimodal-adapter", "full", "jclip-adapter")
 _LIMIT = 1800  # seconds per situation; the first one compiles Jittor's core
@@ -130,8 +132,7 @@ def _encoding(weights: str, precision: str) -> Situation:
 
 def _all(flags: list[str], method: str) -> list[str]:
     """Train, evaluate and predict in few steps."""
-    steps = [name for name in ("epochs", "text_epochs", "iterations", "steps") if name in _hyperparameters(method)]
-    few = [part for name in steps for part in ("--set", f"{name}=2")]
+    few = [part for name in _STEPS if name in _hyperparameters(method) for part in ("--set", f"{name}=2")]
     return ["--train", "--evaluate", "--predict", "result.txt", "--method", method, *few, *flags]
 
 

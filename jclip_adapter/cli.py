@@ -178,8 +178,9 @@ def run(
         switches: As for `main`.
     """
     status = main(argv, program, switches)
-    if status == interruption.STOPPED:
-        # Past what libraries clear up at their end, which may wait for processes that Ctrl-C has ended too.
+    if status == interruption.STOPPED or "jittor" in sys.modules:
+        # Past what libraries clear up at their end: it may wait for processes that Ctrl-C has ended too, and Jittor
+        # waits for ever for a compile thread that a busy machine has not started yet (it misses the call to end).
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()

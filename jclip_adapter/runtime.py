@@ -70,13 +70,14 @@ _KEPT = ("JITTOR_HOME",)
 _CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGILL)
 # Ends with its parent: it has a session of its own, so that Ctrl-C does not end the compilers amid their work.
 _CHILD = """
-import ctypes, sys
+import ctypes, os, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 9)
 import jittor
 from jittor_utils import cache_path
 {use}
-print({ready!r}, cache_path)
+print({ready!r}, cache_path, flush=True)
+os._exit(0)  # at its own end Jittor may wait for ever for a compile thread that has not started yet
 """
 _PROGRESS = re.compile(r"Compiling ([A-Za-z_]+)\w*\((\d+)/(\d+)\)")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ROOT
+from benchmarks import ROOT, cuda_rehearsal
 from jclip_adapter import cuda, doctor, runtime
 from jclip_adapter.cuda import Cuda
 from jclip_adapter.errors import SetupError
@@ -248,3 +248,12 @@ def test_cuda_does_without_onednn(installed: bool, tmp_path: Path) -> None:
     )
     assert json.loads(done.stdout)[0]["use_mkl"] == (None if installed else "0")
     assert ("oneDNN is missing, which Jittor needs on the CPU" in refused.stderr) == (not installed)
+
+
+def test_the_page_shows_the_rehearsals_results() -> None:
+    """All that was rehearsed passed, and no kernel of cub was among it."""
+    result = json.loads(cuda_rehearsal.RESULTS.read_text("utf-8"))
+    assert cuda_rehearsal.summary(result) in cuda_rehearsal.PAGE.read_text("utf-8")
+    assert [row["name"] for row in result["situations"] if not row["passed"]] == []
+    assert [one for one in result["kernels"] if not one["compiled"] or "cub_" in one["operator"]] == []
+    assert len(result["kernels"]) > 50

@@ -54,6 +54,8 @@ def build(folder: Path, root: Path) -> dict[str, str]:
         "LD_PRELOAD": ":".join(map(str, preloaded)),
         "LD_LIBRARY_PATH": str(libraries),
         "PYTHONPATH": str(folder / "site"),
+        # Jittor's own pool would hand out memory again as it is: numbers of anything, which look like a divergence.
+        "use_sfrl_allocator": "0",
     }
 
 

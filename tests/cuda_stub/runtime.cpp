@@ -1,8 +1,8 @@
 // Test-only stand-in for libcudart.so.13: "device" memory is host memory, copies are done, kernels are not run.
 //
 // Compiled against the toolkit's own headers, so that a signature that CUDA changes does not compile here. Memory
-// starts as zeros: what a kernel would have written is 0. STUB_RECORD names a file that takes, when the process ends,
-// one line per kernel that was launched: its mangled name and how often. STUB_REFUSE=1 refuses every kernel; a grid or a block
+// starts as zeros: what a kernel would have written is 0. STUB_RECORD names a file that takes the mangled name of
+// each kernel when a process launches it for the first time. STUB_REFUSE=1 refuses every kernel; a grid or a block
 // that no GPU of capability 9.0 takes is refused always.
 #include <cuda_runtime.h>
 
@@ -11,13 +11,14 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 
 namespace {
 std::mutex guard;
 // Never destroyed: kernels are still registered and launched while a process ends.
 std::map<const void*, std::string>& names = *new std::map<const void*, std::string>;
-std::map<std::string, long>& launches = *new std::map<std::string, long>;
+std::set<std::string>& launched = *new std::set<std::string>;
 cudaError_t last = cudaSuccess;
 struct Configuration {
     dim3 grid, block;
@@ -46,24 +47,25 @@ bool fits(dim3 grid, dim3 block) {
            block.x * block.y * block.z <= 1024;
 }
 
+void record(const std::string& name) {
+    const char* path = std::getenv("STUB_RECORD");
+    if (!path) return;
+    if (FILE* file = std::fopen(path, "a")) {
+        std::fprintf(file, "%s\n", name.c_str());
+        std::fclose(file);
+    }
+}
+
 cudaError_t launch(const void* function, dim3 grid, dim3 block) {
     if (!fits(grid, block)) return last = cudaErrorInvalidConfiguration;
     const std::lock_guard<std::mutex> lock(guard);
     const auto found = names.find(function);
     // As the runtime answers for a kernel that it has no code of.
     if (found == names.end() || std::getenv("STUB_REFUSE")) return last = cudaErrorInvalidDeviceFunction;
-    ++launches[found->second];
+    if (launched.insert(found->second).second) record(found->second);
     return cudaSuccess;
 }
 
-__attribute__((destructor)) void record() {
-    const char* path = std::getenv("STUB_RECORD");
-    if (!path || launches.empty()) return;
-    if (FILE* file = std::fopen(path, "a")) {
-        for (const auto& one : launches) std::fprintf(file, "%s %ld\n", one.first.c_str(), one.second);
-        std::fclose(file);
-    }
-}
 }  // namespace
 
 extern "C" {
