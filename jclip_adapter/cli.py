@@ -14,6 +14,7 @@ from . import __version__, interruption
 from .console import be_quiet, complain, streams, tell
 from .entry import STOPPED
 from .errors import AdapterError, UsageError, suggest
+from .jittor_messages import in_one_line
 from .options import BENCHMARK, BENCHMARK_FILES, CLASSIFY, EVALUATE, PREDICT, TRAIN, Option, refuse_without_effect
 from .problems import one_line
 from .settings import GENERAL, OPTIONS, Settings, build_settings, names_in, parse_assignments
@@ -147,7 +148,7 @@ def main(
             arguments = build_parser(program, switches).parse_args(argv)
             if arguments.quiet:
                 be_quiet()
-            with interruption.command():
+            with interruption.command(), in_one_line():
                 _run(arguments)
     except AdapterError as error:
         return _refuse(str(error), error.details)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .cuda_toolkit import Toolkit, find_toolkit
+
 Version = tuple[int, int]
 OLDEST: Version = (11, 0)
 NEWEST: Version = (13, 99)
@@ -33,6 +35,7 @@ class Cuda:
         cudnn: cuDNN's major version, 0 for none; Jittor can use 8 alone.
         supported: The newest CUDA that the driver runs, (0, 0) if unknown.
         capability: The first device's compute capability, (0, 0) if unknown.
+        toolkit: Where nvcc's headers and libraries are; None if nobody looked.
     """
 
     driver: bool
@@ -42,11 +45,13 @@ class Cuda:
     cudnn: int = 0
     supported: Version = (0, 0)
     capability: Version = (0, 0)
+    toolkit: Toolkit | None = None
 
     @property
     def obstacle(self) -> str:
         """Why Jittor cannot use CUDA here, in words; empty if nothing is known to be in the way."""
-        return (self.reason if not self.driver else "") or self._compiler_obstacle or self._gpu_obstacle
+        found = (self.reason if not self.driver else "") or self._compiler_obstacle or self._gpu_obstacle
+        return found or self._library_obstacle
 
     @property
     def _compiler_obstacle(self) -> str:
@@ -73,19 +78,37 @@ class Cuda:
             return f"CUDA 13 no longer compiles for a GPU of compute capability {_text(self.capability)}"
         return ""
 
+    @property
+    def _library_obstacle(self) -> str:
+        if self.toolkit is None or not self.toolkit.missing:
+            return ""
+        files = " and ".join(f"{name}.h with lib{name}.so" for name in self.toolkit.missing)
+        return f"{self.nvcc} comes without {files}, which Jittor needs"
+
+    @property
+    def cure(self) -> str:
+        """What to do about the obstacle; empty where there is none."""
+        if not self.obstacle:
+            return ""
+        if self.obstacle == self._library_obstacle:
+            return "Run `pip install nvidia-cublas nvidia-curand`, or install the whole CUDA toolkit."
+        if not self.driver:
+            return "For a GPU install NVIDIA's driver and CUDA toolkit."
+        return "Install a CUDA toolkit that fits the driver and the GPU, and put its nvcc on the PATH."
+
 
 def find_cuda() -> Cuda:
     """Look for a CUDA driver that works, for nvcc and for cuDNN. Nothing is changed."""
-    nvcc = os.environ.get("nvcc_path") or shutil.which("nvcc") or ""
-    if not nvcc and Path("/usr/local/cuda/bin/nvcc").is_file():
-        nvcc = "/usr/local/cuda/bin/nvcc"
+    usual = Path("/usr/local/cuda/bin/nvcc")
+    nvcc = os.environ.get("nvcc_path") or shutil.which("nvcc") or (str(usual) if usual.is_file() else "")
+    version = nvcc_version(nvcc)
     cudnn = 8 if _loads("libcudnn_ops_infer.so.8") else 9 if _loads("libcudnn.so.9") else 0
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return Cuda(False, "no CUDA driver (libcuda.so.1 does not load)", nvcc, nvcc_version(nvcc), cudnn)
+        return Cuda(False, "no CUDA driver (libcuda.so.1 does not load)", nvcc, version, cudnn)
     driver, reason, supported, capability = ask_driver(library)
-    return Cuda(driver, reason, nvcc, nvcc_version(nvcc), cudnn, supported, capability)
+    return Cuda(driver, reason, nvcc, version, cudnn, supported, capability, find_toolkit(nvcc, version[0]))
 
 
 def ask_driver(library: Any) -> tuple[bool, str, Version, Version]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from . import onednn, runtime
+from . import onednn, python_headers, runtime
 from .cuda import Cuda, find_cuda
 from .errors import AdapterError
+from .jittor_messages import reason
 
 _GIGABYTE = 1 << 30
 _NEEDED = 3 * _GIGABYTE  # Jittor's cache, its kernels and a CLIP
@@ -61,7 +62,10 @@ def examine(device: str = "auto", start: bool = True) -> list[Finding]:
 def _python() -> Finding:
     version = platform.python_version()
     if (3, 10) <= sys.version_info[:2] < (3, 13):
-        return Finding("Python", "ok", version)
+        if (python_headers.include() / "Python.h").is_file():
+            return Finding("Python", "ok", version)
+        cure = f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev)."
+        return Finding("Python", "problem", f"{version}, without its headers", cure)
     return Finding("Python", "problem", version, "Use Python 3.10, 3.11 or 3.12.")
 
 
@@ -123,16 +127,17 @@ def _home() -> Finding:
 def _cuda(cuda: Cuda) -> list[Finding]:
     if not cuda.driver:
         found = f"{cuda.reason}{f'; nvcc {cuda.nvcc} is left alone' if cuda.nvcc else ''}"
-        return [Finding("CUDA", "note", found, "The CPU is used. For a GPU install NVIDIA's driver and CUDA toolkit.")]
+        return [Finding("CUDA", "note", found, f"The CPU is used. {cuda.cure}")]
     if cuda.obstacle:
-        cure = "Install a CUDA toolkit that fits the driver and the GPU, and put its nvcc on the PATH."
-        return [Finding("CUDA", "note", f"{cuda.reason}, but {cuda.obstacle}; the CPU is used", cure)]
+        return [Finding("CUDA", "note", f"{cuda.reason}, but {cuda.obstacle}; the CPU is used", cuda.cure)]
     version = ".".join(map(str, cuda.version))
     cudnn = Finding("cuDNN", "ok", "version 8")
     if cuda.cudnn != 8:
         found = f"version {cuda.cudnn}, of which Jittor" if cuda.cudnn else "none; Jittor"
         cudnn = Finding("cuDNN", "note", f"{found} makes no use", "Only CLIP's ResNets are slower without version 8.")
-    return [Finding("CUDA", "ok", f"{cuda.reason}, nvcc {version} in {Path(cuda.nvcc).parent}"), cudnn]
+    places = ", ".join(map(str, cuda.toolkit.lib)) if cuda.toolkit else ""
+    found = f"{cuda.reason}, nvcc {version} in {Path(cuda.nvcc).parent}{f'; libraries in {places}' if places else ''}"
+    return [Finding("CUDA", "ok", found), cudnn]
 
 
 def _start(device: str) -> Finding:
@@ -142,7 +147,9 @@ def _start(device: str) -> Finding:
     except AdapterError as error:
         return Finding("Jittor", "problem", error.message, error.hint)
     except RuntimeError as error:
-        return Finding("Jittor", "problem", f"a kernel does not run ({str(error).splitlines()[0]})", _broken_cache())
+        return Finding(
+            "Jittor", "problem", f"a kernel does not run ({reason(str(error).splitlines())})", _broken_cache()
+        )
     if total != 12.0:
         return Finding("Jittor", "problem", f"2·(1+2+3) came out as {total}", _broken_cache())
     return Finding("Jittor", "ok", f"computes on {runtime.current_device()}")

@@ -35,10 +35,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import compiled, console, interruption, onednn
+from . import compiled, console, cuda_guard, interruption, onednn, python_headers
 from .choices import DEVICES
 from .cuda import Cuda, find_cuda
+from .cuda_toolkit import Toolkit
 from .errors import SetupError, UsageError
+from .jittor_messages import reason
 from .kernels import shorten_compilation
 from .storage import read_json
 
@@ -63,16 +65,19 @@ _FLAGS = (
     "gdb_path",
     "cuda_arch",
 )
+# What stays set after the start: Jittor's and this program's caches stay where they are.
+_KEPT = ("JITTOR_HOME",)
 _CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGILL)
 # Ends with its parent: it has a session of its own, so that Ctrl-C does not end the compilers amid their work.
 _CHILD = """
-import ctypes, sys
+import ctypes, os, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 9)
 import jittor
 from jittor_utils import cache_path
 {use}
-print({ready!r}, cache_path)
+print({ready!r}, cache_path, flush=True)
+os._exit(0)  # at its own end Jittor may wait for ever for a compile thread that has not started yet
 """
 _PROGRESS = re.compile(r"Compiling ([A-Za-z_]+)\w*\((\d+)/(\d+)\)")
 
@@ -86,12 +91,14 @@ class Plan:
         reason: Why this device, in words.
         environment: What has to be set before the import.
         insisted: Whether nothing else will do.
+        toolkit: The CUDA toolkit that is going to be used, if any.
     """
 
     device: str
     reason: str
     environment: dict[str, str] = field(default_factory=dict)
     insisted: bool = False
+    toolkit: Toolkit | None = None
 
 
 def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
@@ -112,29 +119,36 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
         raise UsageError(f"there is no device '{device}'.", f"Known are: {', '.join(DEVICES)}.")
     environment = {**_WITHOUT, "JITTOR_HOME": str(jittor_home())}
     environment["log_silent"] = os.environ.get("log_silent", "1")
-    # Without this Jittor names its cache after the git branch around the environment, and every new branch
-    # would compile everything again.
-    environment["cache_name"] = os.environ.get("cache_name", "default")
     # Threads that wait for one another by spinning take the core from the one that they wait for, wherever there are
     # more threads than free cores: training steps on shared machines took several times longer.
     environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "passive")
-    config = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}-config"
-    if config.is_file():
-        environment.setdefault("python_config_path", str(config))
+    environment["python_config_path"] = os.environ.get("python_config_path") or python_headers.config(cache_folder())
+    on_cpu = {**environment, "nvcc_path": "", "cache_name": _cache_name("cpu")}
     if device == "cpu":
-        return Plan("cpu", "asked for", {**environment, "nvcc_path": ""})
+        return Plan("cpu", "asked for", on_cpu)
     cuda = cuda or find_cuda()
     obstacle = cuda.obstacle
     if obstacle and device == "cuda":
-        raise SetupError(f"CUDA was asked for: {obstacle}.", "Run `python runner.py --doctor`, or use --device cpu.")
+        raise SetupError(f"CUDA was asked for: {obstacle}.", f"{cuda.cure} Or use --device cpu.")
     if obstacle:
-        return Plan("cpu", obstacle, {**environment, "nvcc_path": ""})
-    environment["nvcc_path"] = cuda.nvcc
+        return Plan("cpu", obstacle, on_cpu)
+    environment["cache_name"] = _cache_name("cuda")
+    environment["nvcc_path"] = cuda.toolkit.compiler(cache_folder()) if cuda.toolkit else cuda.nvcc
     if cuda.version >= (13, 0):
         environment["cc_flags"] = f"{os.environ.get('cc_flags', '')} {_CUDA13_FLAGS}".strip()
     if cuda.cudnn != 8:
         environment["conv_opt"] = "1"  # leaves cuDNN out; cuBLAS and cuRAND stay
-    return Plan("cuda", cuda.reason, environment, device == "cuda")
+    return Plan("cuda", cuda.reason, environment, device == "cuda", cuda.toolkit)
+
+
+def _cache_name(device: str) -> str:
+    """The name of a cache that holds one device's core alone.
+
+    Jittor keeps CUDA's core in a folder within the CPU's, and imports the one that was compiled first for both: with
+    one name for both devices, or one that other programs use, whichever comes second does not start. Left to itself
+    Jittor names its cache after the git branch around the environment, and compiles everything again for each.
+    """
+    return f"{os.environ.get('cache_name', 'jclip-adapter')}-{device}"
 
 
 def jittor_home() -> Path:
@@ -213,6 +227,11 @@ def check_requirements() -> None:
             "there is no g++, which Jittor compiles its kernels with.",
             "Install it (Debian and Ubuntu: apt-get install g++).",
         )
+    if not (python_headers.include() / "Python.h").is_file():
+        raise SetupError(
+            f"Python's headers are missing ({python_headers.include() / 'Python.h'}), which Jittor compiles against.",
+            f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev).",
+        )
 
 
 @functools.cache
@@ -277,7 +296,39 @@ def start(device: str = "auto") -> Any:
         return sys.modules["jittor"]
     plan = _chosen()[0]
     home = jittor_home()
-    if not onednn.link(home) and _needs_onednn(plan):
+    _link_onednn(home, plan)
+    with _own_environment():
+        try:
+            with _own_environment(failed_only=True):
+                marker = _prepare(plan)
+        except SetupError as error:
+            if plan.device != "cuda" or plan.insisted:
+                raise
+            logger.warning("CUDA is found, but does not work (%s); the CPU is used.", error.message)
+            plan = make_plan("cpu")
+            marker = _prepare(plan)
+        with console.doing("starting Jittor"):
+            jittor = _import(marker)
+    if plan.device == "cuda" and not jittor.has_cuda:
+        raise SetupError("Jittor was built without CUDA.", f"Delete {cache_folder()} and run the command again.")
+    jittor.flags.use_cuda = int(plan.device == "cuda")
+    if plan.device == "cpu":
+        shorten_compilation(jittor, home / ".cache" / "jittor", compiler())
+    else:
+        cuda_guard.guard(jittor)
+        if _CUDA13_FLAGS in plan.environment.get("cc_flags", ""):
+            cuda_guard.leave_cub_out()
+    _started().append(plan)
+    logger.info("Jittor runs on %s (%s)", plan.device, plan.reason)
+    return jittor
+
+
+def _link_onednn(home: Path, plan: Plan) -> None:
+    """Put oneDNN where Jittor and kernels of ours look for it; CUDA does without, where it is not installed."""
+    linked = onednn.link(home)
+    if not linked and plan.device == "cuda":
+        plan.environment["use_mkl"] = "0"  # or Jittor would download it
+    if not linked and _needs_onednn(plan):
         raise SetupError(
             "oneDNN is missing, which Jittor needs on the CPU.",
             "Run `pip install -r requirements.txt` (packages onednn-cpu-gomp and onednn-devel-cpu-gomp).",
@@ -285,29 +336,36 @@ def start(device: str = "auto") -> Any:
     # Where kernels of ours find oneDNN's headers.
     places = [str(onednn.place(home) / "include"), os.environ.get("CPLUS_INCLUDE_PATH", "")]
     os.environ["CPLUS_INCLUDE_PATH"] = os.pathsep.join(filter(None, places))
+
+
+@contextlib.contextmanager
+def _own_environment(*, failed_only: bool = False) -> Iterator[None]:
+    """Give the environment back as it was: a process that is started later decides about its device by itself.
+
+    Args:
+        failed_only: Give it back only where the block is left by an error.
+    """
     before = dict(os.environ)
     try:
-        marker = _prepare(plan)
-    except SetupError as error:
-        if plan.device != "cuda" or plan.insisted:
-            raise
-        logger.warning("CUDA is found, but does not work (%s); the CPU is used.", error.message)
-        os.environ.clear()  # of what was set for CUDA
-        os.environ.update(before)
-        plan = make_plan("cpu")
-        marker = _prepare(plan)
-    with console.doing("starting Jittor"):
-        jittor = _import(marker)
-    jittor.flags.use_cuda = int(plan.device == "cuda")
-    if plan.device == "cpu":
-        shorten_compilation(jittor, home / ".cache" / "jittor", compiler())
-    _started().append(plan)
-    logger.info("Jittor runs on %s (%s)", plan.device, plan.reason)
-    return jittor
+        yield
+    except BaseException:
+        _restore(before)
+        raise
+    if not failed_only:
+        _restore(before)
+
+
+def _restore(before: dict[str, str]) -> None:
+    for name in os.environ.keys() - before.keys() - set(_KEPT):
+        del os.environ[name]
+    os.environ.update({name: value for name, value in before.items() if name not in _KEPT})
 
 
 def _prepare(plan: Plan) -> Path:
     """Compile what a plan needs, unless that is done; returns the mark of it."""
+    python_headers.write(cache_folder())
+    if plan.toolkit is not None:
+        plan.toolkit.link(cache_folder())
     os.environ.update(plan.environment)
     marker = _marker(plan)
     broken = compiled.remove_broken(_compiled_folder())
@@ -361,7 +419,7 @@ def _import(marker: Path) -> Any:
         marker.unlink(missing_ok=True)
         folder = jittor_home() / ".cache" / "jittor"
         raise SetupError(
-            f"Jittor does not start ({error}).",
+            f"Jittor does not start ({reason(str(error).splitlines())}).",
             f"Run the command again; if that does not help, delete {folder} and run it once more.",
         ) from error
     finally:
@@ -432,7 +490,8 @@ def _compile_in_child(plan: Plan) -> str:
     Raises:
         SetupError: it does not succeed.
     """
-    told = not list(_compiled_folder().rglob(compiled.CORE[0]))
+    cores = _compiled_folder().rglob(compiled.CORE[0])
+    told = not any(plan.environment.get("cache_name", "") in path.parts for path in cores)
     if told:
         console.note(_FIRST_TIME)
     # On CUDA a kernel is compiled and run too: only that shows whether compiler, driver and GPU fit together.
@@ -453,9 +512,8 @@ def _compile_in_child(plan: Plan) -> str:
             logger.warning("Jittor's compiled core crashes: %s; it is compiled again", _end_of(child.returncode))
         elif child.returncode != 0:
             break
-    tail = " | ".join(line.strip() for line in output[-3:] if line.strip())[-400:]
     raise SetupError(
-        f"Jittor could not be compiled: {tail or _end_of(child.returncode)}.",
+        f"Jittor could not be compiled: {(reason(output) or _end_of(child.returncode)).rstrip('.')}.",
         "Run `python runner.py --doctor`; if its checks pass, delete "
         f"{jittor_home() / '.cache' / 'jittor'} and run the command again.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ROOT
+from benchmarks import ROOT, cuda_rehearsal
 from jclip_adapter import cuda, doctor, runtime
 from jclip_adapter.cuda import Cuda
 from jclip_adapter.errors import SetupError
@@ -147,14 +148,112 @@ def test_cuda_that_does_not_work_is_left_unless_it_was_asked_for(device: str, tm
     (tmp_path / "jittor.py").write_text("class flags: use_cuda = 0; cc_path = cc_flags = ''\n__version__ = '0'\n")
     done = subprocess.run(
         [sys.executable, "-c", FALLBACK, device],
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "JITTOR_HOME": str(tmp_path / "home")},
+        env={
+            **{name: value for name, value in os.environ.items() if name != "nvcc_path"},
+            "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+            "JITTOR_HOME": str(tmp_path / "home"),
+        },
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     if device == "auto":
-        assert done.stdout == "['cuda', 'cpu'] cpu\n None None\n"  # nvcc is hidden, and no flag for CUDA is left
+        assert done.stdout == "['cuda', 'cpu'] cpu\nNone None None\n"  # no setting is left, of either device
         assert "CUDA is found, but does not work (nvcc fatal: no such architecture.)" in done.stderr
     else:
         assert done.stdout.startswith("refused nvcc fatal")
+
+
+def test_each_device_has_a_cache_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one cache for both, CUDA imported the CPU's core: 'Flags' object has no attribute 'cuda_archs'."""
+    for given in (None, "mine"):
+        monkeypatch.delenv("cache_name", raising=False)
+        if given:
+            monkeypatch.setenv("cache_name", given)
+        names = [runtime.make_plan(device, H200).environment["cache_name"] for device in ("cpu", "cuda", "auto")]
+        assert names[0] != names[1] == names[2]
+        assert not {"default", "mine", "main"} & set(names)  # those of other programs that use Jittor
+        assert given is None or all(name.startswith("mine") for name in names)
+
+
+BESIDE = """
+import sys, os, json, types
+from jclip_adapter import runtime
+runtime.onednn.link = lambda home: True
+runtime.shorten_compilation = lambda *_: True
+runtime.cuda_guard.guard = runtime.cuda_guard.leave_cub_out = lambda *_: None
+runtime._compile_in_child = lambda plan: ""
+runtime.find_cuda = lambda: runtime.Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0))
+runtime.start(sys.argv[1])
+import jittor, subprocess
+print(json.dumps([jittor.seen, sorted(os.environ)]))
+if len(sys.argv) > 2:
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-c", sys.argv[3], *sys.argv[2:3], "", ""][:4], check=True)
+"""
+SEEN = """
+import os
+class flags: use_cuda = 0; cc_path = cc_flags = ''
+__version__, has_cuda = '0', 1
+seen = {name: os.environ.get(name) for name in ("nvcc_path", "conv_opt", "cc_flags", "cache_name")}
+os.environ["cuda_arch"] = "c u 1 3"  # as Jittor does
+"""
+
+
+@pytest.mark.parametrize("first", ["cpu", "cuda"])
+def test_a_comparison_of_both_devices_by_processes(first: str, tmp_path: Path) -> None:
+    """What a process set for its own Jittor does not reach the Jittor of a process that it starts."""
+    (tmp_path / "jittor.py").write_text(SEEN)
+    other = "cuda" if first == "cpu" else "cpu"
+    environment = {name: value for name, value in os.environ.items() if name not in ("nvcc_path", "cc_flags")}
+    environment |= {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "JITTOR_HOME": str(tmp_path / "home")}
+    environment["cc_flags"] = "-DMINE"
+    command = [sys.executable, "-c", BESIDE, first, other, BESIDE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    seen = dict(zip((first, other), (one[0] for one in told), strict=True))
+    flags = "-DMINE -DcomputeMode=integrated -DclockRate=warpSize"
+    assert seen["cpu"] == {"nvcc_path": "", "conv_opt": None, "cc_flags": "-DMINE", "cache_name": "jclip-adapter-cpu"}
+    assert seen["cuda"] == {
+        "nvcc_path": "/opt/cuda/bin/nvcc",
+        "conv_opt": "1",
+        "cc_flags": flags,
+        "cache_name": "jclip-adapter-cuda",
+    }
+    for _, names in told:
+        assert set(names) - set(environment) <= {"CPLUS_INCLUDE_PATH", "LC_CTYPE"}
+
+
+def test_a_core_without_cuda_is_not_taken_for_one_with_it(tmp_path: Path) -> None:
+    (tmp_path / "jittor.py").write_text(SEEN.replace("'0', 1", "'0', 0"))
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "JITTOR_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE, "cuda"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "SetupError: Jittor was built without CUDA. Delete" in done.stderr
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_cuda_does_without_onednn(installed: bool, tmp_path: Path) -> None:
+    """Jittor would download it at its import, and stop without a network."""
+    (tmp_path / "jittor.py").write_text(SEEN.replace('("nvcc_path"', '("use_mkl", "nvcc_path"'))
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "JITTOR_HOME": str(tmp_path / "home")}
+    code = BESIDE if installed else BESIDE.replace("lambda home: True", "lambda home: False")
+    done, refused = (
+        subprocess.run(
+            [sys.executable, "-c", code, device], env=environment, capture_output=True, text=True, check=False
+        )
+        for device in ("cuda", "cpu")
+    )
+    assert json.loads(done.stdout)[0]["use_mkl"] == (None if installed else "0")
+    assert ("oneDNN is missing, which Jittor needs on the CPU" in refused.stderr) == (not installed)
+
+
+def test_the_page_shows_the_rehearsals_results() -> None:
+    """All that was rehearsed passed, and no kernel of cub was among it."""
+    result = json.loads(cuda_rehearsal.RESULTS.read_text("utf-8"))
+    assert cuda_rehearsal.summary(result) in cuda_rehearsal.PAGE.read_text("utf-8")
+    assert [row["name"] for row in result["situations"] if not row["passed"]] == []
+    assert [one for one in result["kernels"] if not one["compiled"] or "cub_" in one["operator"]] == []
+    assert len(result["kernels"]) > 50

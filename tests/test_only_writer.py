@@ -34,6 +34,11 @@ EXCEPTIONS = {
     ("onednn.py", "fresh.replace"): "those links, put in place whole",
     ("onednn.py", "target.unlink"): "an older link to oneDNN",
     ("onednn.py", "(target / name).unlink"): "links within an older folder of links",
+    ("cuda_toolkit.py", "(fresh / name).mkdir"): "a folder of links in Jittor's cache, before it is put in place",
+    ("cuda_toolkit.py", "(fresh / name / link).symlink_to"): "links to the CUDA toolkit; they hold no bytes of ours",
+    ("cuda_toolkit.py", "shim.chmod"): "makes a script, written by storage, one that can be run",
+    ("cuda_toolkit.py", "fresh.replace"): "those links, put in place whole",
+    ("python_headers.py", "path.chmod"): "makes a script, written by storage, one that can be run",
     ("runtime.py", "marker.unlink"): "a mark in Jittor's cache that was found to be wrong, while another error is told",
 }
 

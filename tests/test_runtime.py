@@ -174,3 +174,22 @@ def test_threads_wait_without_spinning_unless_told_otherwise(monkeypatch):
     assert runtime.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "passive"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert runtime.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "active"
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--list"], 0), (["--list", "--shots", "4"], 2)])
+def test_a_command_ends_although_jittor_does_not(arguments, status):
+    """At its own end Jittor joins a compile thread that may never have started: it hung on a busy machine."""
+    code = (
+        "import atexit, sys, time, types\n"
+        "sys.modules['jittor'] = types.ModuleType('jittor')\n"
+        "atexit.register(time.sleep, 600)\n"
+        "from jclip_adapter.cli import run\n"
+        f"run({arguments!r})\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == status
+    assert ("jclip-adapter" in done.stdout) == (status == 0)
+    assert done.stderr.startswith("error: ") == (status == 2)

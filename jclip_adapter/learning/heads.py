@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.learning.optimisers import AdamW, Optimiser
-from jclip_adapter.learning.training import check_loss
+from jclip_adapter.learning.training import check_loss, count_hits
 from jclip_adapter.runtime import jt
 from jclip_adapter.task import Array, FewShotTask, normalise
 
@@ -112,7 +112,7 @@ def train_steps(
             loss = jt.nn.cross_entropy_loss(scores, target)
             optimiser.step(loss, None if schedule is None else schedule(number))
             losses.append(loss.stop_grad().reshape((1,)) * len(chosen))
-            hits.append((scores.stop_grad().argmax(dim=1)[0] == target).sum().reshape((1,)))
+            hits.append(count_hits(scores.stop_grad(), target).reshape((1,)))
             count += len(chosen)
         mean = check_loss(float(jt.concat(losses).numpy().sum()) / count, len(history) + 1)
         top1 = 100.0 * float(jt.concat(hits).numpy().sum()) / count

@@ -47,6 +47,22 @@ def check_loss(loss: float, epoch: int) -> float:
     return loss
 
 
+def count_hits(scores: Any, target: Any) -> Any:
+    """How many rows score highest where they should, as a jt.Var.
+
+    The first of several equal scores counts, as in numpy's argmax. Jittor's own argmax is made of cub, whose sources
+    in CUDA 13 need C++17, which Jittor does not ask nvcc for.
+
+    Args:
+        scores: (B, C) jt.Var.
+        target: (B,) jt.Var of class indices.
+    """
+    classes = scores.shape[1]
+    index = jt.array(np.arange(classes, dtype=np.int32)).reshape((1, classes)).broadcast(scores.shape)
+    highest = jt.ternary(scores >= scores.max(dim=1, keepdims=True), index, jt.full_like(index, classes))
+    return (highest.min(dim=1) == target).sum()
+
+
 class Scheduled:
     """An optimiser of `learning.optimisers` whose learning rate is a function of the step's number.
 
@@ -104,9 +120,7 @@ def train_epochs(
             optimiser.step(value)
             # Only remembered here: reading a value would make Jittor stop and compute at every step.
             losses.append(value.stop_grad() * len(chosen))
-            # Without argmax, which CUDA 13 has no kernel of Jittor's for.
-            own = scores[jt.array(np.arange(len(chosen), dtype=np.int32)), target]
-            hits.append((own >= scores.max(dim=1)).sum())
+            hits.append(count_hits(scores, target))
         total = check_loss(float(jt.concat([x.reshape((1,)) for x in losses]).sum().item()), epoch)
         correct = int(jt.concat([x.reshape((1,)) for x in hits]).sum().item())
         history.append({"epoch": epoch, "loss": total / rows, "top1": 100.0 * correct / rows})
