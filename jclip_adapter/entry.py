@@ -39,8 +39,8 @@ def run(
             signal.signal(signal.SIGINT, leave)
     except KeyboardInterrupt:  # where `main` does not catch it
         leave()
-    # What libraries clear up at their end may wait for processes that Ctrl-C has ended too, and Jittor waits for ever for
-    # a compile thread that a busy machine has not started yet (it misses the call to end).
+    # What libraries clear up at their end may wait for processes that Ctrl-C has ended too, and Jittor waits for ever
+    # for a compile thread that a busy machine has not started yet (it misses the call to end).
     if status != STOPPED and "jittor" not in sys.modules:
         atexit._run_exitfuncs()
     _flush()
