@@ -121,6 +121,23 @@ def test_a_run_of_an_older_version_is_evaluated_as_ever(workplace: Path, cli: Cl
     assert ("1 of 12 shots cannot be read any more" in outcome.out) == gone
 
 
+@pytest.mark.parametrize("network", ["tiny.pkl", "efficientnet-lite0"])
+@pytest.mark.parametrize("change", [remove, replace])
+def test_a_shot_that_is_gone_or_changed_does_not_stop_the_contest(
+    workplace: Path, cli: Cli, network: str, change: Callable[[Path], None]
+) -> None:
+    """A10, relative: "Take it out of the list" led to "support.txt is missing or damaged"; prototypes do without it."""
+    flags = ("--weights", network, "--method", "linear-probe", "--run", "r")
+    assert cli("--train", "--predict", "before.txt", *flags).status == 0
+    change(Path("Dataset", Path("r/support.txt").read_text().splitlines()[0].rpartition(" ")[0]))
+    evaluated = cli("--evaluate", *flags)
+    assert evaluated.status == 0, evaluated.err
+    assert "1 of 24 shots " in evaluated.out
+    predicted = cli("--predict", "after.txt", *flags)
+    assert predicted.status == 0, predicted.err
+    assert Path("before.txt").read_bytes() == Path("after.txt").read_bytes(), "what was learnt is in the run"
+
+
 @pytest.fixture
 def chain(workplace: Path, cli: Cli) -> Path:
     """A run on a run on a run: lora, lora2 with --encoder lora, gd with --encoder lora2."""
