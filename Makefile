@@ -25,7 +25,7 @@ $(VENV)/run.stamp: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	@touch $@
 
-$(VENV)/dev.stamp: requirements-dev.txt requirements-backbones.txt requirements.txt | $(BIN)/python
+$(VENV)/dev.stamp: requirements-dev.txt requirements-backbones.txt requirements-photos.txt requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/run.stamp
 
@@ -43,6 +43,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/interrogate --quiet jclip_adapter runner.py baseline.py
 	$(BIN)/python -m tests.file_sizes
 
@@ -52,7 +53,7 @@ format: $(VENV)/dev.stamp
 
 sample: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.sample_accuracy
-	$(BIN)/python -m jclip_adapter.sample.contact_sheet --out results/sample.png
+	$(BIN)/python -m tools.sample.contact_sheet --out results/sample.png
 	$(BIN)/python -m benchmarks.readme
 
 doctor: $(VENV)/run.stamp

@@ -9,7 +9,7 @@ Both write result.txt and result.zip. All other flags are runner.py's.
 import sys
 
 try:
-    from jclip_adapter.entry import run
+    from jclip_adapter.cli.entry import run
 except KeyboardInterrupt:
     raise SystemExit(130) from None
 

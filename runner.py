@@ -1,7 +1,7 @@
 """The one command of this repository; `python runner.py --help` lists what it does."""
 
 try:
-    from jclip_adapter.entry import run
+    from jclip_adapter.cli.entry import run
 except KeyboardInterrupt:
     raise SystemExit(130) from None
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jclip_adapter.errors import AdapterError
+from jclip_adapter.core.errors import AdapterError
 
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT, told
-from jclip_adapter.backbones import KNOWN
-from jclip_adapter.dataset import load_dataset
-from jclip_adapter.metrics import Score, mean_interval
-from jclip_adapter.pipeline import evaluate, predict, train
-from jclip_adapter.report import csv_text, markdown_table
-from jclip_adapter.settings import Settings
+from jclip_adapter.cli.commands.evaluate import evaluate
+from jclip_adapter.cli.commands.predict import predict
+from jclip_adapter.cli.commands.train import train
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.data.sets import load_dataset
+from jclip_adapter.data.submission import check_submission
+from jclip_adapter.evaluation.metrics import Score, mean_interval
+from jclip_adapter.evaluation.report import csv_text, markdown_table
+from jclip_adapter.models.backbones import KNOWN
 from jclip_adapter.storage import ANY, write_bytes, write_text
-from jclip_adapter.submission import check_submission
 
 RESULTS = ROOT / "results" / "backbones"
 SHOTS = 4

@@ -3,9 +3,9 @@
     python -m benchmarks.choose_defaults FILE.npz [FILE.npz …] [--method NAME,NAME]
 
 Each candidate is fitted on three quarters of the 4 shots per class and scored on the left-out ones, in turn
-(`jclip_adapter.selection`); test photos are read but never used. The candidate with the best mean accuracy over the
-files, and over the methods that share their defaults, is the default; tests/test_defaults.py compares it with what the
-code declares.
+(`jclip_adapter.evaluation.selection`); test photos are read but never used. The candidate with the best mean accuracy
+over the files, and over the methods that share their defaults, is the default; tests/test_defaults.py compares it with
+what the code declares.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import ROOT, told
-from jclip_adapter.errors import DataError
-from jclip_adapter.feature_file import FeatureFile, read_feature_file
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.evaluation.report import csv_text
+from jclip_adapter.evaluation.selection import score_candidates
+from jclip_adapter.features.file import FeatureFile, read_feature_file
 from jclip_adapter.methods import get
-from jclip_adapter.report import csv_text
-from jclip_adapter.selection import score_candidates
 from jclip_adapter.storage import ANY, write_text
 
 RESULT = ROOT / "results" / "defaults.csv"

@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from benchmarks import ROOT
 from benchmarks.turns import answers_to
-from jclip_adapter.clip.config import VIT_B_32, ClipConfig
+from jclip_adapter.core.task import EncoderLink, FewShotTask, normalise
 from jclip_adapter.methods import create
-from jclip_adapter.task import EncoderLink, FewShotTask, normalise
+from jclip_adapter.models.clip.config import VIT_B_32, ClipConfig
 
 NAMES = ROOT / "tests" / "fixtures" / "contest_classes_b.txt"
 CLASSES, SHOTS = 374, 4
@@ -49,8 +49,8 @@ def task_of(config: ClipConfig, classes: int = CLASSES) -> FewShotTask:
         config: The CLIP's sizes.
         classes: How many classes.
     """
-    from jclip_adapter.clip.initialise import initialise
-    from jclip_adapter.clip.model import CLIP
+    from jclip_adapter.models.clip.initialise import initialise
+    from jclip_adapter.models.clip.model import CLIP
 
     model = CLIP(config)
     initialise(model, 0)
@@ -82,7 +82,7 @@ def drive(method: str, values: dict[str, Any], task: FewShotTask, turns: Iterato
         out: Takes a line of JSON per step: "seconds", "loss", "peak_gb".
         to: Folder for the first step's inputs and outcome.
     """
-    from jclip_adapter.learning import encoder_training
+    from jclip_adapter.methods.training import encoder_training
 
     train_through = encoder_training.train_through
     started, losses = 0.0, [0.0]
@@ -133,8 +133,8 @@ def write_tower(task: FewShotTask, count: int, to: Path) -> None:
         count: Learnt vectors per prompt.
         to: Folder; tower.npz, and length.json with the positions of the longest prompt.
     """
-    from jclip_adapter.clip.model import state_arrays
-    from jclip_adapter.clip.tokenizer import token_ids
+    from jclip_adapter.models.clip.model import state_arrays
+    from jclip_adapter.models.clip.tokenizer import token_ids
 
     assert task.encoder is not None  # noqa: S101  (for the type checker)
     state = state_arrays(task.encoder.model)

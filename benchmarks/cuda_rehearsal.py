@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT, told
-from jclip_adapter.errors import SetupError
+from jclip_adapter.core.errors import SetupError
 from jclip_adapter.methods import available, get
 from jclip_adapter.storage import ANY, write_json, write_text
 from tests import cuda_stub

@@ -26,9 +26,9 @@ from tqdm import tqdm
 from benchmarks import ROOT, told
 from benchmarks.cost_child import CLASSES, SHOTS
 from benchmarks.turns import Runner, has_torch, stopped
-from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.methods import create
-from jclip_adapter.report import markdown_table
 from jclip_adapter.storage import ANY, write_json, write_text
 
 RESULTS = ROOT / "results"

@@ -22,13 +22,13 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import told
-from jclip_adapter.benchmark import can_run, choose_methods
-from jclip_adapter.errors import DataError
-from jclip_adapter.feature_file import read_feature_file
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import FewShotTask, Queries
+from jclip_adapter.evaluation.benchmark import can_run, choose_methods
+from jclip_adapter.evaluation.report import markdown_table
+from jclip_adapter.features.file import read_feature_file
 from jclip_adapter.methods import create
-from jclip_adapter.report import markdown_table
 from jclip_adapter.storage import ANY, write_text
-from jclip_adapter.task import FewShotTask, Queries
 
 RESULTS = Path("results")
 SHOTS, QUERIES = 4, 3000

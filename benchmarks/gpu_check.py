@@ -26,10 +26,10 @@ from benchmarks import told
 from benchmarks.speed_ours import Ours, some_pixels
 from benchmarks.turns import Runner, has_torch, stopped
 from jclip_adapter import runtime
-from jclip_adapter.cli import main as runner
-from jclip_adapter.clip.config import VIT_B_32, ClipConfig
-from jclip_adapter.encoder import load_encoder
-from jclip_adapter.errors import DataError
+from jclip_adapter.cli.app import main as runner
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.models.clip.config import VIT_B_32, ClipConfig
+from jclip_adapter.models.clip.encoder import load_encoder
 from jclip_adapter.storage import ANY, npz_bytes, write_bytes, write_json, write_safetensors
 from tests.random_weights import TINY, random_state
 

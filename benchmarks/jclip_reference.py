@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from jclip_adapter.clip.preprocess import MEAN, STD
+from jclip_adapter.data.photos.preprocess import MEAN, STD
 from jclip_adapter.runtime import jt
 
 HEAD_WIDTH = 64

@@ -17,9 +17,9 @@ from statistics import fmean
 
 from benchmarks import ROOT, told
 from benchmarks.reliability import outcome
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.methods import available, get
-from jclip_adapter.report import markdown_table
 from jclip_adapter.storage import ANY, read_lines, write_text
 
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}

@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import told
-from jclip_adapter.choices import SAMPLE
-from jclip_adapter.errors import UsageError
-from jclip_adapter.metrics import Score, mean_interval
-from jclip_adapter.pipeline import evaluate, train
-from jclip_adapter.report import markdown_table
-from jclip_adapter.runs import CURVES
-from jclip_adapter.settings import Settings
+from jclip_adapter.cli.commands.evaluate import evaluate
+from jclip_adapter.cli.commands.train import train
+from jclip_adapter.cli.runs import CURVES
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.choices import SAMPLE
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.evaluation.metrics import Score, mean_interval
+from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.storage import ANY, write_bytes, write_text
 
 RESULTS = Path("results")

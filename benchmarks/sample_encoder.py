@@ -23,15 +23,16 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import told
-from jclip_adapter.benchmark import Problem, run_benchmark
-from jclip_adapter.choices import SAMPLE
-from jclip_adapter.errors import UsageError
+from jclip_adapter.cli.commands.benchmark import photo_problems
+from jclip_adapter.cli.commands.stage import set_up
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.choices import SAMPLE
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.evaluation.benchmark import Problem, run_benchmark
+from jclip_adapter.evaluation.metrics import mean_interval
+from jclip_adapter.evaluation.report import csv_text, markdown_table
+from jclip_adapter.evaluation.selection import score_candidates
 from jclip_adapter.methods import available, get
-from jclip_adapter.metrics import mean_interval
-from jclip_adapter.pipeline import photo_problems, set_up
-from jclip_adapter.report import csv_text, markdown_table
-from jclip_adapter.selection import score_candidates
-from jclip_adapter.settings import Settings
 from jclip_adapter.storage import ANY, read_json, write_json, write_text
 
 RESULTS = Path("results")

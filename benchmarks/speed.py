@@ -29,9 +29,9 @@ from benchmarks import ROOT, speed_world, told
 from benchmarks.cost_child import CLASSES
 from benchmarks.speed_report import COLUMNS, picture, report
 from benchmarks.turns import Runner, has_module, has_torch, stopped
-from jclip_adapter.choices import PRECISIONS
-from jclip_adapter.errors import DataError, UsageError
-from jclip_adapter.report import csv_text
+from jclip_adapter.core.choices import PRECISIONS
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.evaluation.report import csv_text
 from jclip_adapter.storage import ANY, write_bytes, write_json, write_text
 
 RESULTS = ROOT / "results"

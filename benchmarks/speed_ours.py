@@ -25,15 +25,15 @@ import numpy as np
 from benchmarks.speed_world import TEXT_CLASSES, prompts_of
 from benchmarks.turns import answers_to, peak_mb
 from jclip_adapter import runtime
-from jclip_adapter.backbones.encoder import load_backbone
-from jclip_adapter.clip.preprocess import normalise_pixels
-from jclip_adapter.clip.tokenizer import token_ids
-from jclip_adapter.encoder import load_encoder
-from jclip_adapter.feature_store import FeatureStore
-from jclip_adapter.features import encode_photos, encode_texts
-from jclip_adapter.image_encoder import ImageEncoder
+from jclip_adapter.core.task import FewShotTask, normalise
+from jclip_adapter.data.photos.preprocess import normalise_pixels
+from jclip_adapter.features.encoding import encode_photos, encode_texts
+from jclip_adapter.features.store import FeatureStore
+from jclip_adapter.models.backbones.encoder import load_backbone
+from jclip_adapter.models.base import ImageEncoder
+from jclip_adapter.models.clip.encoder import load_encoder
+from jclip_adapter.models.clip.tokenizer import token_ids
 from jclip_adapter.storage import read_safetensors
-from jclip_adapter.task import FewShotTask, normalise
 
 WIDTH = 512  # of ViT-B/32's features
 SIDE = 2048  # of the matrices whose product is the machine's limit
@@ -133,7 +133,7 @@ class Ours:
     def product(self, count: int, batch: int) -> Callable[[], int]:
         """GFLOP of square matrix products, `count` times."""
         jt = runtime.start(self.device)
-        from jclip_adapter.clip.inference import operations
+        from jclip_adapter.models.clip.inference import operations
 
         ops, rng = operations(), np.random.default_rng(0)
         a, b = (jt.array(rng.standard_normal((SIDE, SIDE)).astype(np.float32)) for _ in range(2))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from jclip_adapter.report import markdown_table
+from jclip_adapter.evaluation.report import markdown_table
 
 COLUMNS = ("task", "way", "batch", "count", "unit", "per_second", "seconds", "peak_mb", "rounds")
 TITLES = {

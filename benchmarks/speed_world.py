@@ -14,14 +14,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.cost_child import CLASSES, class_names
-from jclip_adapter.backbones.encoder import load_backbone
-from jclip_adapter.clip.config import VIT_B_32
-from jclip_adapter.clip.tokenizer import token_ids
-from jclip_adapter.decode import open_image, read_file
-from jclip_adapter.encoder import load_encoder
-from jclip_adapter.errors import DataError, PhotoError
-from jclip_adapter.feature_store import FeatureStore
-from jclip_adapter.prompts import load_prompts
+from jclip_adapter.core.errors import DataError, PhotoError
+from jclip_adapter.data.photos.decode import open_image, read_file
+from jclip_adapter.data.texts.prompts import load_prompts
+from jclip_adapter.features.store import FeatureStore
+from jclip_adapter.models.backbones.encoder import load_backbone
+from jclip_adapter.models.clip.config import VIT_B_32
+from jclip_adapter.models.clip.encoder import load_encoder
+from jclip_adapter.models.clip.tokenizer import token_ids
 from jclip_adapter.storage import ANY, write_bytes, write_safetensors, write_text
 
 SHOTS, TESTS, WIDTH = 4, 200, 512

@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jclip_adapter.clip.preprocess import square_pixels
-from jclip_adapter.decode import open_image
-from jclip_adapter.encoder import load_encoder
-from jclip_adapter.features import encode_classes
-from jclip_adapter.prompts import load_prompts
-from jclip_adapter.reading import TRANSPARENT, Reading
-from jclip_adapter.sample.canvas import Pen
-from jclip_adapter.sample.classes import CLASSES, PictureClass
-from jclip_adapter.sample.painter import PHOTO_SIZE, PHOTO_STYLE, SEED, paint, picture_rng
-from jclip_adapter.sample.scenery import paint_background
+from jclip_adapter.core.task import normalise
+from jclip_adapter.data.photos.decode import open_image
+from jclip_adapter.data.photos.preprocess import square_pixels
+from jclip_adapter.data.photos.reading import TRANSPARENT, Reading
+from jclip_adapter.data.texts.prompts import load_prompts
+from jclip_adapter.features.encoding import encode_classes
+from jclip_adapter.models.clip.encoder import load_encoder
 from jclip_adapter.storage import write_json
-from jclip_adapter.task import normalise
+from tools.sample.canvas import Pen
+from tools.sample.classes import CLASSES, PictureClass
+from tools.sample.painter import PHOTO_SIZE, PHOTO_STYLE, SEED, paint, picture_rng
+from tools.sample.scenery import paint_background
 
 _PER_CLASS = 12
 _SIDE = 2 * PHOTO_SIZE  # objects are drawn at twice the size, as `paint` does

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from benchmarks import ROOT
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
 
 
 @dataclass

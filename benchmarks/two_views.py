@@ -20,14 +20,14 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import ROOT, told
-from jclip_adapter.backbones.encoder import load_backbone
-from jclip_adapter.errors import DataError
-from jclip_adapter.feature_file import FeatureFile, read_feature_file
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import FewShotTask, Queries, normalise
+from jclip_adapter.evaluation.metrics import accuracy
+from jclip_adapter.evaluation.report import csv_text, markdown_table
+from jclip_adapter.features.file import FeatureFile, read_feature_file
 from jclip_adapter.methods import create
-from jclip_adapter.metrics import accuracy
-from jclip_adapter.report import csv_text, markdown_table
+from jclip_adapter.models.backbones.encoder import load_backbone
 from jclip_adapter.storage import ANY, read_lines, write_text
-from jclip_adapter.task import FewShotTask, Queries, normalise
 
 RESULTS = ROOT / "results" / "two-views"
 NETWORK = "efficientnet-lite0"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from jclip_adapter.cli import main
+from jclip_adapter.cli.app import main
 
 from .tiny_contest import WEIGHTS, write_contest
 

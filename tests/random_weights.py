@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.clip.config import VIT_B_32, ClipConfig
+from jclip_adapter.models.clip.config import VIT_B_32, ClipConfig
 from jclip_adapter.storage import write_safetensors
 
 TINY = ClipConfig(64, 32, 1, 64, 16, 77, 49408, 64, 1)
@@ -21,8 +21,8 @@ TINY = ClipConfig(64, 32, 1, 64, 16, 77, 49408, 64, 1)
 
 def random_state(config: ClipConfig, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
     """Weights by OpenAI's key names, drawn with the deviations that training starts from."""
-    from jclip_adapter.clip.initialise import initialise
-    from jclip_adapter.clip.model import CLIP, state_arrays
+    from jclip_adapter.models.clip.initialise import initialise
+    from jclip_adapter.models.clip.model import CLIP, state_arrays
 
     model = CLIP(config)
     initialise(model, seed)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jclip_adapter.clip.config import ClipConfig
-from jclip_adapter.clip.tokenizer import encode
+from jclip_adapter.models.clip.config import ClipConfig
+from jclip_adapter.models.clip.tokenizer import encode
 
 START, END = 49406, 49407
 WIDTH = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jclip_adapter.learning.optimisers import Optimiser
+from jclip_adapter.methods.training.optimisers import Optimiser
 
 
 def stop_before(step: int, patch: pytest.MonkeyPatch, error: type[BaseException]) -> None:

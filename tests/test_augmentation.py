@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jclip_adapter import augmentation
-from jclip_adapter.augmentation import TrainingPhotos, random_square
-from jclip_adapter.clip.preprocess import square_pixels
-from jclip_adapter.decode import PhotoError
+from jclip_adapter.data.photos import augmentation
+from jclip_adapter.data.photos.augmentation import TrainingPhotos, random_square
+from jclip_adapter.data.photos.decode import PhotoError
+from jclip_adapter.data.photos.preprocess import square_pixels
 
 
 def gradient(width, height):

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jclip_adapter import benchmark, cli
-from jclip_adapter.errors import DataError, UsageError
-from jclip_adapter.feature_file import read_feature_file
+from jclip_adapter.cli import app as cli
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.task import normalise
+from jclip_adapter.evaluation import benchmark
+from jclip_adapter.features.file import read_feature_file
 from jclip_adapter.methods import available, get
-from jclip_adapter.task import normalise
 
 CLASSES, WIDTH = 5, 16
 
@@ -135,8 +136,8 @@ def test_another_file_or_value_is_another_cell(workplace, monkeypatch):
 @pytest.mark.parametrize("name", [name for name in available() if "encoder" not in get(name).meta.needs])
 def test_test_labels_change_no_choice_and_no_score(name, workplace):
     """The labels reach the scorer alone: with others, hyper-parameters and logits are the same."""
+    from jclip_adapter.evaluation.selection import select
     from jclip_adapter.methods import create, get
-    from jclip_adapter.selection import select
 
     if "auxiliary" in get(name).meta.needs:
         facts = {**arrays(), "train3_aux": np.random.default_rng(0).random((15, 8)), "test_aux": np.ones((40, 8))}

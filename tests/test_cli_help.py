@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from jclip_adapter import __version__
-from jclip_adapter.cli import build_parser, main
+from jclip_adapter.cli.app import build_parser, main
+from jclip_adapter.cli.settings import GENERAL, OPTIONS
 from jclip_adapter.methods import available
-from jclip_adapter.settings import GENERAL, OPTIONS
 
 from .conftest import Cli
 

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from benchmarks import ROOT, cuda_rehearsal
-from jclip_adapter import cuda, doctor, runtime
-from jclip_adapter.cuda import Cuda
-from jclip_adapter.errors import SetupError
+from jclip_adapter import runtime
+from jclip_adapter.cli import doctor
+from jclip_adapter.core.errors import SetupError
+from jclip_adapter.runtime import cuda
+from jclip_adapter.runtime.cuda import Cuda
 
 H200 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0), 9, (13, 0), (9, 0))
 REFUSED = {

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter import doctor, runtime
-from jclip_adapter.cuda import Cuda
-from jclip_adapter.cuda_toolkit import Toolkit, find_toolkit
-from jclip_adapter.errors import SetupError
+from jclip_adapter import runtime
+from jclip_adapter.cli import doctor
+from jclip_adapter.core.errors import SetupError
+from jclip_adapter.runtime.cuda import Cuda
+from jclip_adapter.runtime.cuda_toolkit import Toolkit, find_toolkit
 
 NVCC = """\
 #!/bin/sh

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from jclip_adapter import decode, pillow
-from jclip_adapter.clip.preprocess import square_pixels
-from jclip_adapter.reading import Reading
+from jclip_adapter.data.photos import decode, pillow
+from jclip_adapter.data.photos.preprocess import square_pixels
+from jclip_adapter.data.photos.reading import Reading
 
 
 def encoded(kind: str, mode: str = "RGB", size=(40, 30), **options) -> bytes:

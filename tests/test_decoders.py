@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jclip_adapter import decoders
-from jclip_adapter.decode import Job, try_square
-from jclip_adapter.decoders import decode
-from jclip_adapter.errors import SetupError
+from jclip_adapter.core.errors import SetupError
+from jclip_adapter.data.photos import decoders
+from jclip_adapter.data.photos.decode import Job, try_square
+from jclip_adapter.data.photos.decoders import decode
 
 from .tiny_contest import write_photo
 

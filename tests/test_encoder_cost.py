@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import cost_child, encoder_cost
-from jclip_adapter.clip.tokenizer import encode
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.models.clip.tokenizer import encode
 from jclip_adapter.runtime import jt
 from tests.random_weights import TINY
 

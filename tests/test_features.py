@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jclip_adapter import features
-from jclip_adapter.clip.model import build_model
-from jclip_adapter.decode import Job, try_square
-from jclip_adapter.encoder import Encoder
-from jclip_adapter.errors import UsageError
-from jclip_adapter.prompts import load_prompts
-from jclip_adapter.task import normalise, text_classifier
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.task import normalise, text_classifier
+from jclip_adapter.data.photos.decode import Job, try_square
+from jclip_adapter.data.texts.prompts import load_prompts
+from jclip_adapter.features import encoding as features
+from jclip_adapter.models.clip.encoder import Encoder
+from jclip_adapter.models.clip.model import build_model
 from tests.random_weights import TINY, random_state
 
 

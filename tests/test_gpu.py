@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from jclip_adapter import runtime
-from jclip_adapter.clip.config import VIT_B_32
-from jclip_adapter.clip.preprocess import normalise_pixels
-from jclip_adapter.encoder import Encoder, load_encoder
+from jclip_adapter.data.photos.preprocess import normalise_pixels
+from jclip_adapter.models.clip.config import VIT_B_32
+from jclip_adapter.models.clip.encoder import Encoder, load_encoder
 from jclip_adapter.storage import write_safetensors
 from tests.random_weights import random_state
 

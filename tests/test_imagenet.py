@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from jclip_adapter import imagenet
-from jclip_adapter.errors import DataError
-from jclip_adapter.imagenet import Match, imagenet_names, match_names
-from jclip_adapter.prompts import domain_of
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.data.texts import imagenet
+from jclip_adapter.data.texts.imagenet import Match, imagenet_names, match_names
+from jclip_adapter.data.texts.prompts import domain_of
 
 from .test_prompts import CONTEST, PHOTOS, PROMPTS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jclip_adapter.errors import SetupError
-from jclip_adapter.jittor_messages import in_one_line, reason
+from jclip_adapter.core.errors import SetupError
+from jclip_adapter.runtime.jittor_messages import in_one_line, reason
 
 RED, PLAIN = "\x1b[38;5;1m", "\x1b[m"
 # Each as it was seen, cut short; the reason is in the middle of it.

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from jclip_adapter import kernels, runtime
+from jclip_adapter import runtime
+from jclip_adapter.runtime import kernels
 
 
 def fake(cc_path="/usr/bin/g++", cc_flags="-O1 -fPIC -shared -lstdc++", python_path="python"):

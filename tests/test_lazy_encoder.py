@@ -12,10 +12,10 @@ import pytest
 
 from benchmarks import ROOT
 from jclip_adapter import runtime
-from jclip_adapter.clip.weights import read_state_dict
-from jclip_adapter.encoder import load_encoder
-from jclip_adapter.errors import UsageError, WeightsError
-from jclip_adapter.task import Later
+from jclip_adapter.core.errors import UsageError, WeightsError
+from jclip_adapter.core.task import Later
+from jclip_adapter.models.clip.encoder import load_encoder
+from jclip_adapter.models.weights import read_state_dict
 
 from .conftest import PREDICT, Cli
 from .random_weights import write_jclip

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from jclip_adapter import metrics
-from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.evaluation import metrics
 
 RNG = np.random.default_rng(0)
 LOGITS = np.round(RNG.normal(size=(60, 7)), 1).astype(np.float32)  # rounded, so that there are ties

@@ -17,10 +17,10 @@ import PIL
 import pytest
 from PIL import Image
 
-from jclip_adapter import clip
-from jclip_adapter.clip.preprocess import normalise_pixels
-from jclip_adapter.clip.tokenizer import token_ids
-from jclip_adapter.decode import read_square
+from jclip_adapter.data.photos.decode import read_square
+from jclip_adapter.data.photos.preprocess import normalise_pixels
+from jclip_adapter.models import clip
+from jclip_adapter.models.clip.tokenizer import token_ids
 from jclip_adapter.runtime import jt
 
 from .conftest import Cli

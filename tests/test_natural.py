@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jclip_adapter.natural import natural_key, natural_sorted
+from jclip_adapter.core.natural import natural_key, natural_sorted
 
 _NAMES = st.text("a0123459_.é²٣", max_size=8)
 

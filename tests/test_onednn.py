@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter import onednn
-from jclip_adapter.errors import SetupError
+from jclip_adapter.core.errors import SetupError
+from jclip_adapter.runtime import onednn
 
 
 def write_packages(prefix: Path, minor: int) -> Path:

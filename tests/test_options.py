@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jclip_adapter import options
-from jclip_adapter.cli import build_parser, main
-from jclip_adapter.errors import UsageError
-from jclip_adapter.options import EVERY, Option
-from jclip_adapter.settings import GENERAL, OPTIONS, Settings, build_settings
+from jclip_adapter.cli import options
+from jclip_adapter.cli.app import build_parser, main
+from jclip_adapter.cli.options import EVERY, Option
+from jclip_adapter.cli.settings import GENERAL, OPTIONS, Settings, build_settings
+from jclip_adapter.core.errors import UsageError
 
 COMMANDS = {
     options.TRAIN: ["--train"],
@@ -60,9 +60,9 @@ def test_an_option_has_an_effect_or_is_refused(
     monkeypatch.chdir(tmp_path)
     seen: list[Settings] = []
     for name in ("_train", "_evaluate", "_predict", "_classify", "_benchmark", "_extract", "_check", "_convert"):
-        monkeypatch.setattr(f"jclip_adapter.cli.{name}", lambda _, given: seen.append(given))
+        monkeypatch.setattr(f"jclip_adapter.cli.app.{name}", lambda _, given: seen.append(given))
     for name in ("_list", "_doctor", "_dry_run"):
-        monkeypatch.setattr(f"jclip_adapter.cli.{name}", lambda _, given: seen.append(given))
+        monkeypatch.setattr(f"jclip_adapter.cli.app.{name}", lambda _, given: seen.append(given))
     (tmp_path / "x").write_text("{}")
     status = main([*COMMANDS[command], *typed(item)])
     error = capsys.readouterr().err
@@ -190,7 +190,7 @@ FLAGS = [item.flag for item in (*OPTIONS.values(), *GENERAL)]
 )
 def test_no_command_line_ends_in_a_traceback(words: list[str]) -> None:
     """Whatever is typed is parsed or refused in words."""
-    from jclip_adapter import cli
+    from jclip_adapter.cli import app as cli
 
     try:
         arguments = build_parser().parse_args(words)

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jclip_adapter.cli import main
-from jclip_adapter.dataset import load_dataset
-from jclip_adapter.encoder import Encoder
-from jclip_adapter.features import SHARD_ROWS
+from jclip_adapter.cli.app import main
+from jclip_adapter.data.sets import load_dataset
+from jclip_adapter.data.submission import check_submission
+from jclip_adapter.features.encoding import SHARD_ROWS
+from jclip_adapter.models.clip.encoder import Encoder
 from jclip_adapter.storage import MANIFEST, check_manifest, read_safetensors
-from jclip_adapter.submission import check_submission
 
 from .conftest import PREDICT, RUN, TRAIN, Cli
 from .tiny_contest import CLASSES, PER_CLASS, TESTS, write_contest, write_photo

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jclip_adapter.dataset import load_dataset
-from jclip_adapter.encoder import Encoder
-from jclip_adapter.learning import encoder_training
+from jclip_adapter.cli.runs import ADAPTER, CHECKPOINT
+from jclip_adapter.data.sets import load_dataset
+from jclip_adapter.data.submission import check_submission
 from jclip_adapter.methods import available, create, get
-from jclip_adapter.runs import ADAPTER, CHECKPOINT
+from jclip_adapter.methods.training import encoder_training
+from jclip_adapter.models.clip.encoder import Encoder
 from jclip_adapter.storage import MANIFEST, read_safetensors
-from jclip_adapter.submission import check_submission
 
 from .conftest import Cli, Outcome
 from .methods.conformance.worlds import quick_values

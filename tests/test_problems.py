@@ -2,8 +2,8 @@
 
 import pytest
 
-from jclip_adapter.errors import DataError, SubmissionError
-from jclip_adapter.problems import SHOWN, Problems, fits_a_line
+from jclip_adapter.core.errors import DataError, SubmissionError
+from jclip_adapter.core.problems import SHOWN, Problems, fits_a_line
 
 
 def raised(problems, hint=""):

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jclip_adapter.errors import DataError, SetupError, UsageError
-from jclip_adapter.prompts import PromptSet, available_prompts, domain_of, load_prompts, read_by_rule
+from jclip_adapter.core.errors import DataError, SetupError, UsageError
+from jclip_adapter.data.texts.prompts import PromptSet, available_prompts, domain_of, load_prompts, read_by_rule
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PROMPTS = Path(__file__).parents[1] / "prompts"
@@ -286,7 +286,7 @@ def test_the_spellings_are_no_prompt_set():
 
 
 def test_an_incomplete_copy_of_the_project_is_said(monkeypatch, tmp_path):
-    monkeypatch.setattr("jclip_adapter.prompts._FOLDER", tmp_path)
+    monkeypatch.setattr("jclip_adapter.data.texts.prompts._FOLDER", tmp_path)
     with pytest.raises(SetupError, match="incomplete"):
         load_prompts("seed")
 
@@ -294,7 +294,7 @@ def test_an_incomplete_copy_of_the_project_is_said(monkeypatch, tmp_path):
 def test_a_base_stands_alone(monkeypatch, tmp_path, user_file):
     for name, text in {"class_names": "{}", "first": "base: second", "second": "base: first"}.items():
         (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
-    monkeypatch.setattr("jclip_adapter.prompts._FOLDER", tmp_path)
+    monkeypatch.setattr("jclip_adapter.data.texts.prompts._FOLDER", tmp_path)
     with pytest.raises(UsageError, match="has a base itself"):
         load_prompts("first")
 

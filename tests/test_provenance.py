@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from jclip_adapter import provenance
+from jclip_adapter.evaluation import provenance
 
 
 def forget():

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter import doctor, python_headers, runtime
-from jclip_adapter.errors import SetupError
+from jclip_adapter import runtime
+from jclip_adapter.cli import doctor
+from jclip_adapter.core.errors import SetupError
+from jclip_adapter.runtime import python_headers
 
 
 def answer(path: str, flag: str) -> str:

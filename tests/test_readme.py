@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ROOT, readme
-from jclip_adapter.cli import build_parser
-from jclip_adapter.errors import DataError, UsageError
-from jclip_adapter.settings import OPTIONS
-from jclip_adapter.sharding import Part
-from jclip_adapter.strict_yaml import read_yaml_mapping
+from jclip_adapter.cli.app import build_parser
+from jclip_adapter.cli.settings import OPTIONS
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.strict_yaml import read_yaml_mapping
+from jclip_adapter.features.sharding import Part
 
 FILES = ["README.md", "README.zh.md"]
 OTHERS = ["CONTRIBUTING.md", "SECURITY.md", "data/README.md", "docs/design.md", "docs/dependencies.md"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jclip_adapter.metrics import by_domain
-from jclip_adapter.report import (
+from jclip_adapter.evaluation.metrics import by_domain
+from jclip_adapter.evaluation.report import (
     benchmark_figure,
     benchmark_picture,
     benchmark_table,

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ROOT
-from jclip_adapter import doctor, onednn, runtime
-from jclip_adapter.cuda import Cuda
-from jclip_adapter.errors import SetupError, UsageError
+from jclip_adapter import runtime
+from jclip_adapter.cli import doctor
+from jclip_adapter.core.errors import SetupError, UsageError
+from jclip_adapter.runtime import onednn
+from jclip_adapter.runtime.cuda import Cuda
 
 NO_DRIVER = Cuda(False, "no CUDA driver", "/opt/cuda/bin/nvcc", (13, 0))
 GPU_12 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (12, 2), cudnn=8)

@@ -7,7 +7,7 @@ import csv
 import pytest
 
 from benchmarks import sample_accuracy
-from jclip_adapter.metrics import Score
+from jclip_adapter.evaluation.metrics import Score
 
 NOT_USED = (0.0, 1.0)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import sample_encoder
+from jclip_adapter.evaluation.metrics import mean_interval
 from jclip_adapter.methods import create
-from jclip_adapter.metrics import mean_interval
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -4,11 +4,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from jclip_adapter import selection
-from jclip_adapter.learning.folds import folds
+from jclip_adapter.core.task import FewShotTask, Labelled, Queries, normalise
+from jclip_adapter.evaluation import selection
 from jclip_adapter.methods import create
 from jclip_adapter.methods.base import Hyperparameters, Meta, Method, hyper
-from jclip_adapter.task import FewShotTask, Labelled, Queries, normalise
+from jclip_adapter.methods.training.folds import folds
 from tests.methods.conformance.worlds import world as conformance_world
 
 FITS: list[int] = []

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import ROOT
-from jclip_adapter import features
-from jclip_adapter.encoder import Encoder, load_encoder
-from jclip_adapter.errors import UsageError
-from jclip_adapter.feature_store import FeatureStore
-from jclip_adapter.features import image_store, photo_keys
-from jclip_adapter.sharding import Part, Share, encode_part, parse_part
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.features import encoding as features
+from jclip_adapter.features.encoding import image_store, photo_keys
+from jclip_adapter.features.sharding import Part, Share, encode_part, parse_part
+from jclip_adapter.features.store import FeatureStore
+from jclip_adapter.models.clip.encoder import Encoder, load_encoder
 
 from .conftest import TRAIN, Cli
 from .methods.conformance.worlds import quick_values

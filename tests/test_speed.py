@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks import speed, speed_ours, speed_report, speed_world
 from benchmarks.turns import Runner, stopped
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
 from tests.random_weights import write_safe
 from tests.tiny_contest import picture
 
@@ -45,8 +45,8 @@ def test_jclips_way_gives_the_same_features(world: Path) -> None:
     pixels = theirs.model.photo(path)
     assert pixels.shape == (1, 3, theirs.model.side, theirs.model.side)
     found = ours.encoder(4)
-    from jclip_adapter.clip.preprocess import normalise_pixels
-    from jclip_adapter.decode import read_square
+    from jclip_adapter.data.photos.decode import read_square
+    from jclip_adapter.data.photos.preprocess import normalise_pixels
 
     np.testing.assert_allclose(pixels, normalise_pixels(read_square(path, found.image_size)[1][None]), atol=1e-5)
 

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jclip_adapter.errors import UsageError
-from jclip_adapter.strict_yaml import read_yaml_mapping
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.strict_yaml import read_yaml_mapping
 
 
 @pytest.fixture

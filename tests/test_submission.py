@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jclip_adapter.dataset import ClassInfo, ImageSet, Photo
-from jclip_adapter.errors import SubmissionError, UsageError
-from jclip_adapter.natural import natural_key, natural_sorted
-from jclip_adapter.submission import check_submission, format_lines, write_submission
+from jclip_adapter.core.errors import SubmissionError, UsageError
+from jclip_adapter.core.natural import natural_key, natural_sorted
+from jclip_adapter.data.sets import ClassInfo, ImageSet, Photo
+from jclip_adapter.data.submission import check_submission, format_lines, write_submission
 
 NAMES = ["image_1.jpg", "image_2.jpeg", "image_10.png"]
 IDS = np.array([[0, 1, 2, 3, 4], [5, 4, 3, 2, 1], [6, 0, 5, 1, 3]])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.errors import DataError
-from jclip_adapter.task import FewShotTask, normalise, softmax, text_classifier
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import FewShotTask, normalise, softmax, text_classifier
 
 GOOD = {
     "support_features": np.eye(3, 4),

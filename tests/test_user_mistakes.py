@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from jclip_adapter import runtime
-from jclip_adapter.clip.weights import download, read_state_dict
-from jclip_adapter.cuda import Cuda
-from jclip_adapter.pipeline import training
+from jclip_adapter.cli.commands import train as training
+from jclip_adapter.models.weights import download, read_state_dict
+from jclip_adapter.runtime.cuda import Cuda
 
 from .conftest import PREDICT, RUN, TRAIN, Cli, Outcome
 from .random_weights import write_jclip

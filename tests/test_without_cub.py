@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jclip_adapter.cuda_guard import WITHOUT
-from jclip_adapter.learning.training import count_hits
 from jclip_adapter.methods import available
+from jclip_adapter.methods.training.loop import count_hits
 from jclip_adapter.runtime import jt
+from jclip_adapter.runtime.cuda_guard import WITHOUT
 
 from .methods.conformance.worlds import quick, world
 

@@ -24,13 +24,15 @@ from unittest import mock
 import numpy as np
 from tqdm import tqdm
 
-from jclip_adapter import benchmark, encoder, features, provenance
-from jclip_adapter.encoder import Encoder, load_encoder
-from jclip_adapter.pipeline import benchmarking
-from jclip_adapter.prompts import load_prompts
-from jclip_adapter.settings import Settings
+from jclip_adapter.cli.commands import benchmark as benchmarking
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.task import Array
+from jclip_adapter.data.texts.prompts import load_prompts
+from jclip_adapter.evaluation import benchmark, provenance
+from jclip_adapter.features import encoding as features
+from jclip_adapter.models.clip import encoder
+from jclip_adapter.models.clip.encoder import Encoder, load_encoder
 from jclip_adapter.storage import ANY, npz_bytes, read_safetensors, write_bytes, write_safetensors, write_text
-from jclip_adapter.task import Array
 from tests.random_weights import write_safe
 from tests.tiny_contest import CLASSES, picture, write_contest
 

@@ -26,20 +26,22 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jclip_adapter import runs, storage
-from jclip_adapter.benchmark import finished_cell
-from jclip_adapter.clip.config import VIT_B_32
-from jclip_adapter.clip.weights import load_weights, read_state_dict
-from jclip_adapter.clip.weights.confined import write_converted
-from jclip_adapter.dataset.model import ClassInfo, ImageSet, Photo
-from jclip_adapter.errors import AdapterError
-from jclip_adapter.feature_file import read_feature_file
-from jclip_adapter.feature_store import FeatureStore
+from jclip_adapter import storage
+from jclip_adapter.cli import runs
+from jclip_adapter.core.errors import AdapterError
+from jclip_adapter.core.task import FewShotTask, normalise
+from jclip_adapter.data.sample import read_sample_weights
+from jclip_adapter.data.sets.model import ClassInfo, ImageSet, Photo
+from jclip_adapter.data.submission import check_submission, write_submission
+from jclip_adapter.evaluation.benchmark import finished_cell
+from jclip_adapter.features.file import read_feature_file
+from jclip_adapter.features.store import FeatureStore
 from jclip_adapter.methods import create
-from jclip_adapter.sample.weights import read_sample_weights, write_sample_weights
+from jclip_adapter.models.clip.config import VIT_B_32
+from jclip_adapter.models.weights import load_weights, read_state_dict
+from jclip_adapter.models.weights.confined import write_converted
 from jclip_adapter.storage import ANY, npz_bytes, write_bytes, write_sealed_json
-from jclip_adapter.submission import check_submission, write_submission
-from jclip_adapter.task import FewShotTask, normalise
+from tools.sample.weights import write_sample_weights
 
 from . import outcome
 from .hostile_pickles import GENUINE
@@ -130,7 +132,7 @@ def _features(folder: Path, rng: np.random.Generator) -> list[Artefact]:
 
 
 def _checkpoint(path: Path, rng: np.random.Generator) -> Artefact:
-    from jclip_adapter.learning.encoder_training import Checkpoint  # starts Jittor
+    from jclip_adapter.methods.training.encoder_training import Checkpoint  # starts Jittor
 
     checkpoint = Checkpoint(path, "a training's fingerprint")
     checkpoint.write({"prompt": rng.normal(size=(16, 32)).astype(np.float32)}, [2.0, 1.5, 1.0])

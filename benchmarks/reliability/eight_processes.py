@@ -30,12 +30,13 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from jclip_adapter import feature_store, features
-from jclip_adapter.clip.preprocess import OPENAI
-from jclip_adapter.encoder import Encoder, load_encoder
-from jclip_adapter.feature_store import FeatureStore
-from jclip_adapter.features import encode_photos
-from jclip_adapter.task import Array
+from jclip_adapter.core.task import Array
+from jclip_adapter.data.photos.preprocess import OPENAI
+from jclip_adapter.features import encoding as features
+from jclip_adapter.features import store as feature_store
+from jclip_adapter.features.encoding import encode_photos
+from jclip_adapter.features.store import FeatureStore
+from jclip_adapter.models.clip.encoder import Encoder, load_encoder
 from tests.random_weights import write_safe
 from tests.tiny_contest import picture
 
@@ -85,7 +86,7 @@ def work(kind: str, photos: Path, fault: str) -> None:
         setattr(feature_store, "write_bytes", _write_in_place)  # noqa: B010  (a plain assignment is no typed one)
     features.SHARD_ROWS = ROWS
     handler = _Damaged()
-    logging.getLogger("jclip_adapter.feature_store").addHandler(handler)
+    logging.getLogger("jclip_adapter.features.store").addHandler(handler)
     stand_in = StandIn(None, Path("stand-in"), "0" * 64, BATCH)  # type: ignore[arg-type]
     encoder = stand_in if kind == "stand-in" else load_encoder(kind, "cpu", BATCH)
     encoder.images(np.zeros((1, encoder.image_size, encoder.image_size, 3), np.uint8))

@@ -14,6 +14,7 @@ on top.
 from __future__ import annotations
 
 import argparse
+import atexit
 import builtins
 import contextlib
 import errno
@@ -36,11 +37,13 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import ROOT
-from jclip_adapter import cli, storage
-from jclip_adapter.clip.weights import confined
-from jclip_adapter.sample import painter
-from jclip_adapter.sample.classes import CLASSES
+from jclip_adapter import storage
+from jclip_adapter.cli import app as cli
+from jclip_adapter.data import sample
+from jclip_adapter.models.weights import confined
 from tests.tiny_contest import WEIGHTS, lay_out
+from tools.sample import painter
+from tools.sample.classes import CLASSES
 
 from . import outcome
 from .kill import files, is_stray
@@ -199,25 +202,31 @@ class Told:
     err: str
 
 
-def call(folder: Path, arguments: Sequence[str]) -> Told:
-    """Run a command in this process, in a folder, with a sample of few photos there."""
+@functools.cache
+def _small_sample(classes: int = 2) -> Path:
+    """An archive of a sample with few photos, made once in a process."""
+    place = Path(tempfile.mkdtemp(prefix="small-sample-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    painter.write_sample(place / "drawn", classes=CLASSES[:classes], train_per_class=1, test_per_class=1)
+    (place / "photos.zip").write_bytes(painter.pack(place / "drawn"))
+    return place / "photos.zip"
+
+
+def call(folder: Path, arguments: Sequence[str], archive: Path | None = None) -> Told:
+    """Run a command in this process, in a folder, with a sample of few photos there, or that of an archive."""
     out, err = io.StringIO(), io.StringIO()
-    small = functools.partial(_write_sample, classes=CLASSES[:2], train_per_class=1, test_per_class=1)
     storage.atomic.sweep_once.cache_clear()
     with (
         _chdir(folder),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
-        patch.object(painter, "write_sample", small),
-        patch.object(painter, "sample_root", lambda: folder / "data" / "photos"),
+        patch.object(sample, "PHOTOS", _small_sample() if archive is None else archive),
+        patch.object(sample, "sample_root", lambda: folder / "data" / "photos"),
         patch.object(confined, "_write_in_child", confined._write),  # so that what the child writes fails here
     ):
         status = cli.main(arguments)
     logging.getLogger().handlers.clear()
     return Told(status, out.getvalue(), err.getvalue())
-
-
-_write_sample = painter.write_sample
 
 
 @contextlib.contextmanager
@@ -245,9 +254,7 @@ def prepare(name: str, base: Path, template: Path) -> tuple[str, ...]:
         facts = {"format": "jclip-adapter", "source_sha256": "0" * 64}
         storage.write_safetensors(template / "clip.safetensors", {"older": np.zeros(1, np.float32)}, facts)
     if name == "sample":
-        painter_version = painter.VERSION
-        with patch.object(painter, "VERSION", painter_version - 1):
-            call(template, COMMANDS["sample"])
+        call(template, COMMANDS["sample"], _small_sample(3))  # older photos
         (template / "result.txt").write_text("image_1.jpg 0 1\nimage_2.jpg 0 1\n")
     if name in _OLDER:
         told = call(template, (*COMMANDS[name], *_OLDER[name]))

@@ -26,8 +26,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import ROOT
-from jclip_adapter.clip.weights import read_state_dict
-from jclip_adapter.errors import WeightsError
+from jclip_adapter.core.errors import WeightsError
+from jclip_adapter.models.weights import read_state_dict
 
 from . import audit, hostile_files, outcome
 

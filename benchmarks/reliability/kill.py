@@ -46,10 +46,10 @@ from tqdm import tqdm
 
 from benchmarks import ROOT
 from jclip_adapter import runtime
-from jclip_adapter.benchmark import COLUMNS
-from jclip_adapter.errors import AdapterError
-from jclip_adapter.runs import CHECKPOINT
-from jclip_adapter.sample import ensure_sample
+from jclip_adapter.cli.runs import CHECKPOINT
+from jclip_adapter.core.errors import AdapterError
+from jclip_adapter.data.sample import ensure_sample
+from jclip_adapter.evaluation.benchmark import COLUMNS
 from jclip_adapter.storage import MANIFEST, check_manifest, read_safetensors, read_sealed_json, sha256_file
 from tests.tiny_contest import WEIGHTS
 
@@ -142,10 +142,16 @@ class Trial:
 def start() -> None:
     """Import what the commands need, once for all forks."""
     sys.path.insert(0, str(ROOT))  # for decoding processes, whose working directory is another
-    for name in ("jclip_adapter.cli", "jclip_adapter.pipeline", "matplotlib.figure", "safetensors", "scipy.special"):
+    for name in (
+        "jclip_adapter.cli.app",
+        "jclip_adapter.cli.commands",
+        "matplotlib.figure",
+        "safetensors",
+        "scipy.special",
+    ):
         importlib.import_module(name)
     runtime.start("cpu")
-    importlib.import_module("jclip_adapter.learning.encoder_training")
+    importlib.import_module("jclip_adapter.methods.training.encoder_training")
 
 
 def fork(
@@ -174,7 +180,7 @@ def fork(
             os.dup2(stream, number)
         _prepare(counter, shard)
         spoil()
-        from jclip_adapter.cli import main
+        from jclip_adapter.cli.app import main
 
         status = main(arguments)
     except BaseException:  # noqa: BLE001  (the fork must not go on as its parent)
@@ -186,9 +192,9 @@ def fork(
 
 def _prepare(counter: mmap.mmap, shard: int) -> None:
     """Small shards, a state after every epoch, and a count of what is encoded."""
-    from jclip_adapter import features
-    from jclip_adapter.image_encoder import ImageEncoder
-    from jclip_adapter.learning import encoder_training
+    from jclip_adapter.features import encoding as features
+    from jclip_adapter.methods.training import encoder_training
+    from jclip_adapter.models.base import ImageEncoder
 
     features.SHARD_ROWS, encoder_training.PAUSE_S = shard, 0.0
     genuine = ImageEncoder.images

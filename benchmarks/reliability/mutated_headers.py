@@ -33,10 +33,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jclip_adapter.clip.weights import read_state_dict
-from jclip_adapter.errors import AdapterError
-from jclip_adapter.feature_file import read_feature_file
-from jclip_adapter.feature_store import FeatureStore
+from jclip_adapter.core.errors import AdapterError
+from jclip_adapter.features.file import read_feature_file
+from jclip_adapter.features.store import FeatureStore
+from jclip_adapter.models.weights import read_state_dict
 from jclip_adapter.storage import read_safetensors
 
 from . import outcome

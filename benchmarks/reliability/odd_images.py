@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from jclip_adapter.clip.preprocess import square_pixels
-from jclip_adapter.decode import Job, try_square
+from jclip_adapter.data.photos.decode import Job, try_square
+from jclip_adapter.data.photos.preprocess import square_pixels
 from tests.random_weights import write_safe
 from tests.tiny_contest import picture, write_contest
 
@@ -67,7 +67,7 @@ class Place:
 
     def predict(self, policy: str, workers: int = 0) -> tuple[int, str]:
         """Run --predict in this process; its exit status and messages."""
-        from jclip_adapter.cli import main
+        from jclip_adapter.cli.app import main
 
         for name in ("result.txt", "result.zip", "result.rejects.txt"):
             Path(name).unlink(missing_ok=True)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks import ROOT
-from jclip_adapter.errors import DataError
-from jclip_adapter.report import markdown_table
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.storage import ANY, read_json, write_json
 
 FOLDER = ROOT / "results" / "reliability"

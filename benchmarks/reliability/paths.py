@@ -28,12 +28,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks import ROOT
-from jclip_adapter.clip.weights import read_state_dict
-from jclip_adapter.dataset import check_dataset, load_dataset, load_labels, read_support, remaining
-from jclip_adapter.decode import read_file
-from jclip_adapter.errors import AdapterError
+from jclip_adapter.core.errors import AdapterError
+from jclip_adapter.data.photos.decode import read_file
+from jclip_adapter.data.sets import check_dataset, load_dataset, load_labels, read_support, remaining
+from jclip_adapter.data.submission import check_submission
+from jclip_adapter.models.weights import read_state_dict
 from jclip_adapter.storage import ANY, check_manifest, write_manifest, write_sealed_json
-from jclip_adapter.submission import check_submission
 
 from . import audit, hostile_files, outcome
 

@@ -46,7 +46,7 @@ def work(folder: Path, methods: Sequence[str]) -> None:
         methods: Names of methods to fit and save.
     """
     from jclip_adapter import runtime
-    from jclip_adapter.cli import main
+    from jclip_adapter.cli.app import main
     from jclip_adapter.storage import ANY, write_bytes, write_json
 
     os.chdir(folder)
@@ -60,7 +60,7 @@ def work(folder: Path, methods: Sequence[str]) -> None:
     for command in COMMANDS:
         if main(command):
             raise RuntimeError(f"{' '.join(command)} failed")
-    from jclip_adapter.report import benchmark_picture, benchmark_table
+    from jclip_adapter.evaluation.report import benchmark_picture, benchmark_table
 
     cells = [timeless.cell(path) for path in sorted(Path("results/cells").glob("*.json"))]
     drawn = [{**cell, **dict.fromkeys(timeless.TIMES, 1.0)} for cell in cells]

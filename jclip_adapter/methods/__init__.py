@@ -12,7 +12,7 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.errors import UsageError, suggest
+from jclip_adapter.core.errors import UsageError, suggest
 from jclip_adapter.storage import read_safetensors
 
 from .base import FITTED, Method

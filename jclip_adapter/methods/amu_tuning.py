@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, check_rows, class_means, normalise, softmax
+from jclip_adapter.core.task import Array, FewShotTask, Queries, check_rows, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod
@@ -134,9 +134,10 @@ class AmuTuning(SeenClassMethod):
         return uncertainty(zero_shot, self.hyper.uncertainty, self.hyper.power).astype(np.float32)
 
     def _fit_seen(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.optimisers import AdamW, cosine
-        from jclip_adapter.learning.training import Scheduled, train_epochs
         from jclip_adapter.runtime import jt
+
+        from .training.loop import Scheduled, train_epochs
+        from .training.optimisers import AdamW, cosine
 
         rows, labels = normalise(cast("Array", task.auxiliary)), task.support_labels  # `needs` has seen to it
         zero_shot = task.logit_scale * (task.support_features @ task.text_features.T)

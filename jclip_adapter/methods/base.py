@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter import __version__
-from jclip_adapter.errors import DataError, DivergedError, UsageError, suggest
+from jclip_adapter.core.errors import DataError, DivergedError, UsageError, suggest
+from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries, Weights, check_rows, normalise
 from jclip_adapter.storage import Kind, read_safetensors, write_safetensors
 from jclip_adapter.storage.kinds import sealed_safetensors
-from jclip_adapter.task import Array, EncoderLink, FewShotTask, Queries, Weights, check_rows, normalise
 
 if TYPE_CHECKING:
     from typing import Self

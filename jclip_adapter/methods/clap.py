@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, class_means, normalise, softmax
+from jclip_adapter.core.task import Array, FewShotTask, Queries, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod
@@ -43,8 +43,9 @@ def multipliers(zero_shot: npt.NDArray[Any], labels: npt.NDArray[np.int64], cons
 
 def scores(features: Any, prototypes: Any, scale: float) -> Any:
     """s·cos(f, w) in Jittor: of (B, d) L2-normalised features and (C, d) prototypes of any length, (B, C)."""
-    from jclip_adapter.learning.training import unit_rows
     from jclip_adapter.runtime import jt
+
+    from .training.loop import unit_rows
 
     return scale * jt.nn.matmul_transpose(features, unit_rows(prototypes))
 
@@ -111,9 +112,10 @@ class Clap(SeenClassMethod):
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.optimisers import Sgd, constant_warmup_cosine
-        from jclip_adapter.learning.training import Scheduled, train_epochs
         from jclip_adapter.runtime import jt
+
+        from .training.loop import Scheduled, train_epochs
+        from .training.optimisers import Sgd, constant_warmup_cosine
 
         text = task.text_features * np.float32(self.hyper.text_norm) if task.text_raw is None else task.text_raw
         labels = task.support_labels

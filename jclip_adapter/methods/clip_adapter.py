@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, normalise
+from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
 from .base import Hyperparameters, Meta, Method, hyper
 
@@ -70,7 +70,7 @@ class ClipAdapter(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.training import linear_weight
+        from .training.loop import linear_weight
 
         rng = np.random.default_rng(self.seed)
         inner = max(1, task.width // self.hyper.reduction)
@@ -81,8 +81,8 @@ class ClipAdapter(Method):
             self._train(task, rng)
 
     def _train(self, task: FewShotTask, rng: np.random.Generator) -> None:
-        from jclip_adapter.learning.heads import shuffled
-        from jclip_adapter.learning.optimisers import constant_warmup_cosine
+        from .training.heads import shuffled
+        from .training.optimisers import constant_warmup_cosine
 
         rows = len(task.raw)
         per_epoch = -(-rows // min(self.hyper.batch_size, rows))
@@ -104,7 +104,7 @@ class ClipAdapter(Method):
         )
 
     def _logits(self, queries: Queries) -> Array:
-        from jclip_adapter.learning.heads import bottleneck_numpy
+        from .training.heads import bottleneck_numpy
 
         raw = queries.features if queries.raw is None else queries.raw
         adapted = normalise(bottleneck_numpy(raw, self.down_, self.up_, self.hyper.ratio))
@@ -125,9 +125,10 @@ def adapter_scores(features: Any, down: Any, up: Any, text: Any, *, ratio: float
     Returns:
         (B, C).
     """
-    from jclip_adapter.learning.heads import bottleneck
-    from jclip_adapter.learning.training import unit_rows
     from jclip_adapter.runtime import jt
+
+    from .training.heads import bottleneck
+    from .training.loop import unit_rows
 
     mixed = unit_rows(bottleneck(features, down, up, ratio))
     return scale * jt.nn.matmul_transpose(mixed, text)
@@ -159,9 +160,10 @@ def train_adapter(
     Returns:
         W₁, W₂, and the history as `heads.train_steps` returns it.
     """
-    from jclip_adapter.learning.heads import train_steps
-    from jclip_adapter.learning.optimisers import Sgd
     from jclip_adapter.runtime import jt
+
+    from .training.heads import train_steps
+    from .training.optimisers import Sgd
 
     features, labels = rows
     down, up = (jt.array(array) for array in block)

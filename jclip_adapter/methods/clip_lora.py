@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import FewShotTask, Weights, normalise
+from jclip_adapter.core.task import FewShotTask, Weights, normalise
 
 from .base import Hyperparameters, Meta, hyper
 from .through_clip import ThroughClip, link_of
@@ -66,12 +66,13 @@ class ClipLora(ThroughClip):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.clip.tokenizer import model_tokens
-        from jclip_adapter.learning import lora
-        from jclip_adapter.learning.encoder_training import train_through
-        from jclip_adapter.learning.optimisers import AdamW, cosine
-        from jclip_adapter.learning.tuning import both_towers, encoded, photo_parts, text_parts
+        from jclip_adapter.models.clip.tokenizer import model_tokens
         from jclip_adapter.runtime import jt
+
+        from .training import lora
+        from .training.encoder_training import train_through
+        from .training.optimisers import AdamW, cosine
+        from .training.tuning import both_towers, encoded, photo_parts, text_parts
 
         link, hyper = link_of(task), self.hyper
         model, floor = link.model, min(1e-6, hyper.lr)
@@ -114,6 +115,6 @@ class ClipLora(ThroughClip):
 
     def encoder_weights(self, base: Weights) -> Weights:
         """CLIP's attention weights with the additions merged into them."""
-        from jclip_adapter.learning.lora import merged
+        from .training.lora import merged
 
         return merged(base, self.encoder_, self.hyper.alpha)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.errors import DataError
-from jclip_adapter.task import Array, EncoderLink, FewShotTask, Queries
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries
 
 from .base import Meta, hyper
 from .coop import Coop
@@ -62,9 +62,10 @@ class Cocoop(Coop):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.prompting import class_prompts, gradients, shifted_features
-        from jclip_adapter.learning.training import linear_weight, unit_rows
         from jclip_adapter.runtime import jt
+
+        from .training.loop import linear_weight, unit_rows
+        from .training.prompting import class_prompts, gradients, shifted_features
 
         link = link_of(task)
         rng = np.random.default_rng([self.seed, 1])
@@ -103,8 +104,9 @@ class Cocoop(Coop):
     _link: EncoderLink | None = None
 
     def _logits(self, queries: Queries) -> Array:
-        from jclip_adapter.learning.prompting import class_prompts, shifted_features
         from jclip_adapter.runtime import jt
+
+        from .training.prompting import class_prompts, shifted_features
 
         if self._link is None:
             raise DataError(f"{self.meta.name} scores through CLIP and has none.", "Call attach(encoder) after load.")

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.errors import UsageError
-from jclip_adapter.task import Array, EncoderLink, FewShotTask, cuts, normalise
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, cuts, normalise
 
 from .base import Hyperparameters, Meta, hyper
 from .through_clip import ThroughClip, drawn_views, link_of
 
 if TYPE_CHECKING:
-    from jclip_adapter.learning.prompting import Batch
+    from .training.prompting import Batch
 
 
 class Coop(ThroughClip):
@@ -75,8 +75,9 @@ class Coop(ThroughClip):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.prompting import class_prompts, encode_prompts
         from jclip_adapter.runtime import jt
+
+        from .training.prompting import class_prompts, encode_prompts
 
         link = link_of(task)
         start = self._start(task, link)
@@ -104,7 +105,7 @@ class Coop(ThroughClip):
 
     def _batch(self, task: FewShotTask, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Batch:
         """What a step is trained on; labels count the classes with shots."""
-        from jclip_adapter.learning.prompting import Batch
+        from .training.prompting import Batch
 
         labels = np.searchsorted(task.seen, task.support_labels[rows])
         return Batch(drawn_views(task.photo_views(), rows, rng), labels, task.logit_scale)
@@ -113,13 +114,13 @@ class Coop(ThroughClip):
         self, parts: Sequence[Callable[[], Any]], batch: Batch, params: Sequence[Any], task: FewShotTask
     ) -> tuple[float, list[Any]]:
         """Loss and gradients of a batch; `parts` give the text features of the classes with shots."""
-        from jclip_adapter.learning.prompting import gradients
+        from .training.prompting import gradients
 
         return gradients(parts, batch.cross_entropy, params)
 
     def _start(self, task: FewShotTask, link: EncoderLink) -> Array:
         """(M, D) or (C, M, D) vectors to start from."""
-        from jclip_adapter.clip.tokenizer import encode
+        from jclip_adapter.models.clip.tokenizer import encode
 
         table = link.model.token_embedding.weight
         count, width = self.hyper.context, int(table.shape[1])

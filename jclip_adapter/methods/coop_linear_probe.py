@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries
+from jclip_adapter.core.task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
 from .seen_classes import with_unseen
@@ -138,7 +138,7 @@ def _trials(task: FewShotTask) -> list[tuple[FewShotTask, Labelled]]:
     """What to train on and what to judge by; an empty list where nothing can be held out."""
     if task.validation is not None and len(task.validation.labels):
         return [(task, task.validation)]
-    from jclip_adapter.learning.folds import folds
+    from .training.folds import folds
 
     trials: list[tuple[FewShotTask, Labelled]] = []
     for part, held in folds(task):
@@ -174,7 +174,7 @@ class _Regression:
         """(seen, d) weights and (seen,) biases at one C."""
         from sklearn.exceptions import ConvergenceWarning
 
-        from jclip_adapter.learning.regression import fit_softmax
+        from .training.regression import fit_softmax
 
         if self.known:
             start = max((number for number in self.known if number < c), default=min(self.known))

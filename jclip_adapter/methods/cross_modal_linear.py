@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from jclip_adapter.task import Array, FewShotTask, Queries
+from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
 from .seen_classes import with_unseen
 
 if TYPE_CHECKING:
-    from jclip_adapter.learning.heads import Head
+    from .training.heads import Head
 
 
 class CrossModalLinear(Method):
@@ -76,7 +76,7 @@ class CrossModalLinear(Method):
     texts: ClassVar[bool] = True
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.heads import Head
+        from .training.heads import Head
 
         rng = np.random.default_rng(self.seed)
         trained = self._train(task, Head(self._initial(task, rng)), rng)
@@ -84,8 +84,8 @@ class CrossModalLinear(Method):
 
     def _initial(self, task: FewShotTask, rng: np.random.Generator) -> Array:
         """(C, d) weights to start from; also notes what `_logits` needs besides the trained weights."""
-        from jclip_adapter.learning.heads import zero_shot_weights
-        from jclip_adapter.learning.training import linear_weight
+        from .training.heads import zero_shot_weights
+        from .training.loop import linear_weight
 
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
         self.text_ = zero_shot_weights(task)
@@ -97,8 +97,8 @@ class CrossModalLinear(Method):
 
     def _train(self, task: FewShotTask, head: Head, rng: np.random.Generator) -> Head:
         """Train the rows of the classes that have training rows; the others keep their start."""
-        from jclip_adapter.learning.heads import Head, extra_rows, joint_batches, text_rows, train_head
-        from jclip_adapter.learning.optimisers import warmup_cosine
+        from .training.heads import Head, extra_rows, joint_batches, text_rows, train_head
+        from .training.optimisers import warmup_cosine
 
         if not self.hyper.iterations:
             return head

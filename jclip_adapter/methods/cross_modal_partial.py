@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, cuts
+from jclip_adapter.core.task import Array, FewShotTask, Queries, cuts
 
 from .base import Hyperparameters, Meta, hyper
 from .through_clip import ThroughClip, link_of
@@ -64,11 +64,12 @@ class CrossModalPartial(ThroughClip):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.encoder_training import train_through
-        from jclip_adapter.learning.heads import text_rows, zero_shot_weights
-        from jclip_adapter.learning.optimisers import AdamW, warmup_cosine
-        from jclip_adapter.learning.tuning import trainable
         from jclip_adapter.runtime import jt
+
+        from .training.encoder_training import train_through
+        from .training.heads import text_rows, zero_shot_weights
+        from .training.optimisers import AdamW, warmup_cosine
+        from .training.tuning import trainable
 
         link, hyper = link_of(task), self.hyper
         self.scale_ = np.array(np.exp(4.0), dtype=np.float32)
@@ -107,7 +108,7 @@ class CrossModalPartial(ThroughClip):
 
     def _cached(self, task: FewShotTask) -> Array:
         """(2, N, …) what the image tower computes before its trained end, of each photo and its mirror image."""
-        from jclip_adapter.clip.preprocess import normalise_pixels
+        from jclip_adapter.data.photos.preprocess import normalise_pixels
         from jclip_adapter.runtime import jt
 
         link = link_of(task)
@@ -129,7 +130,7 @@ class CrossModalPartial(ThroughClip):
         barred: Array,
     ) -> Any:
         """One cross-entropy over photos, which cannot be of a barred class, and texts."""
-        from jclip_adapter.clip.model import normalise
+        from jclip_adapter.models.clip.model import normalise
         from jclip_adapter.runtime import jt
 
         logits = float(self.scale_) * jt.nn.matmul_transpose(jt.concat([normalise(photos), texts], dim=0), weight)

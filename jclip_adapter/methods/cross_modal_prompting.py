@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import FewShotTask
+from jclip_adapter.core.task import FewShotTask
 
 from .base import Meta
 from .coop import Coop
 
 if TYPE_CHECKING:
-    from jclip_adapter.learning.prompting import Batch
+    from .training.prompting import Batch
 
 
 class CrossModalPrompting(Coop):
@@ -47,8 +47,8 @@ class CrossModalPrompting(Coop):
     )
 
     def _batch(self, task: FewShotTask, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        from jclip_adapter.learning.heads import text_rows
-        from jclip_adapter.learning.prompting import Batch
+        from .training.heads import text_rows
+        from .training.prompting import Batch
 
         photos = super()._batch(task, rows, rng)
         features, labels = text_rows(task)

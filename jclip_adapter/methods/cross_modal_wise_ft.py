@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jclip_adapter.task import Array, Queries
+from jclip_adapter.core.task import Array, Queries
 
 from .base import Meta, hyper
 from .cross_modal_linear import CrossModalLinear

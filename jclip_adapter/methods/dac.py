@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, normalise
+from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod
@@ -96,9 +96,10 @@ class Dac(SeenClassMethod):
         identity = np.eye(rows.shape[1], dtype=np.float32)
         if np.bincount(labels).max() < 2:
             return identity
-        from jclip_adapter.learning.contrastive import class_batches, contrastive_loss
-        from jclip_adapter.learning.optimisers import AdamW
         from jclip_adapter.runtime import jt
+
+        from .training.contrastive import class_batches, contrastive_loss
+        from .training.optimisers import AdamW
 
         # What is trained is the difference from the identity: weight decay then pulls to the identity.
         change, start = jt.array(np.zeros_like(identity)), jt.array(identity)
@@ -118,9 +119,10 @@ class Dac(SeenClassMethod):
 
     def _tune_texts(self, task: FewShotTask, rng: np.random.Generator) -> Array:
         """(S, d) texts of the classes with shots."""
-        from jclip_adapter.learning.optimisers import AdamW
-        from jclip_adapter.learning.training import train_epochs, unit_rows
         from jclip_adapter.runtime import jt
+
+        from .training.loop import train_epochs, unit_rows
+        from .training.optimisers import AdamW
 
         start, change = jt.array(task.text_features), jt.array(np.zeros_like(task.text_features))
 

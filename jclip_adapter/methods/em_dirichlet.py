@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.learning import dirichlet
-from jclip_adapter.task import FewShotTask, Queries, softmax
+from jclip_adapter.core.task import FewShotTask, Queries, softmax
 
 from .base import Hyperparameters, Meta, Method, hyper
+from .training import dirichlet
 
 FLOOR = 1e-6  # below 1/C for every C that fits in memory, so that it never outweighs the assigned class
 

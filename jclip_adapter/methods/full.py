@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import EncoderLink, FewShotTask
+from jclip_adapter.core.task import EncoderLink, FewShotTask
 
 from .base import Meta, hyper
 from .text_tower import TextTower
@@ -63,6 +63,6 @@ class Full(TextTower):
     def _photos(
         self, task: FewShotTask, link: EncoderLink, rows: npt.NDArray[np.int64], rng: np.random.Generator
     ) -> Sequence[Any]:
-        from jclip_adapter.learning.tuning import photo_parts
+        from .training.tuning import photo_parts
 
         return photo_parts(link.model, link.pixels(rows, rng, self.hyper.crop), self.hyper.chunk)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jclip_adapter.task import Array, FewShotTask, Queries, normalise
+from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
 from .base import Hyperparameters, Meta, Method, hyper
 
@@ -66,9 +66,10 @@ class JclipAdapter(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.optimisers import AdamW
-        from jclip_adapter.learning.training import train_epochs, unit_rows
         from jclip_adapter.runtime import jt
+
+        from .training.loop import train_epochs, unit_rows
+        from .training.optimisers import AdamW
 
         rng = np.random.default_rng(self.seed)
         ratio, scale = self.hyper.ratio, task.logit_scale
@@ -110,8 +111,9 @@ class JclipAdapter(Method):
 
     def _draw(self, rng: np.random.Generator, width: int) -> list[Any]:
         """One bottleneck's weights and biases: (r, d), (r,), (d, r), (d,)."""
-        from jclip_adapter.learning.training import linear_weight
         from jclip_adapter.runtime import jt
+
+        from .training.loop import linear_weight
 
         inner = self.hyper.width or max(1, width // 4)
         down, up = linear_weight(rng, width, inner), linear_weight(rng, inner, width)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jclip_adapter.task import Array, FewShotTask, Queries
+from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod
@@ -60,7 +60,7 @@ class LinearProbe(SeenClassMethod):
         if classes > 1:
             from sklearn.linear_model import LogisticRegression
 
-            from jclip_adapter.learning.regression import fit_softmax
+            from .training.regression import fit_softmax
 
             model = LogisticRegression(max_iter=self.hyper.max_iter, tol=1e-10)
             rows = task.support_features.astype(np.float64)

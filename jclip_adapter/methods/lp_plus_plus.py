@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries, class_means
+from jclip_adapter.core.task import Array, FewShotTask, Queries, class_means
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod
@@ -78,8 +78,9 @@ def train(
     Returns:
         The probe after the last step, and the loss before each step.
     """
-    from jclip_adapter.learning.optimisers import Sgd
     from jclip_adapter.runtime import jt
+
+    from .training.optimisers import Sgd
 
     weight, bias, alpha = (jt.array(part) for part in (probe.weight, probe.bias, probe.alpha))
     rows, near, target = (jt.array(part) for part in (features, cosines, labels.astype(np.int32)))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.errors import UsageError
-from jclip_adapter.task import Array, FewShotTask, Queries
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
 
@@ -88,7 +88,7 @@ class MultimodalAdapter(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.multimodal import draw
+        from .training.multimodal import draw
 
         rng = np.random.default_rng(self.seed)
         weights = draw(rng, task.width, self.hyper.attention, self.hyper.inner)
@@ -100,7 +100,7 @@ class MultimodalAdapter(Method):
             setattr(self, f"{_PREFIX}{name}_", array)
 
     def _train(self, task: FewShotTask, weights: dict[str, Array], rng: np.random.Generator) -> dict[str, Array]:
-        from jclip_adapter.learning.heads import shuffled
+        from .training.heads import shuffled
 
         rows = len(task.support_labels)
         per_epoch = -(-rows // min(self.hyper.batch_size, rows))
@@ -124,9 +124,10 @@ class MultimodalAdapter(Method):
         Returns:
             The trained weights, and the history as `heads.train_steps` returns it.
         """
-        from jclip_adapter.learning.heads import train_steps
-        from jclip_adapter.learning.optimisers import Adam
         from jclip_adapter.runtime import jt
+
+        from .training.heads import train_steps
+        from .training.optimisers import Adam
 
         params = {name: jt.array(array) for name, array in weights.items()}
         text = jt.array(task.text_features).stop_grad()
@@ -144,7 +145,7 @@ class MultimodalAdapter(Method):
 
     def scores(self, images: Any, text: Any, weights: dict[str, Any], scale: float) -> Any:
         """(B, C) logits of (B, d) images as `multimodal.adapted_logits` computes them."""
-        from jclip_adapter.learning.multimodal import adapted_logits
+        from .training.multimodal import adapted_logits
 
         h = self.hyper
         return adapted_logits(
@@ -152,8 +153,9 @@ class MultimodalAdapter(Method):
         )
 
     def _logits(self, queries: Queries) -> Array:
-        from jclip_adapter.learning.multimodal import score_in_chunks
         from jclip_adapter.runtime import jt
+
+        from .training.multimodal import score_in_chunks
 
         scale = float(self.scale_)
         if not (self.hyper.ratio and self.hyper.epochs):  # untrained, the module would only disturb zero-shot

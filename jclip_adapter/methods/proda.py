@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, cuts, normalise
+from jclip_adapter.core.task import Array, FewShotTask, cuts, normalise
 
 from .base import Hyperparameters, Meta, hyper
 from .through_clip import ThroughClip, drawn_views, link_of
@@ -77,9 +77,10 @@ class Proda(ThroughClip):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.prompt_distribution import SPREAD, distribution_loss
-        from jclip_adapter.learning.prompting import Batch, class_prompts, encode_prompts, gradients
         from jclip_adapter.runtime import jt
+
+        from .training.prompt_distribution import SPREAD, distribution_loss
+        from .training.prompting import Batch, class_prompts, encode_prompts, gradients
 
         link = link_of(task)
         vectors = jt.array(self._start(task, int(link.model.token_embedding.weight.shape[1])))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jclip_adapter.task import Array, EncoderLink, FewShotTask
+from jclip_adapter.core.task import Array, EncoderLink, FewShotTask
 
 from .base import Meta, hyper
 from .coop import Coop
 
 if TYPE_CHECKING:
-    from jclip_adapter.learning.prompting import Batch
+    from .training.prompting import Batch
 
 
 class Prograd(Coop):
@@ -71,7 +71,7 @@ class Prograd(Coop):
     def _gradients(
         self, parts: Sequence[Callable[[], Any]], batch: Batch, params: Sequence[Any], task: FewShotTask
     ) -> tuple[float, list[Any]]:
-        from jclip_adapter.learning.prompting import gradients, projected
+        from .training.prompting import gradients, projected
 
         teacher = task.text_features[task.seen]
         value, wanted = gradients(parts, batch.cross_entropy, params)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries
+from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod

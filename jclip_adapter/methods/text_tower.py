@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import EncoderLink, FewShotTask, normalise
+from jclip_adapter.core.task import EncoderLink, FewShotTask, normalise
 
 from .base import Hyperparameters, Meta, hyper
 from .through_clip import ThroughClip, drawn_views, link_of
@@ -70,11 +70,12 @@ class TextTower(ThroughClip):
         return not name.startswith(("visual.", "token_embedding.")) and name != "logit_scale"
 
     def _fit(self, task: FewShotTask) -> None:
-        from jclip_adapter.clip.tokenizer import model_tokens
-        from jclip_adapter.learning.encoder_training import train_through
-        from jclip_adapter.learning.optimisers import AdamW, Sgd, cosine
-        from jclip_adapter.learning.tuning import both_towers, encoded, text_parts, trainable
+        from jclip_adapter.models.clip.tokenizer import model_tokens
         from jclip_adapter.runtime import jt
+
+        from .training.encoder_training import train_through
+        from .training.optimisers import AdamW, Sgd, cosine
+        from .training.tuning import both_towers, encoded, text_parts, trainable
 
         link, hyper = link_of(task), self.hyper
         tokens = model_tokens(link.prompts, link.model.config)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.errors import DataError
-from jclip_adapter.task import Array, EncoderLink, FewShotTask, Queries
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries
 
 from .base import Method
 
 if TYPE_CHECKING:
-    from jclip_adapter.learning.encoder_training import Checkpoint, Step
+    from .training.encoder_training import Checkpoint, Step
 
 
 class ThroughClip(Method):
@@ -40,8 +40,8 @@ class ThroughClip(Method):
         Returns:
             The history.
         """
-        from jclip_adapter.learning.encoder_training import train_through
-        from jclip_adapter.learning.optimisers import Sgd, constant_warmup_cosine
+        from .training.encoder_training import train_through
+        from .training.optimisers import Sgd, constant_warmup_cosine
 
         hyper: Any = self.hyper
         return train_through(

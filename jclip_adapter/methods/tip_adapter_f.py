@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.task import Array, FewShotTask, Queries
+from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod
@@ -99,9 +99,10 @@ class TipAdapterF(SeenClassMethod):
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
-        from jclip_adapter.learning.optimisers import AdamW, cosine
-        from jclip_adapter.learning.training import Scheduled, train_epochs
         from jclip_adapter.runtime import jt
+
+        from .training.loop import Scheduled, train_epochs
+        from .training.optimisers import AdamW, cosine
 
         keys, self.key_labels_ = cache_keys(task)
         views = sorted_views(task)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.errors import UsageError
-from jclip_adapter.learning.transduction import affinity, transclip
-from jclip_adapter.task import FewShotTask, Queries, softmax
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.task import FewShotTask, Queries, softmax
 
 from .base import Hyperparameters, Meta, Method, hyper
+from .training.transduction import affinity, transclip
 
 PREFIX = "base_"  # of the learnt arrays that belong to the method below
 
@@ -104,7 +104,7 @@ class TransClip(Method):
 
     def _base(self) -> Method:
         """The method below, not fitted."""
-        from jclip_adapter.methods import get
+        from . import get
 
         if self.hyper.base == self.meta.name:
             raise UsageError(f"base={self.hyper.base} cannot lie below itself.", "zero-shot can, for one.")

@@ -8,11 +8,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.learning.named import named_scores
-from jclip_adapter.task import Array, FewShotTask, Queries, check_rows, class_means, normalise, softmax
+from jclip_adapter.core.task import Array, FewShotTask, Queries, check_rows, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
 from .seen_classes import SeenClassMethod
+from .training.named import named_scores
 
 Matrix = npt.NDArray[np.float64]
 _STEPS = 200  # of lbfgs; four weights need about twenty

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.errors import DataError
-from jclip_adapter.learning.named import named_scores
-from jclip_adapter.task import FewShotTask, Queries, check_rows
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import FewShotTask, Queries, check_rows
 
 from .base import Hyperparameters, Meta, Method, hyper
+from .training.named import named_scores
 
 
 class ZeroShot(Method):

@@ -23,15 +23,7 @@ from .files import (
     write_sealed_json,
     write_text,
 )
-from .folders import (
-    MANIFEST,
-    check_folder,
-    check_manifest,
-    is_listed,
-    replace_folder,
-    write_manifest,
-    write_together,
-)
+from .folders import MANIFEST, check_folder, check_manifest, is_listed, replace_folder, write_manifest, write_together
 from .kinds import ANY, KEPT, NEW, Kind
 from .sealed import read_npz
 

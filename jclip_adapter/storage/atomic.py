@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from jclip_adapter.errors import SetupError
+from jclip_adapter.core.errors import SetupError
 
 from .kinds import NEW, Kind
 

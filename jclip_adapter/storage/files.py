@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
 
 from . import atomic, sealed
 from .kinds import NEW, Kind

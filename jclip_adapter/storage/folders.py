@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.errors import AdapterError, DataError, UsageError
+from jclip_adapter.core.errors import AdapterError, DataError, UsageError
 
 from .atomic import check_folder_writable, flush_folder, partial_path, sweep_once, unwritable
 from .files import read_sealed_json, sha256_file, write_sealed_json

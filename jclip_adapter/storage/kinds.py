@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError, UsageError
 
 from . import sealed
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
 
 ZEROS = b"0" * 64
 SAFETENSORS_START = b'{"__metadata__":{"seal":"'

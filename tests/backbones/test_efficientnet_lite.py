@@ -11,13 +11,13 @@ from PIL import Image
 
 from benchmarks import ROOT
 from jclip_adapter import runtime
-from jclip_adapter.backbones import KNOWN, jittor_convolution, onednn_convolution
-from jclip_adapter.backbones.efficientnet_lite import operations
-from jclip_adapter.backbones.encoder import BackboneEncoder, load_backbone
-from jclip_adapter.backbones.layers import Convolution
-from jclip_adapter.backbones.preprocess import crop_pixels
-from jclip_adapter.choices import NETWORK_REQUIREMENTS, NETWORKS
-from jclip_adapter.errors import UsageError, WeightsError
+from jclip_adapter.core.choices import NETWORK_REQUIREMENTS, NETWORKS
+from jclip_adapter.core.errors import UsageError, WeightsError
+from jclip_adapter.data.photos.margin_crop import crop_pixels
+from jclip_adapter.models.backbones import KNOWN, jittor_convolution, onednn_convolution
+from jclip_adapter.models.backbones.efficientnet_lite import operations
+from jclip_adapter.models.backbones.encoder import BackboneEncoder, load_backbone
+from jclip_adapter.models.backbones.layers import Convolution
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "efficientnet_lite.npz"
 FAST = [False, *([True] if runtime.has_fast_products() else [])]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter.feature_file import read_feature_file
-from jclip_adapter.pipeline import stage
-from jclip_adapter.runs import RUN
+from jclip_adapter.cli.commands import stage
+from jclip_adapter.cli.runs import RUN
+from jclip_adapter.features.file import read_feature_file
 from tests.conftest import Cli
 
 ALONE = ("--weights", "efficientnet-lite0")

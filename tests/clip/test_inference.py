@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from jclip_adapter import onednn, runtime
-from jclip_adapter.clip import inference, jittor_ops, onednn_ops
-from jclip_adapter.clip.config import ACTIVATIONS
-from jclip_adapter.clip.inference import ImageTower, TextTower, TowerWeights
-from jclip_adapter.clip.model import build_model
-from jclip_adapter.clip.preprocess import MEAN, STD, normalise_pixels
-from jclip_adapter.clip.tokenizer import token_ids
-from jclip_adapter.encoder import load_encoder
-from jclip_adapter.errors import UsageError
-from jclip_adapter.runtime import jt
+from jclip_adapter import runtime
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.data.photos.preprocess import MEAN, STD, normalise_pixels
+from jclip_adapter.models.clip import inference, jittor_ops, onednn_ops
+from jclip_adapter.models.clip.config import ACTIVATIONS
+from jclip_adapter.models.clip.encoder import load_encoder
+from jclip_adapter.models.clip.inference import ImageTower, TextTower, TowerWeights
+from jclip_adapter.models.clip.model import build_model
+from jclip_adapter.models.clip.tokenizer import token_ids
+from jclip_adapter.runtime import jt, onednn
 from tests.random_weights import TINY, random_state, write_safe
 
 MODULES = [jittor_ops, *([onednn_ops] if runtime.has_fast_products() else [])]

@@ -3,15 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jclip_adapter.clip.config import ACTIVATIONS, ClipConfig, infer_config
-from jclip_adapter.clip.model import CLIP, build_model, state_arrays
-from jclip_adapter.clip.preprocess import PixelTransform, normalise_pixels
-from jclip_adapter.clip.shapes import shapes_of
-from jclip_adapter.clip.transformer import ACTIVATION_FUNCTIONS
-from jclip_adapter.errors import WeightsError
-from jclip_adapter.learning.folds import _encoded_anew
+from jclip_adapter.core.errors import WeightsError
+from jclip_adapter.core.task import EncoderLink
+from jclip_adapter.data.photos.preprocess import PixelTransform, normalise_pixels
+from jclip_adapter.methods.training.folds import _encoded_anew
+from jclip_adapter.models.clip.config import ACTIVATIONS, ClipConfig, infer_config
+from jclip_adapter.models.clip.model import CLIP, build_model, state_arrays
+from jclip_adapter.models.clip.shapes import shapes_of
+from jclip_adapter.models.clip.transformer import ACTIVATION_FUNCTIONS
 from jclip_adapter.runtime import jt
-from jclip_adapter.task import EncoderLink
 from tests.golden_files import Golden
 from tests.random_weights import TINY, random_state
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jclip_adapter.clip.preprocess import Preprocess, square_pixels
+from jclip_adapter.data.photos.preprocess import Preprocess, square_pixels
 from tests.golden_files import Golden
 
 

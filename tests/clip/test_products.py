@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.clip.products import product, product_transposed
+from jclip_adapter.models.clip.products import product, product_transposed
 from jclip_adapter.runtime import jt
 
 SHAPES = [(1, 1, 1, 1), (3, 5, 7, 2), (4, 8, 64, 17), (2, 1, 3, 33)]

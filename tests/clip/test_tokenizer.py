@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jclip_adapter import clip
-from jclip_adapter.clip.tokenizer import CONTEXT_LENGTH, END, START, token_ids
-from jclip_adapter.errors import UsageError
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.models import clip
+from jclip_adapter.models.clip.tokenizer import CONTEXT_LENGTH, END, START, token_ids
 from tests.golden_files import Golden
 
 

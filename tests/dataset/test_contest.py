@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jclip_adapter.dataset import load_dataset
-from jclip_adapter.dataset.contest import parse_line
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.data.sets import load_dataset
+from jclip_adapter.data.sets.contest import parse_line
 
 from .conftest import CLASSES, TRAIN
 

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from jclip_adapter.dataset import find_labels, load_dataset, load_labels
-from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.data.sets import find_labels, load_dataset, load_labels
 
 from .conftest import touch
 

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from jclip_adapter.dataset import find_labels, load_dataset
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.data.sets import find_labels, load_dataset
 
 from .conftest import touch
 

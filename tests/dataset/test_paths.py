@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jclip_adapter.dataset.paths import list_folders, list_photos, unsafe
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.data.sets.paths import list_folders, list_photos, unsafe
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jclip_adapter.dataset import (
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.data.sets import (
     ClassInfo,
     ImageSet,
     Photo,
@@ -18,7 +19,6 @@ from jclip_adapter.dataset import (
     sample_support,
     support_lines,
 )
-from jclip_adapter.errors import DataError, UsageError
 
 from .conftest import CLASSES, TRAIN
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jclip_adapter.dataset import check_dataset, find_labels, load_dataset
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.data.sets import check_dataset, find_labels, load_dataset
 
 from .conftest import touch
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from jclip_adapter.sample.classes import CLASSES
-from jclip_adapter.sample.painter import PHOTO_STYLE, SEED, paint, picture_rng
+from tools.sample.classes import CLASSES
+from tools.sample.painter import PHOTO_STYLE, SEED, paint, picture_rng
 
 KINDS = CLASSES[:10]
 SHOTS, TESTS = 2, 8

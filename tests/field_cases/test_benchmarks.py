@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jclip_adapter import benchmark
-from jclip_adapter.errors import DivergedError
-from jclip_adapter.feature_file import read_feature_file
+from jclip_adapter.core.errors import DivergedError
+from jclip_adapter.evaluation import benchmark
+from jclip_adapter.features.file import read_feature_file
 from tests.conftest import Cli
 
 CLASSES, WIDTH = 4, 8

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jclip_adapter.dataset import check_dataset, find_labels, load_dataset
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.data.sets import check_dataset, find_labels, load_dataset
 from tests.conftest import Cli, Outcome
 from tests.tiny_contest import write_photo
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jclip_adapter.errors import DivergedError
+from jclip_adapter.core.errors import DivergedError
+from jclip_adapter.core.task import FewShotTask, Queries
+from jclip_adapter.evaluation.selection import choose
 from jclip_adapter.methods import create
-from jclip_adapter.selection import choose
-from jclip_adapter.task import FewShotTask, Queries
 from tests.conftest import Cli
 
 
@@ -69,7 +69,7 @@ def test_what_diverges_is_told_with_its_hyperparameters(method: str, values: dic
 
 def test_nan_in_the_middle_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the epoch that it happens in, not after all of them."""
-    from jclip_adapter.learning import training
+    from jclip_adapter.methods.training import loop as training
 
     epochs = []
     check = training.check_loss
@@ -104,7 +104,7 @@ def test_a_candidate_that_diverges_is_not_chosen(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_command_line_tells_it_in_one_line(workplace: object, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jclip_adapter.learning import training
+    from jclip_adapter.methods.training import loop as training
 
     check = training.check_loss
     monkeypatch.setattr(training, "check_loss", lambda loss, epoch: check(float("inf"), epoch))

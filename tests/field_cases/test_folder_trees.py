@@ -10,8 +10,8 @@ from pathlib import Path
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from jclip_adapter.dataset import ImageSet, check_dataset, find_labels, load_dataset
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.data.sets import ImageSet, check_dataset, find_labels, load_dataset
 
 TRAIN = ("train", "Train", "TRAINING", "train_set")
 TEST = ("test", "Testing", "TEST", "test-set")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from jclip_adapter import options
-from jclip_adapter.options import EVERY
-from jclip_adapter.settings import OPTIONS, Settings
+from jclip_adapter.cli import options
+from jclip_adapter.cli.options import EVERY
+from jclip_adapter.cli.settings import OPTIONS, Settings
 from tests.conftest import PREDICT, TRAIN, Cli
 from tests.tiny_contest import WEIGHTS, write_photo
 

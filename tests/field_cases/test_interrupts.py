@@ -78,8 +78,8 @@ def test_ctrl_c_ends_a_long_command(job: str, place: Path, terminals: list[Termi
 
 # Program, and the module behind whose import Ctrl-C is pressed.
 IMPORTS = [
-    *(("runner.py", name) for name in ("jclip_adapter.entry", "argparse", "jclip_adapter.cli")),
-    *(("baseline.py", name) for name in ("jclip_adapter.entry", "argparse")),
+    *(("runner.py", name) for name in ("jclip_adapter.cli.entry", "argparse", "jclip_adapter.cli.app")),
+    *(("baseline.py", name) for name in ("jclip_adapter.cli.entry", "argparse")),
     *(("runner.py", name) for name in ("jittor_utils.lock", "jittor.extern.corex", "jittor.compile_extern")),
 ]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter import compiled, runtime
-from jclip_adapter.errors import SetupError
+from jclip_adapter import runtime
+from jclip_adapter.core.errors import SetupError
+from jclip_adapter.runtime import compiled
 from tests.terminal import ROOT
 
 # A module that behaves as Jittor's import does: it leaves as often as a file says, and then works.

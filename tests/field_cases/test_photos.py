@@ -15,17 +15,17 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from benchmarks.reliability.odd_pictures import stored_as
-from jclip_adapter import photo_formats
-from jclip_adapter.augmentation import TrainingPhotos
-from jclip_adapter.dataset import PHOTO_SUFFIXES, load_dataset
-from jclip_adapter.decode import open_image, read_square
-from jclip_adapter.encoder import load_encoder
-from jclip_adapter.errors import DataError, PhotoError
-from jclip_adapter.jpeg import MAX_PIXELS
-from jclip_adapter.reading import OPENAI, Reading
-from jclip_adapter.runs import trained_with
-from jclip_adapter.tiff import with_directory
-from jclip_adapter.white_level import find_white_level
+from jclip_adapter.cli.runs import trained_with
+from jclip_adapter.core.errors import DataError, PhotoError
+from jclip_adapter.data.photos import formats as photo_formats
+from jclip_adapter.data.photos.augmentation import TrainingPhotos
+from jclip_adapter.data.photos.decode import open_image, read_square
+from jclip_adapter.data.photos.jpeg import MAX_PIXELS
+from jclip_adapter.data.photos.reading import OPENAI, Reading
+from jclip_adapter.data.photos.tiff import with_directory
+from jclip_adapter.data.photos.white_level import find_white_level
+from jclip_adapter.data.sets import PHOTO_SUFFIXES, load_dataset
+from jclip_adapter.models.clip.encoder import load_encoder
 from tests.conftest import Cli
 from tests.tiny_contest import WEIGHTS, picture, write_photo
 
@@ -329,7 +329,7 @@ def test_photos_that_use_all_16_bits_need_no_guess(tmp_path, caplog):
 
 def test_a_large_data_set_is_sampled_evenly_and_the_figures_say_so(tmp_path, caplog, monkeypatch):
     """A6, relatives: the message counts what was looked at, and of how many."""
-    monkeypatch.setattr("jclip_adapter.white_level._MOST", 5)
+    monkeypatch.setattr("jclip_adapter.data.photos.white_level._MOST", 5)
     paths = deep_photos(tmp_path / "x", {10: 10, 11: 10})
     assert find_white_level(paths) == 2047
     assert "(5 of 5 decoded, out of 20): values up to 2047 in 5 of them, half of these up to 1023" in caplog.text
@@ -728,7 +728,7 @@ def test_avif_is_read_also_named_jpg_and_named_where_pillow_lacks_it(tmp_path, m
     (tmp_path / "plain.png").write_bytes(world.encoded(picture(0), "PNG"))
     found, wanted = (read_square(tmp_path / name, 64)[1].astype(int) for name in ("photo.jpg", "plain.png"))
     assert np.abs(found - wanted).mean() < 4
-    monkeypatch.setattr("jclip_adapter.decode.features.check", lambda name: False)
+    monkeypatch.setattr("jclip_adapter.data.photos.decode.features.check", lambda name: False)
     with pytest.raises(PhotoError, match=r"photo\.jpg is an AVIF photo: run `pip install"):
         read_square(path, 64)
 

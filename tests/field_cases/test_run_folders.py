@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter.settings import Settings
+from jclip_adapter.cli.settings import Settings
 from tests.conftest import Cli
 from tests.tiny_contest import write_photo
 

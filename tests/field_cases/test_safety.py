@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from jclip_adapter import storage
-from jclip_adapter.errors import UsageError
-from jclip_adapter.learning import encoder_training
-from jclip_adapter.runs import ADAPTER, CHECKPOINT
-from jclip_adapter.submission import RESULT, write_submission
+from jclip_adapter.cli.runs import ADAPTER, CHECKPOINT
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.data.submission import RESULT, write_submission
+from jclip_adapter.methods.training import encoder_training
 from tests.conftest import PREDICT, RUN, TRAIN, Cli
 from tests.methods.conformance.worlds import quick_values
 from tests.stopping import stop_before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter.dataset import find_labels, load_dataset
+from jclip_adapter.data.sets import find_labels, load_dataset
 from tests.conftest import Cli
 
 from .test_datasets import CLASSES, FLAGS, both, photos, refusal, total

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from jclip_adapter.clip.config import VIT_B_32, ClipConfig
-from jclip_adapter.clip.configuration import configure
-from jclip_adapter.clip.tokenizer import token_ids
-from jclip_adapter.clip.weights import KNOWN, Loaded, convert, read_state_dict
-from jclip_adapter.clip.weights.origin import Origin
-from jclip_adapter.clip.weights.safetensors_file import read_with_facts
-from jclip_adapter.encoder import load_encoder
-from jclip_adapter.errors import AdapterError, UsageError, WeightsError
+from jclip_adapter.core.errors import AdapterError, UsageError, WeightsError
+from jclip_adapter.models.clip.config import VIT_B_32, ClipConfig
+from jclip_adapter.models.clip.encoder import load_encoder
+from jclip_adapter.models.clip.tokenizer import token_ids
+from jclip_adapter.models.description.find import configure
+from jclip_adapter.models.weights import KNOWN, Loaded, convert, read_state_dict
+from jclip_adapter.models.weights.origin import Origin
+from jclip_adapter.models.weights.safetensors_file import read_with_facts
 from jclip_adapter.storage import read_json, write_safetensors
 from tests.conftest import Cli, Outcome
 from tests.random_weights import random_state, write_jclip
@@ -344,7 +344,7 @@ def test_a_run_of_an_older_version_goes_on_with_openai_s_weights(
         facts.get("settings", {}).pop("model_config", None)
         return facts
 
-    monkeypatch.setattr("jclip_adapter.runs.read_json", without)
+    monkeypatch.setattr("jclip_adapter.cli.runs.read_json", without)
     assert "--model-config" in only_error(cli("--predict", "--images", photos[0], *run))
     assert cli("--predict", "--images", photos[0], *run, *openai).status == 0
     Path("c.json").write_text(json.dumps(open_clip_config(SMALL)))
@@ -406,7 +406,7 @@ def test_heads_that_are_not_64_wide(width: int, head: int, photos: list[Path], t
 
 def test_names_of_open_clip_s_know_the_heads(tmp_path: Path) -> None:
     """A3: the wide models by name; a name for weights of other sizes is refused."""
-    from jclip_adapter.clip.configuration import described_by
+    from jclip_adapter.models.description.find import described_by
 
     heads = {"ViT-H-14": 16, "ViT-g-14": 16, "ViT-bigG-14": 16, "ViT-L-14": 16, "ViT-B-32": 12}
     for name, count in heads.items():
@@ -1043,7 +1043,7 @@ def test_files_of_this_program_keep_working(state: State, tmp_path: Path, caplog
 
 def test_openai_s_published_file_needs_no_word(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """D: known by its SHA-256, whatever lies beside it."""
-    from jclip_adapter.clip.weights import KnownWeights, download
+    from jclip_adapter.models.weights import KnownWeights, download
     from jclip_adapter.storage import sha256_file
 
     path = put(tmp_path, state, open_clip_config__json=open_clip_config(SMALL))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.learning.contrastive import class_batches, contrastive_loss
+from jclip_adapter.methods.training.contrastive import class_batches, contrastive_loss
 from jclip_adapter.runtime import jt
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.special import digamma, gammaln, polygamma
 from scipy.stats import dirichlet as scipy_dirichlet
 
-from jclip_adapter.learning.dirichlet import (
+from jclip_adapter.methods.training.dirichlet import (
     EPSILON,
     curvature,
     em_dirichlet,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.learning.encoder_training import Checkpoint, train_through
-from jclip_adapter.learning.optimisers import AdamW, Sgd
+from jclip_adapter.methods.training.encoder_training import Checkpoint, train_through
+from jclip_adapter.methods.training.optimisers import AdamW, Sgd
 from jclip_adapter.runtime import jt
 
 ROWS = np.random.default_rng(0).standard_normal((10, 6)).astype(np.float32)

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from jclip_adapter.learning.heads import (
+from jclip_adapter.core.task import FewShotTask, normalise
+from jclip_adapter.methods.training.heads import (
     Head,
     bottleneck,
     bottleneck_numpy,
@@ -16,9 +17,8 @@ from jclip_adapter.learning.heads import (
     train_head,
     zero_shot_weights,
 )
-from jclip_adapter.learning.optimisers import warmup_cosine
+from jclip_adapter.methods.training.optimisers import warmup_cosine
 from jclip_adapter.runtime import jt
-from jclip_adapter.task import FewShotTask, normalise
 from tests.golden_files import Golden
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.clip.model import build_model, normalise
-from jclip_adapter.learning import lora
+from jclip_adapter.methods.training import lora
+from jclip_adapter.models.clip.model import build_model, normalise
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
 

@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from jclip_adapter.learning.multimodal import adapted_logits, draw, module_rows, score_in_chunks
+from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods import create
+from jclip_adapter.methods.training.multimodal import adapted_logits, draw, module_rows, score_in_chunks
 from jclip_adapter.runtime import jt
-from jclip_adapter.task import FewShotTask, normalise
 from tests.golden_files import Golden
 
 # Our names of the module's layers, and the original's.

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from jclip_adapter.learning.optimisers import Adam, AdamW, Sgd, constant_warmup_cosine, cosine, warmup_cosine
+from jclip_adapter.methods.training.optimisers import Adam, AdamW, Sgd, constant_warmup_cosine, cosine, warmup_cosine
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
 

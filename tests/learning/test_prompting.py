@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.clip.model import build_model, normalise
-from jclip_adapter.learning.optimisers import Sgd
-from jclip_adapter.learning.prompting import (
+from jclip_adapter.methods.training.optimisers import Sgd
+from jclip_adapter.methods.training.prompting import (
     POSITIONS,
     Batch,
     class_prompts,
@@ -13,6 +12,7 @@ from jclip_adapter.learning.prompting import (
     projected,
     shifted_features,
 )
+from jclip_adapter.models.clip.model import build_model, normalise
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
 from tests.random_weights import TINY, random_state

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from jclip_adapter.learning import encoder_training
+from jclip_adapter.core.task import EncoderLink, FewShotTask, normalise
 from jclip_adapter.methods import Method
-from jclip_adapter.task import EncoderLink, FewShotTask, normalise
+from jclip_adapter.methods.training import encoder_training
 from tests.reference_text_tower import healthy_state
 
 NAMES = ("red dog", "blue house", "owl")
@@ -18,7 +18,7 @@ SCALE = 20.0  # small enough for no probability to be near 0 or 1
 
 def tiny_task(labels: list[int], width: int = 16, **further: object) -> tuple[FewShotTask, dict[str, np.ndarray]]:
     """Random photos' features, a tiny CLIP that prompts are trained through, and its weights."""
-    from jclip_adapter.clip.model import build_model
+    from jclip_adapter.models.clip.model import build_model
 
     state = healthy_state(width)
     rng = np.random.default_rng(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jclip_adapter.task import FewShotTask, normalise
+from jclip_adapter.core.task import FewShotTask, normalise
 
 
 def world(classes=12, width=32, shots=4, queries=20, seed=3):

@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import FewShotTask, Queries, class_means, normalise
 from jclip_adapter.methods import create
 from jclip_adapter.methods.amu_tuning import objective, standardised, uncertainty
 from jclip_adapter.runtime import jt
-from jclip_adapter.task import FewShotTask, Queries, class_means, normalise
 from tests.golden_files import Golden
 from tests.methods.few_shot_worlds import top1, world
 

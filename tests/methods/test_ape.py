@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.methods import create
 from jclip_adapter.methods.ape import best_channels, criterion, surprise
-from jclip_adapter.task import FewShotTask
 from tests.golden_files import Golden
 from tests.methods.few_shot_worlds import top1, without, world
 

@@ -4,11 +4,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.task import FewShotTask, Queries
 from jclip_adapter.methods import create, get, load
 from jclip_adapter.methods.base import Hyperparameters, Meta, Method, hyper
 from jclip_adapter.storage import write_safetensors
-from jclip_adapter.task import FewShotTask, Queries
 
 
 class Scale(Method):

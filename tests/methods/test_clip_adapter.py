@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pytest
 
+from jclip_adapter.core.task import FewShotTask, Queries, normalise
 from jclip_adapter.methods import create
 from jclip_adapter.methods.clip_adapter import ClipAdapter, adapter_scores, train_adapter
 from jclip_adapter.runtime import jt
-from jclip_adapter.task import FewShotTask, Queries, normalise
 from tests.golden_files import Golden
 
 from .worlds import World

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.errors import UsageError
-from jclip_adapter.learning.prompting import POSITIONS
+from jclip_adapter.core.errors import UsageError
 from jclip_adapter.methods import create
+from jclip_adapter.methods.training.prompting import POSITIONS
 
 from .captured_step import NAMES, captured_step, tiny_task
 
@@ -50,7 +50,7 @@ def test_cocoop_scores_by_its_own_prompts_for_each_photo(specific):
 def test_a_phrase_says_where_vectors_start_and_how_many_there_are():
     task, _ = tiny_task(LABELS)
     table = task.encoder.model.token_embedding.weight.numpy()
-    from jclip_adapter.clip.tokenizer import encode
+    from jclip_adapter.models.clip.tokenizer import encode
 
     vectors = create("coop", init="a photo of a", epochs=0).fit(task).vectors_
     np.testing.assert_array_equal(vectors, table[encode("a photo of a")])
@@ -62,8 +62,8 @@ def test_a_phrase_says_where_vectors_start_and_how_many_there_are():
 
 def test_at_first_prompts_in_words_are_those_of_the_text_tower():
     """Vectors that are a phrase's embeddings give the phrase's features."""
-    from jclip_adapter.clip.tokenizer import token_ids
-    from jclip_adapter.task import normalise
+    from jclip_adapter.core.task import normalise
+    from jclip_adapter.models.clip.tokenizer import token_ids
 
     task, _ = tiny_task(LABELS)
     method = create("coop", init="a photo of a", epochs=0).fit(task)

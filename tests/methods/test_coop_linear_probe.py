@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jclip_adapter.core.task import FewShotTask, Labelled, Queries
 from jclip_adapter.methods import create, load
 from jclip_adapter.methods.coop_linear_probe import GRID, binary_search
-from jclip_adapter.task import FewShotTask, Labelled, Queries
 
 from .worlds import World
 

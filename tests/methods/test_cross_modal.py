@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods import create
-from jclip_adapter.task import FewShotTask, normalise
 
 from .worlds import World
 

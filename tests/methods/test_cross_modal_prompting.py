@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from jclip_adapter.core.task import normalise
 from jclip_adapter.methods import create
-from jclip_adapter.task import normalise
 from tests.reference_text_tower import TextTower, assert_gradient, cross_entropy
 
 from .captured_step import NAMES, SCALE, captured_step, tiny_task

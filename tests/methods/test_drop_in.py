@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import jclip_adapter.methods as package
-from jclip_adapter.benchmark import choose_methods
-from jclip_adapter.cli import main
-from jclip_adapter.errors import UsageError
+from jclip_adapter.cli.app import main
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.evaluation.benchmark import choose_methods
 from jclip_adapter.methods import available, create
 
 from .conformance import CHECKS

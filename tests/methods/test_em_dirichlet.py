@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.learning.dirichlet import em_dirichlet, match_clusters
+from jclip_adapter.core.task import FewShotTask, normalise, softmax
+from jclip_adapter.evaluation.selection import grids
 from jclip_adapter.methods import create
-from jclip_adapter.selection import grids
-from jclip_adapter.task import FewShotTask, normalise, softmax
+from jclip_adapter.methods.training.dirichlet import em_dirichlet, match_clusters
 
 NAMES = ("em-dirichlet", "hard-em-dirichlet")
 CLASSES, WIDTH = 20, 8

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods import create
-from jclip_adapter.task import FewShotTask, normalise
 
 CLASSES, WIDTH, SHOTS = 6, 32, 4
 

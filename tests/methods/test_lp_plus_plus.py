@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from jclip_adapter.core.task import class_means
 from jclip_adapter.methods import create
 from jclip_adapter.methods.lp_plus_plus import Probe, initial_alpha, step_sizes, train
-from jclip_adapter.task import class_means
 from tests.golden_files import Golden
 from tests.methods.few_shot_worlds import top1, without, world
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.errors import UsageError
-from jclip_adapter.learning.multimodal import adapted_logits
+from jclip_adapter.core.errors import UsageError
 from jclip_adapter.methods import create
+from jclip_adapter.methods.training.multimodal import adapted_logits
 from jclip_adapter.runtime import jt
 
 from .worlds import World

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.learning.prompt_distribution import SPREAD, semantic_orthogonality, upper_bound
-from jclip_adapter.learning.prompting import Batch
+from jclip_adapter.core.task import normalise
 from jclip_adapter.methods import create
+from jclip_adapter.methods.training.prompt_distribution import SPREAD, semantic_orthogonality, upper_bound
+from jclip_adapter.methods.training.prompting import Batch
 from jclip_adapter.runtime import jt
-from jclip_adapter.task import normalise
 from tests.reference_text_tower import TextTower, assert_gradient, cross_entropy
 
 from .captured_step import NAMES, SCALE, captured_step, tiny_task

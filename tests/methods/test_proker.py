@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods import create
 from jclip_adapter.methods.proker import kernel
-from jclip_adapter.task import FewShotTask, normalise
 from tests.golden_files import Golden
 from tests.methods.few_shot_worlds import top1, without, world
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, vstack
 
-from jclip_adapter.errors import UsageError
-from jclip_adapter.learning.transduction import affinity, transclip
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.task import FewShotTask, normalise, softmax
 from jclip_adapter.methods import create, load
-from jclip_adapter.task import FewShotTask, normalise, softmax
+from jclip_adapter.methods.training.transduction import affinity, transclip
 from tests.golden_files import Golden
 
 CLASSES, WIDTH = 6, 24

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jclip_adapter.learning.named import named_scores
+from jclip_adapter.core.task import FewShotTask, NamedHead, Queries, class_means
 from jclip_adapter.methods import create
 from jclip_adapter.methods import load as load_method
+from jclip_adapter.methods.training.named import named_scores
 from jclip_adapter.methods.two_views import left_out_cosines, unit, weigh
 from jclip_adapter.methods.zero_shot import ZeroShot
-from jclip_adapter.task import FewShotTask, NamedHead, Queries, class_means
 
 CLASSES, WIDTH, SECOND = 8, 16, 24
 

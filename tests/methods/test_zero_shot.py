@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from jclip_adapter.core.task import FewShotTask, text_classifier
 from jclip_adapter.methods import create
-from jclip_adapter.task import FewShotTask, text_classifier
 from tests.golden_files import Golden
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jclip_adapter.task import FewShotTask, normalise
+from jclip_adapter.core.task import FewShotTask, normalise
 
 
 class World:

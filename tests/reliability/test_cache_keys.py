@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.reliability import cache_keys
-from jclip_adapter import benchmark
-from jclip_adapter.encoder import Encoder
-from jclip_adapter.feature_store import FeatureStore
+from jclip_adapter.evaluation import benchmark
+from jclip_adapter.features.store import FeatureStore
+from jclip_adapter.models.clip.encoder import Encoder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.reliability import failing_writes as writes
 from jclip_adapter import storage
-from jclip_adapter.errors import SetupError
+from jclip_adapter.core.errors import SetupError
 from tests.tiny_contest import lay_out
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.reliability import hostile_files
 from benchmarks.reliability.hostile_pickles import genuine, hostile, refuse
-from jclip_adapter.errors import WeightsError
+from jclip_adapter.core.errors import WeightsError
 
 
 def test_there_are_enough_different_ones() -> None:

@@ -13,7 +13,7 @@ from benchmarks.reliability import mutated_headers
 from benchmarks.reliability.hostile_pickles import GENUINE
 from benchmarks.reliability.mutated_headers import READERS, spread, work
 from benchmarks.reliability.mutations import formats
-from jclip_adapter.errors import DataError
+from jclip_adapter.core.errors import DataError
 
 
 def test_some_of_every_format() -> None:

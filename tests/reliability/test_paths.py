@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.reliability import paths
 from jclip_adapter import storage
-from jclip_adapter.dataset import contest
+from jclip_adapter.data.sets import contest
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The painter: same seed, same bytes; the contest's layout; drawn once."""
+"""The painter: same seed, same bytes; the contest's layout; the archive of the repository."""
+
+import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -6,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jclip_adapter import storage
-from jclip_adapter.dataset import find_labels, load_dataset
-from jclip_adapter.errors import DataError, SetupError
-from jclip_adapter.sample import ensure_sample, painter
-from jclip_adapter.sample.canvas import shade
-from jclip_adapter.sample.classes import CLASSES, KINDS
-from jclip_adapter.sample.contact_sheet import write_contact_sheet
-from jclip_adapter.sample.painter import BOOK_STYLE, PHOTO_STYLE, paint, picture_rng, write_sample
+from jclip_adapter.data.sample import PHOTOS
+from jclip_adapter.data.sets import find_labels, load_dataset
+from tools.sample import painter
+from tools.sample.canvas import shade
+from tools.sample.classes import CLASSES, KINDS
+from tools.sample.contact_sheet import write_contact_sheet
+from tools.sample.painter import BOOK_STYLE, PHOTO_STYLE, pack, paint, picture_rng, write_sample
 
 FEW = (CLASSES[0], CLASSES[9], CLASSES[-1])
 
@@ -23,19 +25,6 @@ def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample")
     write_sample(folder, train_per_class=3, test_per_class=2, classes=FEW)
     return folder
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """Let `ensure_sample` draw three classes of two photos, and count how often it does."""
-    calls = []
-
-    def draw(folder):
-        calls.append(folder)
-        write_sample(folder, train_per_class=1, test_per_class=1, classes=FEW)
-
-    monkeypatch.setattr(painter, "write_sample", draw)
-    return calls
 
 
 def pixels(kind, style, seed=1, index=0):
@@ -77,7 +66,7 @@ def test_pictures_depend_on_seed_index_and_class_only():
 
 def test_the_same_seed_gives_the_same_bytes(drawn, tmp_path):
     write_sample(tmp_path / "again", train_per_class=3, test_per_class=2, classes=FEW)
-    assert storage.check_manifest(tmp_path / "again") == storage.check_manifest(drawn)
+    assert pack(tmp_path / "again") == pack(drawn)
     write_sample(tmp_path / "other", seed=1, train_per_class=3, test_per_class=2, classes=FEW)
     photo = "TrainSet/Animal/Bear/1.jpg"
     assert (tmp_path / "other" / photo).read_bytes() != (drawn / photo).read_bytes()
@@ -120,49 +109,22 @@ def test_photos_are_small_jpegs(drawn):
     assert path.stat().st_size < 10_000
 
 
-def test_the_sample_is_drawn_once(small, tmp_path):
-    root = tmp_path / "photos"
-    assert ensure_sample(root) == root
-    before = (root / storage.MANIFEST).stat().st_mtime_ns
-    assert ensure_sample(root) == root
-    assert len(small) == 1
-    assert (root / storage.MANIFEST).stat().st_mtime_ns == before
-    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+def test_the_archive_holds_what_is_drawn_now():
+    """One photo of each class and split; a change of the painter asks for `python -m tools.sample.painter`."""
+    with zipfile.ZipFile(PHOTOS) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    assert len(held) == 3 + len(CLASSES) * (painter.TRAIN_PER_CLASS + painter.TEST_PER_CLASS)
+    labels = [line.split() for line in held["TestSetA_labels.txt"].decode().splitlines()]
+    assert sorted({int(label) for _, label in labels}) == list(range(len(CLASSES)))
+    for number, kind in enumerate(CLASSES):
+        photo = Image.open(io.BytesIO(held[f"TrainSet/{kind.domain}/{kind.folder}/1.jpg"]))
+        again = paint(kind, PHOTO_STYLE, picture_rng(painter.SEED, "train", number, 0))
+        assert np.abs(np.asarray(photo).astype(int) - np.asarray(again)).mean() < 6  # JPEG
 
 
-def test_a_damaged_or_older_sample_is_drawn_anew(small, tmp_path, monkeypatch):
-    root = ensure_sample(tmp_path / "photos")
-    (root / "TestSetA" / "image_1.jpg").write_bytes(b"")
-    ensure_sample(root)
-    assert (root / "TestSetA" / "image_1.jpg").stat().st_size > 0
-    monkeypatch.setattr(painter, "VERSION", painter.VERSION + 1)
-    ensure_sample(root)
-    assert len(small) == 3
-
-
-def test_a_folder_of_something_else_is_left_alone(small, tmp_path):
-    (tmp_path / "holiday.jpg").write_bytes(b"mine")
-    with pytest.raises(DataError, match="is no sample"):
-        ensure_sample(tmp_path)
-    assert (tmp_path / "holiday.jpg").read_bytes() == b"mine"
-    assert small == []
-
-
-def test_a_stopped_run_leaves_nothing_behind(tmp_path, monkeypatch):
-    def stopped(folder):
-        write_sample(folder, train_per_class=1, test_per_class=1, classes=FEW[:1])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(painter, "write_sample", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        ensure_sample(tmp_path / "photos")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="cannot write"):
-        ensure_sample(tmp_path / "file" / "photos")
+def test_packing_is_the_same_for_the_same_files(drawn, tmp_path):
+    write_sample(tmp_path, train_per_class=3, test_per_class=2, classes=FEW)
+    assert pack(tmp_path) == pack(drawn)
 
 
 def test_the_contact_sheet_is_small(tmp_path):

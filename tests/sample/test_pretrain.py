@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jclip_adapter.clip.tokenizer import END, START
-from jclip_adapter.prompts import available_prompts, load_prompts
-from jclip_adapter.sample import pretrain
-from jclip_adapter.sample.classes import CLASSES
-from jclip_adapter.sample.pretrain import Recipe, captions
-from jclip_adapter.sample.weights import read_sample_weights, write_sample_weights
+from jclip_adapter.data.sample import read_sample_weights
+from jclip_adapter.data.texts.prompts import available_prompts, load_prompts
+from jclip_adapter.models.clip.tokenizer import END, START
+from tools.sample import pretrain
+from tools.sample.classes import CLASSES
+from tools.sample.pretrain import Recipe, captions
+from tools.sample.weights import write_sample_weights
 
 TWO = (CLASSES[0], CLASSES[-1])
 RECIPE = Recipe(pictures=2, glimpses=1, steps=10)

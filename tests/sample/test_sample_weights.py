@@ -7,17 +7,13 @@ import numpy as np
 import pytest
 
 from jclip_adapter import storage
-from jclip_adapter.clip.config import infer_config
-from jclip_adapter.clip.tokenizer import token_ids
-from jclip_adapter.errors import DataError, WeightsError
-from jclip_adapter.prompts import available_prompts, load_prompts
-from jclip_adapter.sample.classes import CLASSES
-from jclip_adapter.sample.weights import (
-    SAMPLE_WEIGHTS,
-    VOCABULARY,
-    read_sample_weights,
-    write_sample_weights,
-)
+from jclip_adapter.core.errors import DataError, WeightsError
+from jclip_adapter.data.sample import SAMPLE_WEIGHTS, VOCABULARY, read_sample_weights
+from jclip_adapter.data.texts.prompts import available_prompts, load_prompts
+from jclip_adapter.models.clip.config import infer_config
+from jclip_adapter.models.clip.tokenizer import token_ids
+from tools.sample.classes import CLASSES
+from tools.sample.weights import write_sample_weights
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +34,7 @@ def test_it_holds_a_clip_of_openai_s_key_names(state):
 
 
 def test_jittor_s_model_takes_it(state):
-    from jclip_adapter.clip.model import build_model, state_arrays
+    from jclip_adapter.models.clip.model import build_model, state_arrays
 
     kept = state_arrays(build_model(state))
     assert kept.keys() == state.keys()

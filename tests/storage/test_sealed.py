@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jclip_adapter import storage
-from jclip_adapter.benchmark import finished_cell
-from jclip_adapter.dataset.model import ClassInfo, ImageSet, Photo
-from jclip_adapter.dataset.paths import check_files
-from jclip_adapter.errors import DataError, SetupError, UsageError
-from jclip_adapter.feature_store import FeatureStore
-from jclip_adapter.problems import Problems
+from jclip_adapter.core.errors import DataError, SetupError, UsageError
+from jclip_adapter.core.problems import Problems
+from jclip_adapter.data.sets.model import ClassInfo, ImageSet, Photo
+from jclip_adapter.data.sets.paths import check_files
+from jclip_adapter.data.submission import check_submission, write_submission
+from jclip_adapter.evaluation.benchmark import finished_cell
+from jclip_adapter.features.store import FeatureStore
 from jclip_adapter.storage import sealed
-from jclip_adapter.submission import check_submission, write_submission
 
 ARRAYS = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "names": np.array(["a", "熊"]), "y": np.array(3)}
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load
 
 from jclip_adapter import storage
-from jclip_adapter.errors import DataError, SetupError
+from jclip_adapter.core.errors import DataError, SetupError
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):

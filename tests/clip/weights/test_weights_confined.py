@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from benchmarks.reliability.hostile_files import KEYS, chain, entry, nested, storage, windowed
-from jclip_adapter.clip import configuration
-from jclip_adapter.clip.weights import KNOWN, confined, download, load_weights, read_state_dict
-from jclip_adapter.errors import SetupError, UsageError, WeightsError
+from jclip_adapter.core.errors import SetupError, UsageError, WeightsError
+from jclip_adapter.models.description import find as configuration
+from jclip_adapter.models.weights import KNOWN, confined, download, load_weights, read_state_dict
 from jclip_adapter.storage import sha256_file
 
 GENUINE = Path(__file__).parents[2] / "golden" / "weights"

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import pytest
 
-from jclip_adapter.clip.weights import KNOWN, KnownWeights, download, resolve
-from jclip_adapter.errors import SetupError, WeightsError
+from jclip_adapter.core.errors import SetupError, WeightsError
+from jclip_adapter.models.weights import KNOWN, KnownWeights, download, resolve
 
 CONTENT = b"weights" * 1000
 

@@ -45,8 +45,8 @@ from benchmarks.reliability.hostile_files import (
 )
 from benchmarks.reliability.hostile_pickles import GENUINE as FOLDER
 from benchmarks.reliability.hostile_pickles import warm_up
-from jclip_adapter.clip.weights import read_state_dict
-from jclip_adapter.errors import WeightsError
+from jclip_adapter.core.errors import WeightsError
+from jclip_adapter.models.weights import read_state_dict
 
 GENUINE = sorted(path.name for path in FOLDER.iterdir() if path.suffix != ".npz")
 WATCHED = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "exec", "socket.connect"}

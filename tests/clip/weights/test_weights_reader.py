@@ -21,11 +21,11 @@ from safetensors.numpy import load, load_file, save_file
 from benchmarks.reliability.hostile_pickles import GENUINE as FOLDER
 from benchmarks.reliability.hostile_pickles import expected
 from jclip_adapter import storage
-from jclip_adapter.clip import configuration
-from jclip_adapter.clip.weights import convert, read_state_dict, safetensors_file
-from jclip_adapter.clip.weights.names import to_openai
-from jclip_adapter.clip.weights.tensors import bfloat16_values
-from jclip_adapter.errors import SetupError, UsageError, WeightsError
+from jclip_adapter.core.errors import SetupError, UsageError, WeightsError
+from jclip_adapter.models.description import find as configuration
+from jclip_adapter.models.weights import convert, read_state_dict, safetensors_file
+from jclip_adapter.models.weights.names import to_openai
+from jclip_adapter.models.weights.tensors import bfloat16_values
 from jclip_adapter.storage import sha256_file
 
 EXPECTED = expected()

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from jclip_adapter.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.methods import create, get, load
 
 from .worlds import (

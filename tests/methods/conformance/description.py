@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jclip_adapter.cli import main
-from jclip_adapter.errors import UsageError
+from jclip_adapter.cli.app import main
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.evaluation.selection import grids, select
 from jclip_adapter.methods import create, get
-from jclip_adapter.selection import grids, select
 
 from .worlds import (
     fitted,

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from jclip_adapter.task import normalise
+from jclip_adapter.core.task import normalise
 
 from .worlds import (
     assert_close,

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jclip_adapter.errors import DataError
-from jclip_adapter.task import Queries
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import Queries
 
 from .worlds import (
     CLASSES,

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from jclip_adapter.errors import DataError
-from jclip_adapter.learning.encoder_training import Checkpoint
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import Queries, normalise
 from jclip_adapter.methods import get
-from jclip_adapter.task import Queries, normalise
+from jclip_adapter.methods.training.encoder_training import Checkpoint
 from tests.stopping import stop_before
 
 from .tiny_clip import tiny_world

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jclip_adapter.task import Array, EncoderLink, Weights, normalise
+from jclip_adapter.core.task import Array, EncoderLink, Weights, normalise
 
 WORDS = ("red dog", "blue house", "tall tree", "old car", "small bird")
 SIDE = 32
@@ -51,14 +51,14 @@ class TinyWorld:
 
     def encode(self, photos: np.ndarray, change: Callable[[Weights], Weights] | None = None) -> Array:
         """(N, d) features, not normalised, through these weights or changed ones."""
-        from jclip_adapter.clip.model import build_model
+        from jclip_adapter.models.clip.model import build_model
 
         model = self.model if change is None else build_model({**self.state, **change(self.state)})
         return _images(model, photos)
 
 
 def _images(model: object, photos: np.ndarray) -> Array:
-    from jclip_adapter.clip.preprocess import normalise_pixels
+    from jclip_adapter.data.photos.preprocess import normalise_pixels
     from jclip_adapter.runtime import jt
 
     with jt.no_grad():
@@ -67,8 +67,8 @@ def _images(model: object, photos: np.ndarray) -> Array:
 
 def _texts(model: object, names: tuple[str, ...]) -> Array:
     """What the text tower makes of prompts of all forms: in words, and around vectors near zero."""
-    from jclip_adapter.clip.tokenizer import token_ids
-    from jclip_adapter.learning.prompting import POSITIONS, class_prompts, encode_prompts
+    from jclip_adapter.methods.training.prompting import POSITIONS, class_prompts, encode_prompts
+    from jclip_adapter.models.clip.tokenizer import token_ids
     from jclip_adapter.runtime import jt
 
     rng = np.random.default_rng(9)
@@ -91,8 +91,8 @@ def tiny_world(classes: int, width: int) -> TinyWorld:
     attention, so vectors of 0.02 beside smaller ones would be blown up, and the published learning rates would throw
     them about.
     """
-    from jclip_adapter.clip.config import ClipConfig
-    from jclip_adapter.clip.model import build_model
+    from jclip_adapter.models.clip.config import ClipConfig
+    from jclip_adapter.models.clip.model import build_model
     from tests.random_weights import random_state
 
     hidden = 64
@@ -123,7 +123,7 @@ def _projection(hidden: np.ndarray, wanted: np.ndarray) -> Array:
 
 def class_texts(world: TinyWorld) -> Array:
     """(C, d) normalised features of its prompts."""
-    from jclip_adapter.clip.tokenizer import token_ids
+    from jclip_adapter.models.clip.tokenizer import token_ids
     from jclip_adapter.runtime import jt
 
     with jt.no_grad():

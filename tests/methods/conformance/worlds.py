@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jclip_adapter.core.task import FewShotTask, Labelled, Queries, normalise
 from jclip_adapter.methods import Method, create, get
-from jclip_adapter.task import FewShotTask, Labelled, Queries, normalise
 
 from .tiny_clip import class_texts, tiny_world
 

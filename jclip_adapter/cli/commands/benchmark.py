@@ -1,0 +1,234 @@
+"""The benchmark command: problems from feature files or photos, cells, and what is derived from them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter import runtime
+from jclip_adapter.cli.settings import ALL_SHOTS, Settings
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.task import Labelled
+from jclip_adapter.data.sets import Photo
+from jclip_adapter.evaluation.benchmark import (
+    COLUMNS,
+    Problem,
+    choose_methods,
+    feature_problems,
+    run_benchmark,
+    values_of,
+)
+from jclip_adapter.evaluation.report import benchmark_picture, benchmark_table, csv_text
+from jclip_adapter.methods import create
+from jclip_adapter.models import backbones
+from jclip_adapter.models.clip.encoder import Encoder
+from jclip_adapter.storage import Kind, check_folder_writable, check_place, sha256_file, write_files
+from jclip_adapter.storage.kinds import sealed_png, sealed_text, text_of
+from jclip_adapter.storage.sealed import MARKDOWN_MARK, seal_text
+
+from .effects import refuse_idle_on_methods
+from .evaluate import labelled_photos
+from .overlap import warn_of_overlap
+from .shots import Shots
+from .stage import Stage, fingerprint, make_task, set_up
+from .support import draw_support, shots_of
+
+logger = logging.getLogger(__name__)
+CELLS = Path("results/cells")
+_ROWS = "<!-- the CSV beside: SHA-256 {} -->\n"
+TEXT = Kind("a benchmark's tables", sealed_text(MARKDOWN_MARK))
+PICTURE = Kind("a benchmark's picture", sealed_png)
+
+
+def _is_table(path: Path) -> bool:
+    """Whether the tables beside a CSV are this program's and belong to just these rows."""
+    text = path.with_suffix(".md")
+    return TEXT.owns(text) and _ROWS.format(sha256_file(path)) in text_of(text)
+
+
+def _no_tables(path: Path) -> str:
+    """Why a CSV is not recognised."""
+    return f"{path.with_suffix('.md').name} beside it, which would show that, is missing or belongs to other rows"
+
+
+TABLE = Kind("a benchmark's table", _is_table, _no_tables)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a benchmark left.
+
+    Attributes:
+        cells: One per data set, shot count, seed and method.
+        tables: In Markdown.
+        files: The CSV, the tables and the picture.
+    """
+
+    cells: list[dict[str, Any]]
+    tables: str
+    files: tuple[Path, Path, Path]
+
+
+def benchmark(
+    settings: Settings,
+    *,
+    features: Sequence[str],
+    methods: str,
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    selection: str,
+    out: Path,
+    resample: bool = False,
+    unseen: float = 0.0,
+) -> Table:
+    """Run methods on feature files, or on a data set's photos.
+
+    Args:
+        settings: The settings; data, weights and prompts matter only without feature files.
+        features: Feature files; none for the photos that the settings name.
+        methods: Names separated by commas; "all" for those on features, "encoder" for those through CLIP.
+        shots: Shot counts; empty for all that the files have, or the settings' one.
+        seeds: Seeds.
+        selection: How hyper-parameters come about: "support", "validation" or "none".
+        out: The CSV; tables and picture are written beside it.
+        resample: Feature files: whether each seed draws its own shots from the largest training set.
+        unseen: Share of the classes whose shots are taken away; accuracy is then told for both groups.
+
+    Returns:
+        The cells and the files.
+
+    Raises:
+        UsageError: `out` is no CSV, it or a file beside it is not this program's, or all shots are asked of feature
+            files.
+        SetupError: the files or the cells cannot be written.
+    """
+    if out.suffix != ".csv":
+        raise UsageError(f"{out} is no CSV.", "Let --out end in .csv.")
+    if features and ALL_SHOTS in shots:
+        raise UsageError("--shots all is for photos; feature files have their own counts.", "Leave --shots out.")
+    files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
+    for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
+        check_place(file, kind)
+    check_folder_writable(CELLS)
+    chosen = [create(name, **values_of(name, settings.set)) for name in choose_methods(methods)]
+    refuse_idle_on_methods(settings, chosen, shots=False)
+    runtime.choose(settings.device)
+    if features:
+        problems = feature_problems(features, shots, seeds, resample=resample)
+    else:
+        if selection == "validation":
+            raise UsageError("--select validation: photos have no validation set.", "Use --select support.")
+        if unseen and settings.weights_or_default in backbones.KNOWN:
+            raise UsageError(
+                f"--unseen: {settings.weights_or_default} has no text encoder, and knows classes by shots alone.",
+                "Give --weights a CLIP.",
+            )
+        problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
+    problems = [replace(problem, unseen=unseen) for problem in problems]
+    cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
+    _tell_replaced(files[0], cells)
+    tables = benchmark_table(cells)
+    _write(files, cells, tables)
+    return Table(cells, tables, files)
+
+
+def _tell_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
+    """Log how many rows of an earlier benchmark are not among those that replace them."""
+    if not path.is_file():
+        return
+    keys = ("dataset", "method", "shots", "seed")
+    fresh = {tuple(str(cell[key]) for key in keys) for cell in cells}
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = [tuple(str(row.get(key)) for key in keys) for row in csv.DictReader(handle)]
+    lost = len(set(rows) - fresh)
+    if lost:
+        logger.warning("%s: %d rows of an earlier benchmark are left out; %s keeps their cells", path, lost, CELLS)
+
+
+def _write(files: tuple[Path, Path, Path], cells: Sequence[dict[str, Any]], tables: str) -> None:
+    """Write the CSV, the tables, which hold its SHA-256, and the picture."""
+    rows = _csv(cells).encode("utf-8")
+    text = f"{tables}\n\n{_ROWS.format(hashlib.sha256(rows).hexdigest())}"
+    write_files(
+        [
+            (files[2], benchmark_picture(cells), PICTURE),
+            (files[1], seal_text(text, MARKDOWN_MARK).encode("utf-8"), TEXT),
+            (files[0], rows, TABLE),
+        ]
+    )
+
+
+def _csv(cells: Sequence[dict[str, Any]]) -> str:
+    groups = [key for key in ("base", "new", "harmonic") if key in cells[0]]
+    rows = []
+    for cell in cells:
+        rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds", *groups)}
+        rows.append({**cell, **rounded, "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True)})
+    return csv_text(rows, [*COLUMNS, *groups])
+
+
+def photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
+    """The problems of a data set's photos: a task per shot count and seed, each with the photos to score on.
+
+    Raises:
+        UsageError: the settings name the shots, which the seeds are to draw; or two seeds, or two shot counts, draw
+            the same, since there are no more photos.
+    """
+    if stage.settings.support != "random":
+        raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
+    problems = []
+    drawn: dict[tuple[Photo, ...], str] = {}
+    for count in shots:
+        for seed in seeds:
+            support = draw_support(stage, count, seed)
+            what = f"--shots {'all' if count == ALL_SHOTS else count} --seed {seed}"
+            if drawn.setdefault(support, what) != what:
+                text = (
+                    f"{drawn[support]} and {what} draw the same {len(support)} photos, so their numbers are the same."
+                )
+                raise UsageError(text, "Give one --seed, or fewer --shots.")
+            task, (test, lost) = make_task(stage, support), labelled_queries(stage, support)
+            # The weights too: a method may read more of them than the features show, such as the temperature.
+            texts = stage.encoder.text_key() if isinstance(stage.encoder, Encoder) else ""
+            keys = (fingerprint(task), *(each.image_key() for each in stage.encoders), texts, stage.encoder_sha256)
+            names = (*stage.images.class_names, *stage.images.domains)
+            digest = hashlib.sha256(json.dumps([*keys, *names]).encode())
+            second = () if test.queries.auxiliary is None else (test.queries.auxiliary,)
+            for part in (test.queries.features, test.labels, lost, *second):
+                digest.update(np.ascontiguousarray(part).tobytes())
+            facts = (stage.images.name, shots_of(support, count), seed, digest.hexdigest())
+            problems.append(Problem(*facts, task, test, unreadable=lost))
+    return problems
+
+
+def labelled_queries(stage: Stage, support: Sequence[Photo]) -> tuple[Labelled, npt.NDArray[np.int64]]:
+    """Features and labels of the photos to score on, as `labelled_photos` finds them.
+
+    Args:
+        stage: The stage.
+        support: Photos to learn from, which are not scored on.
+
+    Returns:
+        The readable ones, and (k,) class indices of those that cannot be read, which are named in a warning.
+    """
+    photos, labels, _ = labelled_photos(stage, support)
+    found = stage.photos([photo.path for photo in photos])
+    warn_of_overlap(stage, Shots(tuple(support)), photos, found)
+    if found.bad:
+        first = next(iter(found.bad.values()))
+        logger.warning(
+            "%d of %d photos to score on cannot be read (they count as wrong, and are left out of feature files): %s",
+            len(found.bad),
+            len(photos),
+            first,
+        )
+    return Labelled(stage.queries(found), labels[found.readable]), labels[~found.readable]

@@ -1,0 +1,84 @@
+"""How a data set is read, told without encoding anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from jclip_adapter.cli.settings import ALL_SHOTS, Settings
+from jclip_adapter.data.sets import ImageSet, find_labels, read_support
+from jclip_adapter.data.texts.class_names import name_classes
+from jclip_adapter.data.texts.prompts import PromptSet, load_prompts
+from jclip_adapter.evaluation.report import markdown_table
+
+from .stage import open_data
+from .support import drawing
+
+_PROMPTS = 5  # classes whose prompts are shown
+
+
+def describe(settings: Settings, shots: Sequence[int]) -> str:
+    """Tell how a data set is read: layout, classes, photos per class and split, shots, and some prompts.
+
+    Whether photos can be read is not looked at.
+
+    Args:
+        settings: The settings.
+        shots: Shot counts.
+
+    Returns:
+        Lines of text.
+
+    Raises:
+        AdapterError: as for a command that uses the data.
+    """
+    images = open_data(settings)
+    prompts, warnings = name_classes(load_prompts(settings.prompts), images, settings.class_names)
+    lines = [
+        f"data: {images.source}",
+        f"read as: {images.reading}",
+        *(f"note: {note}" for note in (*images.notes, *warnings)),
+        f"classes: {len(images.classes)}",
+        f"training photos: {len(images.train)}",
+        f"test photos: {len(images.test)}",
+    ]
+    counted = {count: _shots(settings, images, count) for count in shots}
+    for count, per_class in counted.items():
+        least, most = min(per_class.values(), default=0), max(per_class.values(), default=0)
+        asked = "all" if count == ALL_SHOTS else str(count)
+        lines.append(f"shots: {asked} asked, {sum(per_class.values())} photos in all, {least} to {most} per class")
+    lines += ["", _table(images, counted), "", *_texts(prompts, images)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _shots(settings: Settings, images: ImageSet, count: int) -> dict[int, int]:
+    """How many shots each class index has."""
+    if settings.support in ("random", "first"):
+        support = drawing(settings, images, count, settings.seed)(())
+    else:
+        support = read_support(settings.support, images)
+    counts = Counter(photo.label for photo in support)
+    return {number: counts[number] for number in range(len(images.classes))}
+
+
+def _table(images: ImageSet, counted: dict[int, dict[int, int]]) -> str:
+    """Photos and shots per class; test photos where their classes are known."""
+    answers = Counter(find_labels(images).values())
+    titles = ["id", "class", "training photos"]
+    titles += ["test photos"] if answers else []
+    titles += [f"{'all' if count == ALL_SHOTS else count} shots" for count in counted]
+    rows = []
+    for number, info in enumerate(images.classes):
+        tests = [answers[number]] if answers else []
+        shots = [per_class[number] for per_class in counted.values()]
+        rows.append([info.id, info.name, len(images.train_by_class[number]), *tests, *shots])
+    return markdown_table(titles, rows)
+
+
+def _texts(prompts: PromptSet, images: ImageSet) -> list[str]:
+    lines = []
+    for info in images.classes[:_PROMPTS]:
+        texts = prompts.texts(info.name, info.domain)
+        more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+        lines.append(f"prompt of {info.name}: {texts[0]}{more}")
+    return lines

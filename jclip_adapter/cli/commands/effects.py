@@ -1,0 +1,88 @@
+"""Options that the command has, but that the chosen methods, network or data make no use of: refused, not ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from jclip_adapter.cli.settings import OPTIONS, Settings
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.data.sets import ImageSet
+from jclip_adapter.methods import Method, available, create
+from jclip_adapter.models import backbones
+
+
+def uses_shots(method: Method) -> bool:
+    """Whether a method learns from the support set where there is one."""
+    return "support" in (*method.meta.needs, *method.meta.uses)
+
+
+def uses_views(method: Method) -> bool:
+    """Whether a method makes use of augmented views."""
+    return "views" in method.meta.uses
+
+
+def refuse_idle_on_methods(settings: Settings, methods: Sequence[Method], *, shots: bool = True) -> None:
+    """Refuse options of which none of the methods makes use.
+
+    Args:
+        settings: The settings.
+        methods: The methods that run, with their hyper-parameters.
+        shots: Whether options about shots are looked at; a benchmark has them for all of its methods.
+
+    Raises:
+        UsageError: such an option was given.
+    """
+    uses: list[tuple[Callable[[Method], bool], Iterable[str], str]] = [
+        (uses_views, ("views",), "augmented views"),
+        (lambda method: method.uses_auxiliary, ("auxiliary",), "a second network"),
+        (uses_shots, ("shots", "support", "select") if shots else (), "training photos"),
+    ]
+    for use, names, what in uses:
+        for name in names:
+            if name in settings.given and not any(map(use, methods)):
+                users = ", ".join(other for other in available() if use(create(other)))
+                used = " and ".join(method.meta.name for method in methods[:3])
+                flag = OPTIONS[name].flag
+                raise UsageError(
+                    f"{flag} has no effect on {used}, which makes no use of {what}.",
+                    f"Leave {flag} out, or choose another --method ({users:.300}).",
+                )
+
+
+def refuse_idle_on_network(settings: Settings) -> None:
+    """Refuse options of which the network, or a list of shots, makes no use.
+
+    Raises:
+        UsageError: such an option was given.
+    """
+    if settings.weights_or_default in backbones.KNOWN:
+        for name in settings.given & {"prompts", "class_names"}:
+            flag = OPTIONS[name].flag
+            raise UsageError(
+                f"{flag} has no effect on {settings.weights_or_default}, which has no text encoder.",
+                f"Leave {flag} out.",
+            )
+    if settings.support not in ("random", "first"):
+        for name in settings.given & {"shots", "strict"}:
+            flag = OPTIONS[name].flag
+            raise UsageError(
+                f"{flag} has no effect on --support {settings.support}, which names the photos.",
+                f"Leave {flag} out.",
+            )
+
+
+def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:
+    """Refuse options of which the data set makes no use.
+
+    Raises:
+        UsageError: such an option was given.
+    """
+    if "split" in settings.given and images.layout != "contest":
+        raise UsageError(
+            f"--split has no effect on {images.source}, which is not in the contest's layout.", "Leave --split out."
+        )
+    if "top" in settings.given and settings.top > len(images.classes):
+        raise UsageError(
+            f"--top {settings.top}: {images.source} has {len(images.classes)} classes.",
+            f"Give {len(images.classes)} or less.",
+        )

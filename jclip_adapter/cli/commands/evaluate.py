@@ -1,0 +1,213 @@
+"""Evaluation: accuracy on labelled photos. The only room of the pipeline that reads test labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, check_run_folder
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.data.sets import Photo, check_test_links, find_labels, load_labels, remaining
+from jclip_adapter.evaluation.metrics import (
+    ConfusedPair,
+    Score,
+    by_domain,
+    confusion_matrix,
+    seen_and_unseen,
+    worst_pairs,
+)
+from jclip_adapter.evaluation.report import confusion_picture
+from jclip_adapter.methods import create
+from jclip_adapter.storage import write_bytes, write_sealed_json
+
+from .overlap import Overlap, find_overlap
+from .shots import Shots, read_shots
+from .stage import Stage, open_trained
+
+HOLDOUT = 20  # labelled photos per class that --evaluate takes from the rest of the training set
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy on labelled photos.
+
+    Attributes:
+        scores: Per domain, and in total.
+        baseline: The same for zero-shot on the same photos, or for nearest prototypes where no texts are known.
+        baseline_name: Which of both; empty where there are neither texts nor shots.
+        pairs: The worst confused pairs.
+        method: Name of the method.
+        source: Which photos.
+        transductive: Whether the method saw all of them at once.
+        rejects: How many of them could not be read; they count as wrong.
+        files: What was written.
+        groups: Where some classes have no shots: base, new and harmonic mean as `metrics.seen_and_unseen` gives
+            them, by "method" and "zero_shot"; else empty.
+        overlap: What the photos have in common with the shots, in sentences.
+        without: Total scores of the method and the baseline without such photos, by what was left out.
+    """
+
+    scores: list[Score]
+    baseline: list[Score]
+    baseline_name: str
+    pairs: list[ConfusedPair]
+    method: str
+    source: str
+    transductive: bool
+    rejects: int
+    files: tuple[Path, ...]
+    groups: dict[str, dict[str, float]]
+    overlap: tuple[str, ...] = ()
+    without: dict[str, tuple[Score, Score]] = field(default_factory=dict)
+
+
+def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -> Evaluation:
+    """Measure a trained run on labelled photos that it was not trained on.
+
+    Args:
+        settings: The settings.
+        labels: A file of "image_1.jpg 142" lines; empty takes what the data set brings along, or else photos of
+            the training set that were not chosen.
+        holdout: Take so many of those per class in any case; 0 for all.
+
+    Returns:
+        The evaluation; evaluation.json and confusion.png lie in the run folder.
+
+    Raises:
+        DataError: there are no labelled photos.
+    """
+    if "support" not in create(settings.method).meta.needs or settings.run_folder.is_dir():
+        check_run_folder(settings.run_folder)  # before the photos are encoded; a missing run is told by open_trained
+    trained = open_trained(settings)
+    shots = read_shots(trained.folder, trained.stage.images) if trained.folder else Shots()
+    support = shots.photos
+    photos, truth, source = labelled_photos(trained.stage, support, labels, holdout)
+    features = trained.stage.photos([photo.path for photo in photos])
+    if not features.readable.any():
+        raise DataError(f"none of the {source} can be read.", "Check --data.", list(features.bad.values()))
+    logits = np.zeros((len(photos), len(trained.stage.images.classes)), dtype=np.float32)
+    logits[features.readable] = trained.logits(features)
+    zero_shot = trained.stage.zero_shot(features.normalised)
+    images, readable = trained.stage.images, features.readable
+    overlap = find_overlap(trained.stage, shots, photos, features, truth)
+    without = _without(overlap, logits, zero_shot, truth, images.domains, readable)
+    scores, baseline = (by_domain(each, truth, images.domains, readable) for each in (logits, zero_shot))
+    confusion = confusion_matrix(truth[readable], logits[readable].argmax(axis=1), len(images.classes))
+    pairs = worst_pairs(confusion, images.class_names)
+    named = trained.stage.baseline if trained.stage.encoder.has_text or support else ""
+    folder = trained.folder or settings.run_folder
+    files = (folder / EVALUATION, folder / CONFUSION)
+    groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth, readable)
+    report = {
+        "photos": source,
+        "unit": "percent",
+        "unreadable": len(features.bad),
+        "method": trained.method.meta.name,
+        "transductive": trained.method.meta.transductive,
+        "scores": [score.in_percent() for score in scores],
+        "zero_shot": [score.in_percent() for score in baseline] if named else [],
+        "baseline": named,
+        "seen_and_unseen": groups,
+        "overlap": {
+            "identical": int(overlap.identical.sum()),
+            "near_duplicates": int(overlap.near.sum()),
+            "pairs": [list(pair) for pair in overlap.pairs],
+            "two_classes": [list(pair) for pair in overlap.two_classes],
+            "stale_shots": list(overlap.stale),
+            "without": {
+                name: {"scores": mine.in_percent(), "zero_shot": theirs.in_percent()}
+                for name, (mine, theirs) in without.items()
+            },
+        },
+        "worst_pairs": [{**dataclasses.asdict(pair), "share": 100 * pair.share} for pair in pairs],
+    }
+    write_sealed_json(files[0], report, KINDS[EVALUATION])
+    write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
+    meta = trained.method.meta
+    bad = len(features.bad)
+    said = tuple(overlap.warnings())
+    return Evaluation(
+        scores, baseline, named, pairs, meta.name, source, meta.transductive, bad, files, groups, said, without
+    )
+
+
+def _without(
+    overlap: Overlap,
+    logits: npt.NDArray[np.float32],
+    zero_shot: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.int64],
+    domains: Sequence[str],
+    readable: npt.NDArray[np.bool_],
+) -> dict[str, tuple[Score, Score]]:
+    """Total scores of method and baseline without the photos that are shots too, where others are left."""
+    found = {}
+    for name, mask in (
+        ("byte-identical photos", overlap.identical),
+        ("near duplicates too", overlap.identical | overlap.near),
+    ):
+        news = mask.any() if name.startswith("byte") else overlap.near.any()
+        if news and not mask.all():
+            mine, theirs = (
+                by_domain(each[~mask], truth[~mask], domains, readable[~mask])[-1] for each in (logits, zero_shot)
+            )
+            found[name] = (mine, theirs)
+    return found
+
+
+def _no_answers(tests: int) -> str:
+    return f"its {tests} test photos have no labels" if tests else "it has no test photos"
+
+
+def _groups(
+    support: Sequence[Photo],
+    logits: dict[str, npt.NDArray[np.float32]],
+    truth: npt.NDArray[np.int64],
+    readable: npt.NDArray[np.bool_],
+) -> dict[str, dict[str, float]]:
+    """Accuracy on classes with and without shots, where there are photos of both."""
+    seen = np.array(sorted({photo.label for photo in support if photo.label is not None}), dtype=np.int64)
+    if np.isin(truth, seen).all() or not np.isin(truth, seen).any():
+        return {}
+    return {name: seen_and_unseen(scores, truth, seen, readable) for name, scores in logits.items()}
+
+
+def labelled_photos(
+    stage: Stage, support: Sequence[Photo], labels: str = "", holdout: int | None = None
+) -> tuple[tuple[Photo, ...], npt.NDArray[np.int64], str]:
+    """Photos to measure on: the labelled test photos, else photos of the training set besides the shots.
+
+    Args:
+        stage: The stage.
+        support: The shots.
+        labels: A file of labels; empty for the data set's own.
+        holdout: Take so many per class of the training set's rest in any case; 0 for all.
+
+    Returns:
+        The photos, their class indices, and what they are.
+
+    Raises:
+        DataError: there are none.
+    """
+    images = stage.images
+    check_test_links(images)
+    answers = {} if holdout is not None else load_labels(labels, images) if labels else find_labels(images)
+    if answers:
+        photos = tuple(photo for photo in images.test if photo.relative in answers)
+        truth = [answers[photo.relative] for photo in photos]
+        return photos, np.array(truth, dtype=np.int64), f"{len(photos)} labelled test photos"
+    per_class = (HOLDOUT if holdout is None else holdout) or None
+    photos = remaining(images, support, per_class, stage.settings.seed)
+    if not photos:
+        raise DataError(
+            f"{images.source} has no photos to evaluate on: all {len(images.train)} training photos are shots, and "
+            f"{_no_answers(len(images.test))}.",
+            "Train with fewer --shots" + (", or give --labels FILE." if images.test else ", or add test photos."),
+        )
+    truth = [photo.label for photo in photos if photo.label is not None]
+    return photos, np.array(truth, dtype=np.int64), f"{len(photos)} photos of the training set's rest"

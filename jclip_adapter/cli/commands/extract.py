@@ -1,0 +1,81 @@
+"""Extraction: a data set's photos to a feature file, for the benchmark, for other programs and other machines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.errors import UsageError
+from jclip_adapter.features.sharding import Part, Share, encode_part
+from jclip_adapter.storage import Kind, check_place, npz_bytes, write_bytes
+from jclip_adapter.storage.kinds import sealed_npz
+
+from .benchmark import labelled_queries
+from .evaluate import labelled_photos
+from .stage import make_task, set_up
+from .support import draw_support, drawing, shots_of
+
+logger = logging.getLogger(__name__)
+FEATURE_FILE = Kind("a feature file", sealed_npz("classnames", "text", "test_x", "test_y"))
+
+
+def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part | None = None) -> Path | Share:
+    """Write the features of a data set's shots and labelled photos.
+
+    Args:
+        settings: The settings; their seed draws the shots.
+        target: The .npz; docs/design.md describes it. Features are not normalised, so that nothing is lost.
+        shots: Shot counts; empty for the settings' one.
+        part: Of the photos, the one to encode; the file is written if all others are encoded then. None for all.
+
+    Returns:
+        `target`, or what the part came to where others are missing.
+
+    Raises:
+        UsageError: `target` is no .npz, a file that this program did not write, or the settings name a list of shots.
+        SetupError: it cannot be written.
+    """
+    if target.suffix != ".npz":
+        raise UsageError(f"{target} is no .npz.", "Let --extract end in .npz.")
+    check_place(target, FEATURE_FILE)
+    stage = set_up(settings, texts_later=part is not None and part.number > 1)
+    if not stage.encoder.has_text:
+        raise UsageError("a feature file has texts, which this network does not know.", "Give --weights a CLIP.")
+    if settings.support not in ("random", "first"):
+        raise UsageError("--extract draws its shots by --seed.", "Leave --support out, or give 'first'.")
+    counts = list(shots) or [settings.shots]
+    if part:
+        # Shots that turn out unreadable are replaced by whoever finishes.
+        chosen = [photo for count in counts for photo in drawing(settings, stage.images, count, settings.seed)(())]
+        photos = (*chosen, *labelled_photos(stage, chosen)[0])
+        share = encode_part(stage.encoders, [photo.path for photo in photos], stage.cache, settings.workers, part)
+        if share.missing:
+            return share
+    drawn = [(count, draw_support(stage, count, settings.seed)) for count in counts]
+    supports = {shots_of(support, count): support for count, support in drawn}
+    learnt = [photo for support in supports.values() for photo in support]
+    arrays: dict[str, Any] = {
+        "classnames": np.array(stage.images.class_names),
+        "text": stage.texts.weights,
+        "logit_scale": np.float32(stage.encoder.logit_scale),
+    }
+    if stage.images.domains:
+        arrays["domains"] = np.array(stage.images.domains)
+    for count, support in supports.items():
+        task = make_task(stage, support)
+        arrays |= {f"train{count}_x": task.raw, f"train{count}_y": task.support_labels}
+        if task.auxiliary is not None:
+            arrays[f"train{count}_aux"] = task.auxiliary
+    # A photo that any of the counts learns from is not scored on.
+    test, _ = labelled_queries(stage, learnt)
+    arrays |= {"test_x": test.queries.raw, "test_y": test.labels}
+    if test.queries.auxiliary is not None:
+        arrays["test_aux"] = test.queries.auxiliary
+    logger.info("%d photos to score, shots: %s", len(test.labels), ", ".join(map(str, supports)))
+    write_bytes(target, npz_bytes(arrays), FEATURE_FILE)
+    return target

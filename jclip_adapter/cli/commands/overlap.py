@@ -1,0 +1,162 @@
+"""Photos that are both learnt from and scored on, and photos that stand under two classes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.core.task import Array
+from jclip_adapter.data.sets import Photo
+from jclip_adapter.features.encoding import PhotoFeatures
+from jclip_adapter.models.backbones.encoder import BackboneEncoder
+from jclip_adapter.models.base import ImageEncoder
+
+from .shots import Shots
+from .stage import Stage
+
+logger = logging.getLogger(__name__)
+NEAR = {"efficientnet-lite0": 0.90, "efficientnet-lite2": 0.90, "clip": 0.99}
+"""Cosine of features above which two photos count as near duplicates, by network; results/near-duplicates.md has the
+share of copies, and of different photos, above it. CLIP's is bounded by different photos alone."""
+
+_SHOWN = 3
+_ROWS = 2048  # of features that are compared at once
+_NEARLY_ALL = 0.999
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What shots and scored photos have in common.
+
+    Attributes:
+        identical: (M,) whether the scored photo's bytes are those of a shot.
+        near: (M,) whether it is not, but its feature is nearly that of a shot.
+        pairs: Names of such a scored photo and of its shot, identical ones first.
+        two_classes: Names of two photos with the same bytes and different classes.
+        stale: A sentence for each way in which shots are no longer what was learnt from.
+    """
+
+    identical: Mask
+    near: Mask
+    pairs: tuple[tuple[str, str], ...]
+    two_classes: tuple[tuple[str, str], ...]
+    stale: tuple[str, ...] = ()
+
+    def warnings(self) -> list[str]:
+        """A sentence for each kind of overlap that there is."""
+        same = int(self.identical.sum())
+        said = []
+        for count, what, pairs in (
+            (same, "byte-identical to shots", self.pairs[:same]),
+            (int(self.near.sum()), "near duplicates of shots", self.pairs[same:]),
+        ):
+            if count:
+                said.append(f"{count} of {len(self.identical)} scored photos are {what}: {_some(pairs)}")
+        return [*self.stale, *said, *two_class_warning(self.two_classes)]
+
+
+def two_class_warning(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """A sentence on photos under two classes, if there are any."""
+    if not pairs:
+        return []
+    return [f"{len(pairs)} photos stand under two classes with the same bytes: {_some(pairs)}"]
+
+
+def find_overlap(
+    stage: Stage,
+    shots: Shots,
+    scored: Sequence[Photo],
+    features: PhotoFeatures,
+    truth: npt.NDArray[np.int64] | None = None,
+) -> Overlap:
+    """Compare scored photos with the shots, by their bytes and by their features.
+
+    Bytes are compared with those that were learnt from, also where a shot is gone or another photo by now; features
+    with those of the shots that are there as they were.
+
+    Args:
+        stage: The stage.
+        shots: The shots.
+        scored: M photos.
+        features: Theirs.
+        truth: (M,) their class indices, where they are known to the caller; they find photos under two classes.
+
+    Returns:
+        The overlap.
+    """
+    rows_of = list(zip(shots.keys, shots.photos, strict=True))
+    first = {key: photo.relative for key, photo in reversed(rows_of) if key}
+    support = shots.same
+    known = stage.photos([photo.path for photo in support])
+    identical = np.array([key in first for key in features.keys], dtype=bool)
+    near = np.zeros(len(scored), dtype=bool)
+    pairs = [(scored[row].relative, first[features.keys[row]]) for row in np.flatnonzero(identical)]
+    rows = np.flatnonzero(features.readable & ~identical)
+    if len(support) and len(rows):
+        highest, at = _nearest(features.normalised[rows], known.normalised)
+        near[rows] = highest > near_threshold(stage.encoder, support, known)
+        best = dict(zip(rows.tolist(), at.tolist(), strict=True))
+        pairs += [(scored[row].relative, support[best[row]].relative) for row in np.flatnonzero(near).tolist()]
+    labels = [photo.label for photo in shots.photos]
+    photos, keys = list(shots.photos), list(shots.keys)
+    if truth is not None:
+        photos, keys, labels = [*photos, *scored], [*keys, *features.keys], [*labels, *truth.tolist()]
+    return Overlap(identical, near, tuple(pairs), in_two_classes(photos, keys, labels), tuple(shots.warnings()))
+
+
+def _nearest(rows: Array, others: Array) -> tuple[Array, npt.NDArray[np.int64]]:
+    """(M,) the largest cosine of each of (M, d) rows with (N, d) others, and whose it is."""
+    highest = np.full(len(rows), -1.0, dtype=np.float32)
+    at = np.zeros(len(rows), dtype=np.int64)
+    for first in range(0, len(rows), _ROWS):
+        products = rows[first : first + _ROWS] @ others.T
+        highest[first : first + _ROWS], at[first : first + _ROWS] = products.max(axis=1), products.argmax(axis=1)
+    return highest, at
+
+
+def near_threshold(encoder: ImageEncoder, support: Sequence[Photo], shots: PhotoFeatures) -> float:
+    """The cosine above which a photo counts as a near duplicate of a shot.
+
+    It is the network's in NEAR, or more: no less than nearly all cosines between shots of different classes, so that
+    a network which does not tell photos apart does not call all of them duplicates.
+
+    Args:
+        encoder: The network.
+        support: N shots.
+        shots: Their features.
+    """
+    name = encoder.network.name if isinstance(encoder, BackboneEncoder) else "clip"
+    chosen = np.unique(np.linspace(0, len(support) - 1, min(_ROWS, len(support))).astype(int))
+    labels = np.array([support[row].label for row in chosen])
+    rows = shots.normalised[chosen]
+    other = (rows @ rows.T)[labels[:, None] != labels[None, :]]
+    return max(NEAR[name], float(np.quantile(other, _NEARLY_ALL)) if len(other) else -1.0)
+
+
+def in_two_classes(
+    photos: Sequence[Photo], keys: Sequence[bytes], labels: Sequence[int | None]
+) -> tuple[tuple[str, str], ...]:
+    """Names of photos with the same bytes and different classes: the first under its class, and each other."""
+    first: dict[bytes, int] = {}
+    found = []
+    for number, key in enumerate(keys):
+        other = first.setdefault(key, number) if key else number
+        if labels[other] != labels[number]:
+            found.append((photos[other].relative, photos[number].relative))
+    return tuple(found)
+
+
+def warn_of_overlap(stage: Stage, shots: Shots, scored: Sequence[Photo], features: PhotoFeatures) -> None:
+    """Log what shots and photos to be scored have in common, as `find_overlap` sees it."""
+    for text in find_overlap(stage, shots, scored, features).warnings():
+        logger.warning("%s", text)
+
+
+def _some(pairs: Sequence[tuple[str, str]]) -> str:
+    shown = ", ".join(f"{one} = {other}" for one, other in pairs[:_SHOWN])
+    return shown + (", …" if len(pairs) > _SHOWN else "")

@@ -1,0 +1,163 @@
+"""Prediction: the contest's result file, and guesses for photos anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.problems import Problems, one_line
+from jclip_adapter.core.task import softmax
+from jclip_adapter.data.sets import check_test_links
+from jclip_adapter.data.sets.paths import warn_ignored
+from jclip_adapter.data.sets.tree import scan
+from jclip_adapter.data.submission import REJECTS, check_target, rejects_path, write_submission
+from jclip_adapter.evaluation.metrics import top_k_ids
+from jclip_adapter.features.sharding import Part, Share, encode_part
+from jclip_adapter.storage import discard, write_text
+from jclip_adapter.storage.sealed import LIST_MARK, seal_text
+
+from .overlap import warn_of_overlap
+from .shots import read_shots
+from .stage import check_test_photos, open_trained
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a prediction came to.
+
+    Attributes:
+        result: The result file.
+        archive: Its zip.
+        names: M photos.
+        ids: (M, k) class ids, best first.
+        rejects: What is wrong with the photos that could not be read, by name.
+        domains: First choices per domain.
+    """
+
+    result: Path
+    archive: Path
+    names: tuple[str, ...]
+    ids: npt.NDArray[np.int64]
+    rejects: dict[str, str]
+    domains: dict[str, int]
+
+
+def predict(
+    settings: Settings,
+    result: Path,
+    top: int = 5,
+    on_bad: str = "fallback",
+    part: Part | None = None,
+) -> Prediction | Share:
+    """Classify the test photos and write the result file and its zip.
+
+    Args:
+        settings: The settings.
+        result: Where result.txt shall be; its folder has to be there.
+        top: Ids per line.
+        on_bad: "fallback" gives a photo that cannot be read the classes that zero-shot expects most often over
+            the readable ones, and lists it beside the result; "stop" refuses.
+        part: Of the photos, the one to encode; the result is written if all others are encoded then. None for all.
+
+    Returns:
+        The prediction, or what the part came to where others are missing.
+
+    Raises:
+        DataError: no test photo, or an unreadable one under "stop".
+        UsageError: a result cannot be written there (`submission.check_target`).
+    """
+    check_target(result)
+    trained = open_trained(settings, texts_later=part is not None and part.number > 1)
+    stage, images = trained.stage, trained.stage.images
+    check_test_photos(images)
+    check_test_links(images)
+    paths = [photo.path for photo in images.test]
+    if part:
+        share = encode_part(trained.image_encoders, paths, stage.cache, settings.workers, part)
+        if share.missing:
+            return share
+    features = stage.photos(paths)
+    if trained.folder:
+        warn_of_overlap(stage, read_shots(trained.folder, images), images.test, features)
+    rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
+    if rejects and (on_bad == "stop" or len(rejects) == len(images.test)):
+        raise DataError(
+            f"{len(rejects)} test photos cannot be read, the first: {next(iter(rejects.values()))}",
+            "Replace them, or let --on-bad-image fallback write a guess for them.",
+            list(rejects.values()),
+        )
+    top = min(top, len(images.classes))
+    ids = np.zeros((len(images.test), top), dtype=np.int64)
+    ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
+    listing = rejects_path(result)
+    if rejects:  # before the result: no guess for an unreadable photo stands there without being listed
+        prior = softmax(stage.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
+        ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
+        lines = "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items())
+        write_text(listing, seal_text(lines, LIST_MARK), REJECTS)
+    written, archive = write_submission(result, images.test_names, ids)
+    if not rejects:
+        discard(listing, REJECTS)  # that of an earlier prediction would tell of this one
+    domain_of = {info.id: info.domain for info in images.classes}
+    first = [domain_of[int(number)] for number in ids[:, 0]]
+    counts = {domain: first.count(domain) for domain in dict.fromkeys(images.domains)}
+    return Prediction(written, archive, images.test_names, ids, rejects, counts)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One photo's most probable classes: names and probabilities, or what is wrong with it."""
+
+    path: Path
+    names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    problem: str = ""
+
+
+def classify(settings: Settings, paths: Sequence[str], top: int = 5) -> list[Guess]:
+    """Classify photos anywhere.
+
+    Args:
+        settings: The settings.
+        paths: Photos, and folders that hold photos at any depth.
+        top: Classes per photo.
+
+    Returns:
+        One guess per photo, in the order given; of a folder the photos first, then its folders, in natural order.
+
+    Raises:
+        DataError: a path is missing, a folder holds no photo, or a folder in it cannot be read as it is.
+    """
+    files = [file for path in paths for file in _photos_at(Path(path))]
+    trained = open_trained(settings, elsewhere=files)
+    images = trained.stage.images
+    features = trained.stage.photos(files)
+    guesses = {number: Guess(files[number], (), (), problem) for number, problem in features.bad.items()}
+    readable = [number for number in range(len(files)) if number not in features.bad]
+    if readable:
+        shares = softmax(trained.logits(features))
+        for number, row, best in zip(readable, shares, top_k_ids(shares, min(top, shares.shape[1])), strict=True):
+            names = tuple(images.class_names[index] for index in best)
+            guesses[number] = Guess(files[number], names, tuple(float(row[index]) for index in best))
+    return [guesses[number] for number in range(len(files))]
+
+
+def _photos_at(path: Path) -> list[Path]:
+    """A photo itself, or the photos in a folder and in the folders below it."""
+    if path.is_dir():
+        problems = Problems(path)
+        tree = scan(path, problems)
+        problems.raise_if_any("Rename them, take them out, or give the photos in them one by one.")
+        warn_ignored(path, tree.others)
+        if not tree.count():
+            raise DataError(f"{path} holds no photo, nor do the folders in it.", "Give photos, or folders of photos.")
+        return [path / name for name in tree.all_photos()]
+    if not path.exists():
+        raise DataError(f"there is no {path}.", "Give photos, or folders of photos.")
+    return [path]

@@ -1,0 +1,213 @@
+"""How an option is declared, how its text is read, and with which commands it has an effect.
+
+`settings.Settings` is the table of all options; the parser, `--help`, YAML files and every check are made from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jclip_adapter.core.errors import UsageError, suggest
+
+TRAIN, EVALUATE, PREDICT, CLASSIFY = "--train", "--evaluate", "--predict", "--predict --images"
+BENCHMARK, BENCHMARK_FILES, EXTRACT = "--benchmark", "--benchmark --features", "--extract"
+CHECK, CONVERT, LIST, DOCTOR = "--check", "--convert", "--list", "--doctor"
+
+ON_RUNS = (TRAIN, EVALUATE, PREDICT, CLASSIFY)  # they make a run folder, or look for one
+ON_PHOTOS = (*ON_RUNS, BENCHMARK, EXTRACT)  # they encode photos
+ON_DATA = (*ON_PHOTOS, CHECK)  # they read a data set
+BENCHMARKS = (BENCHMARK, BENCHMARK_FILES)
+WITH_METHODS = (*ON_RUNS, *BENCHMARKS)
+EVERY = (*ON_DATA, BENCHMARK_FILES, CONVERT, LIST, DOCTOR)
+
+Kind = Literal["text", "texts", "whole", "number", "counts", "switch", "assignments", "other"]
+_EXPECTED = {
+    "text": "a text",
+    "texts": "a list of texts",
+    "whole": "a whole number",
+    "number": "a number",
+    "counts": "a whole number, or a list of them",
+    "switch": "true or false",
+    "assignments": "a mapping",
+    "other": "a text",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        name: As a key of a YAML file; the flag is written with hyphens.
+        default: Its value where it is not given.
+        help: What it does, for `--help`.
+        commands: Those with which it has an effect.
+        kind: What its value is.
+        metavar: What stands for its value in `--help`.
+        choices: The values allowed; empty for all.
+        low: Least value; None for no limit.
+        high: Largest value.
+        shown: The default as `--help` tells it; empty for the default itself.
+        several: Commands that take a list of values, found in the setting `list_name`.
+        list_name: Name of that setting.
+        words: Words that stand for whole numbers, among those of the kind "counts".
+        parse: Reads the text of an option of the kind "other".
+        group: Heading in `--help`.
+    """
+
+    name: str
+    default: Any
+    help: str
+    commands: tuple[str, ...]
+    kind: Kind = "text"
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    shown: str = ""
+    several: tuple[str, ...] = ()
+    list_name: str = ""
+    words: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    parse: Callable[[str], Any] | None = None
+    group: str = "what to work on"
+
+    @property
+    def flag(self) -> str:
+        """How it is typed."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def read(self, text: str) -> Any:
+        """Turn what was typed into the option's value.
+
+        Raises:
+            UsageError: it is no such value, or out of range.
+        """
+        if self.kind == "whole":
+            return self.check(_number(self.flag, text, int))
+        if self.kind == "number":
+            return self.check(_number(self.flag, text, float))
+        if self.kind == "counts":
+            more = "".join(f", {word}" for word in self.words) + _OR_LIST
+            return self.check(
+                [
+                    self.words[part] if part in self.words else _number(self.flag, part, int, more)
+                    for part in text.split(",")
+                ]
+            )
+        return self.check(text)
+
+    def check(self, value: Any, where: str = "") -> Any:
+        """Check a value's kind, range and choice, and bring it into the form that the settings hold.
+
+        Args:
+            value: As `read` or YAML gives it.
+            where: What to call it in an error; empty for the flag.
+
+        Returns:
+            The value; a tuple of numbers for the kind "counts", of texts for "texts".
+
+        Raises:
+            UsageError: it is no such value.
+        """
+        name = where or self.flag
+        if isinstance(value, str) and value in self.words:
+            value = self.words[value]
+        if not self._fits(value):
+            shown = f"Its default is {self.default!r}."
+            raise UsageError(f"{name}: expected {_EXPECTED[self.kind]}, got {value!r:.60}.", shown)
+        if self.parse is not None:
+            return self.parse(value)
+        if self.choices and value not in self.choices:
+            raise UsageError(f"{name}: '{value}' is not known.", suggest(str(value), self.choices))
+        if self.kind == "texts":
+            return (value,) if isinstance(value, str) else tuple(value)
+        if self.kind == "counts":
+            return self._check_counts(name, (value,) if isinstance(value, int) else tuple(value))
+        if self.kind in ("whole", "number"):
+            self._check_range(name, value)
+        return value
+
+    def _check_counts(self, name: str, values: tuple[int, ...]) -> tuple[int, ...]:
+        for value in values:
+            self._check_range(name, value)
+        repeated = next((value for value in values if values.count(value) > 1), None)
+        if repeated is not None:
+            raise UsageError(f"{name}: {repeated} stands there twice.", "Give each value once.")
+        return values
+
+    def _fits(self, value: Any) -> bool:
+        if self.kind in ("text", "other"):
+            return isinstance(value, str)
+        if self.kind == "texts":
+            return isinstance(value, str) or (_is_list(value) and all(isinstance(item, str) for item in value))
+        if self.kind == "counts":
+            return _is_whole(value) or (_is_list(value) and bool(value) and all(map(_is_whole, value)))
+        if self.kind == "whole":
+            return _is_whole(value) or value is self.default
+        if self.kind == "number":
+            return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
+        return isinstance(value, Mapping if self.kind == "assignments" else bool)
+
+    def _check_range(self, name: str, value: float | None) -> None:
+        if value is not None and self.low is not None and value < self.low:
+            raise UsageError(f"{name} is {value}.", f"Give {self.low} or more.")
+        if value is not None and self.high is not None and value > self.high:
+            raise UsageError(f"{name} is {value}.", f"Give {self.high} or less.")
+
+
+_OR_LIST = " or a list such as 1,2,4"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _number(flag: str, text: str, kind: type[int] | type[float], more: str = "") -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        expected = _EXPECTED["whole" if kind is int else "number"]
+        raise UsageError(
+            f"{flag}: expected {expected}{more}, got '{text:.60}'.", "`--help` lists all options."
+        ) from None
+
+
+def option(default: Any, help: str, commands: tuple[str, ...], **more: Any) -> Any:
+    """A dataclass field that declares an option; the arguments are those of `Option`."""
+    metadata = {"default": default, "help": help, "commands": commands, **more}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def options_of(table: type[Any]) -> dict[str, Option]:
+    """The options that a dataclass declares by `option`, by name."""
+    return {
+        item.name: Option(item.name, **item.metadata) for item in dataclasses.fields(table) if "help" in item.metadata
+    }
+
+
+def refuse_without_effect(item: Option, commands: Collection[str]) -> None:
+    """Refuse an option that has no effect with any of the commands that run.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if not has_effect(item, commands):
+        given = " and ".join(commands)
+        owners = ", ".join(item.commands)
+        cure = f"Add {owners}" if len(item.commands) == 1 else f"It belongs to {owners}: give one of these"
+        raise UsageError(f"{item.flag} has no effect with {given}.", f"{cure}, or leave {item.flag} out.")
+
+
+def has_effect(item: Option, commands: Collection[str]) -> bool:
+    """Whether an option has an effect with one of some commands."""
+    return not set(item.commands).isdisjoint(commands)

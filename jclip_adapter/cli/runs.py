@@ -1,0 +1,264 @@
+"""Run folders: what a training leaves behind and what a prediction needs.
+
+A run folder holds the learnt adapter, the list of photos that it was learnt from, every setting, the metrics per
+epoch and their picture. manifest.json is written last: without it the run is not finished.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from jclip_adapter import __version__, runtime
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.data.photos.reading import OPENAI
+from jclip_adapter.evaluation.report import training_curves
+from jclip_adapter.methods import FITTED, Method, create
+from jclip_adapter.methods import load as load_method
+from jclip_adapter.storage import (
+    MANIFEST,
+    Kind,
+    check_folder,
+    check_manifest,
+    discard,
+    is_listed,
+    read_json,
+    write_bytes,
+    write_sealed_json,
+    write_text,
+    write_together,
+)
+from jclip_adapter.storage.kinds import TRAINING_STATE, sealed_json, sealed_png
+
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
+DIGESTS = "support.sha256"  # of the chosen photos, as sha256sum --check reads them
+CHECKPOINT = "checkpoint.safetensors"  # of a training that is under way
+EVALUATION, CONFUSION = "evaluation.json", "confusion.png"
+
+
+def _unlisted(_: Path) -> str:
+    """Why a file of lines is not recognised."""
+    return f"{MANIFEST} beside it does not list it so"
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        ADAPTER: FITTED,
+        SUPPORT: Kind("a list of the chosen photos", is_listed, _unlisted),
+        DIGESTS: Kind("the check sums of the chosen photos", is_listed, _unlisted),
+        RUN: Kind("the facts of a run", sealed_json("settings", "weights_sha256")),
+        METRICS: Kind("the metrics of a run", sealed_json("epochs")),
+        CURVES: Kind("a picture", sealed_png),
+        MANIFEST: Kind("the manifest of a run", sealed_json("files", damaged=True)),
+        CHECKPOINT: TRAINING_STATE,
+        EVALUATION: Kind("an evaluation", sealed_json("photos", "scores", "worst_pairs")),
+        CONFUSION: Kind("a picture", sealed_png),
+    }
+)
+"""What this program writes into a run folder, by file name. What the folder's manifest lists is known by that too."""
+# What a run depends on, and so may not be given otherwise at prediction; the paths among it may be spelled anew.
+_BOUND = (
+    "weights",
+    "encoder",
+    "prompts",
+    "method",
+    "split",
+    "seed",
+    "views",
+    "shots",
+    "support",
+    "precision",
+    "auxiliary",
+    "model_config",
+    "layout",
+    "class_names",
+    "exif",
+    "transparent",
+)
+# What a run that does not tell was trained with: an older version did not know the setting, and did this.
+_BEFORE = {**OPENAI._asdict()}
+_SHOWN = 5
+_PATHS = ("data", "weights", "encoder", "prompts", "support", "model_config", "class_names")
+# Told elsewhere, or without effect on numbers.
+_IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume"])
+_AGAIN = "Train again with the new setting, or leave it out."
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where it lies.
+        method: The fitted method.
+        facts: run.json.
+    """
+
+    folder: Path
+    method: Method
+    facts: dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """What a run's numbers depend on besides its settings."""
+    packages = ("jittor", "numpy", "pillow", "scipy", "scikit-learn", "ftfy", "instant-clip-tokenizer")
+    return {
+        "jclip_adapter": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": runtime.current_device(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def check_run_folder(folder: Path) -> None:
+    """Refuse a run folder that cannot be made or holds other things than a run, before the long work.
+
+    Raises:
+        UsageError: it, or a folder above it, is a file, or it is somebody else's folder.
+        SetupError: it cannot be written.
+    """
+    check_folder(folder, "a run folder", KINDS)
+
+
+def save_run(
+    folder: Path, method: Method, lists: Mapping[str, str], facts: dict[str, Any], metrics: dict[str, Any]
+) -> None:
+    """Write a run folder, whole or not at all.
+
+    Args:
+        folder: Of the run; an older run in it is replaced, at once.
+        method: The fitted method.
+        lists: Texts by file name: the photos that it was fitted on, in the contest's line form (SUPPORT), and the
+            SHA-256 of their bytes (DIGESTS).
+        facts: For run.json.
+        metrics: For metrics.json.
+    """
+    _tell_replaced(folder, facts)
+    with write_together(folder, "a run folder", KINDS) as fresh:
+        method.save(fresh / ADAPTER, weights_sha256=facts["weights_sha256"])
+        for name, text in lists.items():
+            write_text(fresh / name, text)
+        write_sealed_json(fresh / RUN, facts)
+        write_sealed_json(fresh / METRICS, metrics)
+        if method.history_:
+            write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
+    for name in (EVALUATION, CONFUSION):  # they tell of the adapter that was there before
+        if KINDS[name].owns(folder / name):
+            discard(folder / name, KINDS[name])
+
+
+def _tell_replaced(folder: Path, facts: dict[str, Any]) -> None:
+    """Log in what a run that is replaced was trained otherwise than the new one."""
+    if not (folder / RUN).is_file():
+        return
+    old = read_json(folder / RUN)
+    changes = differences(old, facts)
+    if old.get("class_names") != facts.get("class_names"):
+        changes.append("class names")
+    if changes:
+        logger.warning("%s: the run there, with other %s, is replaced; --run keeps both", folder, ", ".join(changes))
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What a run was trained with otherwise, of what its numbers depend on, as "name=value".
+
+    Args:
+        old: The run's run.json.
+        new: "settings" and "hyperparameters" of another training.
+    """
+    told = []
+    for part in ("settings", "hyperparameters"):
+        before, after = old.get(part, {}), new[part]
+        for name in sorted(before.keys() & after.keys() - _IDLE):
+            if before[name] != after[name] and after[name] != "":  # an empty setting stands for a default
+                told.append(f"{name}={before[name]!r}")
+    return told
+
+
+def load_run(settings: Settings) -> Run:
+    """Read the run that settings name.
+
+    Args:
+        settings: The settings; their run folder is read. Those that the user gave must not contradict the run's.
+
+    Returns:
+        The run.
+
+    Raises:
+        DataError: there is no finished run, or it is damaged.
+        UsageError: a setting contradicts the run's.
+    """
+    folder = settings.run_folder
+    if not folder.is_dir():
+        raise DataError(f"there is no trained run in {folder}.", _hint(settings))
+    run = open_run(folder)
+    trained = run.facts["settings"]
+    for name in _BOUND:
+        if name == "model_config" and "model" not in run.facts:
+            continue  # the run is of a version that had no such setting: the stage compares what it comes to
+        old = trained_with(trained, name)
+        if name in settings.given and not _same(name, getattr(settings, name), old):
+            raise UsageError(f"{folder} was trained with {name} '{old}', not '{getattr(settings, name)}'.", _AGAIN)
+    method = run.method
+    learnt, wanted = method.hyper.as_dict(), create(method.meta.name, **settings.set).hyper.as_dict()
+    for name in settings.set:
+        if wanted[name] != learnt[name]:
+            raise UsageError(f"{folder} was trained with {name}={learnt[name]!r}, not {wanted[name]!r}.", _AGAIN)
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        DataError: it is not finished, is no run, or is damaged.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no run {folder}.", "Give the folder of a finished one.")
+    if not {ADAPTER, RUN} <= set(check_manifest(folder)["files"]):
+        raise DataError(f"{folder / MANIFEST} is not that of a trained run.", "Train again, or check --run.")
+    facts = read_json(folder / RUN)  # the manifest has checked it; that of version 0.1.0 has no seal
+    return Run(folder, load_method(folder / ADAPTER), {name: facts[name] for name in facts if name != "seal"})
+
+
+def trained_with(settings: dict[str, Any], name: str) -> Any:
+    """The value of a setting that a run was trained with.
+
+    Args:
+        settings: Those of its run.json.
+        name: Of the setting.
+    """
+    return settings.get(name, _BEFORE.get(name, getattr(Settings, name)))
+
+
+def _same(name: str, new: Any, old: Any) -> bool:
+    return bool(new == old or (name in _PATHS and Path(new).absolute() == Path(old).absolute()))
+
+
+def _hint(settings: Settings) -> str:
+    folder = settings.run_folder.parent
+    finished = [path.parent for path in sorted(folder.glob(f"*/{RUN}")) if (path.parent / MANIFEST).is_file()]
+    own = [run.name for run in finished if _same("data", settings.data, _data_of(run))]
+    hint = "Run --train with the same flags first"
+    shown = ", ".join(own[:_SHOWN]) + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else "")
+    return f"{hint}, or give --run {folder}/… with one that was trained on this data ({shown})." if own else f"{hint}."
+
+
+def _data_of(folder: Path) -> str:
+    """The data set that a finished run was trained on; empty where its file cannot be read."""
+    try:
+        facts = read_json(folder / RUN)
+    except DataError:
+        return ""
+    settings = facts.get("settings", {}) if isinstance(facts, dict) else {}
+    return str(settings.get("data", ""))

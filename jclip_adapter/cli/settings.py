@@ -1,0 +1,478 @@
+"""The table of all options, and how flags, a YAML file and the defaults are put together."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jclip_adapter.core.choices import DEVICES, LAYOUTS, NETWORKS, PRECISIONS, SAMPLE
+from jclip_adapter.core.errors import UsageError, suggest
+from jclip_adapter.core.strict_yaml import read_yaml_mapping
+from jclip_adapter.data.photos.reading import EXIF, TRANSPARENT, Reading
+from jclip_adapter.features.sharding import Part, parse_part
+
+from .options import (
+    BENCHMARK,
+    BENCHMARK_FILES,
+    BENCHMARKS,
+    CHECK,
+    CLASSIFY,
+    CONVERT,
+    DOCTOR,
+    EVALUATE,
+    EVERY,
+    EXTRACT,
+    ON_DATA,
+    ON_PHOTOS,
+    ON_RUNS,
+    PREDICT,
+    TRAIN,
+    WITH_METHODS,
+    Option,
+    has_effect,
+    option,
+    options_of,
+    refuse_without_effect,
+)
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_WEIGHTS = "ViT-B/32"
+ALL_SHOTS = 1_000_000
+"""So many photos per class as no data set has: what `--shots all` stands for."""
+RUNS = Path("results/runs")
+_BENCHMARK = "with --benchmark (--method all,encoder,NAME; --shots 1,2,4; --seed 1,2)"
+_DETAILS = "details"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every option of the program, whichever command it belongs to.
+
+    The field's own declaration tells its meaning, range and commands; here is only what that does not tell.
+
+    Attributes:
+        weights: Empty for ViT-B/32, or the sample's on its data (`weights_or_default`).
+        set: The method's hyper-parameters by name, as typed.
+        batch_size: 0 chooses by device.
+        workers: −1 for what is faster.
+        exif: "keep" leaves photos as they are stored, as OpenAI's preprocessing does.
+        transparent: "drop" shows the colours that are stored under transparent pixels, as OpenAI's preprocessing does.
+        white_level: 0 finds it on the data set, where a file does not tell it.
+        run: Empty for a folder named after the settings (`run_folder`).
+        holdout: None where the labelled test photos come first.
+        given: Names of the options that were given by flag or file.
+        shot_counts: Several values of `shots`, for commands that take a list; empty where none was given.
+        seeds: Several values of `seed`.
+    """
+
+    data: str = option("Dataset", "contest folder, folder per class, CSV, or 'sample'", ON_DATA, metavar="DIR")
+    weights: str = option(
+        "",
+        "weight file or folder, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder: the "
+        "shots' means stand in for texts",
+        ON_PHOTOS,
+        metavar="PATH",
+        shown=DEFAULT_WEIGHTS,
+    )
+    model_config: str = option(
+        "",
+        "settings of weights without a configuration beside them: an open_clip_config.json or config.json, 'openai', "
+        "or a name of open_clip's such as open_clip:ViT-B-32",
+        (*ON_PHOTOS, CONVERT),
+        metavar="NAME",
+    )
+    encoder: str = option(
+        "", "run folder whose tuned CLIP (or prompts) stands in for the weights' own", ON_PHOTOS, metavar="RUN"
+    )
+    auxiliary: str = option(
+        "", f"a second network beside CLIP: {', '.join(NETWORKS)}", ON_PHOTOS, metavar="NAME", shown="none"
+    )
+    method: str = option("jclip-adapter", "adaptation method", WITH_METHODS, metavar="NAME")
+    set: Mapping[str, Any] = option(
+        {}, "a hyper-parameter of the method; may be repeated", WITH_METHODS, kind="assignments", metavar="KEY=VALUE"
+    )
+    select: str = option(
+        "",
+        "choose the other hyper-parameters on held-out shots, or a validation set",
+        (TRAIN, *BENCHMARKS),
+        choices=("support", "validation", "none"),
+        shown="none; --benchmark: support",
+    )
+    shots: int = option(
+        4,
+        "training photos per class, as far as there are so many; or 'all'",
+        (*WITH_METHODS, EXTRACT),
+        kind="counts",
+        metavar="K",
+        low=1,
+        high=ALL_SHOTS,
+        words={"all": ALL_SHOTS},
+        several=(*BENCHMARKS, EXTRACT),
+        list_name="shot_counts",
+    )
+    strict: bool = option(
+        False,
+        "refuse classes with fewer photos than shots, and unreadable shots",
+        (TRAIN, BENCHMARK, EXTRACT),
+        kind="switch",
+    )
+    seed: int = option(
+        0,
+        "chooses the shots and everything else random",
+        (*WITH_METHODS, EXTRACT),
+        kind="counts",
+        metavar="N",
+        low=0,
+        high=2**63 - 1,
+        shown="0; --benchmark: 1",
+        several=BENCHMARKS,
+        list_name="seeds",
+    )
+    views: int = option(
+        0,
+        "augmented views per training photo, for methods that use them",
+        (*ON_RUNS, BENCHMARK),
+        kind="whole",
+        metavar="N",
+        low=0,
+        high=1000,
+    )
+    split: Literal["A", "B"] = option("A", "test set and class list of the contest", ON_DATA, choices=("A", "B"))
+    support: str = option("random", "list of the chosen photos; or 'first', 'random'", ON_RUNS, metavar="LIST.txt")
+    layout: str = option(
+        "", "what folders of photos are, where they do not tell", ON_DATA, choices=LAYOUTS, shown="by evidence"
+    )
+    follow_links: bool = option(False, "photos may be links that lead out of the data folder", ON_DATA, kind="switch")
+    prompts: str = option("seed", "prompt set: a name or a YAML file", ON_PHOTOS, metavar="NAME")
+    class_names: str = option(
+        "",
+        "YAML file of 'class: words' lines, for names that say nothing",
+        ON_PHOTOS,
+        metavar="FILE",
+        shown="class_names.yaml in the data folder",
+    )
+    images: tuple[str, ...] = option(
+        (),
+        "with --predict: photos, or folders with photos at any depth",
+        (CLASSIFY,),
+        kind="texts",
+        metavar="PATH",
+    )
+    labels: str = option("", "the test photos' labels", (EVALUATE,), metavar="FILE")
+    holdout: int | None = option(
+        None,
+        "N photos per class that were not chosen (0: all)",
+        (EVALUATE,),
+        kind="whole",
+        metavar="N",
+        low=0,
+        shown="20, where there are no labels",
+    )
+    features: tuple[str, ...] = option(
+        (), "feature files instead of photos", (BENCHMARK_FILES,), kind="texts", metavar="FILE.npz", group=_BENCHMARK
+    )
+    resample: bool = option(
+        False,
+        "each seed draws its shots from the file's largest training set",
+        (BENCHMARK_FILES,),
+        kind="switch",
+        group=_BENCHMARK,
+    )
+    unseen: float = option(
+        0.0,
+        "leave this share of the classes without shots; base and new",
+        BENCHMARKS,
+        kind="number",
+        metavar="SHARE",
+        low=0,
+        high=0.999,
+        group=_BENCHMARK,
+    )
+    out: str = option(
+        "results.csv",
+        "one row per cell; tables and picture beside it",
+        BENCHMARKS,
+        metavar="FILE.csv",
+        group=_BENCHMARK,
+    )
+    resume: bool = option(False, "go on with a stopped training through CLIP", (TRAIN,), kind="switch", group=_DETAILS)
+    shard: Part | None = option(  # noqa: RUF009  (ruff takes a Part for mutable)
+        None,
+        "one of n processes that share the encoding and --cache; the last one writes",
+        (EXTRACT, PREDICT),
+        kind="other",
+        metavar="i/n",
+        parse=parse_part,
+        group=_DETAILS,
+    )
+    run: str = option(
+        "", "run folder", ON_RUNS, metavar="DIR", shown=f"{RUNS}/…, named after the settings", group=_DETAILS
+    )
+    device: str = option(
+        "auto", "where Jittor computes", (*WITH_METHODS, EXTRACT, DOCTOR), choices=DEVICES, group=_DETAILS
+    )
+    precision: str = option(
+        "float32",
+        "of CLIP's matrix products; bfloat16: CUDA, and CPUs with AVX-512 BF16 or AMX; float16: CUDA",
+        ON_PHOTOS,
+        choices=PRECISIONS,
+        group=_DETAILS,
+    )
+    batch_size: int = option(
+        0,
+        "photos per forward pass",
+        ON_PHOTOS,
+        kind="whole",
+        metavar="N",
+        low=0,
+        high=8192,
+        shown="by device",
+        group=_DETAILS,
+    )
+    workers: int = option(
+        -1,
+        "decoding processes; 0: threads",
+        ON_PHOTOS,
+        kind="whole",
+        metavar="N",
+        low=-1,
+        high=256,
+        shown="by photos and cores",
+        group=_DETAILS,
+    )
+    exif: str = option(
+        "apply",
+        "turn photos as their EXIF orientation says, or keep them as stored",
+        ON_PHOTOS,
+        choices=EXIF,
+        group=_DETAILS,
+    )
+    transparent: str = option(
+        "white",
+        "what shows through transparent pixels; drop: the colours stored under them",
+        ON_PHOTOS,
+        choices=TRANSPARENT,
+        group=_DETAILS,
+    )
+    white_level: int = option(
+        0,
+        "white in 16-bit photos that do not tell it, such as 1023",
+        ON_PHOTOS,
+        kind="whole",
+        metavar="N",
+        low=255,
+        high=65535,
+        shown="by the data set's values",
+        group=_DETAILS,
+    )
+    cache: str = option(
+        "results/features", "where features and converted weights are kept", ON_PHOTOS, metavar="DIR", group=_DETAILS
+    )
+    top: int = option(
+        5, "ids per line of the result", (PREDICT, CLASSIFY, CHECK), kind="whole", metavar="K", low=1, group=_DETAILS
+    )
+    on_bad_image: str = option(
+        "fallback",
+        "a test photo that cannot be read: stop, or write the most expected classes for it",
+        (PREDICT,),
+        choices=("stop", "fallback"),
+        group=_DETAILS,
+    )
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    shot_counts: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for item in OPTIONS.values():
+            value = getattr(self, item.name)
+            if value != item.default and item.parse is None:
+                item.check(value)
+        for key in self.set:
+            if not isinstance(key, str):
+                raise UsageError(f"set: {key!r} names no hyper-parameter.", "Write key: value, such as ratio: 0.3.")
+        if "seed" in self.set:
+            raise UsageError("'seed' is no hyper-parameter.", "Use --seed.")
+        if self.labels and self.holdout is not None:
+            raise UsageError("--labels and --holdout exclude each other.", "Choose the photos to evaluate on by one.")
+
+    @property
+    def weights_or_default(self) -> str:
+        """The weights to load."""
+        return self.weights or (SAMPLE if self.data == SAMPLE else DEFAULT_WEIGHTS)
+
+    @property
+    def reading(self) -> Reading:
+        """How a photo's file becomes a picture."""
+        return Reading(self.exif, self.transparent, self.white_level)
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run's files lie: the same settings find the same folder again.
+
+        Two data sets, weight files, prompt files or support lists of one name do not share it: whatever lies elsewhere
+        than under its plain name in the working directory is told by a digest of its place, a list by its content.
+        """
+        if self.run:
+            return Path(self.run)
+        count = "all" if self.shots == ALL_SHOTS else self.shots
+        shots = f"{count}shot-seed{self.seed}"
+        if self.support != "random":
+            shots = f"{count}first" if self.support == "first" else f"support-{_list_label(self.support)}"
+        parts = (
+            SAMPLE if self.data == SAMPLE else _place_label(self.data),
+            self.split,
+            _label(self.weights_or_default),
+            *([f"as-{_label(self.model_config)}"] if self.model_config else []),
+            _label(self.prompts),
+            self.method,
+            shots,
+            *([f"{self.views}views"] if self.views else []),
+            *([self.precision] if self.precision != "float32" else []),
+            *([f"exif-{self.exif}"] if self.exif != "apply" else []),
+            *([f"on-{self.transparent}"] if self.transparent != "white" else []),
+            *([f"white-{self.white_level}"] if self.white_level else []),
+            *([f"with-{self.auxiliary}"] if self.auxiliary else []),
+            *([f"on-{_label(self.encoder)}"] if self.encoder else []),
+        )
+        return RUNS / "-".join(parts)
+
+    def of(self, command: str) -> dict[str, Any]:
+        """The values of the options that a command has, by name."""
+        return {name: getattr(self, name) for name, item in OPTIONS.items() if command in item.commands}
+
+
+OPTIONS = options_of(Settings)
+GENERAL = (  # options of the command line alone
+    Option(
+        "config",
+        "",
+        "YAML file with any of these settings; flags come first",
+        tuple(name for name in EVERY if name in {*ON_DATA, BENCHMARK_FILES}),
+        metavar="FILE",
+        group=_DETAILS,
+    ),
+    Option(
+        "dry_run",
+        False,
+        "show how the data set is read, and do nothing else",
+        ON_PHOTOS,
+        kind="switch",
+        group=_DETAILS,
+    ),
+    Option("quiet", False, "no messages, only results and errors", EVERY, kind="switch", group=_DETAILS),
+)
+
+
+def _label(value: str) -> str:
+    """Of a path or a name in a run folder's name; names keep theirs."""
+    return _place_label(value) if Path(value).exists() else _plain(value)
+
+
+def _plain(value: str) -> str:
+    return re.sub(r"[^\w.@+]+", "-", value)
+
+
+def _place_label(value: str) -> str:
+    """The name of a file or folder; with a digest of its place if the name alone does not tell it."""
+    path, here = Path(os.path.abspath(value)), Path.cwd()  # noqa: PTH100  (links keep their own names)
+    place = str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    name = _plain(path.name)
+    return name if name == place else f"{name}@{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}"
+
+
+def _list_label(value: str) -> str:
+    """The name of a support list, and a digest of its content; where there is none, whoever reads it says so."""
+    path = Path(value)
+    content = path.read_bytes() if path.is_file() else b""
+    return f"{_plain(path.stem)}@{hashlib.sha256(content).hexdigest()[:6]}"
+
+
+def build_settings(flags: Mapping[str, Any], config: str = "", commands: Collection[str] = EVERY) -> Settings:
+    """Put flags over a YAML file over the defaults.
+
+    Args:
+        flags: What was typed, by the options' names; absent or None where nothing was.
+        config: Path of a YAML file with the options' names as keys; empty for none. Keys that have no effect with the
+            commands are named in one message and left out, so that one file can serve several commands.
+        commands: Those that run.
+
+    Returns:
+        The settings.
+
+    Raises:
+        UsageError: an unknown key, a value of another kind than the option's, or a flag without effect.
+    """
+    values = _read_config(Path(config), commands) if config else {}
+    typed = {name: value for name, value in flags.items() if value is not None}
+    for name in typed:
+        refuse_without_effect(OPTIONS[name], commands)
+    if "set" in values and "set" in typed:
+        typed["set"] = {**values["set"], **typed["set"]}
+    given = {**values, **typed}
+    return Settings(**_apart(given, commands), given=frozenset(given))
+
+
+def names_in(config: str) -> frozenset[str]:
+    """The names of the options that a YAML file sets to something."""
+    return frozenset(str(key).replace("-", "_") for key, value in read_yaml_mapping(Path(config)).items() if value)
+
+
+def _read_config(path: Path, commands: Collection[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    idle = []
+    for key, value in read_yaml_mapping(path).items():
+        name = str(key).replace("-", "_")
+        if name not in OPTIONS:
+            raise UsageError(f"{path} has an unknown key '{key}'.", suggest(name, OPTIONS))
+        checked = OPTIONS[name].check(value, f"{path}: {name}")
+        if has_effect(OPTIONS[name], commands):
+            values[name] = checked
+        else:
+            idle.append(str(key))
+    if idle:
+        logger.info("%s: no effect with %s: %s", path, " and ".join(commands), ", ".join(idle))
+    return values
+
+
+def _apart(given: Mapping[str, Any], commands: Collection[str]) -> dict[str, Any]:
+    """The settings' fields: of options that may be lists, one value, or the list for commands that take one."""
+    values = dict(given)
+    for item in OPTIONS.values():
+        if item.list_name and item.name in values:
+            several = values.pop(item.name)
+            if set(item.several).isdisjoint(commands):
+                if len(several) > 1:
+                    listed = ",".join(map(str, several))
+                    takers = ", ".join(item.several)
+                    raise UsageError(f"{item.flag} {listed} is a list.", f"Only {takers} take several values.")
+                values[item.name] = several[0]
+            else:
+                values[item.list_name] = several
+    return values
+
+
+def parse_assignments(pairs: list[str]) -> dict[str, str]:
+    """Take `--set key=value` arguments apart.
+
+    >>> parse_assignments(["ratio=0.3", "epochs=5"])
+    {'ratio': '0.3', 'epochs': '5'}
+
+    Raises:
+        UsageError: one has no "=" or no key, or a key stands twice.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key.strip():
+            raise UsageError(f"--set {pair} is no assignment.", "Write --set key=value, such as --set ratio=0.3.")
+        if key.strip() in values:
+            raise UsageError(f"--set gives '{key.strip()}' twice.", "Keep one of them.")
+        values[key.strip()] = value.strip()
+    return values

@@ -1,0 +1,1 @@
+"""What every room uses: errors, checks of input, messages, and the few-shot task."""

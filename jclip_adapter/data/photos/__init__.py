@@ -1,0 +1,1 @@
+"""From a photo's file to pixels: formats, orientation, bit depth, damage, and the networks' transforms."""

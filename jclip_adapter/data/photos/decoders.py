@@ -1,0 +1,192 @@
+"""Photos decoded in order, by threads of this process or by child processes.
+
+Threads start at once, but share Python's lock with each other and with Jittor, which keeps it while it computes; so
+they suit few photos, and a processor whose few cores are all busy with CLIP anyway. Child processes decode while
+CLIP computes, on a GPU or on a part of many cores.
+
+A child is this Python with two pipes: a line of JSON per chunk of jobs goes in, a header and the pixels per photo
+come out. The pools of multiprocessing and loky were tried before: forked children copy Jittor's threads,
+spawned ones run the caller's script again, a child killed amid an answer left the parent waiting for ever, and the
+children of a killed parent lived on. Here the end of a pipe tells either side that the other is gone.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import queue
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO
+
+import numpy as np
+
+from .decode import Decoded, Job, try_square
+from jclip_adapter.core.errors import SetupError
+
+_CHUNK = 8  # photos that a child is asked for at a time
+_AHEAD = 8  # chunks that lie at a child, asked for or decoded: two batches of CLIP's on the CPU
+_HEADER = struct.Struct("<?I")  # whether the photo could be read, and the bytes that follow
+_DIGEST = 32
+_PATIENCE_S = 5.0
+_MOST = 8  # threads, or children unless told otherwise: so many keep up with any GPU
+_FEW_PHOTOS = 256  # that threads have decoded by the time that children have started
+_FEW_CORES = 4  # of a processor that also runs CLIP: what children decode then costs CLIP as much
+
+
+def decode(jobs: Sequence[Job], workers: int, device: str) -> Iterator[Decoded]:
+    """Decode photos.
+
+    Args:
+        jobs: As `try_square` takes them.
+        workers: Child processes; 0 for threads of this one, −1 for what is faster.
+        device: Where CLIP computes meanwhile, "cpu" or "cuda".
+
+    Yields:
+        What `try_square` gives for each job, in order.
+
+    Raises:
+        SetupError: a child could not be started, or was killed.
+    """
+    if workers < 0:
+        small = len(jobs) <= _FEW_PHOTOS or (device == "cpu" and cores() <= _FEW_CORES)
+        workers = 0 if small else min(_MOST, cores())
+    return decode_in_children(jobs, workers) if workers else decode_in_threads(jobs)
+
+
+def cores() -> int:
+    """How many of the processor's cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def decode_in_threads(jobs: Sequence[Job]) -> Iterator[Decoded]:
+    """`decode` in threads of this process, one per core, some photos ahead of the one that is asked for."""
+    threads = ThreadPoolExecutor(min(_MOST, cores()))
+    ahead: collections.deque[Future[Decoded]] = collections.deque()
+    try:
+        for job in jobs:
+            ahead.append(threads.submit(try_square, job))
+            if len(ahead) == _CHUNK * _AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def decode_in_children(jobs: Sequence[Job], count: int) -> Iterator[Decoded]:
+    """`decode` in child processes."""
+    chunks = [jobs[first : first + _CHUNK] for first in range(0, len(jobs), _CHUNK)]
+    count = min(count, len(chunks))
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(_Child()) for _ in range(count)]
+        # Chunk i is for child i modulo count, so that answers come in order without being sorted.
+        for number, chunk in enumerate(chunks[: _AHEAD * count]):
+            children[number % count].ask(chunk)
+        for number, chunk in enumerate(chunks):
+            child = children[number % count]
+            for job in chunk:
+                yield child.answer(job)
+            if number + _AHEAD * count < len(chunks):
+                child.ask(chunks[number + _AHEAD * count])
+
+
+class _Child:
+    """One decoding process; ends with its `with` block."""
+
+    def __init__(self) -> None:
+        # -c puts the working directory first among the places of modules; the parent's own places are right.
+        code = f"import sys; sys.path[:] = {sys.path!r}; from jclip_adapter.decoders import serve; serve()"
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is the parent's affair
+            )
+        except OSError as error:
+            raise SetupError(
+                f"no decoding process can be started ({error.strerror or error}).", "Give fewer --workers, or 0."
+            ) from error
+        assert self._process.stdin is not None  # noqa: S101  (Popen was given pipes; this tells the type checker)
+        assert self._process.stdout is not None  # noqa: S101
+        self._questions: IO[bytes] = self._process.stdin
+        self._answers: IO[bytes] = self._process.stdout
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._questions.close()  # which ends the child
+        self._answers.close()
+        try:
+            self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            self._process.wait()
+
+    def ask(self, chunk: Sequence[Job]) -> None:
+        try:
+            self._questions.write(json.dumps([job.as_json() for job in chunk]).encode() + b"\n")
+            self._questions.flush()
+        except OSError as error:
+            raise self._gone() from error
+
+    def answer(self, job: Job) -> Decoded:
+        number, size = job.number, job.size
+        readable, length = _HEADER.unpack(self._read(_HEADER.size))
+        body = self._read(length)
+        if not readable:
+            return number, b"", body.decode("utf-8", "surrogatepass")
+        return number, body[:_DIGEST], np.frombuffer(body, np.uint8, offset=_DIGEST).reshape((size, size, 3))
+
+    def _read(self, count: int) -> bytes:
+        data = self._answers.read(count)
+        if len(data) < count:
+            raise self._gone()
+        return data
+
+    def _gone(self) -> SetupError:
+        return SetupError(
+            "a decoding process was killed, perhaps as the memory did not suffice.",
+            "Run the command again, with fewer --workers; what is encoded is kept.",
+        )
+
+
+def serve() -> None:
+    """What a child does: answer on stdout what stdin asks, until stdin ends."""
+    chunks: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin.buffer:
+            chunks.put([Job.from_json(values) for values in json.loads(line)])
+        os._exit(0)  # the parent needs no more, or is gone: nothing here is worth finishing
+
+    answers: queue.Queue[bytes] = queue.Queue(_CHUNK * _AHEAD)
+
+    def write() -> None:
+        try:
+            while True:
+                sys.stdout.buffer.write(answers.get())
+                sys.stdout.buffer.flush()
+        except OSError:
+            os._exit(0)
+
+    # In threads: a parent that waits to ask and a child that waits to answer would wait for each other; and a pipe
+    # holds less than a photo's pixels, so that a child that writes by itself would stand still while CLIP encodes.
+    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=write, daemon=True).start()
+    while True:
+        for job in chunks.get():
+            _, digest, result = try_square(job)
+            readable = not isinstance(result, str)
+            body = result.encode("utf-8", "surrogatepass") if isinstance(result, str) else digest + result.tobytes()
+            answers.put(_HEADER.pack(readable, len(body)) + body)

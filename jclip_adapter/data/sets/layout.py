@@ -1,0 +1,361 @@
+"""How a tree of folders is understood: which folders are splits, folds, domains and classes.
+
+What names and places decide is decided; what they leave open is refused, with the readings that are possible and the
+option `--layout` that chooses one. Every decision that rests on evidence is noted in a sentence for the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from jclip_adapter.core.problems import Problems
+
+from .names import canonical, is_container, is_fold, is_session, parts_of, split_of
+from .tree import Tree
+
+_AMBIGUOUS = "ambiguous folders"
+
+
+class ClassFolder(NamedTuple):
+    """A folder of one class's photos: its domain ("" without), the class's own name, and the folder."""
+
+    domain: str
+    own: str
+    tree: Tree
+
+    @property
+    def name(self) -> str:
+        """The full name, composed by Unicode."""
+        return canonical(f"{self.domain}_{self.own}" if self.domain else self.own)
+
+
+@dataclass
+class Reading:
+    """A tree, understood.
+
+    Attributes:
+        train: The folders of training photos.
+        test: Those of labelled test photos.
+        test_tree: The test folder; None without.
+        flat: Test photos without labels, from the data folder on.
+        text: The layout in words, such as "train/class and test/class".
+        notes: What was decided by evidence or passed over, a sentence each.
+    """
+
+    train: list[ClassFolder] = field(default_factory=list)
+    test: list[ClassFolder] = field(default_factory=list)
+    test_tree: Tree | None = None
+    flat: list[str] = field(default_factory=list)
+    text: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def read_layout(root: Tree, layout: str, problems: Problems) -> Reading:
+    """Understand a tree of folders.
+
+    Args:
+        root: The data folder.
+        layout: One of `choices.LAYOUTS`, where the user has said it; empty to go by evidence.
+        problems: Where the faults go, among them all that is ambiguous.
+
+    Returns:
+        The reading, with gaps where there are faults.
+    """
+    reading = Reading()
+    outer = _unwrap(root, "", layout, reading.notes, problems)
+    train, test = _splits(outer, reading.notes, problems)
+    if train is None or problems:
+        return reading
+    train = _unwrap(train, "" if train.relative == outer.relative else "train", layout, reading.notes, problems)
+    bases = [_out_of_container(base, reading.notes) for base in _folds(train, problems)]
+    if len(bases) > 1:
+        reading.notes.append(f"the photos of {len(bases)} folds ({_names(bases)}) are all training photos")
+    for base in bases:
+        _refuse_strays(base, problems)
+    pattern = layout or _pattern(bases, test, reading.notes, problems)
+    if not pattern:
+        return reading
+    for base in bases:
+        reading.train += _classes(base, pattern, problems)
+    parts = [_in_words(train, bases, pattern, reading.train)]
+    if test is not None:
+        reading.test_tree = test
+        parts.append(_read_test(test, pattern, layout, reading, problems))
+    reading.text = " and ".join(parts)
+    return reading
+
+
+def _in_words(tree: Tree, bases: list[Tree], pattern: str, folders: list[ClassFolder]) -> str:
+    parts = [tree.relative, "fold" if len(bases) > 1 else "", pattern]
+    parts.append("sub-folder" if any(item.tree.folders for item in folders) else "")
+    return "/".join(part for part in (*parts, "photo") if part)
+
+
+def _names(trees: list[Tree]) -> str:
+    shown = [tree.relative for tree in trees]
+    return ", ".join(shown) if len(shown) <= 4 else f"{shown[0]} … {shown[-1]}"
+
+
+def _unwrap(
+    tree: Tree,
+    part: str,
+    layout: str,
+    notes: list[str],
+    problems: Problems,
+    known: Callable[[str], bool] = lambda _: False,
+) -> Tree:
+    """The folder that holds the classes, where one or several single folders lie around them.
+
+    Args:
+        tree: The data folder, or that of a split.
+        part: Which split it is, as `split_of` says; empty for none.
+        layout: What the user says of the folders; empty for nothing.
+        notes: Gets what was unwrapped.
+        problems: Where the faults go.
+        known: Whether a single folder of this name is a class or domain, and so no wrapper.
+    """
+    while not tree.photos and len(tree.folders) == 1:
+        (child,) = tree.folders.values()
+        inner = list(child.folders)
+        splits = bool(_parts(child)) or any(map(is_fold, inner))
+        if not inner or child.photos or (split_of(child.name) not in ("", part)) or is_fold(child.name):
+            break
+        if not splits and (known(child.name) or (layout and _is_meant(child, layout))):
+            break
+        if not splits and not layout and not is_container(child.name) and all(map(is_session, inner)):
+            problems.add(
+                _AMBIGUOUS,
+                f"{child.relative} is the only folder, and {_some(inner)} in it may be classes, or sessions of one "
+                f"class '{child.name}'",
+                "Use --layout class for one class, or name the inner folder by --data.",
+            )
+            break
+        notes.append(_unwrapped(child))
+        tree = child
+    return tree
+
+
+def _is_meant(child: Tree, layout: str) -> bool:
+    """Whether a single folder is itself a class or domain of the layout that the user names, and no wrapper.
+
+    By evidence a wrapper is unwrapped before the layout is asked for, so with a layout it has to be as well. Left are
+    the class whose folders are sessions, and the domain that has no folders below its classes.
+    """
+    if is_container(child.name):
+        return False
+    if layout == "class":
+        return all(map(is_session, child.folders)) and not any(tree.folders for tree in child.folders.values())
+    below = [name for tree in child.folders.values() for name in tree.folders]
+    return all(map(is_session, below))
+
+
+def _out_of_container(fold: Tree, notes: list[str]) -> Tree:
+    """What holds the classes of a fold: the fold itself, or a single folder in it that is called like no class."""
+    only = next(iter(fold.folders.values())) if len(fold.folders) == 1 and not fold.photos else None
+    if only is None or not only.folders or only.photos or not is_container(only.name):
+        return fold
+    notes.append(_unwrapped(only))
+    return only
+
+
+def _unwrapped(tree: Tree) -> str:
+    return f"'{tree.relative}' is the only folder in its place, and the folders in it are read instead"
+
+
+def _parts(tree: Tree) -> dict[str, str]:
+    """Which part of a data set each folder in a folder holds, as `parts_of` says; without other folders."""
+    return parts_of(tree.folders, {name for name, child in tree.folders.items() if child.folders})
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _splits(root: Tree, notes: list[str], problems: Problems) -> tuple[Tree | None, Tree | None]:
+    """The folder of training classes (which may be the root itself) and that of the test photos."""
+    found: dict[str, list[Tree]] = {"train": [], "test": [], "val": []}
+    parts = _parts(root)
+    rest = {name: tree for name, tree in root.folders.items() if name not in parts}
+    for name, part in parts.items():
+        found[part].append(root.folders[name])
+    bare = {split_of(name): name for name in root.empty if split_of(name)}
+    flat = not any(tree.folders for tree in root.folders.values())
+    if len(root.folders) - len(rest) == 1 and found["train"] and rest and flat and not bare:
+        notes.append(f"'{found['train'][0].name}' holds photos beside other classes, and is read as a class")
+        return root, None
+    before = len(problems)
+    for part, trees in found.items():
+        if len(trees) > 1:
+            text = f"{' and '.join(tree.relative for tree in trees)} may both be the {part} photos"
+            problems.add(_AMBIGUOUS, text, "Keep one of them in the data folder.")
+    train, test, val = (trees[0] if trees else None for trees in found.values())
+    _check_train(root, train, val, bare, problems)
+    if len(problems) > before:
+        return None, None
+    if train is None:
+        return Tree("", root.relative, root.photos, rest, [], root.others), test
+    left = [*(tree.name for tree in (val,) if tree), *rest]
+    if left:
+        read = " and ".join(tree.name for tree in (train, test) if tree)
+        notes.append(f"only {read} {'are' if test else 'is'} read, not {', '.join(left)}")
+    if root.photos:
+        notes.append(f"{len(root.photos)} photos beside '{train.name}' belong to no split and are not read")
+    return train, test
+
+
+def _check_train(root: Tree, train: Tree | None, val: Tree | None, bare: dict[str, str], problems: Problems) -> None:
+    """Note what keeps a folder of training photos, or its absence, from being understood."""
+    if train is None and "train" in bare:
+        text = f"there is no folder of photos in {root.relative or '.'}/{bare['train']}"
+        problems.add("empty folders", text, _EXPECT)
+    elif train is None and val is not None:
+        text = f"'{val.relative}' is called like a validation set, but no folder is called like a training set"
+        problems.add(_AMBIGUOUS, text, "Rename the training folder to train, or the other one.")
+    elif train is not None and train.photos and not train.folders:
+        text = f"'{train.relative}' holds photos, but no folder per class"
+        problems.add("empty folders", text, "Put the photos of each class into a folder of its own.")
+
+
+_EXPECT = "Expected are classes.txt and train.txt, a folder per class, or a CSV file of paths and labels."
+
+
+def _folds(tree: Tree, problems: Problems) -> list[Tree]:
+    """The folders that hold classes: the folds in a tree, or else the tree itself."""
+    folds = [child for name, child in tree.folders.items() if is_fold(name)]
+    if not folds:
+        return [tree]
+    others = [name for name in tree.folders if not is_fold(name)]
+    if others or len(folds) == 1 or tree.photos:
+        beside = _some(others) if others else "no other fold"
+        text = f"'{folds[0].relative}' is called like a fold, but beside it lies {beside}"
+        problems.add(_AMBIGUOUS, text, "Keep folds apart from classes, or rename the folder.")
+        return []
+    flat = [fold.relative for fold in folds if fold.photos]
+    if flat:
+        text = f"{_some(flat)} hold photos, but no folder per class"
+        problems.add("empty folders", text, "Put the photos of each class into a folder of its own.")
+        return []
+    return folds
+
+
+def _refuse_strays(base: Tree, problems: Problems) -> None:
+    """Note photos beside class folders, and folders of splits inside those of classes."""
+    if base.photos and base.folders:
+        where = base.relative or "the data folder"
+        text = f"{where} holds photos and folders of photos side by side, such as {base.photos[0]}"
+        problems.add("mixed folders", text, "Move the photos into the folder of their class, or away.")
+    for tree in _below(base):
+        splits = list(_parts(tree))
+        flat = not any(inner.folders for inner in tree.folders.values())
+        lone = flat and len(splits) == 1 and split_of(splits[0]) == "train"
+        if splits and not (lone and len(tree.folders) > 1):
+            where = f"'{tree.relative}'" if tree.relative else "the data folder"
+            problems.add(
+                "splits inside classes",
+                f"{where} holds {_some(splits)}, which {'is' if len(splits) == 1 else 'are'} called like splits",
+                "Let train and test be the outermost folders: train/<class>, test/<class>.",
+            )
+
+
+def _below(tree: Tree) -> Iterator[Tree]:
+    yield tree
+    for child in tree.folders.values():
+        yield from _below(child)
+
+
+def _pattern(bases: list[Tree], test: Tree | None, notes: list[str], problems: Problems) -> str:
+    """Which of `choices.LAYOUTS` the folders follow; empty, and a fault noted, where they do not tell."""
+    outer = [child for base in bases for child in base.folders.values()]
+    nested = [child for child in outer if child.folders]
+    if not nested:
+        return "class"
+    mixed = next((child for child in nested if child.photos), None)
+    if mixed is not None:
+        problems.add("mixed folders", f"{mixed.relative} holds photos and folders side by side", _LAYOUT)
+        return ""
+    example = nested[0]
+    inner = [name for child in nested for name in child.folders]
+    first = next(iter(example.folders))
+    as_class = f"class '{example.name}' with sub-folders such as '{first}' (--layout class)"
+    as_domain = f"domain '{example.name}' with classes such as '{first}' (--layout domain/class)"
+    if test is not None and {name.casefold() for name, tree in test.folders.items() if tree.photos} & {
+        child.name.casefold() for child in nested
+    }:
+        notes.append(f"read as {as_class}, since the test photos lie in folders of that name")
+        return "class"
+    deep = any(tree.folders for child in nested for tree in child.folders.values())
+    if not deep and all(map(is_session, inner)):
+        notes.append(f"read as {as_class}, since '{first}' names no class")
+        return "class"
+    open_question = _open_question(outer, f"'{example.relative}/{first}' may be {as_class}, or {as_domain}", deep)
+    if open_question is not None:
+        problems.add(_AMBIGUOUS, *open_question)
+        return ""
+    notes.append(f"read as {as_domain}, not as {as_class}")
+    return "domain/class"
+
+
+def _open_question(outer: list[Tree], readings: str, deep: bool) -> tuple[str, str] | None:
+    """What keeps open whether outer or inner folders are the classes, and what to do; None where nothing does."""
+    owners: dict[str, set[str]] = {}
+    for child in outer:
+        for name in child.folders:
+            owners.setdefault(canonical(name).casefold(), set()).add(child.name)
+    repeated = next((name for name, above in owners.items() if len(above) > 1), "")
+    if repeated and all(is_session(child.name) for child in outer):
+        text = f"'{repeated}' lies in {_some(sorted(owners[repeated]))}, which are called like parts and like no class"
+        return text, _SPLITS_BY_NAME
+    if repeated:
+        hint = f"{_LAYOUT[:-1]}; if they are splits, call them train and test."
+        return f"'{repeated}' lies in several folders; {readings}", hint
+    if deep or any(is_session(name) for child in outer for name in child.folders):
+        return readings, _LAYOUT
+    return None
+
+
+_LAYOUT = "Choose the reading by --layout class or --layout domain/class."
+_SPLITS_BY_NAME = "Call them train and test, or fold_1, fold_2 and on if all of them are training photos."
+
+
+def _classes(base: Tree, pattern: str, problems: Problems) -> list[ClassFolder]:
+    """The class folders below a folder of classes or domains."""
+    found = []
+    for outer in base.folders.values():
+        if pattern == "class" or not outer.folders:
+            found.append(ClassFolder("", outer.name, outer))
+        elif outer.photos:
+            text = f"the domain '{outer.relative}' holds photos and folders side by side"
+            problems.add("mixed folders", text, "Move the photos into the folder of their class, or away.")
+        else:
+            found += [ClassFolder(outer.name, inner.name, inner) for inner in outer.folders.values()]
+    return found
+
+
+def _read_test(test: Tree, pattern: str, layout: str, reading: Reading, problems: Problems) -> str:
+    """Understand the test folder as the training folder was understood; returns its layout in words."""
+    if test.photos and not test.folders:
+        reading.flat = list(test.all_photos())
+        return f"{test.relative}/photo"
+    names = {canonical(each).casefold() for item in reading.train for each in (item.domain, item.own) if each}
+
+    def known(name: str) -> bool:
+        return canonical(name).casefold() in names
+
+    inner = _unwrap(test, "test", layout, reading.notes, problems, known)
+    only = next(iter(inner.folders.values())) if len(inner.folders) == 1 and not inner.photos else None
+    if only is not None and not only.folders and not known(only.name) and not layout:
+        text = f"'{only.relative}' is the only folder of test photos and no class is called so: they have no labels"
+        reading.notes.append(text)
+        reading.flat = list(only.all_photos())
+        return f"{only.relative}/photo"
+    bases = [_out_of_container(base, reading.notes) for base in _folds(inner, problems)]
+    for base in bases:
+        _refuse_strays(base, problems)
+        deeper = next((tree for tree in base.folders.values() if tree.folders and not known(tree.name)), None)
+        if pattern == "class" and deeper is not None and not layout:
+            text = f"'{deeper.relative}' holds folders, though the training photos lie in class/photo"
+            problems.add(_AMBIGUOUS, text, _LAYOUT)
+        reading.test += _classes(base, pattern, problems)
+    return _in_words(inner, bases, pattern, reading.test)

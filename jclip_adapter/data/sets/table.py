@@ -1,0 +1,265 @@
+"""A CSV file with a column of paths, one of labels and, where there are test photos, one of splits."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.natural import natural_key
+from jclip_adapter.core.problems import Problems, one_line, why_unfit
+
+from .columns import Columns, find_columns, read_labels, read_splits
+from .model import ClassInfo, ImageSet, Photo
+from .names import canonical, note_clashes
+from .paths import check_files, unsafe
+
+_log = logging.getLogger(__name__)
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+"""Endings, in lower case, of the files that are read as tables."""
+
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_LEAST_COMMON = 0.8  # share of Chinese letters that GB2312, the common ones, must hold for a file to pass for GB18030
+
+
+class _Form(NamedTuple):
+    """How a table is written: its text and encoding, what parts its cells, and which column is which."""
+
+    text: str
+    encoding: str
+    delimiter: str
+    columns: Columns
+
+
+class _Row(NamedTuple):
+    """A row: path, class name, what orders the classes, and split."""
+
+    path: str
+    label: str
+    key: str
+    split: str
+
+
+class _Table(NamedTuple):
+    """A table: its rows, how it is understood, in words, and what was decided by evidence."""
+
+    rows: list[_Row]
+    reading: str
+    notes: tuple[str, ...]
+
+
+def is_table(path: Path, *, exact: bool = False) -> bool:
+    """Whether a file's first line names a column of paths and one of labels.
+
+    Args:
+        path: The file.
+        exact: Whether they must be called path and label themselves.
+    """
+    try:
+        form = _form(path)
+    except DataError:
+        return False
+    return not exact or form.columns[:2] == ("path", "label")
+
+
+def load_table(path: Path, problems: Problems) -> ImageSet:
+    """Read a CSV file of photos.
+
+    Paths are relative to the CSV's folder. Every row is a training photo unless a column says that it is a test photo
+    (`columns.read_splits`). The label is the class name, in Unicode's composed form; ids follow the natural order of
+    the names, or of the numbers where a column of names stands beside one of numbers. Other columns are ignored.
+    Cells may be parted by commas, semicolons or tabs, and the text be UTF-8, UTF-16 with a byte-order mark, or GB18030
+    (GBK), as far as its bytes tell.
+
+    Args:
+        path: The file.
+        problems: Where the faults go; the caller raises them.
+
+    Returns:
+        The data set; test photos carry no label.
+
+    Raises:
+        DataError: the file is no such CSV.
+    """
+    root = path.parent
+    seen: dict[str, _Row] = {}
+    table = _read(path)
+    for number, row in enumerate(table.rows, 2):
+        where = f"row {number}"
+        objection = unsafe(row.path) if row.path else "is empty"
+        if objection:
+            problems.add("paths that are refused", f"{where}: {row.path or 'the path'} {objection}")
+        elif row.split not in ("train", "test"):
+            problems.add("unknown splits", f"{where}: {row.split!r} is neither train nor test", _SPLIT)
+        elif not row.label and row.split == "train":
+            problems.add("missing labels", f"{where}: {row.path} has no label")
+        elif why_unfit(row.label):
+            problems.add("labels that fit no list", f"{where}: the label '{row.label[:80]}' {why_unfit(row.label)}")
+        elif row.path not in seen:
+            seen[row.path] = row
+        elif seen[row.path] == row:
+            problems.add("duplicate rows", f"{where}: {row.path} is listed already")
+        else:
+            problems.add("photos with two labels", f"{where}: {row.path} is listed with another label or split already")
+    keys = {row.label: row.key for row in reversed(seen.values()) if row.label}
+    names = sorted(keys, key=lambda name: natural_key(keys[name]))
+    note_clashes(names, problems)
+    index_of = {name: index for index, name in enumerate(names)}
+    train = tuple(Photo(root, row.path, index_of[row.label]) for row in seen.values() if row.split == "train")
+    test = [Photo(root, row.path, None) for row in seen.values() if row.split == "test"]
+    if not train and not problems:
+        problems.add("empty lists", "no row is a training photo")
+    if problems:
+        check_files([*train, *test], problems)  # as the load fails anyway, let its message name the missing photos too
+    classes = tuple(ClassInfo(index, name, "", "") for name, index in index_of.items())
+    test.sort(key=lambda photo: natural_key(photo.relative))
+    reading, notes = table.reading, table.notes
+    return ImageSet(path.stem, root, "csv", classes, train, tuple(test), source=path, reading=reading, notes=notes)
+
+
+_SPLIT = "Write train or test, or take the row out."
+
+
+def table_labels(image_set: ImageSet) -> dict[str, int]:
+    """Class index of each test photo by the CSV's labels; photos without a label are left out."""
+    index_of = {info.name: index for index, info in enumerate(image_set.classes)}
+    rows = _read(image_set.source).rows
+    return {row.path: index_of[row.label] for row in rows if row.split == "test" and row.label in index_of}
+
+
+def _read(path: Path) -> _Table:
+    """The rows of a table.
+
+    Raises:
+        DataError: it cannot be read, or its columns contradict each other.
+    """
+    form = _form(path)
+    cells = _cells(path, form)
+    notes = [] if form.encoding != "gb18030" else [_AS_GB18030]
+    try:
+        splits, parting = read_splits(cells, form.columns)
+        labels, keys = read_labels(cells, form.columns, notes)
+    except DataError as error:
+        raise DataError(f"{path}: {one_line(error.message)}", error.hint) from error
+    used = ", ".join(name for name in (*form.columns[:2], parting) if name)
+    reading = f"a table with the columns {used}, parted by {_DELIMITERS[form.delimiter]}s"
+    rows = zip(cells[form.columns.path], map(canonical, labels), map(canonical, keys), splits, strict=True)
+    return _Table([_Row(*row) for row in rows], reading, tuple(notes))
+
+
+_AS_GB18030 = "its text is read as GB18030 (Chinese), as it is not UTF-8: check the class names"
+
+
+def _cells(path: Path, form: _Form) -> dict[str, list[str]]:
+    """The cells of each column, without blanks around them, by the column's name in lower case."""
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings():
+            # A row longer than the header would otherwise lose its last cells, or shift by one.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Without keep_default_na a class called "NA" or "null" would be read as missing.
+            table = pd.read_csv(
+                io.StringIO(form.text),
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                sep=form.delimiter,
+            )
+    except (ValueError, pd.errors.ParserWarning) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is not a CSV file that can be read ({reason}).", _QUOTES) from error
+    found: dict[str, list[str]] = {}
+    for number, column in enumerate(table.columns):
+        name = str(column).strip().lower()
+        # Columns that differ only in case: `find_columns` has refused those that matter.
+        found[name if name not in found else f"{name}.{number}"] = table.iloc[:, number].str.strip().tolist()
+    return found
+
+
+def _form(path: Path) -> _Form:
+    """How a table is written.
+
+    Raises:
+        DataError: it cannot be read, or its first line does not tell which columns hold paths and labels.
+    """
+    text, encoding = _text(path)
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise DataError(f"{path} is not a CSV file that can be read (it is empty).", _HEADER)
+    header = lines[0].strip("\r")
+    parted = {
+        delimiter: [cell.strip().strip('"').strip().lower() for cell in header.split(delimiter)]
+        for delimiter in _DELIMITERS
+        if delimiter in header
+    }
+    objections = []
+    for delimiter, cells in parted.items():
+        columns, objection = find_columns(cells)
+        if columns is not None:
+            return _Form(text, encoding, delimiter, columns)
+        objections.append((len(cells), objection, cells))
+    if not objections:
+        shown = one_line(header[:80])
+        raise DataError(f"{path} has one column, '{shown}'; no comma, semicolon or tab parts its first line.", _HEADER)
+    _, objection, cells = max(objections)
+    raise DataError(f"{path} {objection}; its columns are {one_line(', '.join(cells))[:200]}.", _HEADER)
+
+
+def _text(path: Path) -> tuple[str, str]:
+    """The file's text, and the encoding that it was read by.
+
+    Raises:
+        DataError: it cannot be read or decoded, or holds a NUL, at which a cell would be cut.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.", "Check its permissions.") from error
+    text, encoding = _decode(path, data)
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path}: line {line} holds a NUL, which no text has.", "Save it as UTF-8.")
+    return text, encoding
+
+
+def _decode(path: Path, data: bytes) -> tuple[str, str]:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _decoded(path, data, "utf-16"), "utf-16"
+    try:
+        return data.decode("utf-8-sig"), "utf-8"
+    except UnicodeDecodeError as error:
+        place = f"{error.reason} at byte {error.start}"
+    try:
+        text = data.decode("gb18030")
+    except UnicodeDecodeError:
+        text = ""
+    # Latin, Japanese and Korean encodings often pass for GB18030, but then give rare letters.
+    odd = [letter for letter in text if not letter.isascii()]
+    common = sum(_is_gb2312(letter) for letter in odd)
+    if odd and common >= _LEAST_COMMON * len(odd):
+        return text, "gb18030"
+    raise DataError(f"{path} is neither UTF-8 ({place}) nor clearly GB18030.", "Save it as UTF-8.")
+
+
+def _decoded(path: Path, data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not {encoding.upper()} text ({error.reason}).", "Save it as UTF-8.") from error
+
+
+def _is_gb2312(letter: str) -> bool:
+    try:
+        letter.encode("gb2312")
+    except UnicodeEncodeError:
+        return False
+    return "\u4e00" <= letter <= "\u9fff" or letter in "，。、；：（）《》—·　"
+
+
+_QUOTES = 'A path or label that holds a comma must stand in "quotes".'
+_HEADER = "Its first line must name the columns path, label and, if there are test photos, split."

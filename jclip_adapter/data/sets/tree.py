@@ -1,0 +1,92 @@
+"""A folder's photos and sub-folders, as they lie on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jclip_adapter.core.problems import Problems, one_line, why_unfit
+
+from .paths import list_folder
+
+_DEEPEST = 8  # levels of folders; data sets have up to four
+
+
+@dataclass
+class Tree:
+    """A folder.
+
+    Attributes:
+        name: Its name; empty for the data folder itself.
+        relative: Its place below the data folder; empty for the data folder itself.
+        photos: Names of the photos directly in it, in natural order.
+        folders: The folders in it that hold photos at any depth, by name in natural order.
+        empty: Names of those that hold none.
+        others: How many other files lie in it and below.
+    """
+
+    name: str
+    relative: str
+    photos: list[str]
+    folders: dict[str, Tree] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
+    others: int = 0
+
+    def all_photos(self) -> Iterator[str]:
+        """Names of all photos in it and below, from the data folder on."""
+        prefix = f"{self.relative}/" if self.relative else ""
+        yield from (prefix + name for name in self.photos)
+        for folder in self.folders.values():
+            yield from folder.all_photos()
+
+    def count(self) -> int:
+        """How many photos lie in it and below."""
+        return len(self.photos) + sum(folder.count() for folder in self.folders.values())
+
+
+def scan(root: Path, problems: Problems) -> Tree:
+    """Read a folder with all that lies below it.
+
+    Folders that are links are read like others, but one that leads back to a folder that it lies in is noted.
+
+    Args:
+        root: The data folder.
+        problems: Where the faults go.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    return _scan(root, "", "", (), problems)
+
+
+def _scan(path: Path, name: str, relative: str, above: tuple[tuple[int, int], ...], problems: Problems) -> Tree:
+    listing = list_folder(path)
+    tree = Tree(name, relative, listing.photos, others=listing.others)
+    state = os.stat(path)  # noqa: PTH116 (of a folder that was just listed; pathlib's would follow links alike)
+    chain = (*above, (state.st_dev, state.st_ino))
+    for inner in listing.folders:
+        place = f"{relative}/{inner}" if relative else inner
+        objection = _objection(path / inner, inner, chain)
+        if objection:
+            problems.add("folders that cannot be read as they are", f"'{one_line(place)}' {objection}")
+            continue
+        child = _scan(path / inner, inner, place, chain, problems)
+        tree.others += child.others
+        if child.photos or child.folders:
+            tree.folders[inner] = child
+        else:
+            tree.empty.append(inner)
+    return tree
+
+
+def _objection(path: Path, name: str, above: tuple[tuple[int, int], ...]) -> str:
+    if why_unfit(name):
+        return why_unfit(name)
+    state = path.stat()
+    if (state.st_dev, state.st_ino) in above:
+        return "is a link to a folder that it lies in"
+    if len(above) > _DEEPEST:
+        return f"lies more than {_DEEPEST} folders deep"
+    return "" if name == name.strip() else "has a name that begins or ends with a blank"

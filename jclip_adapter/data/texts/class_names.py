@@ -1,0 +1,112 @@
+"""Class names in words: what the user writes down, what WordNet's numbers mean, and names that say nothing to CLIP."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jclip_adapter.data.sets import ImageSet
+from jclip_adapter.data.sets.names import canonical
+from jclip_adapter.core.errors import UsageError, suggest
+from .imagenet import wordnet_name
+from .prompt_file import read_spellings
+from .prompts import PromptSet
+from jclip_adapter.core.strict_yaml import read_yaml_mapping
+
+FILE = "class_names.yaml"
+"""The file in a data folder that puts its classes into words, one line "class: words" each."""
+
+_SHOWN = 5
+_SYNSET = re.compile(r"n\d{8}")
+_CODE = re.compile(r"(?:class|cls|label|category|id|obj|item|kind|group|species|type)s?[ _-]*\d+", re.IGNORECASE)
+
+
+def name_classes(prompts: PromptSet, images: ImageSet, given: str = "") -> tuple[PromptSet, list[str]]:
+    """Put a data set's classes into words.
+
+    First comes the user's file, then the prompt set's own spellings, then WordNet's words where a name is nothing but
+    the number of one of ImageNet's classes, then the rule of `prompts.read_by_rule`. Sets whose names are raw keep
+    WordNet's numbers, as they keep every name.
+
+    Args:
+        prompts: The prompt set.
+        images: The data set.
+        given: The user's file; empty for class_names.yaml in the data folder, if there is one.
+
+    Returns:
+        The prompt set with these words, and one warning at most for each of: lines of the file that no class takes,
+        names that say nothing to CLIP.
+
+    Raises:
+        UsageError: the file is missing or faulty, or none of its lines names a class.
+    """
+    path = Path(given) if given else images.root / FILE
+    warnings = []
+    words: dict[str, str] = {}
+    if given or path.is_file():
+        written = {canonical(name): text for name, text in read_spellings(path, read_yaml_mapping(path)).items()}
+        words = {name: written[name] for name in images.class_names if name in written}
+        strangers = sorted(set(written) - set(words))
+        if strangers and not words:
+            hint = suggest(strangers[0], images.class_names)
+            raise UsageError(f"{path}: none of its lines names a class of {images.source}.", hint)
+        if strangers:
+            near = suggest(strangers[0], images.class_names)
+            warnings.append(f"{path}: no class is called {_some(strangers)}; these lines have no effect. {near}")
+    named = prompts.respelled({**_by_wordnet(prompts, images), **words})
+    mute = [
+        name
+        for name, domain in zip(images.class_names, images.domains, strict=True)
+        if says_nothing(named.class_name(name, domain))
+    ]
+    if mute:
+        warnings.append(
+            f"CLIP cannot know what {len(mute)} of {len(images.classes)} class names mean: {_some(mute)}; write "
+            f"'class: English words' lines to {images.root / FILE}, or give --class-names FILE"
+        )
+    return named, warnings
+
+
+def words_of(prompts: PromptSet, images: ImageSet) -> dict[str, str]:
+    """Each class in words, by its full name."""
+    pairs = zip(images.class_names, images.domains, strict=True)
+    return {name: prompts.class_name(name, domain) for name, domain in pairs}
+
+
+def _by_wordnet(prompts: PromptSet, images: ImageSet) -> Mapping[str, str]:
+    if prompts.names == "raw":
+        return {}
+    found = {}
+    for name, domain in zip(images.class_names, images.domains, strict=True):
+        plain = name.removeprefix(f"{domain}_") if domain else name
+        words = wordnet_name(plain) if _SYNSET.fullmatch(plain) else ""
+        if words and name not in prompts.spellings:
+            found[name] = words
+    return found
+
+
+def says_nothing(words: str) -> bool:
+    """Whether a class's words carry no meaning for a CLIP that was trained on English captions.
+
+    That are numbers and codes, single letters, WordNet's numbers, and words that are mostly of other letters than
+    Latin ones, which CLIP's tokenizer takes apart into bytes.
+
+    >>> [says_nothing(words) for words in ("12", "B", "n02123045", "class 7", "猫", "Müller's cat", "T-shirt")]
+    [True, True, True, True, True, False, False]
+    """
+    plain = unicodedata.normalize("NFKC", words).strip()
+    letters = [letter for letter in plain if letter.isalpha()]
+    if len(letters) < 2 or _SYNSET.fullmatch(plain) or _CODE.fullmatch(plain):
+        return True
+    return 2 * sum(_is_latin(letter) for letter in letters) < len(letters)
+
+
+def _is_latin(letter: str) -> bool:
+    return letter.isascii() or unicodedata.name(letter, "").startswith("LATIN")
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,371 @@
+"""The benchmark: methods × data sets × shots × seeds under one protocol, one cell at a time.
+
+A method is given a task and later queries; their labels stay with the scorer in this module. Hyper-parameters
+come from the shots (or a given validation set) by `selection`. Each finished cell is a small JSON file, so a
+stopped run goes on and a finished one computes nothing; tables and pictures are derived from the cells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter import runtime
+from jclip_adapter.core.console import doing, progress
+from jclip_adapter.core.errors import DataError, DivergedError, UsageError, suggest
+from jclip_adapter.core.task import FewShotTask, Labelled
+from jclip_adapter.features.file import FeatureFile, read_feature_file
+from jclip_adapter.methods import available, create, get
+from jclip_adapter.storage import KEPT, read_sealed_json, write_sealed_json
+
+from .metrics import accuracy, seen_and_unseen
+from .provenance import code_digest
+from .selection import SELECTIONS, choose
+
+logger = logging.getLogger(__name__)
+_SCORING = ("jclip_adapter.evaluation.metrics", "jclip_adapter.core.task")  # code that every cell's numbers depend on
+_SELECTING = "jclip_adapter.evaluation.selection"
+_SHOWN = 3  # methods that a message names
+COLUMNS = (
+    "dataset",
+    "method",
+    "shots",
+    "seed",
+    "top1",
+    "top5",
+    "fit_seconds",
+    "predict_seconds",
+    "hyperparameters",
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One data set at one shot count and seed.
+
+    Attributes:
+        dataset: Its name.
+        shots: Photos per class.
+        seed: For everything random.
+        fingerprint: Of all that its features depend on.
+        task: What methods are given.
+        test: The queries and their labels, which are the scorer's alone.
+        unseen: Share of the classes, the last ones, whose shots are taken away.
+        unreadable: (k,) class indices of further photos to score on that could not be read: each counts as wrong.
+    """
+
+    dataset: str
+    shots: int
+    seed: int
+    fingerprint: str
+    task: FewShotTask
+    test: Labelled
+    unseen: float = 0.0
+    unreadable: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+def _read(path: str) -> FeatureFile:
+    with doing(f"reading {path}"):
+        return read_feature_file(path)
+
+
+def feature_problems(
+    paths: Sequence[str], shots: Sequence[int], seeds: Sequence[int], *, resample: bool = False
+) -> list[Problem]:
+    """The problems that feature files hold.
+
+    Args:
+        paths: Of the files.
+        shots: Shot counts wanted; empty for all that a file has.
+        seeds: Seeds, for everything random in a method.
+        resample: Whether each seed draws its own shots from the file's largest training set; else the file's are
+            taken as they are.
+
+    Raises:
+        DataError: a file is faulty, or has none of the shot counts wanted.
+        UsageError: a file is given twice, or several seeds would all take the same shots.
+    """
+    if len(seeds) > 1 and not resample:
+        raise UsageError(
+            f"--seed {','.join(map(str, seeds))}: a feature file's shots are the same for every seed.",
+            "Add --resample, so that each seed draws its own, or give one seed.",
+        )
+    problems = []
+    contents = [_read(path) for path in paths]
+    for path, content, name in zip(paths, contents, _distinct_names(paths, contents), strict=True):
+        counts = [count for count in content.tasks if not shots or count in shots]
+        if not counts:
+            raise DataError(
+                f"{path} has no task of {', '.join(map(str, shots))} shots.",
+                f"It has {', '.join(map(str, content.tasks))}.",
+            )
+        lacking = [str(count) for count in shots if count not in content.tasks]
+        if lacking:
+            has = ", ".join(map(str, content.tasks))
+            logger.warning("%s has no task of %s shots, but of %s", path, ", ".join(lacking), has)
+        _warn_of_overlap(name, content)
+        for count in counts:
+            for seed in seeds:
+                task = _draw(content.tasks, count, seed) if resample else content.tasks[count]
+                task = replace(task, validation=content.validation)
+                fingerprint = content.sha256 + (" resampled" if resample else "")
+                problems.append(Problem(name, count, seed, fingerprint, task, content.test))
+    return problems
+
+
+def _warn_of_overlap(name: str, content: FeatureFile) -> None:
+    """Log how many test rows are training rows too."""
+    known = {row.tobytes() for task in content.tasks.values() for row in task.raw}
+    rows = content.test.queries.features if content.test.queries.raw is None else content.test.queries.raw
+    same = sum(row.tobytes() in known for row in rows)
+    if same:
+        logger.warning("%s: %d of %d test rows are training rows too", name, same, len(rows))
+
+
+def _distinct_names(paths: Sequence[str], contents: Sequence[FeatureFile]) -> list[str]:
+    """A name for each feature file: its stem, with as many folders before it as tell files of one stem apart."""
+    first: dict[str, str] = {}
+    for path, content in zip(paths, contents, strict=True):
+        if content.sha256 in first:
+            raise UsageError(f"{path} has the same content as {first[content.sha256]}.", "Give each file once.")
+        first[content.sha256] = path
+    parts = [Path(path).absolute().with_suffix("").parts for path in paths]
+    counts = [1] * len(paths)
+    while True:
+        names = ["/".join(part[-count:]).lstrip("/") for part, count in zip(parts, counts, strict=True)]
+        repeated = [names.count(name) > 1 for name in names]
+        if not any(repeated):
+            return names
+        counts = [count + more for count, more in zip(counts, repeated, strict=True)]
+
+
+def _draw(tasks: Mapping[int, FewShotTask], shots: int, seed: int) -> FewShotTask:
+    """So many shots per class, drawn from the largest training set."""
+    pool = tasks[max(tasks)]
+    rng = np.random.default_rng(seed)
+    rows = [rng.permutation(np.flatnonzero(pool.support_labels == label))[:shots] for label in pool.seen]
+    return pool.keep(np.sort(np.concatenate(rows)))
+
+
+def without_shots(task: FewShotTask, share: float) -> FewShotTask:
+    """The task without the shots of the last classes: a share of them, rounded down, but one at least has some.
+
+    Raises:
+        UsageError: the share is less than one class.
+    """
+    count = min(int(share * task.num_classes), task.num_classes - 1)
+    if not count:
+        raise UsageError(
+            f"--unseen {share} leaves no unseen class: {task.num_classes} classes are given.",
+            f"Give {-(-1000 // task.num_classes) / 1000:g} or more.",
+        )
+    return task.keep(task.support_labels < task.num_classes - count)
+
+
+def choose_methods(names: str) -> list[str]:
+    """The methods that a list names.
+
+    Args:
+        names: Names separated by commas. "all" stands for the methods that work on features, "encoder" for those that
+            train through CLIP and take far longer.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    chosen: list[str] = []
+    for name in map(str.strip, names.split(",")):
+        if name in ("all", "encoder"):
+            chosen += [each for each in available() if ("encoder" in get(each).meta.needs) == (name == "encoder")]
+        else:
+            chosen.append(get(name).meta.name)
+    return list(dict.fromkeys(chosen))
+
+
+def can_run(name: str, task: FewShotTask) -> bool:
+    """Whether a method with its default hyper-parameters has what it needs."""
+    try:
+        create(name).check_needs(task)
+    except DataError:
+        return False
+    return True
+
+
+def values_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some hyper-parameters that a method has."""
+    return {key: value for key, value in given.items() if key in get(name).Hyper.__dataclass_fields__}
+
+
+def _refuse_unknown(given: Mapping[str, Any], methods: Sequence[str]) -> None:
+    """Refuse a hyper-parameter that none of the methods has, and a value that one of them does not take."""
+    known = {field for name in methods for field in get(name).Hyper.__dataclass_fields__}
+    for key in given:
+        if key not in known:
+            shown = ", ".join(methods) if len(methods) <= _SHOWN else f"any of the {len(methods)} methods"
+            raise UsageError(f"--set {key}: {shown} has no such hyper-parameter.", suggest(key, known))
+    for name in methods:
+        create(name, **values_of(name, given))
+
+
+def plan_cells(
+    problems: Sequence[Problem], methods: Sequence[str], given: Mapping[str, Any], selection: str
+) -> list[tuple[Problem, str]]:
+    """Which methods can run on which problems, found before the first of them does.
+
+    A method that needs what a problem lacks is left out, and named once with its need.
+
+    Raises:
+        UsageError: an unknown hyper-parameter, or no method can run.
+        DataError: there is no validation set for `selection`.
+    """
+    _refuse_unknown(given, methods)
+    if selection == "validation" and any(problem.task.validation is None for problem in problems):
+        raise DataError(
+            "--select validation: there is no validation set.", "Use --select support, or files with val_x."
+        )
+    jobs = []
+    obstacles: dict[str, str] = {}
+    for problem in problems:
+        task = without_shots(problem.task, problem.unseen) if problem.unseen else problem.task
+        for name in methods:
+            try:
+                create(name, **values_of(name, given)).check_needs(task)
+            except DataError as error:
+                obstacles.setdefault(f"{problem.dataset}: {name} is left out", str(error))
+            else:
+                jobs.append((problem, name))
+    for method, obstacle in obstacles.items():
+        logger.warning("%s: %s", method, obstacle)
+    if not jobs:
+        raise UsageError("none of the methods can run.", next(iter(obstacles.values()), "Give --method."))
+    return jobs
+
+
+def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose, fit, score one method on one problem.
+
+    Args:
+        name: Of the method.
+        problem: The problem.
+        selection: One of SELECTIONS.
+        given: Hyper-parameters that are fixed.
+
+    Returns:
+        The cell: COLUMNS and how the hyper-parameters came about.
+    """
+    task, test = problem.task, problem.test
+    if problem.unseen:
+        task = without_shots(task, problem.unseen)
+    started = time.perf_counter()
+    choice = choose(selection, name, task, seed=problem.seed, given=given)
+    chosen = time.perf_counter()
+    if selection != "validation":  # some methods look at it by themselves
+        task = replace(task, validation=None)
+    with doing(f"fitting {name}"):
+        method = create(name, seed=problem.seed, **choice.values).fit(task)
+    fitted = time.perf_counter()
+    logits = method.logits(test.queries)
+    predicted = time.perf_counter()
+    lost = len(problem.unreadable)
+    logits = np.concatenate([logits, np.zeros((lost, logits.shape[1]), dtype=np.float32)])
+    labels = np.concatenate([test.labels, problem.unreadable])
+    readable = np.arange(len(labels)) < len(test.labels)
+    groups = seen_and_unseen(logits, labels, task.seen, readable) if problem.unseen else {}
+    return {
+        "dataset": problem.dataset,
+        "method": name,
+        "shots": problem.shots,
+        "seed": problem.seed,
+        "top1": 100 * accuracy(logits, labels, 1, readable),
+        "top5": 100 * accuracy(logits, labels, min(5, logits.shape[1]), readable),
+        "fit_seconds": fitted - chosen,
+        "predict_seconds": predicted - fitted,
+        "hyperparameters": method.hyper.as_dict(),
+        "select_seconds": chosen - started,
+        "selected_on": choice.source,
+        "selection_accuracy": None if choice.candidates == 0 else 100 * choice.accuracy,
+        "candidates": choice.candidates,
+        "transductive": method.meta.transductive,
+        "queries": len(labels),
+        **groups,
+    }
+
+
+def run_benchmark(
+    problems: Iterable[Problem], methods: str, cells: Path, *, selection: str, given: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Run every method on every problem, taking finished cells from their files.
+
+    Args:
+        problems: The problems.
+        methods: As `choose_methods` takes them; "all" may be fewer on one problem than on another.
+        cells: Folder of the cells' JSON files.
+        selection: One of SELECTIONS.
+        given: Hyper-parameters that are fixed, for every method that has them.
+
+    Returns:
+        The cells, in the order of the problems and methods. A cell whose training diverges is left out, and named.
+
+    Raises:
+        UsageError: as `plan_cells`, or every training diverges.
+    """
+    if selection not in SELECTIONS:
+        raise UsageError(f"--select {selection} is not known.", f"Known are: {', '.join(SELECTIONS)}.")
+    jobs = plan_cells(list(problems), choose_methods(methods), given, selection)
+    results = []
+    diverged = []
+    with progress(jobs, desc="benchmark", unit="cell") as bar:
+        for problem, name in bar:
+            bar.set_postfix_str(f"{problem.dataset} {problem.shots}-shot {name}")
+            fixed = values_of(name, given)
+            path = cells / f"{_key(problem, name, selection, fixed)}.json"
+            try:
+                cell = finished_cell(path) or _computed(path, run_cell(name, problem, selection, fixed))
+            except DivergedError as error:
+                diverged.append(f"{problem.dataset}, {problem.shots}-shot, seed {problem.seed}: {error}")
+                continue
+            results.append(cell)
+    for line in diverged:
+        logger.warning("left out: %s", line)
+    if not results:
+        raise DivergedError("every training diverged.", "Change the hyper-parameters.", diverged)
+    return results
+
+
+def finished_cell(path: Path) -> dict[str, Any]:
+    """A finished cell; empty where there is none, or only a damaged one, which is logged.
+
+    Args:
+        path: Of its file.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return read_sealed_json(path)
+    except DataError:
+        logger.warning("%s is damaged: its cell is computed again", path)
+        return {}
+
+
+def _computed(path: Path, cell: dict[str, Any]) -> dict[str, Any]:
+    write_sealed_json(path, cell, KEPT)
+    return read_sealed_json(path)
+
+
+def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) -> str:
+    """A cell's file name: readable, and ending in a digest of all that its numbers depend on."""
+    code = code_digest(get(name).__module__, *_SCORING, *([] if selection == "none" else [_SELECTING]))
+    values = json.dumps(given, sort_keys=True, default=str)
+    facts = [problem.fingerprint, str(problem.unseen), code, selection, values, runtime.current_device()]
+    digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+    dataset = re.sub(r"[^\w.@+-]+", "-", problem.dataset)
+    return f"{dataset}-{problem.shots}shot-seed{problem.seed}-{name}-{digest}"

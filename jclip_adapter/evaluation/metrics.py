@@ -1,0 +1,342 @@
+"""How good predictions are: accuracies with intervals, per domain, and which classes are taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.core.errors import DataError, UsageError
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy on some photos.
+
+    Args:
+        domain: Which photos: a domain, or "total".
+        n: How many there are.
+        top1: Share whose class is the first choice, 0 to 1.
+        top5: Share whose class is among the first five.
+        top1_interval: 95 % Wilson interval of `top1`, low and high.
+        top5_interval: The same of `top5`.
+    """
+
+    domain: str
+    n: int
+    top1: float
+    top5: float
+    top1_interval: tuple[float, float]
+    top5_interval: tuple[float, float]
+
+    def in_percent(self) -> dict[str, Any]:
+        """The fields by name, shares in percent: the unit of every result file."""
+        shares = {"top1": 100 * self.top1, "top5": 100 * self.top5}
+        ends = {name: [100 * end for end in getattr(self, name)] for name in ("top1_interval", "top5_interval")}
+        return {"domain": self.domain, "n": self.n, **shares, **ends}
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """A class that is taken for another.
+
+    Args:
+        true: Name of the class that the photos show.
+        predicted: Name of the class that they were given.
+        count: How many photos.
+        share: Their share of all photos of `true`, 0 to 1.
+    """
+
+    true: str
+    predicted: str
+    count: int
+    share: float
+
+
+def top_k_ids(logits: npt.ArrayLike, k: int, class_ids: Sequence[int] | None = None) -> Ints:
+    """The k best classes of each photo, best first; of equal scores the lower class index comes first.
+
+    Args:
+        logits: (M, C) scores; infinities are allowed, NaN is not.
+        k: How many, at least 1; more than C means C.
+        class_ids: C ids to give back in place of class indices, `ImageSet.class_ids` for a submission.
+
+    Returns:
+        (M, min(k, C)) class indices, or ids.
+
+    Raises:
+        DataError: the scores are no (M, C) matrix, or hold NaN.
+        UsageError: `k` is less than 1.
+
+    >>> top_k_ids([[0.1, 0.7, 0.7]], 2).tolist()
+    [[1, 2]]
+    """
+    scores = _checked_logits(logits)
+    if k < 1:
+        raise UsageError(f"k is {k}.", "It must be at least 1.")
+    # A stable sort of the negated scores keeps equal ones in the order of their index.
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int64)
+    return best if class_ids is None else np.asarray(class_ids, dtype=np.int64)[best]
+
+
+def _checked_logits(logits: npt.ArrayLike) -> Floats:
+    scores = np.asarray(logits)
+    if scores.ndim != 2 or scores.shape[1] == 0 or scores.dtype.kind not in "fiu":
+        raise DataError(f"logits must be a (photos, classes) matrix of numbers, not {scores.dtype} {scores.shape}.")
+    if scores.dtype.kind != "f":
+        scores = scores.astype(np.float64)  # unsigned numbers cannot be negated
+    broken = int(np.isnan(scores).any(axis=1).sum())
+    if broken:
+        raise DataError(
+            f"the logits of {broken} of {len(scores)} photos are not numbers (NaN).",
+            "Lower the method's learning rate, or check the features that went in.",
+        )
+    return scores
+
+
+def _checked_labels(labels: npt.ArrayLike, rows: int, classes: int) -> Ints:
+    values = np.asarray(labels)
+    if values.shape != (rows,):
+        raise DataError(f"there are {rows} predictions, but labels of shape {values.shape}.")
+    if rows == 0:
+        raise DataError("there are no labelled photos to score.")
+    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= classes:
+        raise DataError(f"labels must be class indices from 0 to {classes - 1}.")
+    return values.astype(np.int64)
+
+
+def _hits(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int) -> npt.NDArray[np.bool_]:
+    best = top_k_ids(logits, k)
+    truth = _checked_labels(labels, len(best), np.asarray(logits).shape[1])
+    return (best == truth[:, None]).any(axis=1)
+
+
+def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1, readable: npt.ArrayLike = True) -> float:
+    """Share of photos whose class is among the k best.
+
+    Args:
+        logits: (M, C) scores.
+        labels: (M,) class indices.
+        k: How many classes count, at least 1.
+        readable: (M,) whether the photo could be read; one that could not counts as wrong.
+
+    Returns:
+        A share from 0 to 1.
+
+    Raises:
+        DataError: logits or labels are broken, do not fit each other, or there are none.
+
+    >>> accuracy([[0.9, 0.1], [0.8, 0.2]], [0, 1])
+    0.5
+    """
+    return float((_hits(logits, labels, k) & np.asarray(readable, dtype=bool)).mean())
+
+
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
+    Statistical Association 22 (1927), 209–212. With p = correct/total and z the normal quantile:
+    (p + z²/2n ± z·sqrt(p(1−p)/n + z²/4n²)) / (1 + z²/n). Unlike p ± z·sqrt(p(1−p)/n) it stays within 0 and 1 and
+    keeps its coverage where few photos are right, or few are wrong.
+
+    Args:
+        correct: Photos that are right, 0 to `total`.
+        total: All photos, at least 1.
+        confidence: Coverage, between 0 and 1.
+
+    Returns:
+        The low and the high end.
+
+    Raises:
+        UsageError: a number is out of its range.
+
+    >>> [round(end, 4) for end in wilson_interval(8, 10)]
+    [0.4902, 0.9433]
+    """
+    if not 0 <= correct <= total or total < 1 or not 0.0 < confidence < 1.0:
+        raise UsageError(f"no interval for {correct} of {total} at confidence {confidence}.")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = correct / total
+    middle = share + z * z / (2 * total)
+    half = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    # At the ends the formula gives 0 and 1 exactly; rounding may leave 1e-17.
+    low = 0.0 if correct == 0 else (middle - half) / scale
+    high = 1.0 if correct == total else (middle + half) / scale
+    return low, high
+
+
+def by_domain(
+    logits: npt.ArrayLike, labels: npt.ArrayLike, domains: Sequence[str], readable: npt.ArrayLike = True
+) -> list[Score]:
+    """Top-1 and top-5 for each domain and in total.
+
+    Args:
+        logits: (M, C) scores.
+        labels: (M,) class indices.
+        domains: C domains; a photo belongs to its true class's.
+        readable: (M,) whether the photo could be read; one that could not counts as wrong, whatever its scores.
+
+    Returns:
+        One row per domain that has photos, in the order of the classes, and the row "total".
+
+    Raises:
+        DataError: as `accuracy`, or the number of domains is not C.
+    """
+    classes = np.asarray(logits).shape[-1]
+    if len(domains) != classes:
+        raise DataError(f"there are {classes} classes, but {len(domains)} domains.")
+    first, five = (_hits(logits, labels, k) & np.asarray(readable, dtype=bool) for k in (1, 5))
+    of_photo = np.asarray(domains, dtype=object)[np.asarray(labels)]
+    rows = [(domain, of_photo == domain) for domain in dict.fromkeys(domains)]
+    rows.append(("total", np.ones(len(first), dtype=bool)))
+    return [_score(name, first[mask], five[mask]) for name, mask in rows if mask.any()]
+
+
+def _score(name: str, first: npt.NDArray[np.bool_], five: npt.NDArray[np.bool_]) -> Score:
+    n, ones, fives = len(first), int(first.sum()), int(five.sum())
+    return Score(name, n, ones / n, fives / n, wilson_interval(ones, n), wilson_interval(fives, n))
+
+
+def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, n_classes: int) -> Ints:
+    """Count which class is taken for which.
+
+    Args:
+        labels: (M,) true class indices.
+        predictions: (M,) predicted class indices.
+        n_classes: C.
+
+    Returns:
+        (C, C) counts: row = true class, column = predicted class.
+
+    Raises:
+        DataError: the arrays do not fit each other, are empty, or hold no class indices.
+    """
+    given = np.asarray(predictions)
+    truth = _checked_labels(labels, given.shape[0] if given.ndim else 0, n_classes)
+    given = _checked_labels(given, len(truth), n_classes)
+    return np.bincount(truth * n_classes + given, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def worst_pairs(confusion: npt.ArrayLike, class_names: Sequence[str], n: int = 20) -> list[ConfusedPair]:
+    """The pairs of classes that are confused most often.
+
+    Args:
+        confusion: (C, C) counts, row = true class.
+        class_names: C names.
+        n: At most so many pairs.
+
+    Returns:
+        The pairs by falling count, then by falling share of the true class, then by class index.
+
+    Raises:
+        DataError: matrix and names do not fit each other.
+    """
+    counts = np.asarray(confusion)
+    if counts.shape != (len(class_names), len(class_names)):
+        raise DataError(f"there are {len(class_names)} class names, but a confusion matrix of shape {counts.shape}.")
+    totals = counts.sum(axis=1)
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    true, predicted = np.nonzero(wrong)
+    pairs = [
+        (int(wrong[i, j]), float(wrong[i, j] / totals[i]), int(i), int(j)) for i, j in zip(true, predicted, strict=True)
+    ]
+    pairs.sort(key=lambda pair: (-pair[0], -pair[1], pair[2], pair[3]))
+    return [ConfusedPair(class_names[i], class_names[j], count, share) for count, share, i, j in pairs[: max(n, 0)]]
+
+
+def mean_per_class_accuracy(labels: npt.ArrayLike, predictions: npt.ArrayLike, n_classes: int) -> float:
+    """Mean over classes of the share of their photos that are right, so that large classes count no more.
+
+    Args:
+        labels: (M,) true class indices.
+        predictions: (M,) predicted class indices.
+        n_classes: C; classes without photos are left out.
+
+    Returns:
+        A share from 0 to 1.
+
+    Raises:
+        DataError: as `confusion_matrix`.
+    """
+    counts = confusion_matrix(labels, predictions, n_classes)
+    totals = counts.sum(axis=1)
+    present = totals > 0
+    return float((np.diag(counts)[present] / totals[present]).mean())
+
+
+def harmonic_mean(base: float, new: float) -> float:
+    """Harmonic mean of the accuracies on base and new classes, 2bn/(b+n); 0 if both are 0.
+
+    The single figure of generalised zero-shot learning (Xian, Schiele and Akata, "Zero-Shot Learning: The Good,
+    the Bad and the Ugly", CVPR 2017), and since CoCoOp of base-to-new generalisation.
+
+    Args:
+        base: Accuracy on the classes with support, 0 to 1 (or both in per cent).
+        new: Accuracy on the classes without.
+
+    Returns:
+        The mean, in the unit of the arguments.
+
+    Raises:
+        UsageError: an accuracy is negative.
+
+    >>> round(harmonic_mean(0.8, 0.6), 4)
+    0.6857
+    """
+    if not (base >= 0 and new >= 0):
+        raise UsageError(f"no harmonic mean of {base} and {new}.", "Accuracies are not negative.")
+    return 2 * base * new / (base + new) if base + new > 0 else 0.0
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half the width of its 95 % confidence interval (Student's t); the latter NaN for one value.
+
+    >>> mean, half = mean_interval([1.0, 2.0, 3.0])
+    >>> round(mean, 3), round(half, 3)
+    (2.0, 2.484)
+    """
+    from scipy.special import stdtrit  # scipy.stats, which has it too, takes longer to import than all else here
+
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return float(array.mean()), float("nan")
+    half = stdtrit(len(array) - 1, 0.975) * array.std(ddof=1) / len(array) ** 0.5
+    return float(array.mean()), float(half)
+
+
+def seen_and_unseen(
+    logits: npt.ArrayLike, labels: Ints, seen: Ints, readable: npt.ArrayLike = True
+) -> dict[str, float]:
+    """Top-1 of photos whose class has shots and of those whose class has none, and the two's harmonic mean.
+
+    All classes compete for every photo, as in the contest. (In CoOp's base-to-new protocol, Zhou et al., 2022, each
+    half competes only among itself, which hides that a classifier prefers what it was trained on.)
+
+    Args:
+        logits: (M, C) scores.
+        labels: (M,) class indices.
+        seen: Class indices that have shots.
+        readable: As for `by_domain`.
+
+    Returns:
+        "base", "new" and "harmonic" in percent; NaN for a group without photos.
+
+    >>> seen_and_unseen([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]], np.array([0, 1, 1]), np.array([0]))
+    {'base': 100.0, 'new': 50.0, 'harmonic': 66.66666666666667}
+    """
+    right = (np.asarray(logits).argmax(axis=1) == labels) & np.asarray(readable, dtype=bool)
+    known = np.isin(labels, seen)
+    base, new = (100 * float(right[rows].mean()) if rows.any() else float("nan") for rows in (known, ~known))
+    harmonic = 2 * base * new / (base + new) if base + new else 0.0
+    return {"base": base, "new": new, "harmonic": harmonic}

@@ -1,0 +1,197 @@
+"""Choosing hyper-parameters: on the shots themselves or on photos set apart for it, never on the queries.
+
+The candidates are the product of the grids that a method declares. They are scored on a validation set where the
+user gives one, else by leaving shots out: fold j holds out every class's j-th shots and fits on the others, so
+each shot is judged by a method that has not seen it. With one shot per class there is nothing to leave out, and
+the documented defaults stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.core.console import progress
+from jclip_adapter.core.errors import DataError, DivergedError, UsageError
+from jclip_adapter.core.task import FewShotTask, softmax
+from jclip_adapter.methods import Method, get
+from jclip_adapter.methods.training.folds import folds
+
+logger = logging.getLogger(__name__)
+SELECTIONS = ("support", "validation", "none")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    Attributes:
+        values: The hyper-parameters chosen, those given included.
+        source: "given", "defaults", "support" (shots left out) or "validation".
+        accuracy: Of the choice on the left-out or validation photos, 0 to 1; NaN where nothing was scored.
+        candidates: How many were scored.
+    """
+
+    values: dict[str, Any]
+    source: str
+    accuracy: float
+    candidates: int
+
+
+def grids(method: type[Method], given: Mapping[str, Any]) -> tuple[dict[str, Sequence[Any]], dict[str, Sequence[Any]]]:
+    """A method's grids without the hyper-parameters given: those that need another fit, and those that do not."""
+    refit: dict[str, Sequence[Any]] = {}
+    free: dict[str, Sequence[Any]] = {}
+    for item in dataclasses.fields(method.Hyper):
+        if item.metadata["grid"] and item.name not in given:
+            (refit if item.metadata["refit"] else free)[item.name] = item.metadata["grid"]
+    return refit, free
+
+
+def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good candidates are on photos that their fits have not seen.
+
+    Attributes:
+        candidates: The values of each, without those that are the same for all.
+        accuracy: (K,) of each, 0 to 1.
+        likelihood: (K,) mean log-likelihood of the right classes.
+        source: "support" (shots left out) or "validation".
+    """
+
+    candidates: list[dict[str, Any]]
+    accuracy: npt.NDArray[np.float64]
+    likelihood: npt.NDArray[np.float64]
+    source: str
+
+    def best(self, defaults: Mapping[str, Any]) -> int:
+        """The most accurate; of equally accurate ones the likeliest, of equal ones the defaults, else the first."""
+
+        def rank(number: int) -> tuple[float, float, bool, int]:
+            usual = all(defaults[key] == value for key, value in self.candidates[number].items())
+            return self.accuracy[number], self.likelihood[number], usual, -number
+
+        return max(range(len(self.candidates)), key=rank)
+
+
+def score_candidates(
+    name: str,
+    task: FewShotTask,
+    refit: Mapping[str, Sequence[Any]],
+    free: Mapping[str, Sequence[Any]],
+    *,
+    seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+) -> Scores | None:
+    """Score every combination of values on the validation set, if the task has one, else on left-out shots.
+
+    Args:
+        name: Of the method.
+        task: The task.
+        refit: Values to try of the hyper-parameters that need another fit, by name.
+        free: Values to try of the others.
+        seed: For everything random in the fits.
+        given: Values that are fixed.
+
+    Returns:
+        The scores; None where there is nothing to judge by.
+    """
+    method, given = get(name), dict(given or {})
+    if task.validation is not None:
+        source, trials = "validation", [(dataclasses.replace(task, validation=None), task.validation)]
+    else:
+        source, trials = "support", folds(task)
+    if not trials:
+        return None
+    outers, inners = list(_product(refit)), list(_product(free))
+    correct = np.zeros((len(outers), len(inners)))
+    likelihood = np.zeros((len(outers), len(inners)))
+    rounds = list(itertools.product(trials, enumerate(outers)))
+    for (part, held), (row, outer) in progress(rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2):
+        try:
+            fitted = method(seed=seed, **given, **outer).fit(part)
+        except DivergedError as error:
+            logger.info("%s", error.message)
+            correct[row] -= np.inf
+            likelihood[row] -= np.inf
+            continue
+        for column, inner in enumerate(inners):
+            candidate = fitted.with_values(**inner) if inner else fitted
+            hits, evidence = _score(candidate.logits(held.queries), held.labels)
+            correct[row, column] += hits
+            likelihood[row, column] += evidence
+    total = sum(len(held.labels) for _, held in trials)
+    candidates = [{**outer, **inner} for outer in outers for inner in inners]
+    return Scores(candidates, correct.ravel() / total, likelihood.ravel() / total, source)
+
+
+def choose(
+    where: str, name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, Any] | None = None
+) -> Choice:
+    """Choose a method's hyper-parameters where the user wants them to be chosen.
+
+    Args:
+        where: "support" for the shots, also of a task with a validation set; "validation"; "none" for the defaults.
+        name: Of the method.
+        task: The task.
+        seed: For everything random in the fits.
+        given: Values that are fixed already.
+
+    Raises:
+        UsageError: an unknown `where`.
+        DataError: no validation set.
+    """
+    if where not in SELECTIONS:
+        raise UsageError(f"--select {where} is not known.", f"Known are: {', '.join(SELECTIONS)}.")
+    if where == "none":
+        return Choice(dict(given or {}), "given" if given else "defaults", float("nan"), 0)
+    if where == "validation" and task.validation is None:
+        raise DataError("there is no validation set.", "Use --select support.")
+    if where == "support":
+        task = dataclasses.replace(task, validation=None)
+    return select(name, task, seed=seed, given=given)
+
+
+def select(name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, Any] | None = None) -> Choice:
+    """Choose a method's hyper-parameters for a task.
+
+    Args:
+        name: Of the method.
+        task: The task; its validation set is used where it has one.
+        seed: For everything random in the fits.
+        given: Values that are fixed already.
+
+    Returns:
+        The choice: `Scores.best` of the method's grids, or the defaults where there is nothing to judge by.
+    """
+    given = dict(given or {})
+    method = get(name)
+    refit, free = grids(method, given)
+    if not refit and not free:
+        return Choice(given, "given" if given else "defaults", float("nan"), 0)
+    scores = score_candidates(name, task, refit, free, seed=seed, given=given)
+    if scores is None:
+        return Choice(given, "defaults", float("nan"), 0)
+    best = scores.best(method.Hyper().as_dict())
+    values, accuracy = scores.candidates[best], float(scores.accuracy[best])
+    logger.debug("%s: %s scored %.4f on %s", name, values, accuracy, scores.source)
+    return Choice({**given, **values}, scores.source, accuracy, len(scores.candidates))
+
+
+def _score(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """How many are right, and the log-likelihood of the right classes."""
+    rows = np.arange(len(labels))
+    right = float((logits.argmax(axis=1) == labels).sum())
+    return right, float(np.log(softmax(logits)[rows, labels] + 1e-12).sum())

@@ -1,0 +1,293 @@
+"""Photos and texts to features, each encoded once and kept.
+
+A photo is found again by the SHA-256 of its bytes, a text by that of its letters, below a fingerprint of the
+weights and the preprocessing: whatever changes the numbers changes the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter import runtime
+from jclip_adapter.core.console import progress
+from jclip_adapter.core.errors import PhotoError
+from jclip_adapter.core.task import Array, normalise, text_classifier
+from jclip_adapter.data.photos.augmentation import TrainingPhotos
+from jclip_adapter.data.photos.decode import Job, read_file
+from jclip_adapter.data.photos.decoders import decode
+from jclip_adapter.data.texts.prompts import PromptSet
+from jclip_adapter.models.base import ImageEncoder
+from jclip_adapter.models.clip.encoder import Encoder
+from jclip_adapter.storage import check_folder_writable
+
+from .store import FeatureStore
+
+SHARD_ROWS = 128  # what a run that is killed has to do again at most
+VIEW_SHARE = 0.5  # least share of a photo's area in an augmented copy, as Tip-Adapter's authors have it
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """Features of a list of photos.
+
+    Attributes:
+        raw: (N, d) un-normalised features; rows of zeros where a photo could not be read.
+        bad: What is wrong, by the photo's place in the list.
+        encoded: How many photos went through the network now.
+        paths: N photo files.
+        keys: N SHA-256 digests of their bytes; b"" for a file that cannot be read.
+    """
+
+    raw: Array
+    bad: dict[int, str]
+    encoded: int
+    paths: tuple[Path, ...]
+    keys: tuple[bytes, ...]
+
+    @property
+    def readable(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether the photo could be read."""
+        mask = np.ones(len(self.raw), dtype=bool)
+        mask[list(self.bad)] = False
+        return mask
+
+    @property
+    def normalised(self) -> Array:
+        """(N, d) L2-normalised features."""
+        return normalise(self.raw)
+
+
+def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, workers: int = -1) -> PhotoFeatures:
+    """Encode photos, taking from the store what is there.
+
+    A finished shard stays, wherever the run is stopped.
+
+    Args:
+        encoder: The network.
+        paths: N photo files.
+        cache: Folder of all stores.
+        workers: As for `decoders.decode`.
+
+    Returns:
+        The features in the order of `paths`.
+    """
+    store = image_store(encoder, cache)
+    keys, bad = photo_keys(paths)
+    encoded = encode_missing(encoder, store, paths, keys, bad, workers)
+    for number, key in enumerate(keys):
+        if key and key not in store and number not in bad:  # a second copy of a photo that cannot be read
+            bad[number] = f"{paths[number]} is no readable image."
+    raw = np.zeros((len(paths), encoder.width), dtype=np.float32)
+    good = [number for number in range(len(paths)) if number not in bad]
+    raw[good] = store.get([keys[number] for number in good])
+    return PhotoFeatures(raw, dict(sorted(bad.items())), encoded, tuple(paths), tuple(keys))
+
+
+def image_store(encoder: ImageEncoder, cache: Path) -> FeatureStore:
+    """The store of a network's photo features below the folder of all stores."""
+    return FeatureStore(cache / f"images-{encoder.image_key()[:32]}", encoder.width)
+
+
+def photo_keys(paths: Sequence[Path]) -> tuple[list[bytes], dict[int, str]]:
+    """The keys of photos.
+
+    Args:
+        paths: N photo files.
+
+    Returns:
+        N SHA-256 digests of their bytes, b"" for a file that cannot be read; and what is wrong with those, by number.
+    """
+    keys: list[bytes] = []
+    bad: dict[int, str] = {}
+    for number, path in enumerate(progress(paths, desc="reading photos", unit="photo", leave=False, delay=2)):
+        try:
+            keys.append(hashlib.sha256(read_file(path)).digest())
+        except PhotoError as error:
+            keys.append(b"")
+            bad[number] = error.message
+    return keys, bad
+
+
+def encode_missing(
+    encoder: ImageEncoder,
+    store: FeatureStore,
+    paths: Sequence[Path],
+    keys: list[bytes],
+    bad: dict[int, str],
+    workers: int,
+    only: Container[bytes] | None = None,
+) -> int:
+    """Decode and encode photos that the store lacks.
+
+    Args:
+        encoder: The network.
+        store: Its store, which gets the features.
+        paths: N photo files.
+        keys: Their keys; that of a file that was changed since is put right.
+        bad: Gets what is wrong with photos that cannot be decoded, by number.
+        workers: As for `encode_photos`.
+        only: The keys of the photos that may be encoded; None for all.
+
+    Returns:
+        How many were encoded.
+    """
+    first = {key: number for number, key in reversed(list(enumerate(keys))) if key and key not in store}
+    wanted = sorted(number for key, number in first.items() if only is None or key in only)
+    jobs = [
+        Job(number, str(paths[number]), encoder.image_size, encoder.transform, encoder.reading) for number in wanted
+    ]
+    if not jobs:
+        return 0
+    check_folder_writable(store.folder)
+    size, step = encoder.image_size, encoder.batch_size
+    pixels = np.zeros((step, size, size, 3), dtype=np.uint8)
+    pending_keys: list[bytes] = []
+    pending: list[Array] = []
+    filled = encoded = 0
+    batch_keys: list[bytes] = []
+
+    def flush(final: bool) -> None:
+        nonlocal filled, encoded
+        if filled:
+            pending.append(encoder.images(pixels[:filled]))
+            pending_keys.extend(batch_keys)
+            encoded += filled
+            filled = 0
+            batch_keys.clear()
+        if pending and (final or len(pending_keys) >= SHARD_ROWS):
+            store.add(pending_keys, np.concatenate(pending))
+            pending_keys.clear()
+            pending.clear()
+
+    with progress(total=len(jobs), desc="encoding photos", unit="photo") as bar:
+        for number, digest, result in decode(jobs, workers, runtime.current_device()):
+            bar.update()
+            if isinstance(result, str):
+                bad[number] = result
+                continue
+            keys[number] = digest  # of the bytes that were decoded, should the file have changed meanwhile
+            pixels[filled] = result
+            batch_keys.append(digest)
+            filled += 1
+            if filled == step:
+                flush(final=False)
+        flush(final=True)
+    return encoded
+
+
+def encode_views(
+    encoder: ImageEncoder, paths: Sequence[Path], cache: Path, count: int, seed: int, smallest: float = VIEW_SHARE
+) -> Array:
+    """Encode augmented copies of photos, cropped and flipped at random, taking from the store what is there.
+
+    A copy depends on its photo's bytes, its number and the seed, and not on which other photos there are.
+
+    Args:
+        encoder: The network.
+        paths: N photo files, which can be read.
+        cache: Folder of all stores.
+        count: V copies of each.
+        seed: Draws the crops.
+        smallest: Least share of a photo's area that a copy shows.
+
+    Returns:
+        (V, N, d) un-normalised features.
+    """
+    store = image_store(encoder, cache)
+    digests = [hashlib.sha256(read_file(path)).digest() for path in paths]
+    copies = [(view, row) for row in range(len(paths)) for view in range(count)]
+    facts = f"{smallest} {seed}"
+    keys = {copy: hashlib.sha256(digests[copy[1]] + f"view {copy[0]} {facts}".encode()).digest() for copy in copies}
+    photos = TrainingPhotos(paths, encoder.image_size, encoder.transform, encoder.reading)
+    missing = [copy for copy in copies if keys[copy] not in store]
+    if missing:
+        check_folder_writable(store.folder)
+        with progress(total=len(missing), desc="encoding augmented copies", unit="copy") as bar:
+            for first in range(0, len(missing), encoder.batch_size):
+                part = missing[first : first + encoder.batch_size]
+                pixels = [
+                    photos(
+                        np.array([row]),
+                        np.random.default_rng([seed, view, int.from_bytes(digests[row][:8], "big")]),
+                        smallest,
+                    )
+                    for view, row in part
+                ]
+                store.add([keys[copy] for copy in part], encoder.images(np.concatenate(pixels)))
+                bar.update(len(part))
+    rows = store.get([keys[view, row] for view in range(count) for row in range(len(paths))])
+    return rows.reshape((count, len(paths), encoder.width))
+
+
+def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:
+    """Encode texts, taking from the store what is there.
+
+    Args:
+        encoder: The CLIP.
+        texts: N texts; each different one is encoded once.
+        cache: Folder of all stores.
+
+    Returns:
+        (N, d) un-normalised features in the order of `texts`.
+    """
+    store = FeatureStore(cache / f"texts-{encoder.text_key()[:32]}", encoder.width)
+    keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in store}
+    # Short texts first: a batch is as long as its longest text.
+    todo = sorted(missing.items(), key=lambda item: (len(item[1]), item[1]))
+    step = encoder.batch_size
+    if todo:
+        check_folder_writable(store.folder)
+        with progress(total=len(todo), desc="encoding texts", unit="text") as bar:
+            for first in range(0, len(todo), step):
+                part = todo[first : first + step]
+                store.add([key for key, _ in part], encoder.texts([text for _, text in part]))
+                bar.update(len(part))
+    return store.get(keys)
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Text features of a list of classes.
+
+    Attributes:
+        weights: (C, d) L2-normalised class text weights.
+        raw: (C, d) mean of each class's un-normalised template features.
+        views: per class (T, d) L2-normalised template features.
+    """
+
+    weights: Array
+    raw: Array
+    views: tuple[Array, ...]
+
+
+def encode_classes(
+    encoder: Encoder, prompts: PromptSet, names: Sequence[str], domains: Sequence[str], cache: Path
+) -> TextFeatures:
+    """Encode each class's prompts.
+
+    Args:
+        encoder: The CLIP.
+        prompts: The prompt set.
+        names: C full class names.
+        domains: C domain names, "" for none.
+        cache: Folder of all stores.
+
+    Returns:
+        The classes' text features.
+    """
+    texts = [prompts.texts(name, domain=domain) for name, domain in zip(names, domains, strict=True)]
+    features = encode_texts(encoder, [text for group in texts for text in group], cache)
+    ends = np.cumsum([len(group) for group in texts])
+    groups = np.split(features, ends[:-1])
+    return TextFeatures(
+        weights=np.stack([text_classifier(group) for group in groups]),
+        raw=np.stack([group.mean(axis=0) for group in groups]),
+        views=tuple(normalise(group) for group in groups),
+    )

@@ -1,0 +1,167 @@
+"""Feature files: a few-shot task's features and labels in one .npz, as docs/design.md describes it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.core.errors import DataError, suggest
+from jclip_adapter.core.task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries, check_rows, normalise
+from jclip_adapter.storage import read_npz, sha256_file
+
+_SHOTS = re.compile(r"train([1-9]\d*)_x")
+_TRAINING = re.compile(r"train\d*_(x|y|aux)")
+_NEEDED = ("classnames", "text", "test_x", "test_y")
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """A feature file's content.
+
+    Attributes:
+        name: The file's name without ending.
+        sha256: Of the file.
+        tasks: The task of each shot count, without validation set.
+        validation: Photos set apart for choosing hyper-parameters; None for none.
+        test: The queries and their labels. The labels are the scorer's alone.
+    """
+
+    name: str
+    sha256: str
+    tasks: dict[int, FewShotTask]
+    validation: Labelled | None
+    test: Labelled
+
+
+def read_feature_file(path: str | Path) -> FeatureFile:
+    """Read a feature file.
+
+    Args:
+        path: Of the .npz: `classnames (C,)`, `text (C, d)`, `train{K}_x (N, d)` and `train{K}_y (N,)` for each
+            K, `test_x`, `test_y`; optional `val_x`, `val_y`, `domains (C,)`, `logit_scale`, `train{K}_aux`,
+            `val_aux`, `test_aux`. Half or single precision; rows are normalised here. Rows that were not
+            normalised serve as raw features too.
+
+    Returns:
+        Its content.
+
+    Raises:
+        DataError: missing, damaged, holding Python objects, or contradicting itself.
+    """
+    source = Path(path)
+    arrays = _arrays(source)
+    for name in _NEEDED:
+        if name not in arrays:
+            raise DataError(f"{source} has no array '{name}'.", suggest(name, arrays))
+    counts = sorted(int(match[1]) for name in arrays if (match := _SHOTS.fullmatch(name)))
+    if not counts:
+        raise DataError(f"{source} has no training rows.", "Name them train{K}_x and train{K}_y, K being the shots.")
+    _check_names(source, arrays)
+    try:
+        return FeatureFile(
+            name=source.stem,
+            sha256=sha256_file(source),
+            tasks={shots: _task(arrays, shots) for shots in counts},
+            validation=_labelled(arrays, "val") if "val_x" in arrays else None,
+            test=_labelled(arrays, "test"),
+        )
+    except KeyError as error:
+        raise DataError(f"{source} has no array {error}.", "Arrays of rows and labels go in pairs.") from error
+    except DataError as error:
+        raise DataError(f"{source}: {error.message}", error.hint) from error
+    except (ValueError, TypeError, OverflowError) as error:  # text where numbers belong, and the like
+        raise DataError(f"{source} holds arrays of a wrong kind ({error}).", "See docs/design.md.") from error
+
+
+def _check_names(source: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Refuse what would be passed over, or would make two things look like one."""
+    for name in arrays:
+        if _TRAINING.fullmatch(name) and not _SHOTS.fullmatch(f"{name.partition('_')[0]}_x"):
+            raise DataError(
+                f"{source}: '{name}' names no number of shots.", "Write train{K}_x with K from 1, such as train4_x."
+            )
+    second = [name for name in arrays if name.endswith("_aux")]
+    if second and "test_aux" not in arrays:
+        raise DataError(f"{source} has '{second[0]}', but no 'test_aux'.", "Add the test photos' rows of that network.")
+    widths = {arrays[name].shape[1:] for name in second}
+    if len(widths) > 1:
+        raise DataError(f"{source}: the widths of *_aux differ ({widths}).", "Extract all by the same network.")
+
+
+def _arrays(source: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        return read_npz(source.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {source}: {error.strerror or error}.", "Check the path.") from error
+    except DataError as error:
+        raise DataError(f"{source} is no feature file: {error.message}", error.hint) from error
+
+
+def _rows(values: npt.NDArray[Any]) -> tuple[Array, Array | None]:
+    """Normalised rows, and the rows as they are where those are not normalised."""
+    raw = check_rows(values, "rows")
+    norms = np.linalg.norm(raw, axis=1)
+    return normalise(raw), None if np.allclose(norms, 1, atol=5e-3) else raw
+
+
+def _classes(arrays: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.int64]:
+    """Class indices; whole numbers in a floating-point array are taken, truth values and fractions are not."""
+    values = arrays[name]
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{name} holds {values.dtype}, not class indices.", "Give whole numbers from 0 to C-1.")
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
+        odd = values[~(values == np.floor(values))].ravel()
+        shown = f" ({odd[0]:g})" if len(odd) else ""
+        raise DataError(f"{name} holds numbers that are not whole{shown}.", "Give class indices from 0 to C-1.")
+    classes = len(arrays["text"])
+    if values.size and not (values.min() >= 0 and values.max() < classes):
+        raise DataError(f"{name} lies in {values.min()}…{values.max()}, classes in 0…{classes - 1}.")
+    return values.astype(np.int64)
+
+
+def _logit_scale(arrays: dict[str, npt.NDArray[Any]]) -> float:
+    """What cosines are multiplied by: one positive number."""
+    values = arrays.get("logit_scale", np.array(LOGIT_SCALE))
+    if values.size != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all() or values.item() <= 0:
+        raise DataError(
+            f"logit_scale is {values.tolist()!r:.60}, not a positive number.",
+            "It is what cosines are multiplied by, 100 for CLIP (not its logarithm).",
+        )
+    return float(values.item())
+
+
+def _task(arrays: dict[str, npt.NDArray[Any]], shots: int) -> FewShotTask:
+    features, raw = _rows(arrays[f"train{shots}_x"])
+    text, text_raw = _rows(arrays["text"])
+    labels = _classes(arrays, f"train{shots}_y")
+    most = int(np.bincount(labels).max()) if labels.size else 0
+    if most > shots:
+        raise DataError(
+            f"train{shots}_y has up to {most} rows per class.", f"Name it train{most}_y, and train{most}_x."
+        )
+    if not np.linalg.norm(text, axis=1).all():
+        raise DataError("'text' has rows of zeros.", "Give each class its text features.")
+    return FewShotTask(
+        support_features=features,
+        support_labels=labels,
+        text_features=text,
+        class_names=tuple(map(str, arrays["classnames"])),
+        domains=tuple(map(str, arrays["domains"])) if "domains" in arrays else (),
+        logit_scale=_logit_scale(arrays),
+        support_raw=raw,
+        text_raw=text_raw,
+        auxiliary=arrays.get(f"train{shots}_aux"),
+    )
+
+
+def _labelled(arrays: dict[str, npt.NDArray[Any]], part: str) -> Labelled:
+    features, raw = _rows(arrays[f"{part}_x"])
+    labels = _classes(arrays, f"{part}_y")
+    if labels.shape != (len(features),):
+        raise DataError(f"{part}_y has shape {labels.shape} for {len(features)} rows.")
+    return Labelled(Queries(features, raw, arrays.get(f"{part}_aux")), labels)

@@ -1,0 +1,131 @@
+"""Low-rank additions to the attention of CLIP's towers (Hu et al., "LoRA", 2022; rank-stabilised, Kalajdzievski, 2023).
+
+Queries, keys and values of every block get x·Aᵀ·Bᵀ·α/√r on top of x·Wᵀ, with A (r, w) and B (w, r) to be learnt.
+After training the product is added to W, so that scoring costs what it cost before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from jclip_adapter.core.task import Array, Weights
+from jclip_adapter.runtime import jt
+
+from .loop import linear_weight
+
+PROJECTIONS = ("q", "k", "v")
+
+
+def attention_layers(model: Any) -> dict[str, Any]:
+    """The attention modules of both towers by name, such as "visual.transformer.resblocks.0.attn"."""
+    towers = {"visual.transformer": getattr(model.visual, "transformer", None), "transformer": model.transformer}
+    return {
+        f"{name}.resblocks.{number}.attn": block.attn
+        for name, tower in towers.items()
+        if tower is not None
+        for number, block in enumerate(tower.resblocks)
+    }
+
+
+def draw(model: Any, rank: int, rng: np.random.Generator) -> dict[str, Array]:
+    """A and B of every projection, so that nothing is added at first.
+
+    Args:
+        model: The CLIP.
+        rank: r.
+        rng: Draws A as PyTorch's Linear is drawn, uniform in ±1/√w; B is zero.
+
+    Returns:
+        Arrays by "LAYER.q.A", "LAYER.q.B" and so on.
+    """
+    arrays: dict[str, Array] = {}
+    for name, layer in attention_layers(model).items():
+        width = int(layer.in_proj_weight.shape[1])
+        for projection in PROJECTIONS:
+            arrays[f"{name}.{projection}.A"] = linear_weight(rng, width, rank)
+            arrays[f"{name}.{projection}.B"] = np.zeros((width, rank), dtype=np.float32)
+    return arrays
+
+
+class Dropout:
+    """Which inputs of the additions are dropped in a step: the same ones each time that the step is computed.
+
+    Args:
+        rate: Share that is dropped; 0 for none.
+        seed: Of the step.
+    """
+
+    def __init__(self, rate: float, seed: int) -> None:
+        self.rate = rate
+        self.seed = seed
+
+    def mask(self, name: str, shape: tuple[int, ...]) -> Any:
+        """Zeros and 1/(1 − rate), a jt.Var of this shape, for the layer of this name; None without dropout."""
+        if not self.rate:
+            return None
+        rng = np.random.default_rng([self.seed, *name.encode()])
+        kept = rng.random(shape, dtype=np.float32) >= self.rate
+        return jt.array(kept.astype(np.float32) / np.float32(1 - self.rate))
+
+
+@contextlib.contextmanager
+def added(
+    model: Any, arrays: Mapping[str, Any], alpha: float, dropout: Dropout | None = None, *, through: bool = True
+) -> Iterator[None]:
+    """Let a model compute with additions; afterwards it is as before.
+
+    Args:
+        model: The CLIP.
+        arrays: jt.Vars by the names that `draw` gives.
+        alpha: α.
+        dropout: Of the additions' input, in training.
+        through: Whether gradients pass through the additions to their input. The authors' code (golden: clip_lora)
+            leaves that out where it has no dropout, as it takes the additions out of the weights before the
+            backward pass; with dropout, its default, they pass.
+    """
+    layers = attention_layers(model)
+
+    def addition(name: str) -> Any:
+        pairs = [(arrays[f"{name}.{projection}.A"], arrays[f"{name}.{projection}.B"]) for projection in PROJECTIONS]
+        scaling = alpha / math.sqrt(int(pairs[0][0].shape[0]))
+
+        def add(x: Any) -> Any:
+            mask = dropout.mask(name, tuple(x.shape)) if dropout is not None else None
+            given = x if through else x.detach()  # stop_grad would stop x itself
+            given = given if mask is None else given * mask
+            parts = [jt.nn.matmul_transpose(jt.nn.matmul_transpose(given, down), up) for down, up in pairs]
+            return scaling * jt.concat(parts, dim=-1)
+
+        return add
+
+    try:
+        for name, layer in layers.items():
+            layer.addition = addition(name)
+        yield
+    finally:
+        for layer in layers.values():
+            layer.addition = None
+
+
+def merged(base: Weights, arrays: Mapping[str, Array], alpha: float) -> dict[str, Array]:
+    """The attention weights with the additions in them.
+
+    Args:
+        base: CLIP's weights without them.
+        arrays: A and B by the names that `draw` gives.
+        alpha: α.
+
+    Returns:
+        (3w, w) arrays by "LAYER.in_proj_weight".
+    """
+    weights = {}
+    for name in {key.rsplit(".", 2)[0]: None for key in arrays}:
+        products = [arrays[f"{name}.{key}.B"] @ arrays[f"{name}.{key}.A"] for key in PROJECTIONS]
+        scaling = np.float32(alpha / math.sqrt(len(arrays[f"{name}.q.A"])))
+        weights[f"{name}.in_proj_weight"] = base[f"{name}.in_proj_weight"] + scaling * np.concatenate(products)
+    return weights

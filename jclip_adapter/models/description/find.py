@@ -1,0 +1,239 @@
+"""The architecture of a CLIP from its weights and what is known besides: a configuration, or who published them.
+
+Activation, head counts, epsilons, text cleaning and the way from a photo to pixels are not in the weights. Wrong ones
+give features that look right and are not. So they come from, in this order: the metadata of a file that this program
+converted; OpenAI's published SHA-256; what the user says (`--model-config`); the configuration beside the weights; the
+form of OpenAI's and JCLIP's files. Other weights are refused, and so are those of which the last two say different
+things.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.core.errors import UsageError, WeightsError
+from jclip_adapter.models.clip.config import ClipConfig, checked_settings, infer_config
+from jclip_adapter.models.clip.tokenizer import VOCABULARY
+
+from . import OPENAI, Description
+from .hugging_face import is_hugging_face, read_hugging_face
+from .json_fields import read_table
+from .open_clip import is_open_clip, named_open_clip, read_open_clip
+from .openai import has_openai_mlps, has_openai_sizes, is_toy, sizes_in_words
+
+if TYPE_CHECKING:
+    from jclip_adapter.models.weights import Loaded
+
+_log = logging.getLogger(__name__)
+_OPEN_CLIP, _HUGGING_FACE = "open_clip_config.json", "config.json"
+_HOW = "--model-config FILE|openai|open_clip:ViT-B-32"
+_RECOGNISED = ("torchscript", "jittor", "own")
+
+
+def configure(loaded: Loaded, wanted: str = "") -> ClipConfig:
+    """The architecture of loaded weights.
+
+    Args:
+        loaded: The weights.
+        wanted: What the user says of them: "openai", a name such as "open_clip:ViT-B-32", or the path of a
+            configuration, open_clip's or Hugging Face's, or of its folder; empty for nothing.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        WeightsError: the weights are no CLIP's, hold NaN or infinity, contradict the configuration, or nothing says
+            which settings they need.
+        UsageError: `wanted` is no file and no known name.
+    """
+    try:
+        _check_vocabulary(loaded.state)
+        inferred = infer_config(loaded.state)
+        certain = _certain(loaded)
+        asked = described_by(wanted) if wanted else None
+        description = certain or asked or _found(loaded, inferred)
+        config = _joined(loaded, inferred, description)
+        if certain and asked and _joined(loaded, inferred, asked).settings() != config.settings():
+            raise WeightsError(f"--model-config {wanted} contradicts {certain.source}.", "Leave --model-config out.")
+    except WeightsError as error:
+        raise WeightsError(f"{loaded.path}: {error.message}", error.hint, error.details) from error
+    _check_numbers(loaded.state, loaded.path)
+    _log.info("%s: activation, heads and preprocessing as by %s", loaded.path, description.source)
+    return config
+
+
+def described_by(wanted: str) -> Description:
+    """What the user's `--model-config` says.
+
+    Raises:
+        WeightsError: it is a file that is no configuration, or one that is not supported.
+        UsageError: it is neither a file nor a known name.
+    """
+    if wanted == "openai":
+        return OPENAI
+    if wanted.startswith("open_clip:"):
+        return named_open_clip(wanted)
+    path = Path(wanted).expanduser()
+    if path.is_dir():
+        found = _in_folder(path, prefer_hugging_face=False)
+        if found is None:
+            raise UsageError(f"--model-config {wanted} holds no {_OPEN_CLIP} and no {_HUGGING_FACE}.", f"Give {_HOW}.")
+        return found
+    if not path.is_file():
+        raise UsageError(f"--model-config {wanted} is neither a file nor a known name.", f"Give {_HOW}.")
+    return _from_file(path)
+
+
+def _from_file(path: Path) -> Description:
+    table = read_table(path)
+    if is_open_clip(table):
+        return read_open_clip(table, str(path))
+    if is_hugging_face(table):
+        return read_hugging_face(path)
+    raise WeightsError(
+        f"{path} is no configuration of a CLIP.", f"Give an {_OPEN_CLIP}, or a {_HUGGING_FACE} of Hugging Face."
+    )
+
+
+def _certain(loaded: Loaded) -> Description | None:
+    """What needs no further word: the settings that a converted file carries, or OpenAI's published files."""
+    if loaded.origin.model is not None:
+        try:
+            return Description("the file's metadata", checked_settings(loaded.origin.model))
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"its metadata are damaged ({error}).", "Convert the weights again.") from error
+    published = {loaded.sha256, loaded.origin.source_sha256}
+    return OPENAI if published & _published() else None
+
+
+def _published() -> set[str]:
+    from jclip_adapter.models.weights import download
+
+    return {known.sha256 for known in download.KNOWN.values()}
+
+
+def _found(loaded: Loaded, inferred: ClipConfig) -> Description:
+    """What the configuration beside the weights says, or their form; where both speak, they have to agree."""
+    if loaded.origin.form not in _RECOGNISED:
+        beside = _beside(loaded)
+        return beside if beside is not None else _by_form(loaded, inferred)
+    try:
+        beside = _beside(loaded)
+        joined = inferred if beside is None else _joined(loaded, inferred, beside)
+    except WeightsError as error:  # a configuration of another model, which lies in the same folder
+        _log.warning("%s: the configuration beside it is not used: %s", loaded.path, error.message)
+        return _by_form(loaded, inferred)
+    if beside is not None and joined.settings() != inferred.settings():
+        raise WeightsError(
+            f"the file has the form of OpenAI's or JCLIP's, but {beside.source} gives other settings than OpenAI's.",
+            f"Say which counts: --model-config openai, or --model-config {beside.source}.",
+        )
+    if beside is not None:
+        return beside
+    return _by_form(loaded, inferred)
+
+
+def _beside(loaded: Loaded) -> Description | None:
+    """What the configuration in the weights' folder says; None where there is none."""
+    return _in_folder(loaded.path.parent, prefer_hugging_face=loaded.origin.layout == "hugging_face")
+
+
+def _in_folder(folder: Path, *, prefer_hugging_face: bool) -> Description | None:
+    names = (_HUGGING_FACE, _OPEN_CLIP) if prefer_hugging_face else (_OPEN_CLIP, _HUGGING_FACE)
+    for name in names:
+        path = folder / name
+        if path.is_file() and (name == _OPEN_CLIP or is_hugging_face(_table_or_nothing(path))):
+            return _from_file(path)
+    return None
+
+
+def _table_or_nothing(path: Path) -> Mapping[str, Any]:
+    """A file's JSON object; nothing for a `config.json` that is none, and so of another program."""
+    try:
+        return read_table(path)
+    except WeightsError:
+        return {}
+
+
+def _by_form(loaded: Loaded, inferred: ClipConfig) -> Description:
+    """OpenAI's settings for files in the form of OpenAI's or JCLIP's, or by an older version of this program.
+
+    Any CLIP can be brought into such a form, so that OpenAI's settings are a guess: it is told, and sizes that no model
+    of OpenAI's has are refused. Models too small to be anybody's published ones are the user's own, and told alike.
+    """
+    form = loaded.origin.form
+    if form in _RECOGNISED:
+        if not has_openai_mlps(inferred) or not (has_openai_sizes(inferred) or is_toy(inferred)):
+            raise WeightsError(
+                f"nothing says which settings these weights need, and their sizes are none of OpenAI's models' "
+                f"({sizes_in_words(inferred)}).",
+                f"Give {_HOW}.",
+            )
+        if form == "own" and loaded.origin.source_sha256:
+            _log.warning(
+                "%s was converted by an older version, which did not keep the model's settings: OpenAI's are used. "
+                "Convert the weights again if they are not OpenAI's or JCLIP's",
+                loaded.path,
+            )
+        elif form != "own":
+            _log.warning(
+                "%s: OpenAI's activation, heads and preprocessing are assumed, as %s, but it is none of the files that "
+                "OpenAI published: if it was made of another CLIP, say which by --model-config; "
+                "--model-config openai confirms it",
+                loaded.path,
+                "its form is that of JCLIP's files" if form == "jittor" else "it is TorchScript",
+            )
+        return OPENAI
+    raise WeightsError(
+        "these weights come without a configuration: activation, head counts and preprocessing are not in the weights.",
+        f"Put the model's {_OPEN_CLIP}, or {_HUGGING_FACE} and preprocessor_config.json, beside them, or give {_HOW}.",
+    )
+
+
+def _joined(loaded: Loaded, inferred: ClipConfig, description: Description) -> ClipConfig:
+    """The sizes of the weights with a description's settings."""
+    for name, value in description.sizes.items():
+        found = getattr(inferred, name)
+        if found != value:
+            raise WeightsError(
+                f"{description.source} says {name} = {value}, but the weights have {found}.",
+                "Give the configuration that belongs to these weights.",
+            )
+    if description.sizes and not inferred.is_vit:
+        raise WeightsError(
+            f"{description.source}: only OpenAI's ResNets are supported.",
+            "Give --model-config openai.",
+        )
+    try:
+        return dataclasses.replace(inferred, **description.settings)
+    except ValueError as error:
+        raise WeightsError(f"{description.source}: {error}.", "Give the configuration of these weights.") from error
+
+
+def _check_vocabulary(state: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Refuse another tokenizer's vocabulary: CLIP's token ids would look up foreign rows, or none."""
+    table = state.get("token_embedding.weight")
+    if table is not None and table.ndim == 2 and len(table) != VOCABULARY:
+        raise WeightsError(
+            f"its vocabulary has {len(table):,} tokens, but CLIP's tokenizer has {VOCABULARY:,}: "
+            "it was trained with another tokenizer, which is not supported yet.",
+            "Give a CLIP with OpenAI's tokenizer.",
+        )
+
+
+def _check_numbers(state: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
+    """Refuse NaN and infinity; a sum in float64 is finite exactly where all float32 addends are."""
+    for name, value in state.items():
+        if not np.isfinite(value.sum(dtype=np.float64)):
+            bad = int((~np.isfinite(value)).sum())
+            raise WeightsError(
+                f"{path}: {name} holds NaN or infinity ({bad:,} of {value.size:,} numbers).",
+                "The file is damaged, or its training diverged: get it again, or use an earlier checkpoint.",
+            )

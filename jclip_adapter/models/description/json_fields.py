@@ -1,0 +1,113 @@
+"""Values of configuration files, taken with their kinds checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jclip_adapter.core.errors import WeightsError
+
+_MAX_BYTES = 1_000_000
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        WeightsError: the file cannot be read, or is no JSON object.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise WeightsError(f"{path} is no model configuration: it has more than {_MAX_BYTES:,} bytes.")
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is not JSON ({error}).", "Get the file again.") from error
+    if not isinstance(table, dict):
+        raise WeightsError(f"{path} holds no JSON object.", "Give a model's configuration.")
+    return table
+
+
+class Fields:
+    """One table of a configuration file, whose values are taken by name.
+
+    Args:
+        table: The table.
+        where: The file and the table's name, for errors.
+    """
+
+    def __init__(self, table: Mapping[str, Any], where: str) -> None:
+        self.table = table
+        self.where = where
+
+    def __contains__(self, name: str) -> bool:
+        return self.table.get(name) is not None
+
+    def fault(self, name: str, expected: str) -> WeightsError:
+        """An error for a value: what was expected, what was found."""
+        return WeightsError(
+            f"{self.where}: {name} is {str(self.table.get(name))[:80]!r}, expected {expected}.",
+            "Correct the configuration, or give another one with --model-config.",
+        )
+
+    def unsupported(self, name: str) -> WeightsError:
+        """An error for an option that cannot be reproduced."""
+        return WeightsError(
+            f"{self.where}: {name} = {str(self.table.get(name))[:80]!r} is not supported yet.",
+            "Give a CLIP without this option.",
+        )
+
+    def table_of(self, name: str) -> Fields:
+        """A table within this one; an empty one where it is missing."""
+        value = self.table.get(name)
+        if value is None:
+            value = {}
+        if not isinstance(value, dict):
+            raise self.fault(name, "a table")
+        return Fields(value, f"{self.where}, {name}")
+
+    def whole(self, name: str, default: int) -> int:
+        """A positive whole number."""
+        value = self.table.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 10_000_000:
+            raise self.fault(name, "a positive whole number")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number."""
+        value = self.table.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
+            raise self.fault(name, "a number")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """A truth value; null is the default."""
+        value = self.table.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.fault(name, "true or false")
+        return value
+
+    def one_of(self, name: str, default: str, choices: Mapping[str, str]) -> str:
+        """What one of several words stands for."""
+        value = self.table.get(name, default)
+        if not isinstance(value, str) or value not in choices:
+            raise self.fault(name, f"one of {', '.join(choices)}")
+        return choices[value]
+
+    def three(self, name: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Three numbers; one number stands for three equal ones."""
+        value = self.table.get(name)
+        if value is None:
+            return default
+        values = [value] * 3 if isinstance(value, int | float) else value
+        if not isinstance(values, list) or len(values) != 3:
+            raise self.fault(name, "three numbers")
+        if not all(isinstance(part, int | float) and not isinstance(part, bool) for part in values):
+            raise self.fault(name, "three numbers")
+        red, green, blue = map(float, values)
+        return red, green, blue

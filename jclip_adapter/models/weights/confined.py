@@ -1,0 +1,262 @@
+"""Pickled weights, read in a process of their own with limited memory and time, and kept as safetensors.
+
+The reader executes nothing of a file. Should it have a flaw all the same, or a file make it fill the memory, that
+happens in a process that knows nothing, may take only a small multiple of the file's size, and leaves nothing but a
+safetensors file. That file is kept under the SHA-256 of its source, so that every source is read once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jclip_adapter import storage
+from jclip_adapter.core.console import doing
+from jclip_adapter.core.errors import AdapterError, SetupError, UsageError, WeightsError
+from jclip_adapter.storage.kinds import sealed_safetensors
+
+from .download import check_published, resolve
+from .origin import FORMAT, Origin, is_index
+from .reader import WeightFile, is_safetensors, read_weight_file
+from .safetensors_file import read_index
+from .tensors import Floats
+
+_log = logging.getLogger(__name__)
+
+CONVERTED = storage.Kind("converted weights", sealed_safetensors("source_sha256", format=FORMAT))
+FOLDER = "weights"  # below the cache
+_FORMAT = 2  # raise it when the reader gives other numbers or names
+MEMORY_BASE = 512 << 20  # Python and numpy take 90 MB
+MEMORY_PER_BYTE = 6  # of the file; bytes widened to single precision take 5, half precision in text pickles 4
+_SECONDS, _BYTES_PER_SECOND = 120, 1_000_000  # of computing; the slowest files seen take a tenth of that
+_ERRORS = {kind.__name__: kind for kind in (WeightsError, SetupError, UsageError)}
+_CODE = "import sys; sys.path[:] = {path!r}; from jclip_adapter.clip.weights.confined import serve; sys.exit(serve())"
+
+
+class Loaded(NamedTuple):
+    """Weights and where they came from.
+
+    Attributes:
+        path: The file.
+        sha256: Of the file; of weights in several parts, of their names and SHA-256.
+        state: OpenAI's name → float32 array, as `read_weight_file` gives it.
+        origin: How the file was written.
+    """
+
+    path: Path
+    sha256: str
+    state: dict[str, Floats]
+    origin: Origin
+
+
+def load_weights(name_or_path: str | Path, cache: Path | None = None) -> Loaded:
+    """Find weights and read them; whatever is no safetensors file in a process of its own.
+
+    Args:
+        name_or_path: As `resolve` takes it.
+        cache: Folder below which a pickled file is kept as safetensors, to be read instead the next time; None for
+            nowhere.
+
+    Returns:
+        The weights.
+
+    Raises:
+        WeightsError: they are missing, damaged, unsafe, no weights, or take more memory or time than weights do.
+        SetupError: the cache cannot be written.
+    """
+    with doing(f"reading {name_or_path}"):
+        return _load(name_or_path, cache)
+
+
+def _load(name_or_path: str | Path, cache: Path | None) -> Loaded:
+    path = resolve(name_or_path)
+    digest, plain = _look(path)
+    check_published(name_or_path, path, digest)
+    if plain:
+        file = read_weight_file(path)
+    else:
+        kept = cache / FOLDER / f"{digest[:32]}-{_FORMAT}.safetensors" if cache is not None else None
+        file = (_kept_file(kept) if kept is not None else None) or _read_anew(path, digest, kept)
+    for note in file.origin.notes:
+        _log.warning("%s: %s", path, note)
+    return Loaded(path, digest, file.state, file.origin)
+
+
+def convert(src: str | Path, dst: str | Path, model_config: str = "") -> None:
+    """Convert a weight file of any kind to safetensors (float32, OpenAI's names) that carry the model's settings.
+
+    Args:
+        src: The file or folder, or a name of `KNOWN`.
+        dst: Where to; must end in `.safetensors`. The same source gives the same bytes.
+        model_config: As for `configuration.configure`.
+
+    Raises:
+        UsageError: `dst` ends otherwise, or is a file that this program did not write.
+        WeightsError: `src` cannot be read, or nothing says which settings its model needs.
+        SetupError: `dst` cannot be written.
+    """
+    from jclip_adapter.models.description.find import configure
+
+    target = Path(dst)
+    if target.suffix != ".safetensors":
+        raise UsageError(f"weights are converted to safetensors, not to {target.name}.", "Let it end in .safetensors.")
+    storage.check_place(target, CONVERTED)
+    loaded = load_weights(src)
+    write_converted(loaded, configure(loaded, model_config).settings(), target)
+
+
+def write_converted(loaded: Loaded, settings: Mapping[str, Any], target: Path) -> None:
+    """Write weights as safetensors that carry the model's settings.
+
+    Args:
+        loaded: The weights.
+        settings: Of the model, by `ClipConfig.settings`.
+        target: Where to.
+    """
+    told = json.dumps(settings, sort_keys=True)
+    facts = {"format": FORMAT, "source_sha256": loaded.sha256, "model": told}
+    storage.write_safetensors(target, loaded.state, facts, CONVERTED)
+
+
+def _look(path: Path) -> tuple[str, bool]:
+    """A file's SHA-256, and whether it is safetensors, which need no process of their own."""
+    try:
+        if not is_index(path):
+            return storage.sha256_file(path), is_safetensors(path)
+        parts = sorted({path, *(path.parent / name for name in read_index(path).values())})
+        told = "\n".join(f"{part.name} {storage.sha256_file(part)}" for part in parts if part.exists())
+        return hashlib.sha256(told.encode()).hexdigest(), True
+    except WeightsError as error:
+        raise WeightsError(f"cannot read weights from {path}: {error.message}", error.hint) from error
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read weights from {path}: {error.strerror or error}.", "Check the path and its permissions."
+        ) from error
+
+
+def _write(source: Path, digest: str, target: Path) -> None:
+    """Write a copy that stands for `source`."""
+    kind = storage.KEPT if target.name.startswith(digest[:32]) else CONVERTED
+    file = read_weight_file(source)
+    storage.write_safetensors(target, file.state, file.origin._replace(source_sha256=digest).as_facts(), kind)
+
+
+def _kept_file(kept: Path) -> WeightFile | None:
+    """What an earlier start kept; None where there is nothing, or it is damaged."""
+    if not kept.is_file():
+        return None
+    try:
+        return read_weight_file(kept)
+    except WeightsError:
+        _log.warning("%s is damaged: the weights are converted again", kept)
+        return None
+
+
+def _read_anew(path: Path, digest: str, kept: Path | None) -> WeightFile:
+    if kept is not None:
+        _write_in_child(path, digest, kept)
+        return read_weight_file(kept)
+    with tempfile.TemporaryDirectory(prefix="jclip-weights-") as folder:
+        target = Path(folder) / "weights.safetensors"
+        _write_in_child(path, digest, target)
+        return read_weight_file(target)
+
+
+def _write_in_child(source: Path, digest: str, target: Path) -> None:
+    """Read `source` in a process of its own, which writes `target`.
+
+    Raises:
+        AdapterError: what the process found wrong, or a WeightsError that says how it died.
+    """
+    size = source.stat().st_size
+    memory = MEMORY_BASE + MEMORY_PER_BYTE * size
+    task = {"source": str(source), "digest": digest, "target": str(target), "memory": memory}
+    task["seconds"] = _SECONDS + size // _BYTES_PER_SECOND
+    # One thread: the buffers that OpenBLAS sets aside for each core would count as memory taken.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _CODE.format(path=sys.path)],
+            input=json.dumps(task).encode(),
+            capture_output=True,
+            env=environment,
+            check=False,
+        )
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read weights from {source}: no process for it can be started ({error.strerror or error}).",
+            "Free memory, or end other processes.",
+        ) from error
+    if done.returncode == 0 and done.stdout == b"{}":
+        return
+    _log.debug("the reading process said: %s", done.stderr.decode("utf-8", "replace"))
+    raise _told(done.stdout) or WeightsError(
+        f"cannot read weights from {source}: the process that read it {_death(done.returncode, memory)}.",
+        "The file is damaged or made to harm, or the memory does not suffice.",
+    )
+
+
+def _told(answer: bytes) -> AdapterError | None:
+    """The error that the process reported; None for none."""
+    try:
+        match json.loads(answer):
+            case {"kind": str(kind), "message": str(message), "hint": str(hint)} if kind in _ERRORS:
+                return _ERRORS[kind](message, hint)
+    except ValueError:
+        pass
+    return None
+
+
+def _death(status: int, memory: int) -> str:
+    if status == -signal.SIGXCPU:
+        return "took far longer than weights of its size do"
+    name = signal.Signals(-status).name if -status in list(signal.Signals) else f"status {status}"
+    return f"died ({name}); it may take {memory >> 20} MB"
+
+
+def serve() -> int:
+    """What the process does: read the task from stdin, write the target, tell on stdout what was wrong.
+
+    Returns:
+        Exit status: 0 where the target is written.
+    """
+    task = json.load(sys.stdin)
+    _limit(task["memory"], task["seconds"])
+    source = task["source"]
+    answer: dict[str, str] = {}
+    try:
+        _write(Path(source), task["digest"], Path(task["target"]))
+    except AdapterError as error:
+        answer = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    except MemoryError:
+        message = f"cannot read weights from {source}: it takes more than {task['memory'] >> 20} MB of memory."
+        answer = {"kind": "WeightsError", "message": message, "hint": "No weights of its size do: do not use it."}
+    sys.stdout.write(json.dumps(answer))
+    return int(bool(answer))
+
+
+def _limit(memory: int, seconds: int) -> None:
+    """Limit this process, as far as the system can."""
+    with contextlib.suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        # Past the first limit of computing time the process is told so (SIGXCPU), past the second it is killed.
+        for kind, value, more in (
+            (resource.RLIMIT_AS, memory, 0),
+            (resource.RLIMIT_CPU, seconds, 5),
+            (resource.RLIMIT_CORE, 0, 0),
+        ):
+            hard = resource.getrlimit(kind)[1]
+            most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+            with contextlib.suppress(ValueError, OSError):  # macOS refuses some
+                resource.setrlimit(kind, (min(value, most), min(value + more, most)))

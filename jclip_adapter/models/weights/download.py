@@ -1,0 +1,190 @@
+"""CLIP's weights by name: looked for on this machine, else downloaded from OpenAI's public address."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import ssl
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any
+
+from jclip_adapter import storage
+from jclip_adapter.core.choices import NETWORK_REQUIREMENTS, NETWORKS
+from jclip_adapter.core.console import progress
+from jclip_adapter.core.errors import WeightsError, suggest
+from jclip_adapter.core.resources import kept
+
+from .folders import weight_file_in
+
+FOLDER = kept("data/weights")
+FOLDER_VARIABLE = "JCLIP_WEIGHTS_DIR"
+_SUFFIXES = (".pkl", ".safetensors", ".pt")
+_TIMEOUT_S = 30.0
+
+Opener = Callable[[str], IO[bytes]]
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """Weights that OpenAI published.
+
+    Args:
+        stem: Their file's name without suffix; a `/` and `@` of the model's name become `-`.
+        sha256: The SHA-256 of OpenAI's file.
+    """
+
+    stem: str
+    sha256: str
+
+    @property
+    def url(self) -> str:
+        """OpenAI's public address of the file."""
+        return f"https://openaipublic.azureedge.net/clip/models/{self.sha256}/{self.stem}.pt"
+
+
+# Source: the table in https://github.com/openai/CLIP/blob/main/clip/clip.py
+KNOWN: Mapping[str, KnownWeights] = MappingProxyType(
+    {
+        name: KnownWeights(name.replace("/", "-").replace("@", "-"), sha256)
+        for name, sha256 in (
+            ("RN50", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+            ("RN101", "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
+            ("RN50x4", "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),
+            ("RN50x16", "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
+            ("RN50x64", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
+            ("ViT-B/32", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+            ("ViT-B/16", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
+            ("ViT-L/14", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+            ("ViT-L/14@336px", "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"),
+        )
+    }
+)
+
+
+def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
+    """Find a weight file by path, folder or name; a name that is nowhere on this machine is downloaded.
+
+    A name is looked for as `<stem>.pkl`, `.safetensors` and `.pt`, first in the folder of the environment variable
+    `JCLIP_WEIGHTS_DIR`, then in data/weights/; a download goes to the first of these that is set.
+
+    Args:
+        name_or_path: A file, a folder as `folders.weight_file_in` takes it, or one of `KNOWN` (`ViT-B/32`; the
+            file's stem, `ViT-B-32`, does too).
+        opener: Opens an address for reading; for tests.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        WeightsError: there is no such file or name, or the download failed or has the wrong SHA-256.
+    """
+    text = str(name_or_path)
+    known = _known(text)
+    if known is None:
+        path = Path(name_or_path).expanduser()
+        if path.is_file():
+            return path
+        if path.is_dir():
+            return weight_file_in(path)
+        raise WeightsError(
+            f"{text!r} is neither a weight file, a folder of one, nor a known name.", suggest(text, [*KNOWN, *NETWORKS])
+        )
+    folders = _folders()
+    for folder in folders:
+        for suffix in _SUFFIXES:
+            if (folder / (known.stem + suffix)).is_file():
+                return folder / (known.stem + suffix)
+    target = folders[0] / f"{known.stem}.pt"
+    _download(known, target, opener or _open)
+    return target
+
+
+def _known(text: str) -> KnownWeights | None:
+    return KNOWN.get(text) or next((entry for entry in KNOWN.values() if entry.stem == text), None)
+
+
+def check_published(name_or_path: str | Path, path: Path, sha256: str) -> None:
+    """Compare weights that were asked for by name with what OpenAI published.
+
+    Other files under the name, JCLIP's `.pkl` or a converted one, are published by no check sum and pass.
+
+    Args:
+        name_or_path: What was asked for.
+        path: What was found for it.
+        sha256: Of that file.
+
+    Raises:
+        WeightsError: it is a `.pt` other than OpenAI's.
+    """
+    known = _known(str(name_or_path))
+    if known is not None and path.suffix == ".pt" and sha256 != known.sha256:
+        raise WeightsError(
+            f"{path} is damaged or not OpenAI's: its SHA-256 is {sha256}.",
+            f"Remove it, and it is downloaded again; weights of your own are given by path: --weights {path}.",
+        )
+
+
+def _folders() -> list[Path]:
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    return [Path(chosen).expanduser(), FOLDER] if chosen else [FOLDER]
+
+
+def _open(url: str) -> IO[bytes]:
+    # jittor_utils switches off certificate checks for everyone who takes https's default context: bring our own.
+    handler = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+    response: IO[bytes] = urllib.request.build_opener(handler).open(url, timeout=_TIMEOUT_S)
+    return response
+
+
+def _download(known: KnownWeights, target: Path, opener: Opener) -> None:
+    digest = hashlib.sha256()
+    try:
+        response = opener(known.url)
+    except (OSError, http.client.HTTPException) as error:
+        raise _offline(known, target, error) from error
+    with (
+        response,
+        storage.atomic_write(target) as handle,
+        progress(total=_length(response), unit="B", unit_scale=True, desc=f"Downloading {target.name}") as bar,
+    ):
+        while block := _read(response, known, target):
+            digest.update(block)
+            handle.write(block)
+            bar.update(len(block))
+        if digest.hexdigest() != known.sha256:
+            raise WeightsError(
+                f"what {known.url} sent is not {target.name}: its SHA-256 is {digest.hexdigest()}.",
+                f"Nothing was kept. Try again, or {_by_hand(known, target)}",
+            )
+
+
+def _read(response: IO[bytes], known: KnownWeights, target: Path) -> bytes:
+    # Caught here, as atomic_write would take a broken connection's OSError for a full disk.
+    try:
+        return response.read(1 << 20)
+    except (OSError, http.client.HTTPException) as error:
+        raise _offline(known, target, error) from error
+
+
+def _length(response: Any) -> int | None:
+    length = response.headers.get("Content-Length", "") if hasattr(response, "headers") else ""
+    return int(length) if length.isdecimal() else None
+
+
+def _offline(known: KnownWeights, target: Path, error: Exception) -> WeightsError:
+    reason = getattr(error, "reason", None) or error
+    return WeightsError(
+        f"cannot download {known.url}: {str(reason) or type(reason).__name__}.",
+        f"To go on offline, {_by_hand(known, target)} Without CLIP, --weights {NETWORKS[0]} tells classes by "
+        f"your photos alone (pip install -r {NETWORK_REQUIREMENTS}).",
+    )
+
+
+def _by_hand(known: KnownWeights, target: Path) -> str:
+    jclip = "JCLIP's ViT-B-32.pkl (github.com/uyzhang/JCLIP, Releases) or " if known.stem == "ViT-B-32" else ""
+    return f"put {jclip}OpenAI's {known.stem}.pt into {target.parent}."

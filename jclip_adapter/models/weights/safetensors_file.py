@@ -1,0 +1,185 @@
+"""Weights from safetensors files, with bfloat16, which the library cannot give to numpy.
+
+The format is told in `storage.write_safetensors`, which writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from jclip_adapter.core.errors import DataError, WeightsError
+from jclip_adapter.storage import sealed
+
+from .origin import FORMAT
+from .state import is_weight
+from .tensors import BFLOAT16, Floats, bfloat16_values, dimensions, to_float32
+
+_KINDS = {
+    "F64": "f8",
+    "F32": "f4",
+    "F16": "f2",
+    "BF16": BFLOAT16,
+    "I64": "i8",
+    "I32": "i4",
+    "I16": "i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "b1",
+}
+_DAMAGED = "Get the file again: it is damaged or cut short."
+
+
+def looks_like(head: bytes, size: int) -> bool:
+    """Tell whether a file begins as safetensors do.
+
+    Args:
+        head: Its first nine bytes.
+        size: Its size in bytes.
+    """
+    return len(head) >= 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8
+
+
+def read(path: Path) -> dict[str, Floats]:
+    """The arrays of `read_with_facts`."""
+    return read_with_facts(path)[0]
+
+
+def read_parts(index: Path) -> dict[str, Floats]:
+    """Read safetensors in several parts.
+
+    Args:
+        index: Its `…safetensors.index.json`: a table `weight_map` from names to files beside it.
+
+    Returns:
+        Name → float32 array, in the order of the index.
+
+    Raises:
+        WeightsError: the index is no such table, or a part is missing, damaged, or lacks a name.
+        OSError: a file cannot be read.
+    """
+    table = read_index(index)
+    parts = {}
+    for name in sorted(set(table.values())):
+        if not (index.parent / name).is_file():
+            raise WeightsError(f"its part {name} is missing.", "Get it, too: all parts lie in one folder.")
+        parts[name] = read(index.parent / name)
+    for key, name in table.items():
+        if is_weight(key) and key not in parts[name]:
+            raise WeightsError(f"its part {name} lacks {key[:80]!r}.", _DAMAGED)
+    extra = next((key for name, part in parts.items() for key in part if table.get(key) != name), None)
+    if extra is not None:
+        raise WeightsError(f"its index does not know {extra[:80]!r}.", _DAMAGED)
+    return {key: parts[name][key] for key, name in table.items() if is_weight(key)}
+
+
+def read_index(index: Path) -> dict[str, str]:
+    """The table of an index: the name of the part that holds each array.
+
+    Raises:
+        WeightsError: it is no such table, or names a file elsewhere.
+    """
+    if index.stat().st_size > sealed.MAX_HEADER:
+        raise WeightsError("its index is longer than CLIP's weights need.", _DAMAGED)
+    try:
+        table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise WeightsError(f"it is no index of safetensors ({type(error).__name__}).", _DAMAGED) from error
+    if not isinstance(table, dict) or not table:
+        raise WeightsError("its weight_map is no table of names and files.", _DAMAGED)
+    for name in table.values():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise WeightsError(f"its weight_map names {str(name)[:80]!r}, which is no part beside it.", _DAMAGED)
+    return dict(table)
+
+
+def read_with_facts(path: Path) -> tuple[dict[str, Floats], dict[str, str] | None]:
+    """Read a safetensors file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name → float32 array, in the order of the header, without what is no weight; and the metadata where this
+        program wrote the file, else None.
+
+    Raises:
+        WeightsError: the file is damaged, or holds numbers of a kind that CLIP has no use for.
+    """
+    with path.open("rb") as handle:
+        header, start = _header(handle)
+        whole = _is_sealed(path, header)
+        entries = _checked(header, path.stat().st_size - start)
+        # A sealed file is ours and is never changed, only replaced: it need not be copied into memory.
+        mapped = np.memmap(handle, np.uint8, "r") if whole else None
+        found: dict[str, Floats] = {}
+        for name, (code, shape, begin, end) in entries.items():
+            if mapped is not None and is_weight(name):
+                found[name] = _values(mapped[start + begin : start + end].data, code, shape)
+            elif is_weight(name):
+                handle.seek(start + begin)
+                found[name] = _values(handle.read(end - begin), code, shape)
+    facts = header["__metadata__"] if whole else None
+    return found, facts and {str(key): str(value) for key, value in facts.items()}
+
+
+def _is_sealed(path: Path, header: dict[str, Any]) -> bool:
+    """Whether this program wrote the file, told by either of its two marks; then its seal is checked."""
+    facts = header.get("__metadata__")
+    if not isinstance(facts, dict) or not ("seal" in facts or facts.get("format") == FORMAT):
+        return False
+    try:
+        sealed.check_safetensors(path)
+    except DataError as error:
+        raise WeightsError("its check sum is wrong or missing: it is damaged.", "Make it again.") from error
+    return True
+
+
+def _values(data: bytes | memoryview, code: str, shape: tuple[int, ...]) -> Floats:
+    if code == BFLOAT16:
+        return bfloat16_values(np.frombuffer(data, "<u2")).reshape(shape)
+    return to_float32(np.frombuffer(data, "<" + code).reshape(shape))
+
+
+def _header(handle: IO[bytes]) -> tuple[dict[str, Any], int]:
+    length = struct.unpack("<Q", handle.read(8))[0]
+    if length > sealed.MAX_HEADER:
+        raise WeightsError("its header is longer than CLIP's weights need.", _DAMAGED)
+    try:
+        header = json.loads(handle.read(length).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"its safetensors header is not JSON ({type(error).__name__}).", _DAMAGED) from error
+    if not isinstance(header, dict):
+        raise WeightsError("its safetensors header is not a table.", _DAMAGED)
+    return header, 8 + length
+
+
+def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
+    """Each tensor's kind, shape and place; together they fill the `size` bytes of data."""
+    entries: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        match entry:
+            case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+                pass
+            case _:
+                raise WeightsError(f"its header says nothing usable about {name[:80]!r}.", _DAMAGED)
+        if kind not in _KINDS:
+            raise WeightsError(f"its tensor {name[:80]!r} is of kind {kind[:20]!r}, which cannot be read.")
+        code = _KINDS[kind]
+        sizes = dimensions(shape)
+        width = 2 if code == BFLOAT16 else np.dtype(code).itemsize
+        if not 0 <= begin <= end <= size or end - begin != math.prod(sizes) * width:
+            raise WeightsError(f"its tensor {name[:80]!r} does not fit its bytes.", _DAMAGED)
+        entries[name] = code, sizes, begin, end
+    places = sorted((begin, end) for _, _, begin, end in entries.values())
+    ends = [0, *(end for _, end in places)]
+    if any(begin != end for (begin, _), end in zip(places, ends, strict=False)) or ends[-1] != size:
+        raise WeightsError("its tensors overlap, or leave bytes out.", _DAMAGED)
+    return entries

@@ -1,0 +1,1 @@
+"""Programs that made what the repository holds; nothing that is installed needs them."""
