@@ -21,7 +21,7 @@ from jclip_adapter import storage
 from jclip_adapter.core.task import normalise
 from jclip_adapter.data.photos.decode import read_square
 from jclip_adapter.data.photos.preprocess import normalise_pixels, square_pixels
-from jclip_adapter.data.sample import ensure_sample
+from jclip_adapter.data.sample import SAMPLE_WEIGHTS, ensure_sample, read_sample_weights
 from jclip_adapter.data.sets import find_labels, load_dataset
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.evaluation.metrics import Score, by_domain
@@ -32,7 +32,6 @@ from jclip_adapter.storage.kinds import sealed_json
 
 from .classes import CLASSES
 from .painter import BOOK_STYLE, PHOTO_STYLE, paint, picture_rng
-from .weights import SAMPLE_WEIGHTS, read_sample_weights
 
 logger = logging.getLogger(__name__)
 CARD = "card.json"

@@ -21,6 +21,7 @@ import PIL
 
 from jclip_adapter.core.console import progress
 from jclip_adapter.data.photos.preprocess import normalise_pixels, square_pixels
+from jclip_adapter.data.sample import SAMPLE_WEIGHTS, VOCABULARY
 from jclip_adapter.data.texts.prompts import PromptSet, available_prompts, load_prompts
 from jclip_adapter.models.clip.config import ClipConfig
 from jclip_adapter.models.clip.initialise import initialise
@@ -31,7 +32,7 @@ from jclip_adapter.runtime import jt
 from .card import write_card
 from .classes import CLASSES, PictureClass
 from .painter import BOOK_STYLE, PHOTO_STYLE, VERSION, paint, picture_rng
-from .weights import SAMPLE_WEIGHTS, VOCABULARY, write_sample_weights
+from .weights import write_sample_weights
 
 logger = logging.getLogger(__name__)
 CONFIG = ClipConfig(
