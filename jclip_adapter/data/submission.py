@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter import storage
-from .sets.model import PHOTO_SUFFIXES, ImageSet
 from jclip_adapter.core.errors import SubmissionError, UsageError
 from jclip_adapter.core.natural import natural_key
 from jclip_adapter.core.problems import Problems, fits_a_line
 from jclip_adapter.storage.kinds import sealed_text
 from jclip_adapter.storage.sealed import LIST_MARK
+
+from .sets.model import PHOTO_SUFFIXES, ImageSet
 
 _log = logging.getLogger(__name__)
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; a real time would make equal results differ

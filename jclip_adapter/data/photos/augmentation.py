@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .preprocess import INTERPOLATIONS, OPENAI, PixelTransform, square_pixels
 from .decode import open_image, read_file
+from .preprocess import INTERPOLATIONS, OPENAI, PixelTransform, square_pixels
 from .reading import AS_SEEN, Reading
 
 _KEPT_BYTES = 2_000_000_000  # of decoded photos; the others are decoded again

@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, features
 
-from .margin_crop import crop_pixels
-from .bit_depth import FULL, Samples, UnknownRangeError, is_deep, read_samples
-from .preprocess import OPENAI, PixelTransform, square_pixels
 from jclip_adapter.core.errors import PhotoError
-from .jpeg import MAX_PIXELS, load_jpeg, open_jpeg
+
+from .bit_depth import FULL, Samples, UnknownRangeError, is_deep, read_samples
 from .formats import FORMATS, HEIC_PACKAGE, READABLE, brand, name_of, open_heic
+from .jpeg import MAX_PIXELS, load_jpeg, open_jpeg
+from .margin_crop import crop_pixels
+from .preprocess import OPENAI, PixelTransform, square_pixels
 from .reading import AS_SEEN, Reading
 from .tiff import describe, describe_tags, is_raw_preview, seek_photo, tags_of
 

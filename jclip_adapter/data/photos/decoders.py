@@ -27,8 +27,9 @@ from typing import IO
 
 import numpy as np
 
-from .decode import Decoded, Job, try_square
 from jclip_adapter.core.errors import SetupError
+
+from .decode import Decoded, Job, try_square
 
 _CHUNK = 8  # photos that a child is asked for at a time
 _AHEAD = 8  # chunks that lie at a child, asked for or decoded: two batches of CLIP's on the CPU

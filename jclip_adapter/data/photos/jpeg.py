@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
 from jclip_adapter.core.errors import PhotoError
+
 from .jpeg_damage import Layout, find_damage, read_layout
 
 # So large that no photo takes more than a gigabyte and about two seconds, whatever its format.

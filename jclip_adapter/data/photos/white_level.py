@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bit_depth import FULL, full_scale
 from jclip_adapter.core.console import progress
-from .decode import read_file, unsettled_top
 from jclip_adapter.core.errors import DataError, PhotoError, UsageError
+
+from .bit_depth import FULL, full_scale
+from .decode import read_file, unsettled_top
 
 logger = logging.getLogger(__name__)
 _DEEP_SUFFIXES = (".png", ".apng", ".tif", ".tiff", ".pgm", ".ppm", ".pnm")

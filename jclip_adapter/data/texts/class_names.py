@@ -7,13 +7,14 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jclip_adapter.core.errors import UsageError, suggest
+from jclip_adapter.core.strict_yaml import read_yaml_mapping
 from jclip_adapter.data.sets import ImageSet
 from jclip_adapter.data.sets.names import canonical
-from jclip_adapter.core.errors import UsageError, suggest
+
 from .imagenet import wordnet_name
 from .prompt_file import read_spellings
 from .prompts import PromptSet
-from jclip_adapter.core.strict_yaml import read_yaml_mapping
 
 FILE = "class_names.yaml"
 """The file in a data folder that puts its classes into words, one line "class: words" each."""

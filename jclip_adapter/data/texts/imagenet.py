@@ -18,8 +18,9 @@ from typing import Literal, NamedTuple, cast, get_args
 
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.resources import shipped
-from .prompts import read_by_rule
 from jclip_adapter.storage import read_lines
+
+from .prompts import read_by_rule
 
 _FOLDER = shipped("prompts")
 _CLASSES_FILE, _CLASSES_HEADER = "imagenet.csv", ["id", "wordnet", "names"]

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 
 from jclip_adapter.core.errors import DataError, SetupError, UsageError, suggest
 from jclip_adapter.core.resources import shipped
-from .prompt_file import Naming, read_naming, read_spellings, read_templates
 from jclip_adapter.core.strict_yaml import read_yaml_mapping
+
+from .prompt_file import Naming, read_naming, read_spellings, read_templates
 
 _FOLDER = shipped("prompts")
 _SPELLINGS_FILE = "class_names.yaml"
