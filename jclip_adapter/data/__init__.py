@@ -1,1 +1,1 @@
-"""Data sets, photos, texts of classes, and submissions: everything that is read before a network runs, or written for the contest."""
+"""Data sets, photos, texts of classes, and submissions: what is read before a network runs, and the contest's files."""
