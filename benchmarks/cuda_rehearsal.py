@@ -144,13 +144,13 @@ def write_world(place: Path, home: Path) -> None:
     """Write the data set and the weights that the situations name, with random numbers."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from jclip_adapter.clip.config import VIT_B_32, ClipConfig\n"
+        "from jclip_adapter.models.clip.config import VIT_B_32, ClipConfig\n"
         "from jclip_adapter.storage import write_safetensors\n"
         "from tests.random_weights import random_state\n"
         "from tests.tiny_contest import lay_out\n"
         "lay_out(Path())\n"
         "write_safetensors(Path('vit-b-32.safetensors'), random_state(VIT_B_32), {})\n"
-        "from jclip_adapter.clip.model import CLIP, state_arrays\n"
+        "from jclip_adapter.models.clip.model import CLIP, state_arrays\n"
         "resnet = ClipConfig(64, 64, (1, 1, 1, 1), 16, 0, 77, 49408, 64, 1)\n"
         "write_safetensors(Path('resnet.safetensors'), state_arrays(CLIP(resnet)), {})\n"
     )

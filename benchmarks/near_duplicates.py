@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import ROOT, told
-from jclip_adapter.cli.commands.overlap import NEAR
 from jclip_adapter.core.task import Array, normalise
 from jclip_adapter.data.sets import load_dataset
 from jclip_adapter.evaluation.report import csv_text, markdown_table
 from jclip_adapter.features.encoding import encode_photos
 from jclip_adapter.features.file import read_feature_file
+from jclip_adapter.features.overlap import NEAR
 from jclip_adapter.models.backbones import KNOWN
 from jclip_adapter.models.backbones.encoder import load_backbone
 from jclip_adapter.storage import write_bytes, write_text

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from benchmarks import told
 from jclip_adapter.cli.commands.benchmark import photo_problems
-from jclip_adapter.cli.commands.stage import set_up
+from jclip_adapter.cli.commands.setup import set_up
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import SAMPLE
 from jclip_adapter.core.errors import UsageError

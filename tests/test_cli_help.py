@@ -76,7 +76,7 @@ def test_doctor_finds_this_machine_fit(cli: Cli) -> None:
 @pytest.mark.parametrize("flags", [["--help"], ["--version"], ["--list"], ["--train", "--shot", "4"]], ids=" ".join)
 def test_jittor_is_not_started_for(flags: list[str]) -> None:
     code = (
-        "import sys; from jclip_adapter.cli import main\n"
+        "import sys; from jclip_adapter.cli.app import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         "heavy = {'jittor', 'jittor_utils', 'sklearn', 'scipy', 'matplotlib', 'pandas'} & set(sys.modules)\n"

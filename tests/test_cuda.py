@@ -124,7 +124,7 @@ FALLBACK = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 from jclip_adapter import runtime
-from jclip_adapter.errors import SetupError
+from jclip_adapter.core.errors import SetupError
 runtime.onednn.link = lambda home: True
 runtime.shorten_compilation = lambda *_: True
 plans = []

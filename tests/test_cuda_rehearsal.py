@@ -29,8 +29,8 @@ FEW = """
 import numpy as np
 from jclip_adapter.runtime import jt, start
 start("cuda")
-from jclip_adapter.clip.jittor_ops import linear, pack
-from jclip_adapter.learning.training import count_hits
+from jclip_adapter.models.clip.jittor_ops import linear, pack
+from jclip_adapter.methods.training.loop import count_hits
 x, weight = jt.array(np.ones((4, 8), np.float32)), jt.array(np.ones((3, 8), np.float32))
 scores = linear(x, pack(weight, "bfloat16"), jt.zeros(3), "bfloat16")
 target = jt.array(np.zeros(4, np.int32))

@@ -22,7 +22,7 @@ from .random_weights import write_jclip
 
 WATCHED = """
 import sys
-from jclip_adapter.cli import main
+from jclip_adapter.cli.app import main
 status = main(sys.argv[1:])
 loaded = {"jittor", "jittor_utils"} & set(sys.modules)
 sys.exit(status or (f"imported: {loaded}" if loaded else 0))

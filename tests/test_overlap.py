@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks import near_duplicates
-from jclip_adapter.cli.commands.overlap import NEAR, find_overlap, in_two_classes
-from jclip_adapter.cli.commands.shots import Shots
 from jclip_adapter.data.sets import Photo
 from jclip_adapter.features.encoding import PhotoFeatures, photo_keys
+from jclip_adapter.features.overlap import NEAR, find_overlap, in_two_classes
+from jclip_adapter.features.shots import Shots
 
 ROWS = list(csv.DictReader(near_duplicates.RESULTS.with_suffix(".csv").open(encoding="utf-8")))
 

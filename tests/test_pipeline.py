@@ -118,8 +118,8 @@ def test_evaluation_agrees_with_a_recount(trained: Path, cli: Cli) -> None:
 def test_evaluation_on_the_rest_of_the_training_photos(trained: Path, cli: Cli) -> None:
     outcome = cli("--evaluate", "--weights", "tiny.pkl", "--holdout", 1)
     assert outcome.status == 0
-    assert "6 photos of the training set's rest" in outcome.out
-    assert "12 photos of" in cli("--evaluate", "--weights", "tiny.pkl", "--holdout", 0).out
+    assert "6 photos not used for training" in outcome.out
+    assert "12 photos not used" in cli("--evaluate", "--weights", "tiny.pkl", "--holdout", 0).out
     Path("Dataset/TestSetA_labels.txt").unlink()
     assert "12 photos of" in cli("--evaluate", "--weights", "tiny.pkl").out
 

@@ -185,7 +185,7 @@ def test_a_command_ends_although_jittor_does_not(arguments, status):
         "import atexit, sys, time, types\n"
         "sys.modules['jittor'] = types.ModuleType('jittor')\n"
         "atexit.register(time.sleep, 600)\n"
-        "from jclip_adapter.entry import run\n"
+        "from jclip_adapter.cli.entry import run\n"
         f"run({arguments!r})\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

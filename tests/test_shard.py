@@ -41,8 +41,8 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from jclip_adapter import features
-from jclip_adapter.cli import main
-from jclip_adapter.encoder import Encoder
+from jclip_adapter.cli.app import main
+from jclip_adapter.models.clip.encoder import Encoder
 
 log, rows, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 features.SHARD_ROWS = rows

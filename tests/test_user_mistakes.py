@@ -620,8 +620,8 @@ def test_results_that_nobody_reads(workplace: Path) -> None:
 
 
 def test_memory_that_does_not_suffice(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill(*_: Any) -> None:
+    def fill(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(training, "make_task", fill)
+    monkeypatch.setattr(training, "choose_support", fill)
     told(cli(*TRAIN), "memory", "--batch-size")

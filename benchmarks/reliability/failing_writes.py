@@ -414,7 +414,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 limit = int(sys.argv[1])
 if limit >= 0:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-from jclip_adapter.cli import main
+from jclip_adapter.cli.app import main
 sys.exit(main(sys.argv[2:]))
 """
 

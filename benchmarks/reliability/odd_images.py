@@ -41,7 +41,7 @@ _WAIT_S = 120
 # Prints the processor time and the most memory of a decoding, each in a process of its own.
 _MEASURE = """
 import json, sys, time
-from jclip_adapter.decode import Job, try_square
+from jclip_adapter.data.photos.decode import Job, try_square
 started = time.process_time()
 _, _, result = try_square(Job(0, sys.argv[1], 224))
 taken = time.process_time() - started

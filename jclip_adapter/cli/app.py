@@ -361,7 +361,7 @@ def _extract(arguments: argparse.Namespace, settings: Settings) -> None:
 def _check(arguments: argparse.Namespace, settings: Settings) -> None:
     from jclip_adapter.data.submission import check_submission
 
-    from .commands.stage import open_data
+    from .commands.setup import open_data
 
     report = check_submission(arguments.check, open_data(settings), top=settings.top)
     archive = "and its zip are" if report.zip_checked else "is"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jclip_adapter.core.choices import DEVICES, LAYOUTS, NETWORKS, PRECISIONS, SAMPLE
+from jclip_adapter.core.choices import ALL_SHOTS, DEVICES, LAYOUTS, NETWORKS, PRECISIONS, SAMPLE
 from jclip_adapter.core.errors import UsageError, suggest
 from jclip_adapter.core.strict_yaml import read_yaml_mapping
 from jclip_adapter.data.photos.reading import EXIF, TRANSPARENT, Reading
@@ -44,8 +44,6 @@ from .options import (
 logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = "ViT-B/32"
-ALL_SHOTS = 1_000_000
-"""So many photos per class as no data set has: what `--shots all` stands for."""
 RUNS = Path("results/runs")
 _BENCHMARK = "with --benchmark (--method all,encoder,NAME; --shots 1,2,4; --seed 1,2)"
 _DETAILS = "details"

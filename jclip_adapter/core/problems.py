@@ -29,7 +29,7 @@ class Problems:
     >>> problems.raise_if_any()
     Traceback (most recent call last):
     ...
-    jclip_adapter.errors.DataError: train.txt: 2 problems: malformed lines (1), duplicate lines (1).
+    jclip_adapter.core.errors.DataError: train.txt: 2 problems: malformed lines (1), duplicate lines (1).
     """
 
     def __init__(self, source: object, error: type[AdapterError] = DataError) -> None:

@@ -34,7 +34,7 @@ class CrossModalAdapter(CrossModalLinear):
         ClipAdapter: the bottleneck on raw features before a fixed text classifier.
 
     >>> import numpy as np
-    >>> from jclip_adapter.task import FewShotTask
+    >>> from jclip_adapter.core.task import FewShotTask
     >>> task = FewShotTask(np.eye(8)[:2], [0, 1], np.eye(8)[:2], ("cat", "dog"))
     >>> CrossModalAdapter(iterations=1).fit(task).logits(np.eye(8)[:1]).argmax()
     0

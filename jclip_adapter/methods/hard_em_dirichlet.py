@@ -24,7 +24,7 @@ class HardEmDirichlet(EmDirichlet):
         EmDirichlet: soft assignments, and the algorithm.
 
     >>> import numpy as np
-    >>> from jclip_adapter.task import FewShotTask
+    >>> from jclip_adapter.core.task import FewShotTask
     >>> task = FewShotTask(np.zeros((0, 2)), [], np.eye(2), ("cat", "dog"))
     >>> HardEmDirichlet().fit(task).logits([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]).argmax(axis=1).tolist()
     [0, 0, 1]

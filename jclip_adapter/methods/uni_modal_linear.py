@@ -28,7 +28,7 @@ class UniModalLinear(CrossModalLinear):
         regularised objective instead of a schedule.
 
     >>> import numpy as np
-    >>> from jclip_adapter.task import FewShotTask
+    >>> from jclip_adapter.core.task import FewShotTask
     >>> task = FewShotTask(np.eye(2), [0, 1], np.eye(2), ("cat", "dog"))
     >>> UniModalLinear(iterations=1).fit(task).logits([[1.0, 0.0]]).argmax()
     0

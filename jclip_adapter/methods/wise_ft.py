@@ -27,7 +27,7 @@ class WiseFt(CrossModalWiseFt):
         UniModalLinear: α = 1. CrossModalWiseFt: the same after training on photos and texts.
 
     >>> import numpy as np
-    >>> from jclip_adapter.task import FewShotTask
+    >>> from jclip_adapter.core.task import FewShotTask
     >>> task = FewShotTask(np.eye(2), [0, 1], np.eye(2), ("cat", "dog"))
     >>> WiseFt(iterations=1).fit(task).logits([[1.0, 0.0]]).argmax()
     0

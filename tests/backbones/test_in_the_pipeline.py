@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter.cli.commands import stage
+from jclip_adapter.cli.commands import setup
 from jclip_adapter.cli.runs import RUN
 from jclip_adapter.features.file import read_feature_file
 from tests.conftest import Cli
@@ -47,9 +47,9 @@ def test_a_broken_photo_gets_what_the_prototypes_expect(workplace: Path, cli: Cl
         (("--predict", *ALONE, "--method", "em-dirichlet"), "em-dirichlet needs texts"),
         (("--train", *ALONE, "--method", "coop"), "coop trains through CLIP"),
         (("--train", *ALONE, "--method", "two-views"), "needs a second network's features"),
-        (("--train", *ALONE, "--auxiliary", "efficientnet-lite2", "--method", "two-views"), "goes beside a CLIP"),
+        (("--train", *ALONE, "--auxiliary", "efficientnet-lite2", "--method", "two-views"), "needs CLIP weights"),
         (("--train", *ALONE, "--precision", "bfloat16"), "computes in float32"),
-        (("--extract", "x.npz", *ALONE), "does not know"),
+        (("--extract", "x.npz", *ALONE), "no text encoder"),
         (("--train", "--weights", "tiny.pkl", "--auxiliary", "resnet", "--method", "two-views"), "no network 'resnet'"),
         (
             ("--predict", "--weights", "tiny.pkl", "--method", "zero-shot", "--set", "names=1"),
@@ -111,5 +111,5 @@ def test_a_benchmark_leaves_out_what_needs_text(workplace: Path, cli: Cli) -> No
 def test_too_many_parameters_are_warned_of(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     named = ("--method", "zero-shot", "--set", "names=1")
     assert "parameters" not in cli("--predict", *BESIDE, *named, "--quiet").err
-    monkeypatch.setattr(stage, "MOST_PARAMETERS", 4_000_000)
+    monkeypatch.setattr(setup, "MOST_PARAMETERS", 4_000_000)
     assert "more than the contest's 4 million" in cli("--predict", *BESIDE, *named).err

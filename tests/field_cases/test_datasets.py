@@ -532,7 +532,7 @@ def test_names_in_other_bytes_get_the_true_reason(tmp_path: Path, caplog: pytest
 def test_a_c_locale_is_named_as_what_it_is(tmp_path: Path) -> None:
     """Chinese names under a strict C locale are no "control characters"."""
     photos(tmp_path / "D", ("老虎", "dog"))
-    code = f"from jclip_adapter.dataset import load_dataset; load_dataset({os.fspath(tmp_path / 'D')!r})"
+    code = f"from jclip_adapter.data.sets import load_dataset; load_dataset({os.fspath(tmp_path / 'D')!r})"
     strict = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **strict}, capture_output=True, text=True, check=False

@@ -117,7 +117,7 @@ def test_ctrl_c_where_python_ignores_errors(place: Path, terminals: list[Termina
 def test_ctrl_c_at_the_very_end(place: Path, terminals: list[Terminal]) -> None:
     """E1: behind the command, while the process ends."""
     code = (
-        "import atexit, time; from jclip_adapter.entry import run\n"
+        "import atexit, time; from jclip_adapter.cli.entry import run\n"
         "def slow(): print('ending', flush=True); time.sleep(20)\n"
         "atexit.register(slow); run(['--list'])"
     )
@@ -147,7 +147,7 @@ def test_a_killed_child_does_not_end_the_start_of_jittor(place: Path) -> None:
 def test_an_error_that_ctrl_c_caused_is_a_stop(place: Path, terminals: list[Terminal]) -> None:
     """E1: what fails since Ctrl-C ended a child, or a library that turns it into an error of its own."""
     code = (
-        "import time\nfrom jclip_adapter import cli, entry\nfrom jclip_adapter.errors import SetupError\n"
+        "import time\nfrom jclip_adapter.cli import app as cli, entry\nfrom jclip_adapter.core.errors import SetupError\n"
         "def doctor(*_):\n    print('working', flush=True)\n"
         "    try:\n        time.sleep(20)\n"
         "    except KeyboardInterrupt:\n        raise SetupError('a kernel could not be compiled.') from None\n"
@@ -226,7 +226,7 @@ def test_a_terminal_is_never_silent_for_long(place: Path, terminals: list[Termin
 def test_what_is_being_done_is_named(place: Path, terminals: list[Terminal]) -> None:
     """Where no bar is open a line tells, and later output takes its place."""
     code = (
-        "import time\nfrom jclip_adapter.console import doing, streams, note\n"
+        "import time\nfrom jclip_adapter.core.console import doing, streams, note\n"
         "with streams(), doing('fitting gda'):\n    time.sleep(6)\n    note('done')\n"
     )
     terminal = start(["-c", code], place)

@@ -49,7 +49,7 @@ PROGRAM = """
 import sys
 from jclip_adapter import cli, entry, runtime
 runtime.onednn.link = lambda home: True
-from jclip_adapter.console import tell
+from jclip_adapter.core.console import tell
 cli._list = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
 entry.run(["--list"])
 """

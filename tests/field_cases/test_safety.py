@@ -442,7 +442,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(place: str, wor
         "ctypes.CDLL(None).capset(struct.pack('Ii', 0x20080522, 0), bytes(24))\n"  # or root may write anywhere
         "def start(*_): raise RuntimeError('the long work was started')\n"
         "runtime.start = start\n"
-        "from jclip_adapter.cli import main\n"
+        "from jclip_adapter.cli.app import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     work.chmod(0o555)

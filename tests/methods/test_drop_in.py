@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jclip_adapter.methods.base import Hyperparameters, Meta, Method, hyper
-from jclip_adapter.task import Array, FewShotTask, Queries, normalise
+from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
 
 class NearestMean(Method):

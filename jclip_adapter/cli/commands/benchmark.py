@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import logging
@@ -15,10 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter import runtime
-from jclip_adapter.cli.settings import ALL_SHOTS, Settings
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.choices import ALL_SHOTS
 from jclip_adapter.core.errors import UsageError
-from jclip_adapter.core.task import Labelled
-from jclip_adapter.data.sets import Photo
+from jclip_adapter.core.task import FewShotTask, Labelled
+from jclip_adapter.data.sets import ImageSet, Photo
+from jclip_adapter.data.sets.labelled import labelled_photos
+from jclip_adapter.data.sets.model import labels_of, paths_of
+from jclip_adapter.data.sets.support import Draw, choose_support, shots_of
 from jclip_adapter.evaluation.benchmark import (
     COLUMNS,
     Problem,
@@ -28,6 +33,9 @@ from jclip_adapter.evaluation.benchmark import (
     values_of,
 )
 from jclip_adapter.evaluation.report import benchmark_picture, benchmark_table, csv_text
+from jclip_adapter.features.overlap import warn_of_overlap
+from jclip_adapter.features.shots import Shots
+from jclip_adapter.features.task_encoder import TaskEncoder, fingerprint
 from jclip_adapter.methods import create
 from jclip_adapter.models import backbones
 from jclip_adapter.models.clip.encoder import Encoder
@@ -35,12 +43,9 @@ from jclip_adapter.storage import Kind, check_folder_writable, check_place, sha2
 from jclip_adapter.storage.kinds import sealed_png, sealed_text, text_of
 from jclip_adapter.storage.sealed import MARKDOWN_MARK, seal_text
 
+from .chain import chain_sha256
 from .effects import refuse_idle_on_methods
-from .evaluate import labelled_photos
-from .overlap import warn_of_overlap
-from .shots import Shots
-from .stage import Stage, fingerprint, make_task, set_up
-from .support import draw_support, shots_of
+from .setup import Setup, set_up, unreadable
 
 logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
@@ -176,53 +181,66 @@ def _csv(cells: Sequence[dict[str, Any]]) -> str:
     return csv_text(rows, [*COLUMNS, *groups])
 
 
-def photo_problems(stage: Stage, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
+def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
     """The problems of a data set's photos: a task per shot count and seed, each with the photos to score on.
 
     Raises:
         UsageError: the settings name the shots, which the seeds are to draw; or two seeds, or two shot counts, draw
             the same, since there are no more photos.
     """
-    if stage.settings.support != "random":
+    settings, images, tasks = setup.settings, setup.images, setup.tasks
+    if settings.support != "random":
         raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
     problems = []
     drawn: dict[tuple[Photo, ...], str] = {}
     for count in shots:
         for seed in seeds:
-            support = draw_support(stage, count, seed)
+            draw = Draw(count, seed, strict=settings.strict)
+            support = choose_support(images, draw, functools.partial(unreadable, tasks))
             what = f"--shots {'all' if count == ALL_SHOTS else count} --seed {seed}"
             if drawn.setdefault(support, what) != what:
                 text = (
                     f"{drawn[support]} and {what} draw the same {len(support)} photos, so their numbers are the same."
                 )
                 raise UsageError(text, "Give one --seed, or fewer --shots.")
-            task, (test, lost) = make_task(stage, support), labelled_queries(stage, support)
-            # The weights too: a method may read more of them than the features show, such as the temperature.
-            texts = stage.encoder.text_key() if isinstance(stage.encoder, Encoder) else ""
-            keys = (fingerprint(task), *(each.image_key() for each in stage.encoders), texts, stage.encoder_sha256)
-            names = (*stage.images.class_names, *stage.images.domains)
-            digest = hashlib.sha256(json.dumps([*keys, *names]).encode())
-            second = () if test.queries.auxiliary is None else (test.queries.auxiliary,)
-            for part in (test.queries.features, test.labels, lost, *second):
-                digest.update(np.ascontiguousarray(part).tobytes())
-            facts = (stage.images.name, shots_of(support, count), seed, digest.hexdigest())
+            task = tasks.task(paths_of(support), labels_of(support), settings.views, settings.seed)
+            test, lost = labelled_queries(images, tasks, support, settings.seed)
+            facts = (images.name, shots_of(support, count), seed, _key(setup, task, test, lost))
             problems.append(Problem(*facts, task, test, unreadable=lost))
     return problems
 
 
-def labelled_queries(stage: Stage, support: Sequence[Photo]) -> tuple[Labelled, npt.NDArray[np.int64]]:
+def _key(setup: Setup, task: FewShotTask, test: Labelled, lost: npt.NDArray[np.int64]) -> str:
+    """SHA-256 of all that the numbers of a problem depend on, besides the method."""
+    tasks = setup.tasks
+    # The weights too: a method may read more of them than the features show, such as the temperature.
+    texts = tasks.encoder.text_key() if isinstance(tasks.encoder, Encoder) else ""
+    keys = (fingerprint(task), *(each.image_key() for each in tasks.encoders), texts, chain_sha256(setup.chain))
+    digest = hashlib.sha256(json.dumps([*keys, *tasks.class_names, *tasks.domains]).encode())
+    second = () if test.queries.auxiliary is None else (test.queries.auxiliary,)
+    for part in (test.queries.features, test.labels, lost, *second):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def labelled_queries(
+    images: ImageSet, tasks: TaskEncoder, support: Sequence[Photo], seed: int
+) -> tuple[Labelled, npt.NDArray[np.int64]]:
     """Features and labels of the photos to score on, as `labelled_photos` finds them.
 
     Args:
-        stage: The stage.
+        images: The data set.
+        tasks: Encodes the photos.
         support: Photos to learn from, which are not scored on.
+        seed: Draws photos of the training set.
 
     Returns:
         The readable ones, and (k,) class indices of those that cannot be read, which are named in a warning.
     """
-    photos, labels, _ = labelled_photos(stage, support)
-    found = stage.photos([photo.path for photo in photos])
-    warn_of_overlap(stage, Shots(tuple(support)), photos, found)
+    photos, _ = labelled_photos(images, support, seed)
+    labels = labels_of(photos)
+    found = tasks.photos(paths_of(photos))
+    warn_of_overlap(tasks, Shots(tuple(support)), photos, found)
     if found.bad:
         first = next(iter(found.bad.values()))
         logger.warning(
@@ -231,4 +249,4 @@ def labelled_queries(stage: Stage, support: Sequence[Photo]) -> tuple[Labelled, 
             len(photos),
             first,
         )
-    return Labelled(stage.queries(found), labels[found.readable]), labels[~found.readable]
+    return Labelled(tasks.queries(found), labels[found.readable]), labels[~found.readable]

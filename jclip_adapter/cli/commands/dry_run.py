@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
-from jclip_adapter.cli.settings import ALL_SHOTS, Settings
-from jclip_adapter.data.sets import ImageSet, find_labels, read_support
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.choices import ALL_SHOTS
+from jclip_adapter.data.sets import ImageSet, find_labels
+from jclip_adapter.data.sets.support import draw_unchecked
 from jclip_adapter.data.texts.class_names import name_classes
 from jclip_adapter.data.texts.prompts import PromptSet, load_prompts
 from jclip_adapter.evaluation.report import markdown_table
 
-from .stage import open_data
-from .support import drawing
+from .setup import draw_of, open_data
 
 _PROMPTS = 5  # classes whose prompts are shown
 
@@ -53,10 +55,7 @@ def describe(settings: Settings, shots: Sequence[int]) -> str:
 
 def _shots(settings: Settings, images: ImageSet, count: int) -> dict[int, int]:
     """How many shots each class index has."""
-    if settings.support in ("random", "first"):
-        support = drawing(settings, images, count, settings.seed)(())
-    else:
-        support = read_support(settings.support, images)
+    support = draw_unchecked(images, replace(draw_of(settings), shots=count))
     counts = Counter(photo.label for photo in support)
     return {number: counts[number] for number in range(len(images.classes))}
 

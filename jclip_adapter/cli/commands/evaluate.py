@@ -13,7 +13,9 @@ import numpy.typing as npt
 from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, check_run_folder
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.data.sets import Photo, check_test_links, find_labels, load_labels, remaining
+from jclip_adapter.data.sets import Photo
+from jclip_adapter.data.sets.labelled import labelled_photos
+from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.evaluation.metrics import (
     ConfusedPair,
     Score,
@@ -23,14 +25,11 @@ from jclip_adapter.evaluation.metrics import (
     worst_pairs,
 )
 from jclip_adapter.evaluation.report import confusion_picture
+from jclip_adapter.features.overlap import Overlap, find_overlap
 from jclip_adapter.methods import create
 from jclip_adapter.storage import write_bytes, write_sealed_json
 
-from .overlap import Overlap, find_overlap
-from .shots import Shots, read_shots
-from .stage import Stage, open_trained
-
-HOLDOUT = 20  # labelled photos per class that --evaluate takes from the rest of the training set
+from .trained import open_trained
 
 
 @dataclass(frozen=True)
@@ -85,22 +84,22 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     if "support" not in create(settings.method).meta.needs or settings.run_folder.is_dir():
         check_run_folder(settings.run_folder)  # before the photos are encoded; a missing run is told by open_trained
     trained = open_trained(settings)
-    shots = read_shots(trained.folder, trained.stage.images) if trained.folder else Shots()
-    support = shots.photos
-    photos, truth, source = labelled_photos(trained.stage, support, labels, holdout)
-    features = trained.stage.photos([photo.path for photo in photos])
-    if not features.readable.any():
+    images, tasks, support = trained.images, trained.tasks, trained.shots.photos
+    photos, source = labelled_photos(images, support, settings.seed, labels, holdout)
+    truth = labels_of(photos)
+    features = tasks.photos(paths_of(photos))
+    readable = features.readable
+    if not readable.any():
         raise DataError(f"none of the {source} can be read.", "Check --data.", list(features.bad.values()))
-    logits = np.zeros((len(photos), len(trained.stage.images.classes)), dtype=np.float32)
-    logits[features.readable] = trained.logits(features)
-    zero_shot = trained.stage.zero_shot(features.normalised)
-    images, readable = trained.stage.images, features.readable
-    overlap = find_overlap(trained.stage, shots, photos, features, truth)
+    logits = np.zeros((len(photos), len(images.classes)), dtype=np.float32)
+    logits[readable] = trained.logits(features)
+    zero_shot = tasks.zero_shot(features.normalised)
+    overlap = find_overlap(tasks, trained.shots, photos, features, truth)
     without = _without(overlap, logits, zero_shot, truth, images.domains, readable)
     scores, baseline = (by_domain(each, truth, images.domains, readable) for each in (logits, zero_shot))
     confusion = confusion_matrix(truth[readable], logits[readable].argmax(axis=1), len(images.classes))
     pairs = worst_pairs(confusion, images.class_names)
-    named = trained.stage.baseline if trained.stage.encoder.has_text or support else ""
+    named = tasks.baseline if tasks.encoder.has_text or support else ""
     folder = trained.folder or settings.run_folder
     files = (folder / EVALUATION, folder / CONFUSION)
     groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth, readable)
@@ -160,10 +159,6 @@ def _without(
     return found
 
 
-def _no_answers(tests: int) -> str:
-    return f"its {tests} test photos have no labels" if tests else "it has no test photos"
-
-
 def _groups(
     support: Sequence[Photo],
     logits: dict[str, npt.NDArray[np.float32]],
@@ -175,39 +170,3 @@ def _groups(
     if np.isin(truth, seen).all() or not np.isin(truth, seen).any():
         return {}
     return {name: seen_and_unseen(scores, truth, seen, readable) for name, scores in logits.items()}
-
-
-def labelled_photos(
-    stage: Stage, support: Sequence[Photo], labels: str = "", holdout: int | None = None
-) -> tuple[tuple[Photo, ...], npt.NDArray[np.int64], str]:
-    """Photos to measure on: the labelled test photos, else photos of the training set besides the shots.
-
-    Args:
-        stage: The stage.
-        support: The shots.
-        labels: A file of labels; empty for the data set's own.
-        holdout: Take so many per class of the training set's rest in any case; 0 for all.
-
-    Returns:
-        The photos, their class indices, and what they are.
-
-    Raises:
-        DataError: there are none.
-    """
-    images = stage.images
-    check_test_links(images)
-    answers = {} if holdout is not None else load_labels(labels, images) if labels else find_labels(images)
-    if answers:
-        photos = tuple(photo for photo in images.test if photo.relative in answers)
-        truth = [answers[photo.relative] for photo in photos]
-        return photos, np.array(truth, dtype=np.int64), f"{len(photos)} labelled test photos"
-    per_class = (HOLDOUT if holdout is None else holdout) or None
-    photos = remaining(images, support, per_class, stage.settings.seed)
-    if not photos:
-        raise DataError(
-            f"{images.source} has no photos to evaluate on: all {len(images.train)} training photos are shots, and "
-            f"{_no_answers(len(images.test))}.",
-            "Train with fewer --shots" + (", or give --labels FILE." if images.test else ", or add test photos."),
-        )
-    truth = [photo.label for photo in photos if photo.label is not None]
-    return photos, np.array(truth, dtype=np.int64), f"{len(photos)} photos of the training set's rest"

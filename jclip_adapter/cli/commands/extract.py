@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,15 @@ import numpy as np
 
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.errors import UsageError
+from jclip_adapter.data.sets.labelled import labelled_photos
+from jclip_adapter.data.sets.model import labels_of, paths_of
+from jclip_adapter.data.sets.support import choose_support, draw_unchecked, shots_of
 from jclip_adapter.features.sharding import Part, Share, encode_part
 from jclip_adapter.storage import Kind, check_place, npz_bytes, write_bytes
 from jclip_adapter.storage.kinds import sealed_npz
 
 from .benchmark import labelled_queries
-from .evaluate import labelled_photos
-from .stage import make_task, set_up
-from .support import draw_support, drawing, shots_of
+from .setup import draw_of, set_up, unreadable
 
 logger = logging.getLogger(__name__)
 FEATURE_FILE = Kind("a feature file", sealed_npz("classnames", "text", "test_x", "test_y"))
@@ -43,36 +46,39 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
     if target.suffix != ".npz":
         raise UsageError(f"{target} is no .npz.", "Let --extract end in .npz.")
     check_place(target, FEATURE_FILE)
-    stage = set_up(settings, texts_later=part is not None and part.number > 1)
-    if not stage.encoder.has_text:
-        raise UsageError("a feature file has texts, which this network does not know.", "Give --weights a CLIP.")
+    setup = set_up(settings, encode_texts=part is None or part.number == 1)
+    images, tasks = setup.images, setup.tasks
+    if not tasks.encoder.has_text:
+        raise UsageError("a feature file has texts, and this network has no text encoder.", "Give --weights a CLIP.")
     if settings.support not in ("random", "first"):
         raise UsageError("--extract draws its shots by --seed.", "Leave --support out, or give 'first'.")
     counts = list(shots) or [settings.shots]
+    draws = {count: replace(draw_of(settings), shots=count) for count in counts}
     if part:
         # Shots that turn out unreadable are replaced by whoever finishes.
-        chosen = [photo for count in counts for photo in drawing(settings, stage.images, count, settings.seed)(())]
-        photos = (*chosen, *labelled_photos(stage, chosen)[0])
-        share = encode_part(stage.encoders, [photo.path for photo in photos], stage.cache, settings.workers, part)
+        chosen = [photo for draw in draws.values() for photo in draw_unchecked(images, draw)]
+        photos = (*chosen, *labelled_photos(images, chosen, settings.seed)[0])
+        share = encode_part(tasks.encoders, paths_of(photos), tasks.cache, settings.workers, part)
         if share.missing:
             return share
-    drawn = [(count, draw_support(stage, count, settings.seed)) for count in counts]
+    check = functools.partial(unreadable, tasks)
+    drawn = [(count, choose_support(images, draw, check)) for count, draw in draws.items()]
     supports = {shots_of(support, count): support for count, support in drawn}
     learnt = [photo for support in supports.values() for photo in support]
     arrays: dict[str, Any] = {
-        "classnames": np.array(stage.images.class_names),
-        "text": stage.texts.weights,
-        "logit_scale": np.float32(stage.encoder.logit_scale),
+        "classnames": np.array(images.class_names),
+        "text": tasks.texts.weights,
+        "logit_scale": np.float32(tasks.encoder.logit_scale),
     }
-    if stage.images.domains:
-        arrays["domains"] = np.array(stage.images.domains)
+    if images.domains:
+        arrays["domains"] = np.array(images.domains)
     for count, support in supports.items():
-        task = make_task(stage, support)
+        task = tasks.task(paths_of(support), labels_of(support))
         arrays |= {f"train{count}_x": task.raw, f"train{count}_y": task.support_labels}
         if task.auxiliary is not None:
             arrays[f"train{count}_aux"] = task.auxiliary
     # A photo that any of the counts learns from is not scored on.
-    test, _ = labelled_queries(stage, learnt)
+    test, _ = labelled_queries(images, tasks, learnt, settings.seed)
     arrays |= {"test_x": test.queries.raw, "test_y": test.labels}
     if test.queries.auxiliary is not None:
         arrays["test_aux"] = test.queries.auxiliary

@@ -14,17 +14,18 @@ from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.problems import Problems, one_line
 from jclip_adapter.core.task import softmax
 from jclip_adapter.data.sets import check_test_links
+from jclip_adapter.data.sets.model import paths_of
 from jclip_adapter.data.sets.paths import warn_ignored
 from jclip_adapter.data.sets.tree import scan
 from jclip_adapter.data.submission import REJECTS, check_target, rejects_path, write_submission
 from jclip_adapter.evaluation.metrics import top_k_ids
+from jclip_adapter.features.overlap import warn_of_overlap
 from jclip_adapter.features.sharding import Part, Share, encode_part
 from jclip_adapter.storage import discard, write_text
 from jclip_adapter.storage.sealed import LIST_MARK, seal_text
 
-from .overlap import warn_of_overlap
-from .shots import read_shots
-from .stage import check_test_photos, open_trained
+from .setup import check_test_photos
+from .trained import open_trained
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,18 @@ def predict(
         UsageError: a result cannot be written there (`submission.check_target`).
     """
     check_target(result)
-    trained = open_trained(settings, texts_later=part is not None and part.number > 1)
-    stage, images = trained.stage, trained.stage.images
+    trained = open_trained(settings, encode_texts=part is None or part.number == 1)
+    images, tasks = trained.images, trained.tasks
     check_test_photos(images)
     check_test_links(images)
-    paths = [photo.path for photo in images.test]
+    paths = paths_of(images.test)
     if part:
-        share = encode_part(trained.image_encoders, paths, stage.cache, settings.workers, part)
+        share = encode_part(trained.image_encoders, paths, tasks.cache, settings.workers, part)
         if share.missing:
             return share
-    features = stage.photos(paths)
+    features = tasks.photos(paths)
     if trained.folder:
-        warn_of_overlap(stage, read_shots(trained.folder, images), images.test, features)
+        warn_of_overlap(tasks, trained.shots, images.test, features)
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
     if rejects and (on_bad == "stop" or len(rejects) == len(images.test)):
         raise DataError(
@@ -97,7 +98,7 @@ def predict(
     ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
     listing = rejects_path(result)
     if rejects:  # before the result: no guess for an unreadable photo stands there without being listed
-        prior = softmax(stage.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
+        prior = softmax(tasks.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
         ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
         lines = "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items())
         write_text(listing, seal_text(lines, LIST_MARK), REJECTS)
@@ -136,8 +137,8 @@ def classify(settings: Settings, paths: Sequence[str], top: int = 5) -> list[Gue
     """
     files = [file for path in paths for file in _photos_at(Path(path))]
     trained = open_trained(settings, elsewhere=files)
-    images = trained.stage.images
-    features = trained.stage.photos(files)
+    images = trained.images
+    features = trained.tasks.photos(files)
     guesses = {number: Guess(files[number], (), (), problem) for number, problem in features.bad.items()}
     readable = [number for number in range(len(files)) if number not in features.bad]
     if readable:

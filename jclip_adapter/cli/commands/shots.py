@@ -1,10 +1,8 @@
-"""The shots of a run: as they were when it learnt from them, and whether they still are."""
+"""The support set of a run folder: which photos, and the SHA-256 that they had."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from jclip_adapter.cli.runs import DIGESTS, SUPPORT
@@ -14,51 +12,7 @@ from jclip_adapter.data.sets import ImageSet, Photo
 from jclip_adapter.data.sets.contest import numbered_pairs
 from jclip_adapter.data.sets.names import canonical
 from jclip_adapter.data.sets.paths import check_files
-from jclip_adapter.features.encoding import photo_keys
-
-_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Shots:
-    """Photos that were learnt from.
-
-    Attributes:
-        photos: N photos, by class; some may be gone, or others by now.
-        learnt: N SHA-256 digests of their bytes when they were learnt from; None where they were not kept.
-    """
-
-    photos: tuple[Photo, ...] = ()
-    learnt: tuple[bytes, ...] | None = None
-
-    @cached_property
-    def now(self) -> tuple[bytes, ...]:
-        """N SHA-256 digests of their bytes; b"" for a file that is gone or cannot be read."""
-        return tuple(photo_keys([photo.path for photo in self.photos])[0])
-
-    @property
-    def keys(self) -> tuple[bytes, ...]:
-        """N digests of what was learnt from, as far as is known."""
-        return self.now if self.learnt is None else self.learnt
-
-    @property
-    def same(self) -> tuple[Photo, ...]:
-        """Those that are there as they were."""
-        rows = zip(self.photos, self.keys, self.now, strict=True)
-        return tuple(photo for photo, then, now in rows if now and then == now)
-
-    def warnings(self) -> list[str]:
-        """A sentence for each way in which shots are no longer what was learnt from."""
-        rows = list(zip(self.photos, self.keys, self.now, strict=True))
-        gone = [photo.relative for photo, _, now in rows if not now]
-        changed = [photo.relative for photo, then, now in rows if now and then != now]
-        known = "" if self.learnt is None else "; copies of what was learnt from are found by their SHA-256"
-        said = []
-        for names, what in ((gone, "cannot be read any more"), (changed, "have changed since training")):
-            if names:
-                shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-                said.append(f"{len(names)} of {len(rows)} shots {what}: {shown}{known}")
-        return said
+from jclip_adapter.features.shots import Shots
 
 
 def read_shots(folder: Path, images: ImageSet) -> Shots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -25,22 +26,25 @@ from jclip_adapter.cli.runs import (
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import UsageError
-from jclip_adapter.core.task import FewShotTask, Queries
+from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.data.sets import support_lines
+from jclip_adapter.data.sets.model import labels_of, paths_of
+from jclip_adapter.data.sets.support import choose_support
 from jclip_adapter.data.texts.class_names import words_of
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.evaluation.metrics import accuracy
 from jclip_adapter.evaluation.provenance import code_digest
 from jclip_adapter.evaluation.selection import choose
+from jclip_adapter.features.overlap import in_two_classes, two_class_warning
+from jclip_adapter.features.task_encoder import fingerprint
 from jclip_adapter.methods import Method, create
 from jclip_adapter.methods.through_clip import ThroughClip
 from jclip_adapter.storage import read_json
 
+from .chain import chain_sha256
 from .effects import refuse_idle_on_methods
-from .overlap import in_two_classes, two_class_warning
+from .setup import Setup, check_test_photos, draw_of, set_up, unreadable
 from .shots import digest_lines
-from .stage import Stage, check_test_photos, fingerprint, make_task, set_up
-from .support import choose_support
 
 logger = logging.getLogger(__name__)
 
@@ -86,15 +90,17 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
     finished = _finished(settings) if resume else None
     if finished:
         return finished
-    stage = set_up(settings)
+    setup = set_up(settings)
+    images, tasks = setup.images, setup.tasks
     if predicts:
-        check_test_photos(stage.images)
-    support = choose_support(stage)
-    keys = stage.photos([photo.path for photo in support]).keys
-    for text in two_class_warning(in_two_classes(support, keys, [photo.label for photo in support])):
+        check_test_photos(images)
+    support = choose_support(images, draw_of(settings), functools.partial(unreadable, tasks))
+    paths, labels = paths_of(support), labels_of(support)
+    keys = tasks.photos(paths).keys
+    for text in two_class_warning(in_two_classes(support, keys, labels.tolist())):
         logger.warning("%s", text)
-    stage = stage.learning_from(support)
-    task = make_task(stage, support)
+    tasks = tasks.with_prototypes(paths, labels)
+    task = tasks.task(paths, labels, settings.views, settings.seed)
     logger.info(
         "%s on %d photos of %d classes (%d classes in all)",
         settings.method,
@@ -104,13 +110,13 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
     )
     choice = choose(selection, settings.method, task, seed=settings.seed, given=settings.set)
     if choice.candidates:
-        logger.info("chosen out of %d on left-out shots: %s", choice.candidates, choice.values)
+        logger.info("chosen out of %d on held-out shots: %s", choice.candidates, choice.values)
     method = create(settings.method, seed=settings.seed, **choice.values)
     state = settings.run_folder / CHECKPOINT
     if isinstance(method, ThroughClip):
         from jclip_adapter.methods.training.encoder_training import Checkpoint
 
-        method.checkpoint = Checkpoint(state, _fingerprint(method, task, stage), resume=resume)
+        method.checkpoint = Checkpoint(state, _fingerprint(method, task, setup), resume=resume)
         method.checkpoint.check()
     elif state.is_file():
         logger.warning("%s holds the state of another training, which is kept", state)
@@ -118,40 +124,43 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
         method.fit(task)
     metrics: dict[str, Any] = {"unit": "percent", "epochs": method.history_}
     if len(support):
-        before = stage.zero_shot(task.support_features)
-        encode = stage.encoding([photo.path for photo in support])
-        after = method.logits(Queries(task.support_features, task.support_raw, task.auxiliary, encode))
+        before = tasks.zero_shot(task.support_features)
+        after = method.logits(tasks.support_queries(task, paths))
         metrics["support"] = {
-            "baseline": stage.baseline,
+            "baseline": tasks.baseline,
             "zero_shot_top1": 100 * accuracy(before, task.support_labels),
             "trained_top1": 100 * accuracy(after, task.support_labels),
         }
-    facts = {
-        "settings": {
-            **settings.of(TRAIN),
-            "weights": stage.settings.weights_or_default,
-            "model_config": stage.settings.model_config,
-            "white_level": stage.settings.white_level,
-        },
-        "hyperparameters": method.hyper.as_dict(),
-        "selected_on": choice.source,
-        "weights_sha256": stage.encoder.sha256,
-        "model": stage.encoder.description,
-        "encoder_sha256": stage.encoder_sha256,
-        "weights_parameters": stage.encoder.parameters,
-        "auxiliary_sha256": stage.auxiliary.sha256 if stage.auxiliary else "",
-        "parameters": stage.parameters,
-        "prompts": load_prompts(settings.prompts).fingerprint(),
-        "class_names": words_of(stage.prompts, stage.images),
-        "classes": list(stage.images.class_names),
-        "class_ids": list(stage.images.class_ids),
-        "versions": versions(),
-    }
-    lists = {SUPPORT: support_lines(support, stage.images), DIGESTS: digest_lines(support, keys)}
+    facts = {**_facts(setup), "hyperparameters": method.hyper.as_dict(), "selected_on": choice.source}
+    lists = {SUPPORT: support_lines(support, images), DIGESTS: digest_lines(support, keys)}
     save_run(settings.run_folder, method, lists, facts, metrics)
     if isinstance(method, ThroughClip) and method.checkpoint is not None:
         method.checkpoint.finish()
     return Training(settings.run_folder, method, metrics)
+
+
+def _facts(setup: Setup) -> dict[str, Any]:
+    """What run.json says of settings, weights and classes."""
+    settings, images, tasks = setup.settings, setup.images, setup.tasks
+    return {
+        "settings": {
+            **settings.of(TRAIN),
+            "weights": settings.weights_or_default,
+            "model_config": settings.model_config,
+            "white_level": settings.white_level,
+        },
+        "weights_sha256": tasks.encoder.sha256,
+        "model": tasks.encoder.description,
+        "encoder_sha256": chain_sha256(setup.chain),
+        "weights_parameters": tasks.encoder.parameters,
+        "auxiliary_sha256": tasks.auxiliary.sha256 if tasks.auxiliary else "",
+        "parameters": tasks.parameters,
+        "prompts": load_prompts(settings.prompts).fingerprint(),
+        "class_names": words_of(tasks.prompts, images),
+        "classes": list(images.class_names),
+        "class_ids": list(images.class_ids),
+        "versions": versions(),
+    }
 
 
 def _check(settings: Settings, selection: str, *, resume: bool) -> None:
@@ -178,12 +187,13 @@ def _finished(settings: Settings) -> Training | None:
     return Training(folder, run.method, read_json(folder / METRICS))
 
 
-def _fingerprint(method: Method, task: FewShotTask, stage: Stage) -> str:
+def _fingerprint(method: Method, task: FewShotTask, setup: Setup) -> str:
     """SHA-256 of all that a training through CLIP depends on."""
     hyper = json.dumps(method.hyper.as_dict(), sort_keys=True)
-    described = json.dumps(stage.encoder.description, sort_keys=True)
+    encoder = setup.tasks.encoder
+    described = json.dumps(encoder.description, sort_keys=True)
     texts = json.dumps([task.encoder and (task.encoder.names, task.encoder.prompts)], ensure_ascii=False)
-    facts = (fingerprint(task), stage.encoder.sha256, stage.encoder_sha256, method.meta.name, hyper, str(method.seed))
+    facts = (fingerprint(task), encoder.sha256, chain_sha256(setup.chain), method.meta.name, hyper, str(method.seed))
     return hashlib.sha256(
         "\n".join((*facts, described, texts, code_digest(type(method).__module__))).encode()
     ).hexdigest()

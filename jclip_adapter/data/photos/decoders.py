@@ -104,7 +104,7 @@ class _Child:
 
     def __init__(self) -> None:
         # -c puts the working directory first among the places of modules; the parent's own places are right.
-        code = f"import sys; sys.path[:] = {sys.path!r}; from jclip_adapter.decoders import serve; serve()"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from jclip_adapter.data.photos.decoders import serve; serve()"
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],

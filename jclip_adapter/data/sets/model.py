@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 _SUFFIXES = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .bmp .dib .webp .gif .tif .tiff .pbm .pgm .ppm .pnm "
@@ -126,6 +129,16 @@ class ImageSet:
             if photo.label is not None:
                 groups[photo.label].append(photo)
         return tuple(tuple(group) for group in groups)
+
+
+def paths_of(photos: Iterable[Photo]) -> list[Path]:
+    """Where the files of N photos lie."""
+    return [photo.path for photo in photos]
+
+
+def labels_of(photos: Iterable[Photo]) -> npt.NDArray[np.int64]:
+    """(N,) class indices of N labelled photos."""
+    return np.array([photo.label for photo in photos], dtype=np.int64)
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ _TOY = 512  # channels; no CLIP with a narrower image tower was published by Ope
 def has_openai_sizes(config: ClipConfig) -> bool:
     """Whether a model's towers are those of a CLIP that OpenAI published.
 
-    >>> from jclip_adapter.clip.config import VIT_B_32
+    >>> from jclip_adapter.models.clip.config import VIT_B_32
     >>> has_openai_sizes(VIT_B_32)
     True
     """

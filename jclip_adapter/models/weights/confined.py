@@ -40,7 +40,7 @@ MEMORY_BASE = 512 << 20  # Python and numpy take 90 MB
 MEMORY_PER_BYTE = 6  # of the file; bytes widened to single precision take 5, half precision in text pickles 4
 _SECONDS, _BYTES_PER_SECOND = 120, 1_000_000  # of computing; the slowest files seen take a tenth of that
 _ERRORS = {kind.__name__: kind for kind in (WeightsError, SetupError, UsageError)}
-_CODE = "import sys; sys.path[:] = {path!r}; from jclip_adapter.clip.weights.confined import serve; sys.exit(serve())"
+_CODE = "import sys; sys.path[:] = {path!r}; from jclip_adapter.models.weights.confined import serve; sys.exit(serve())"
 
 
 class Loaded(NamedTuple):

@@ -38,7 +38,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let the process read weights by other code than ours."""
-    setup = "import sys; sys.path[:] = {path!r}; from jclip_adapter.clip.weights import confined; "
+    setup = "import sys; sys.path[:] = {path!r}; from jclip_adapter.models.weights import confined; "
     lines = f"exec({code!r}); confined.read_weight_file = read; sys.exit(confined.serve())"
     monkeypatch.setattr(confined, "_CODE", setup + lines.replace("{", "{{").replace("}", "}}"))
 

@@ -58,7 +58,7 @@ def test_neither_jittor_nor_torch_is_needed() -> None:
     program = (
         "import sys, pathlib\n"
         "for name in ('jittor', 'jittor_core', 'torch', 'safetensors'): sys.modules[name] = None\n"
-        "from jclip_adapter.clip.weights import read_state_dict\n"
+        "from jclip_adapter.models.weights import read_state_dict\n"
         "files = [path for path in pathlib.Path(sys.argv[1]).iterdir() if path.suffix != '.npz']\n"
         "print(sum(bool(read_state_dict(path)) for path in files))\n"
     )

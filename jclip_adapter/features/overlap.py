@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from jclip_adapter.core.task import Array
 from jclip_adapter.data.sets import Photo
-from jclip_adapter.features.encoding import PhotoFeatures
+from jclip_adapter.data.sets.model import paths_of
 from jclip_adapter.models.backbones.encoder import BackboneEncoder
 from jclip_adapter.models.base import ImageEncoder
 
+from .encoding import PhotoFeatures
 from .shots import Shots
-from .stage import Stage
+from .task_encoder import TaskEncoder
 
 logger = logging.getLogger(__name__)
 NEAR = {"efficientnet-lite0": 0.90, "efficientnet-lite2": 0.90, "clip": 0.99}
@@ -68,7 +69,7 @@ def two_class_warning(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def find_overlap(
-    stage: Stage,
+    tasks: TaskEncoder,
     shots: Shots,
     scored: Sequence[Photo],
     features: PhotoFeatures,
@@ -80,7 +81,7 @@ def find_overlap(
     with those of the shots that are there as they were.
 
     Args:
-        stage: The stage.
+        tasks: Encodes the shots.
         shots: The shots.
         scored: M photos.
         features: Theirs.
@@ -92,14 +93,14 @@ def find_overlap(
     rows_of = list(zip(shots.keys, shots.photos, strict=True))
     first = {key: photo.relative for key, photo in reversed(rows_of) if key}
     support = shots.same
-    known = stage.photos([photo.path for photo in support])
+    known = tasks.photos(paths_of(support))
     identical = np.array([key in first for key in features.keys], dtype=bool)
     near = np.zeros(len(scored), dtype=bool)
     pairs = [(scored[row].relative, first[features.keys[row]]) for row in np.flatnonzero(identical)]
     rows = np.flatnonzero(features.readable & ~identical)
     if len(support) and len(rows):
         highest, at = _nearest(features.normalised[rows], known.normalised)
-        near[rows] = highest > near_threshold(stage.encoder, support, known)
+        near[rows] = highest > near_threshold(tasks.encoder, support, known)
         best = dict(zip(rows.tolist(), at.tolist(), strict=True))
         pairs += [(scored[row].relative, support[best[row]].relative) for row in np.flatnonzero(near).tolist()]
     labels = [photo.label for photo in shots.photos]
@@ -151,9 +152,9 @@ def in_two_classes(
     return tuple(found)
 
 
-def warn_of_overlap(stage: Stage, shots: Shots, scored: Sequence[Photo], features: PhotoFeatures) -> None:
+def warn_of_overlap(tasks: TaskEncoder, shots: Shots, scored: Sequence[Photo], features: PhotoFeatures) -> None:
     """Log what shots and photos to be scored have in common, as `find_overlap` sees it."""
-    for text in find_overlap(stage, shots, scored, features).warnings():
+    for text in find_overlap(tasks, shots, scored, features).warnings():
         logger.warning("%s", text)
 
 

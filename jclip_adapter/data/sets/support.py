@@ -1,83 +1,101 @@
-"""The shots: drawn, checked to be readable, and replaced where they are not."""
+"""The support set: drawn, checked to be readable, and replaced where it is not."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from jclip_adapter.cli.settings import ALL_SHOTS, Settings
+from jclip_adapter.core.choices import ALL_SHOTS
 from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.data.sets import ImageSet, Photo, first_support, read_support, sample_support
 
-from .stage import Stage
+from .model import ImageSet, Photo
+from .sampling import first_support, read_support, sample_support
 
 logger = logging.getLogger(__name__)
 _SHOWN = 5
+Check = Callable[[Sequence[Photo]], Mapping[int, str]]
+"""Tells which of some photos cannot be read: what is wrong, by place in the list."""
 
 
-def choose_support(stage: Stage) -> tuple[Photo, ...]:
-    """The training photos that the stage's settings choose, as `draw_support` says; a list of the user's as it is.
+@dataclass(frozen=True)
+class Draw:
+    """How the support set is chosen.
 
-    Raises:
-        DataError: as `draw_support`, or the list is faulty.
-        UsageError: there is no such list.
-    """
-    settings = stage.settings
-    if settings.support in ("random", "first"):
-        return draw_support(stage, settings.shots, settings.seed)
-    if not Path(settings.support).is_file():
-        raise UsageError(f"there is no list {settings.support}.", "Give --support a file, or 'first' or 'random'.")
-    return read_support(settings.support, stage.images)
-
-
-def draw_support(stage: Stage, shots: int, seed: int) -> tuple[Photo, ...]:
-    """Draw readable training photos of every class.
-
-    A photo that cannot be read gives way to the next of its class in the order of the draw; a class with fewer
-    photos than shots gives what it has. Both are logged. With `Settings.strict` either is refused. Where all photos
-    are readable and enough, the draw is that of `sample_support` or `first_support`.
-
-    Args:
-        stage: The stage; its first network encodes the photos, to see that they can be read.
+    Attributes:
         shots: Photos per class; ALL_SHOTS takes every photo.
         seed: Seed of the draw.
+        order: "random"; "first" in list order; or the path of a list of photos.
+        strict: Refuse classes with fewer photos than shots, and unreadable photos.
+    """
+
+    shots: int
+    seed: int = 0
+    order: str = "random"
+    strict: bool = False
+
+
+def choose_support(images: ImageSet, draw: Draw, check: Check) -> tuple[Photo, ...]:
+    """The support set: a list's photos as they are, or readable training photos of every class.
+
+    A photo that cannot be read gives way to the next of its class in the order of the draw; a class with fewer
+    photos than shots gives what it has. Both are logged. A strict draw refuses either. Where all photos are readable
+    and enough, the draw is that of `sample_support` or `first_support`.
+
+    Args:
+        images: The data set.
+        draw: How photos are chosen.
+        check: Tells which photos cannot be read.
 
     Returns:
         The photos, by class and within a class in list order.
 
     Raises:
-        DataError: no training photo of a class can be read, or chosen photos are missing.
+        DataError: no training photo of a class can be read, chosen photos are missing, or the list is faulty.
+        UsageError: there is no such list.
     """
-    draw = drawing(stage.settings, stage.images, shots, seed)
-    support = draw(())
-    if stage.settings.strict:
+    if draw.order not in ("random", "first"):
+        if not Path(draw.order).is_file():
+            raise UsageError(f"there is no list {draw.order}.", "Give --support a file, or 'first' or 'random'.")
+        return read_support(draw.order, images)
+    support = draw_unchecked(images, draw)
+    if draw.strict:
         return support
     readable: set[str] = set()
     unreadable: dict[str, str] = {}  # relative name → reason
     while True:
         new = [photo for photo in support if photo.relative not in readable]
-        bad = stage.photos([photo.path for photo in new]).bad if new else {}
+        bad = check(new) if new else {}
         readable |= {photo.relative for photo in new}
         if not bad:
             break
         for number, reason in bad.items():
             unreadable[new[number].relative] = reason
-        support = draw(unreadable)
-    _report(stage.images, support, unreadable)
-    note_short(stage.images, support, shots)
+        support = draw_unchecked(images, draw, unreadable)
+    _report(images, support, unreadable)
+    note_short(images, support, draw.shots)
     return support
 
 
-def drawing(
-    settings: Settings, images: ImageSet, shots: int, seed: int
-) -> Callable[[Container[str]], tuple[Photo, ...]]:
-    """The draw that settings ask for, given the names of photos to pass over; it reads no photo."""
-    few = not settings.strict
-    if settings.support == "first":
-        return lambda without: first_support(images, shots, allow_fewer=few, without=without)
-    return lambda without: sample_support(images, shots, seed, allow_fewer=few, without=without)
+def draw_unchecked(images: ImageSet, draw: Draw, without: Container[str] = ()) -> tuple[Photo, ...]:
+    """The photos that a draw chooses, or a list names, whether they can be read or not.
+
+    Args:
+        images: The data set.
+        draw: How photos are chosen.
+        without: Relative names of photos to pass over.
+
+    Raises:
+        DataError: chosen photos are missing, or the list is faulty.
+    """
+    few = not draw.strict
+    if draw.order == "first":
+        return first_support(images, draw.shots, allow_fewer=few, without=without)
+    if draw.order == "random":
+        return sample_support(images, draw.shots, draw.seed, allow_fewer=few, without=without)
+    return read_support(draw.order, images)
 
 
 def _report(images: ImageSet, support: Sequence[Photo], unreadable: dict[str, str]) -> None:

@@ -1,0 +1,215 @@
+"""What commands on photos begin with: the data set, the networks, and the classes in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jclip_adapter.cli.runs import Run
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.choices import SAMPLE
+from jclip_adapter.core.console import doing
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.data.photos.white_level import check_white_level, compare_white_level, find_white_level
+from jclip_adapter.data.sample import ensure_sample
+from jclip_adapter.data.sets import ImageSet, Photo, load_dataset
+from jclip_adapter.data.sets.model import paths_of
+from jclip_adapter.data.sets.support import Draw
+from jclip_adapter.data.texts.class_names import name_classes
+from jclip_adapter.data.texts.prompts import PromptSet, load_prompts
+from jclip_adapter.features.encoding import TextFeatures
+from jclip_adapter.features.task_encoder import TaskEncoder
+from jclip_adapter.models import backbones
+from jclip_adapter.models.backbones.encoder import load_backbone
+from jclip_adapter.models.base import ImageEncoder
+from jclip_adapter.models.clip.encoder import Encoder, load_encoder
+
+from .chain import open_chain
+from .effects import refuse_idle_on_data, refuse_idle_on_network
+
+logger = logging.getLogger(__name__)
+MOST_PARAMETERS = 500_000_000  # together, by the contest's rules
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The data set and what encodes it.
+
+    Attributes:
+        settings: With the weights and the white level that are used, also where the user left them open.
+        images: The data set.
+        tasks: Networks and classes.
+        chain: The runs behind --encoder, whose CLIP `tasks` uses.
+    """
+
+    settings: Settings
+    images: ImageSet
+    tasks: TaskEncoder
+    chain: tuple[Run, ...] = ()
+
+
+def open_data(settings: Settings) -> ImageSet:
+    """Read the data set that settings name, unpacking the sample if it is that."""
+    source = ensure_sample() if settings.data == SAMPLE else Path(settings.data)
+    with doing(f"reading {settings.data}"):
+        images = load_dataset(source, split=settings.split, layout=settings.layout, follow_links=settings.follow_links)
+    refuse_idle_on_data(settings, images)
+    return images
+
+
+def draw_of(settings: Settings) -> Draw:
+    """How settings choose the support set."""
+    return Draw(settings.shots, settings.seed, settings.support, settings.strict)
+
+
+def check_test_photos(images: ImageSet) -> None:
+    """Refuse a data set that has no photos to predict.
+
+    Raises:
+        DataError: it has none.
+    """
+    if not images.test:
+        raise DataError(f"{images.source} has no test photos.", "Use --predict --images PATH … for photos elsewhere.")
+
+
+def set_up(
+    settings: Settings,
+    *,
+    encode_texts: bool = True,
+    words: Mapping[str, str] | None = None,
+    elsewhere: Sequence[Path] = (),
+) -> Setup:
+    """Open the data set, read the networks' weights and encode the classes' prompts.
+
+    Args:
+        settings: The settings.
+        encode_texts: Encode the prompts at once, so that one which is too long is refused before photos are encoded.
+        words: Each class in words, as a run has them; None to find them, as `class_names.name_classes` does.
+        elsewhere: Photos outside the data set that are to be encoded in place of its own.
+
+    Raises:
+        DataError: the run of --encoder is of other weights or classes, or has not tuned CLIP; or nothing tells the
+            white level of photos of 16 bits.
+        UsageError: an option has no effect.
+    """
+    refuse_idle_on_network(settings)
+    chain = open_chain(Path(settings.encoder)) if settings.encoder else ()
+    if chain and not settings.weights:
+        of_run = chain[0].facts["settings"]
+        model_config = settings.model_config or of_run.get("model_config", "")
+        settings = dataclasses.replace(settings, weights=of_run["weights"], model_config=model_config)
+    images = open_data(settings)
+    prompts = _prompts(settings, images, words)
+    settings = dataclasses.replace(settings, white_level=_white_level(settings, images, elsewhere))
+    encoder = _network(settings, bool(chain))
+    learnt = None
+    for run in reversed(chain):
+        encoder, learnt = _on_top_of(run, encoder, images)
+    device = (settings.device, settings.batch_size, Path(settings.cache))
+    auxiliary = load_backbone(settings.auxiliary, *device) if settings.auxiliary else None
+    tasks = TaskEncoder(
+        encoder,
+        images.class_names,
+        images.domains,
+        prompts,
+        Path(settings.cache),
+        auxiliary and dataclasses.replace(auxiliary, reading=settings.reading),
+        settings.workers,
+        learnt,
+    )
+    _log_size(tasks)
+    if encode_texts:
+        _ = tasks.texts
+    return Setup(settings, images, tasks, chain)
+
+
+def _network(settings: Settings, tuned: bool) -> ImageEncoder:
+    """The network that photos go through first."""
+    name, device = settings.weights_or_default, (settings.device, settings.batch_size, Path(settings.cache))
+    if name not in backbones.KNOWN:
+        clip = load_encoder(name, *device, settings.precision, settings.model_config)
+        return dataclasses.replace(clip, reading=settings.reading)
+    if settings.model_config:
+        raise UsageError(f"--model-config needs CLIP weights; {name} is an image network.", "Leave it out.")
+    if tuned or settings.auxiliary:
+        flag = "--encoder" if tuned else "--auxiliary"
+        raise UsageError(f"{flag} needs CLIP weights; {name} is an image network.", "Give --weights a CLIP.")
+    return dataclasses.replace(load_backbone(name, *device, settings.precision), reading=settings.reading)
+
+
+def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | None) -> PromptSet:
+    """The prompt set for these classes; what is odd about it is logged, where the network reads texts at all."""
+    prompts = load_prompts(settings.prompts)
+    warnings: list[str] = []
+    if words is None:
+        prompts, warnings = name_classes(prompts, images, settings.class_names)
+    else:
+        prompts = prompts.respelled(words)
+    warnings += [*prompts.check_domains(images.domains), *prompts.check_names(images.class_names, images.domains)]
+    for warning in warnings if settings.weights_or_default not in backbones.KNOWN else ():
+        logger.warning("%s", warning)
+    return prompts
+
+
+def _white_level(settings: Settings, images: ImageSet, elsewhere: Sequence[Path]) -> int:
+    """The white level: the user's, that of the run that the settings are of, or what the photos' values tell."""
+    photos = paths_of([*images.train, *images.test])
+    if "white_level" in settings.given:
+        check_white_level(settings.white_level, [*photos, *elsewhere])
+        return settings.white_level
+    level = settings.white_level or find_white_level(photos)
+    if not level:
+        return find_white_level(elsewhere)
+    if settings.white_level or elsewhere:
+        compare_white_level(level, elsewhere or photos, str(settings.run_folder) if settings.white_level else "")
+    return level
+
+
+def _log_size(tasks: TaskEncoder) -> None:
+    """Log the number of parameters, and warn if the contest allows fewer."""
+    count = tasks.parameters
+    logger.info("%.1f million parameters", count / 1e6)
+    if count > MOST_PARAMETERS:
+        logger.warning(
+            "%.1f million parameters are more than the contest's %d million", count / 1e6, MOST_PARAMETERS // 10**6
+        )
+
+
+def _on_top_of(run: Run, encoder: ImageEncoder, images: ImageSet) -> tuple[Encoder, TextFeatures | None]:
+    """The CLIP with what a run has tuned of it, and the class texts that it has learnt as prompts, if any."""
+    method = run.method
+    if not isinstance(encoder, Encoder) or encoder.sha256 != run.facts["weights_sha256"]:
+        raise DataError(f"{run.folder} was trained with other weights than {encoder.weights}.", "See --weights.")
+    check_description(run, encoder)
+    if method.encoder_:
+        return encoder.tuned(method.encoder_weights), None
+    learnt = method.learnt().get("text_")
+    if "encoder" not in method.meta.needs or learnt is None:
+        raise DataError(
+            f"{run.folder} is of {method.meta.name}, which leaves CLIP and the classes' texts as they were.",
+            "Give --encoder the run of a method that trains through CLIP, such as clip-lora or coop.",
+        )
+    if method.classes_ != images.class_names:
+        raise DataError(f"{run.folder} has learnt prompts of other classes than {images.source} has.", "Check --data.")
+    return encoder, TextFeatures(learnt, learnt, tuple(row[None] for row in learnt))
+
+
+def check_description(run: Run, encoder: ImageEncoder) -> None:
+    """Refuse a run whose weights were run with other settings than now; an older version ran all with OpenAI's.
+
+    Raises:
+        DataError: they were.
+    """
+    if isinstance(encoder, Encoder) and run.facts.get("model", encoder.openai_description) != encoder.description:
+        raise DataError(
+            f"{run.folder} was trained with other settings of {encoder.weights} (activation, heads or preprocessing).",
+            "Train again.",
+        )
+
+
+def unreadable(tasks: TaskEncoder, photos: Sequence[Photo]) -> Mapping[int, str]:
+    """What is wrong with photos that cannot be read, by place in the list."""
+    return tasks.photos(paths_of(photos)).bad

@@ -1,0 +1,159 @@
+"""A trained run, opened again for evaluation and prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jclip_adapter.cli.runs import Run, load_run, trained_with
+from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.console import doing
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.task import Array
+from jclip_adapter.data.photos.reading import Reading
+from jclip_adapter.data.sets import ImageSet, read_support
+from jclip_adapter.data.sets.model import labels_of, paths_of
+from jclip_adapter.data.sets.names import canonical
+from jclip_adapter.data.texts.class_names import name_classes, words_of
+from jclip_adapter.data.texts.prompts import load_prompts
+from jclip_adapter.features.encoding import PhotoFeatures
+from jclip_adapter.features.shots import Shots
+from jclip_adapter.features.task_encoder import TaskEncoder
+from jclip_adapter.methods import Method, create
+from jclip_adapter.models.base import ImageEncoder
+from jclip_adapter.storage import MANIFEST
+
+from .chain import check_trained_on
+from .effects import refuse_idle_on_methods, uses_shots
+from .setup import check_description, set_up
+from .shots import read_shots
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted method with the data set and the networks that it was fitted on.
+
+    Attributes:
+        images: The data set.
+        tasks: Networks and classes.
+        unfitted: The method; as it is in a run, or to be fitted without shots.
+        folder: Of the run; None for a method that needs none.
+        shots: Photos that the run learnt from.
+    """
+
+    images: ImageSet
+    tasks: TaskEncoder
+    unfitted: Method
+    folder: Path | None = None
+    shots: Shots = field(default_factory=Shots)
+
+    @cached_property
+    def method(self) -> Method:
+        """The fitted method."""
+        return self.unfitted if self.folder else self.unfitted.fit(self.tasks.task((), labels_of(())))
+
+    @property
+    def image_encoders(self) -> tuple[ImageEncoder, ...]:
+        """Every network whose photo features `logits` needs, a CLIP that the method has tuned among them."""
+        if self.folder is None or not self.method.tunes_images:
+            return self.tasks.encoders
+        return *self.tasks.encoders, self.tasks.clip.tuned(self.method.encoder_weights)
+
+    def logits(self, features: PhotoFeatures) -> Array:
+        """(M, C) scores of the readable photos, M of them, in order."""
+        with doing(f"scoring by {self.method.meta.name}"):
+            return self.method.logits(self.tasks.queries(features))
+
+
+def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Sequence[Path] = ()) -> Trained:
+    """Set up a trained run again; a method that needs no support photo needs no run either.
+
+    Args:
+        settings: The settings; what the features depend on is taken from the run.
+        encode_texts: As for `set_up`.
+        elsewhere: As for `set_up`.
+
+    Raises:
+        DataError: there is no such run, or the weights or classes are others than it was trained with.
+    """
+    method = create(settings.method, seed=settings.seed, **settings.set)
+    refuse_idle_on_methods(settings, [method])
+    if not _needs_run(settings, method):
+        setup = set_up(settings, encode_texts=encode_texts, elsewhere=elsewhere)
+        return Trained(setup.images, setup.tasks, method)
+    run = load_run(settings)
+    trained = run.facts["settings"]
+    if load_prompts(trained["prompts"]).fingerprint() != run.facts["prompts"]:
+        raise DataError(
+            f"{run.folder} was trained with other prompts than {trained['prompts']} holds now.", "Train again."
+        )
+    settings = dataclasses.replace(settings, **_bound(run, settings))
+    words = run.facts.get("class_names", {})
+    setup = set_up(settings, encode_texts=encode_texts, words=words, elsewhere=elsewhere)
+    images, tasks = setup.images, setup.tasks
+    if tasks.encoder.sha256 != run.facts["weights_sha256"]:
+        raise DataError(
+            f"{run.folder} was trained with other weights than {tasks.encoder.weights} holds now.", "Train again."
+        )
+    check_description(run, tasks.encoder)
+    if list(images.class_names) != [canonical(name) for name in run.facts["classes"]]:
+        raise DataError(f"{run.folder} was trained on other classes than {settings.data} has.", "Train again.")
+    shots = read_shots(run.folder, images)
+    _check_given(settings, run, images, shots)
+    check_trained_on(run, setup.chain)
+    link = tasks.link()
+    if link:
+        run.method.attach(link)
+    tasks = tasks.with_prototypes(paths_of(shots.same), labels_of(shots.same))
+    return Trained(images, tasks, run.method, run.folder, shots)
+
+
+def _needs_run(settings: Settings, method: Method) -> bool:
+    """Whether a trained run is asked for: by the method, by the user, or by being there.
+
+    A method that does without shots may have been trained all the same, on shots or so that these are not scored on.
+    """
+    if settings.run or "support" in method.meta.needs or (settings.run_folder / MANIFEST).is_file():
+        return True
+    if not uses_shots(method):
+        return False
+    if settings.given & {"shots", "support"}:
+        return True
+    logger.info("%s: no shots are used, as there is no trained run in %s", method.meta.name, settings.run_folder)
+    return False
+
+
+def _check_given(settings: Settings, run: Run, images: ImageSet, shots: Shots) -> None:
+    """Refuse files whose content is no longer what the run was trained with, where the user names them again."""
+    if "class_names" in settings.given:
+        prompts, _ = name_classes(load_prompts(settings.prompts), images, settings.class_names)
+        if words_of(prompts, images) != run.facts.get("class_names"):
+            raise UsageError(f"{run.folder} was trained with other words than {settings.class_names}.", "Train again.")
+    if "support" in settings.given and settings.support not in ("random", "first"):
+        named = {photo.relative for photo in read_support(settings.support, images)}
+        if named != {photo.relative for photo in shots.photos}:
+            raise UsageError(f"{run.folder} was trained on other shots than {settings.support} names.", "Train again.")
+
+
+def _bound(run: Run, settings: Settings) -> dict[str, Any]:
+    """The settings that a run's features depend on, as it was trained; what its version did not write down was so."""
+    trained = run.facts["settings"]
+    names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config", "layout")
+    bound = {name: trained_with(trained, name) for name in (*names, *Reading._fields)}
+    bound["run"] = str(run.folder)  # whose name by the settings may be another one now
+    bound["follow_links"] = settings.follow_links or trained.get("follow_links", False)
+    if "model" not in run.facts:  # of a version that ran all weights with OpenAI's settings
+        bound["model_config"] = settings.model_config
+    if "white_level" in settings.given:  # it belongs to the photos, which may be of another camera than the run's
+        old, bound["white_level"] = bound["white_level"], settings.white_level
+        if old not in (0, settings.white_level):
+            told = "%s was trained with %d as white, and photos are read with %d"
+            logger.warning(told, run.folder, old, settings.white_level)
+    return bound

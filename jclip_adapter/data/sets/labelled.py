@@ -1,0 +1,53 @@
+"""Labelled photos to measure accuracy on. Only what scores a finished method asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jclip_adapter.core.errors import DataError
+
+from . import check_test_links, find_labels, load_labels
+from .model import ImageSet, Photo
+from .sampling import remaining
+
+HOLDOUT = 20  # photos per class that are taken from the training set
+
+
+def labelled_photos(
+    images: ImageSet, support: Sequence[Photo], seed: int, labels: str = "", holdout: int | None = None
+) -> tuple[tuple[Photo, ...], str]:
+    """Photos to measure on: the labelled test photos, else photos of the training set besides the shots.
+
+    Args:
+        images: The data set.
+        support: The shots, which are not scored on.
+        seed: Draws photos of the training set.
+        labels: A file of labels; empty for the data set's own.
+        holdout: Take so many per class of the training set in any case; 0 for all.
+
+    Returns:
+        The photos with their labels, and what they are.
+
+    Raises:
+        DataError: there are none.
+    """
+    check_test_links(images)
+    answers = {} if holdout is not None else load_labels(labels, images) if labels else find_labels(images)
+    if answers:
+        photos = tuple(
+            Photo(photo.base, photo.relative, answers[photo.relative])
+            for photo in images.test
+            if photo.relative in answers
+        )
+        return photos, f"{len(photos)} labelled test photos"
+    per_class = (HOLDOUT if holdout is None else holdout) or None
+    photos = remaining(images, support, per_class, seed)
+    if not photos:
+        tests = len(images.test)
+        no_answers = f"its {tests} test photos have no labels" if tests else "it has no test photos"
+        raise DataError(
+            f"{images.source} has no photos to evaluate on: all {len(images.train)} training photos are shots, and "
+            f"{no_answers}.",
+            "Train with fewer --shots" + (", or give --labels FILE." if tests else ", or add test photos."),
+        )
+    return photos, f"{len(photos)} photos not used for training"
