@@ -147,7 +147,8 @@ def test_a_killed_child_does_not_end_the_start_of_jittor(place: Path) -> None:
 def test_an_error_that_ctrl_c_caused_is_a_stop(place: Path, terminals: list[Terminal]) -> None:
     """E1: what fails since Ctrl-C ended a child, or a library that turns it into an error of its own."""
     code = (
-        "import time\nfrom jclip_adapter.cli import app as cli, entry\nfrom jclip_adapter.core.errors import SetupError\n"
+        "import time\nfrom jclip_adapter.cli import app as cli, entry\n"
+        "from jclip_adapter.core.errors import SetupError\n"
         "def doctor(*_):\n    print('working', flush=True)\n"
         "    try:\n        time.sleep(20)\n"
         "    except KeyboardInterrupt:\n        raise SetupError('a kernel could not be compiled.') from None\n"
