@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks import ROOT, cuda_rehearsal
 from jclip_adapter import runtime
-from jclip_adapter.cli import doctor
+from jclip_adapter.cli.commands import doctor
 from jclip_adapter.core.errors import SetupError
 from jclip_adapter.runtime import cuda
 from jclip_adapter.runtime.cuda import Cuda

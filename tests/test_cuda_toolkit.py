@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jclip_adapter import runtime
-from jclip_adapter.cli import doctor
+from jclip_adapter.cli.commands import doctor
 from jclip_adapter.core.errors import SetupError
 from jclip_adapter.runtime.cuda import Cuda
 from jclip_adapter.runtime.cuda_toolkit import Toolkit, find_toolkit

@@ -59,10 +59,7 @@ def test_an_option_has_an_effect_or_is_refused(
     """The refusal is told before anything is read: nothing that the command line names exists."""
     monkeypatch.chdir(tmp_path)
     seen: list[Settings] = []
-    for name in ("_train", "_evaluate", "_predict", "_classify", "_benchmark", "_extract", "_check", "_convert"):
-        monkeypatch.setattr(f"jclip_adapter.cli.app.{name}", lambda _, given: seen.append(given))
-    for name in ("_list", "_doctor", "_dry_run"):
-        monkeypatch.setattr(f"jclip_adapter.cli.app.{name}", lambda _, given: seen.append(given))
+    monkeypatch.setattr("jclip_adapter.cli.app._call", lambda _, invocation: seen.append(invocation.settings))
     (tmp_path / "x").write_text("{}")
     status = main([*COMMANDS[command], *typed(item)])
     error = capsys.readouterr().err

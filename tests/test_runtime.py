@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import ROOT
 from jclip_adapter import runtime
-from jclip_adapter.cli import doctor
+from jclip_adapter.cli.commands import doctor
 from jclip_adapter.core.errors import SetupError, UsageError
 from jclip_adapter.runtime import onednn
 from jclip_adapter.runtime.cuda import Cuda

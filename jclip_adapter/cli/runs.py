@@ -6,6 +6,7 @@ epoch and their picture. manifest.json is written last: without it the run is no
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import platform
 from collections.abc import Mapping
@@ -90,6 +91,8 @@ _SHOWN = 5
 _PATHS = ("data", "weights", "encoder", "prompts", "support", "model_config", "class_names")
 # Told elsewhere, or without effect on numbers.
 _IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume"])
+# What evaluation and prediction have of their own.
+_AFTERWARDS = frozenset(["labels", "holdout", "images", "top", "on_bad_image", "shard", "follow_links", "white_level"])
 _AGAIN = "Train again with the new setting, or leave it out."
 
 
@@ -217,6 +220,29 @@ def load_run(settings: Settings) -> Run:
     return run
 
 
+def take_only_run(settings: Settings) -> Settings:
+    """Settings for the one finished run on their data, where they name none; unchanged where there is not just one.
+
+    Args:
+        settings: The settings. A run that contradicts what the user gave does not count.
+    """
+    if settings.run or settings.run_folder.exists() or not settings.given <= {*_BOUND, *_PATHS, *_IDLE, *_AFTERWARDS}:
+        return settings
+    found = [run for run in _finished(settings) if not _contradicts(settings, run)]
+    if len(found) != 1:
+        return settings
+    method = read_json(found[0] / RUN)["settings"]["method"]
+    logger.info("the one run on this data is taken: %s (%s)", found[0], method)
+    return dataclasses.replace(settings, run=str(found[0]), method=method)
+
+
+def _contradicts(settings: Settings, folder: Path) -> bool:
+    """Whether a finished run was trained otherwise than the user asks."""
+    trained = read_json(folder / RUN).get("settings", {})
+    names = [name for name in _BOUND if name in settings.given]
+    return any(not _same(name, getattr(settings, name), trained_with(trained, name)) for name in names)
+
+
 def open_run(folder: Path) -> Run:
     """Read a finished run.
 
@@ -247,11 +273,17 @@ def _same(name: str, new: Any, old: Any) -> bool:
 
 def _hint(settings: Settings) -> str:
     folder = settings.run_folder.parent
-    finished = [path.parent for path in sorted(folder.glob(f"*/{RUN}")) if (path.parent / MANIFEST).is_file()]
-    own = [run.name for run in finished if _same("data", settings.data, _data_of(run))]
+    own = [run.name for run in _finished(settings)]
     hint = "Run --train with the same flags first"
     shown = ", ".join(own[:_SHOWN]) + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else "")
     return f"{hint}, or give --run {folder}/… with one that was trained on this data ({shown})." if own else f"{hint}."
+
+
+def _finished(settings: Settings) -> list[Path]:
+    """The folders of finished runs on the settings' data, beside their own run folder."""
+    places = [path.parent for path in sorted(settings.run_folder.parent.glob(f"*/{RUN}"))]
+    finished = [place for place in places if (place / MANIFEST).is_file()]
+    return [place for place in finished if _same("data", settings.data, _data_of(place))]
 
 
 def _data_of(folder: Path) -> str:

@@ -47,10 +47,12 @@ def try_import_jit_utils_core(silent=None): pass
 """
 PROGRAM = """
 import sys
-from jclip_adapter import cli, entry, runtime
+from jclip_adapter import runtime
+from jclip_adapter.cli import entry
+from jclip_adapter.cli.commands import list as command
 runtime.onednn.link = lambda home: True
 from jclip_adapter.core.console import tell
-cli._list = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
+command.run = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
 entry.run(["--list"])
 """
 

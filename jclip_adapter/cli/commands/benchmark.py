@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter import runtime
+from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import ALL_SHOTS
+from jclip_adapter.core.console import tell
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
 from jclip_adapter.data.sets import ImageSet, Photo
@@ -250,3 +252,21 @@ def labelled_queries(
             first,
         )
     return Labelled(tasks.queries(found), labels[found.readable]), labels[~found.readable]
+
+
+def run(invocation: Invocation) -> None:
+    """The command: run the benchmark, and print its tables."""
+    settings = invocation.settings
+    done = benchmark(
+        settings,
+        features=settings.features,
+        methods=settings.method if "method" in settings.given else "all",
+        shots=settings.shot_counts,
+        seeds=settings.seeds or (1,),
+        selection=settings.select or "support",
+        out=Path(settings.out),
+        resample=settings.resample,
+        unseen=settings.unseen,
+    )
+    tell(f"{done.tables}\n")
+    tell(f"written: {', '.join(map(str, done.files))}")

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import ALL_SHOTS
+from jclip_adapter.core.console import tell
 from jclip_adapter.data.sets import ImageSet, find_labels
 from jclip_adapter.data.sets.support import draw_unchecked
 from jclip_adapter.data.texts.class_names import name_classes
@@ -81,3 +83,9 @@ def _texts(prompts: PromptSet, images: ImageSet) -> list[str]:
         more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
         lines.append(f"prompt of {info.name}: {texts[0]}{more}")
     return lines
+
+
+def run(invocation: Invocation) -> None:
+    """The command: print how the data set is read."""
+    settings = invocation.settings
+    tell(describe(settings, settings.shot_counts or (settings.shots,)), end="")

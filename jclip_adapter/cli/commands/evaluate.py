@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, check_run_folder
+from jclip_adapter.cli.app import Invocation
+from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, check_run_folder, take_only_run
 from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.console import tell
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.data.sets import Photo
 from jclip_adapter.data.sets.labelled import labelled_photos
@@ -24,7 +26,7 @@ from jclip_adapter.evaluation.metrics import (
     seen_and_unseen,
     worst_pairs,
 )
-from jclip_adapter.evaluation.report import confusion_picture
+from jclip_adapter.evaluation.report import confusion_picture, markdown_table, score_table
 from jclip_adapter.features.overlap import Overlap, find_overlap
 from jclip_adapter.methods import create
 from jclip_adapter.storage import write_bytes, write_sealed_json
@@ -81,6 +83,7 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     Raises:
         DataError: there are no labelled photos.
     """
+    settings = take_only_run(settings)
     if "support" not in create(settings.method).meta.needs or settings.run_folder.is_dir():
         check_run_folder(settings.run_folder)  # before the photos are encoded; a missing run is told by open_trained
     trained = open_trained(settings)
@@ -170,3 +173,28 @@ def _groups(
     if np.isin(truth, seen).all() or not np.isin(truth, seen).any():
         return {}
     return {name: seen_and_unseen(scores, truth, seen, readable) for name, scores in logits.items()}
+
+
+def run(invocation: Invocation) -> None:
+    """The command: evaluate, and print accuracy, what the photos have in common with the shots, and confusions."""
+    settings = invocation.settings
+    done = evaluate(settings, settings.labels, settings.holdout)
+    tell(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
+    tell(score_table(done.scores, done.baseline, done.method, done.baseline_name))
+    for name, group in done.groups.items():
+        shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
+        tell(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
+    if done.rejects:
+        tell(f"{done.rejects} photos could not be read and count as wrong")
+    for text in done.overlap:
+        tell(text)
+    for name, (mine, theirs) in done.without.items():
+        tell(
+            f"top-1 without {name} ({mine.n} photos): {done.baseline_name} {100 * theirs.top1:.1f} %, "
+            f"{done.method} {100 * mine.top1:.1f} %"
+        )
+    repeated = [pair for pair in done.pairs if pair.count > 1]
+    if repeated:
+        rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in repeated]
+        tell(markdown_table(["class", "predicted as", "photos", "share"], rows))
+    tell(f"written: {', '.join(map(str, done.files))}")

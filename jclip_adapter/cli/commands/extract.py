@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.console import tell
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
@@ -85,3 +87,10 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
     logger.info("%d photos to score, shots: %s", len(test.labels), ", ".join(map(str, supports)))
     write_bytes(target, npz_bytes(arrays), FEATURE_FILE)
     return target
+
+
+def run(invocation: Invocation) -> None:
+    """The command: write the feature file."""
+    settings, target = invocation.settings, invocation.operand
+    done = extract(settings, Path(target), settings.shot_counts, settings.shard)
+    tell(done.told(target) if isinstance(done, Share) else f"written: {done}")

@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.cli.app import Invocation
+from jclip_adapter.cli.options import CLASSIFY
+from jclip_adapter.cli.parser import RESULT
 from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.console import tell
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.problems import Problems, one_line
 from jclip_adapter.core.task import softmax
@@ -162,3 +166,24 @@ def _photos_at(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"there is no {path}.", "Give photos, or folders of photos.")
     return [path]
+
+
+def run(invocation: Invocation) -> None:
+    """The command: the test photos into the result file, or guesses for the photos that were given."""
+    settings = invocation.settings
+    if CLASSIFY in invocation.commands:
+        for guess in classify(settings, settings.images, settings.top):
+            told = ", ".join(f"{n} {100 * p:.1f} %" for n, p in zip(guess.names, guess.probabilities, strict=True))
+            tell(f"{guess.path}: {guess.problem or told}")
+        return
+    target = invocation.operand or RESULT
+    done = predict(settings, Path(target), settings.top, settings.on_bad_image, settings.shard)
+    if isinstance(done, Share):
+        tell(done.told(target))
+        return
+    tell(f"written: {done.result} ({len(done.names)} photos, {done.ids.shape[1]} ids each) and {done.archive}")
+    if done.rejects:
+        tell(f"{len(done.rejects)} photos could not be read: {rejects_path(done.result)} lists them")
+    for domain, count in done.domains.items():
+        if domain:
+            tell(f"predicted as {domain}: {count} photos")

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.cli.options import TRAIN
+from jclip_adapter.cli.app import Invocation
+from jclip_adapter.cli.options import PREDICT, TRAIN
+from jclip_adapter.cli.parser import RESULT
 from jclip_adapter.cli.runs import (
     CHECKPOINT,
     DIGESTS,
@@ -24,12 +26,13 @@ from jclip_adapter.cli.runs import (
     versions,
 )
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.console import doing
+from jclip_adapter.core.console import doing, tell
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.data.sets import support_lines
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import choose_support
+from jclip_adapter.data.submission import check_target
 from jclip_adapter.data.texts.class_names import words_of
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.evaluation.metrics import accuracy
@@ -197,3 +200,21 @@ def _fingerprint(method: Method, task: FewShotTask, setup: Setup) -> str:
     return hashlib.sha256(
         "\n".join((*facts, described, texts, code_digest(type(method).__module__))).encode()
     ).hexdigest()
+
+
+def run(invocation: Invocation) -> None:
+    """The command: train, and print where the run lies, how the shots are scored, and what to type next."""
+    settings = invocation.settings
+    predicts = PREDICT in invocation.commands
+    if predicts:
+        check_target(Path(RESULT))  # before the training, not after it
+    done = train(settings, settings.select or "none", resume=settings.resume, predicts=predicts)
+    tell(f"run: {done.folder}")
+    support = done.metrics.get("support", {})
+    if support:
+        tell(
+            f"top-1 on the shots themselves: {support['baseline']} {support['zero_shot_top1']:.1f} %, "
+            f"{done.method.meta.name} {support['trained_top1']:.1f} %"
+        )
+    if len(invocation.commands) == 1:
+        tell(f"next: {invocation.again('evaluate')}, or {invocation.again('predict')}")

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.cli.runs import Run, load_run, trained_with
+from jclip_adapter.cli.runs import Run, load_run, take_only_run, trained_with
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, UsageError
@@ -83,6 +83,7 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
     Raises:
         DataError: there is no such run, or the weights or classes are others than it was trained with.
     """
+    settings = take_only_run(settings)
     method = create(settings.method, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [method])
     if not _needs_run(settings, method):

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 from jclip_adapter import runtime
+from jclip_adapter.cli.app import Invocation
+from jclip_adapter.core.console import tell
 from jclip_adapter.core.errors import AdapterError
 from jclip_adapter.runtime import onednn, python_headers
 from jclip_adapter.runtime.cuda import Cuda, find_cuda
@@ -158,3 +160,18 @@ def _start(device: str) -> Finding:
 
 def _broken_cache() -> str:
     return f"Delete {runtime.jittor_home() / '.cache' / 'jittor'} and run the command again."
+
+
+def run(invocation: Invocation) -> None:
+    """The command: print the findings.
+
+    Raises:
+        AdapterError: there are problems.
+    """
+    findings = examine(invocation.settings.device)
+    for finding in findings:
+        cure = f" → {finding.cure}" if finding.cure else ""
+        tell(f"[{finding.state:^7}] {finding.subject}: {finding.found}{cure}")
+    problems = [finding.subject for finding in findings if finding.state == "problem"]
+    if problems:
+        raise AdapterError(f"{len(problems)} problems: {', '.join(problems)}.", "See the lines above.")

@@ -1,0 +1,74 @@
+"""The methods, prompt sets and known weights; and all about one method."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+
+from jclip_adapter.cli.app import Invocation
+from jclip_adapter.core.console import tell
+from jclip_adapter.data.texts.prompts import available_prompts
+from jclip_adapter.methods import available, get
+from jclip_adapter.methods.base import Method
+from jclip_adapter.models import backbones
+from jclip_adapter.models.weights import KNOWN
+
+_WIDTH = 80
+
+
+def run(invocation: Invocation) -> None:
+    """The command: a line or two per method, or all about the one that was named.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    tell(describe_method(get(invocation.operand)) if invocation.operand else listing())
+
+
+def listing() -> str:
+    """Every method with its idea, and the names of prompt sets, weights and networks; at most 80 columns."""
+    width = max(map(len, available())) + 2
+    lines = [_entry(name.ljust(width), get(name).meta.summary) for name in available()]
+    for title, names in (
+        ("prompt sets: ", available_prompts()),
+        ("weights by name: ", list(KNOWN)),
+        ("ImageNet networks: ", list(backbones.KNOWN)),
+    ):
+        lines += ["", _entry(title, ", ".join(names))]
+    return "\n".join([*lines, "", "`list METHOD` (or --list METHOD) shows paper, needs and hyper-parameters."])
+
+
+def describe_method(method: type[Method]) -> str:
+    """A method's idea, paper, needs, and hyper-parameters with default, range and meaning; at most 80 columns.
+
+    Args:
+        method: Its class.
+    """
+    meta = method.meta
+    links = [f"arXiv:{meta.arxiv}" if meta.arxiv else "", f"github.com/{meta.code}" if meta.code else ""]
+    needs = [*meta.needs, *(["all queries at once (transductive)"] if meta.transductive else [])]
+    lines = [
+        _entry(f"{meta.name}: ", meta.summary),
+        _entry("paper: ", ", ".join(filter(None, [meta.paper, str(meta.year), *links]))),
+        _entry("trains: ", meta.trains),
+        _entry("needs: ", ", ".join(needs) or "nothing but texts"),
+        _entry("uses, if given: ", ", ".join(meta.uses) or "nothing more"),
+        "hyper-parameters (--set NAME=VALUE):",
+    ]
+    for item in dataclasses.fields(type(method(seed=0).hyper)):
+        lines.append(
+            _entry(f"  {item.name}={item.default} ", f"{_range(item)} {item.metadata.get('help', '')}".strip())
+        )
+    return "\n".join(lines)
+
+
+def _range(item: dataclasses.Field[object]) -> str:
+    low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
+    if choices:
+        return f"({'|'.join(map(str, choices))})"
+    return "" if low is None and high is None else f"({'' if low is None else low}…{'' if high is None else high})"
+
+
+def _entry(title: str, text: str) -> str:
+    """A title with a text beside it, wrapped and indented below it."""
+    return textwrap.fill(f"{title}{text}", _WIDTH, subsequent_indent=" " * min(len(title), 24), break_on_hyphens=False)

@@ -1,0 +1,203 @@
+"""The parsers: all commands as flags, as the contest has them, and each command by itself, as a subcommand."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from jclip_adapter import __version__
+from jclip_adapter.core.errors import UsageError, suggest
+from jclip_adapter.core.problems import one_line
+
+from .options import (
+    BENCHMARK,
+    BENCHMARK_FILES,
+    CHECK,
+    CLASSIFY,
+    CONVERT,
+    DOCTOR,
+    EVALUATE,
+    EXTRACT,
+    LIST,
+    PREDICT,
+    TRAIN,
+    Option,
+)
+from .settings import GENERAL, OPTIONS
+
+RESULT = "result.txt"
+_DESCRIPTION = "Few-shot image classification with CLIP in Jittor: from a few photos per class to a classifier.\n"
+_EXAMPLES = """
+  {program} --train                          fit an adapter to Dataset/ with JCLIP's ViT-B/32
+  {program} --predict result.txt             classify the test photos; write result.txt and result.zip
+  {program} --train --data sample            try it without data and weights (a toy)
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    Attributes:
+        name: As a subcommand; the flag has two hyphens before it.
+        help: What it does.
+        contexts: What `Option.commands` calls it; several where options depend on each other.
+        metavar: Its operands.
+        optional: Whether the operand may be left out.
+    """
+
+    name: str
+    help: str
+    contexts: tuple[str, ...]
+    metavar: str | tuple[str, ...] = ()
+    optional: bool = False
+
+    def add_flag(self, group: argparse._ArgumentGroup) -> None:
+        """Declare it as a flag."""
+        if not self.metavar:
+            group.add_argument(f"--{self.name}", action="store_true", help=self.help)
+        elif self.optional:
+            group.add_argument(f"--{self.name}", nargs="?", const="", metavar=self.metavar, help=self.help)
+        else:
+            count = len(self.metavar) if isinstance(self.metavar, tuple) else None
+            group.add_argument(f"--{self.name}", nargs=count, metavar=self.metavar, help=self.help)
+
+    def add_operands(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its operands, for the subcommand."""
+        if not self.metavar:
+            parser.set_defaults(**{self.name: True})
+        elif self.optional:
+            parser.add_argument(self.name, nargs="?", default="", metavar=self.metavar)
+        else:
+            count = len(self.metavar) if isinstance(self.metavar, tuple) else None
+            parser.add_argument(self.name, nargs=count, metavar=self.metavar)
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("train", "fit a method to the shots; leaves a run folder", (TRAIN,)),
+        Command("evaluate", "accuracy on labelled photos, in total and per domain", (EVALUATE,)),
+        Command(
+            "predict",
+            f"classify the test photos into FILE ({RESULT}) and its zip; with --images: those photos",
+            (PREDICT, CLASSIFY),
+            "FILE",
+            optional=True,
+        ),
+        Command("benchmark", "methods side by side, on feature files or photos", (BENCHMARK, BENCHMARK_FILES)),
+        Command("extract", "features of the shots and the labelled photos (--shots 1,4)", (EXTRACT,), "FILE.npz"),
+        Command("check", "check a result file as the contest would read it", (CHECK,), "FILE"),
+        Command("convert", "convert weights of any kind to safetensors", (CONVERT,), ("IN", "OUT")),
+        Command("list", "methods, prompt sets and weights; or all about METHOD", (LIST,), "METHOD", optional=True),
+        Command("doctor", "what was found on this machine, and what to do about it", (DOCTOR,)),
+    )
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that reports mistakes in one line, with a suggestion."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        hint = f"`{self.prog} --help` lists all options."
+        if message.startswith("unrecognized arguments:"):
+            flag = message.split(":", 1)[1].strip().partition(" ")[0].partition("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            near = suggest(flag, known)
+            hint = near if near.startswith("Did") else hint
+            message = f"unknown option '{flag}'" if flag.startswith("-") else f"unexpected argument '{flag}'"
+        raise UsageError(f"{one_line(message)}.", hint)
+
+
+def parse(argv: Sequence[str], program: str, switches: Mapping[str, str] | None = None) -> argparse.Namespace:
+    """Read the arguments, whichever form they have.
+
+    Args:
+        argv: The arguments: a subcommand and its own, or flags.
+        program: Its name in `--help` and messages.
+        switches: As for `build_parser`.
+
+    Returns:
+        Per command what it was given, None or False where it was not; per option its value, None where not given.
+
+    Raises:
+        UsageError: an argument is not known, or its value is none.
+    """
+    if not argv or argv[0].startswith("-") or switches:
+        return build_parser(program, switches).parse_args(argv)
+    if argv[0] not in COMMANDS:
+        raise UsageError(f"unknown command '{argv[0]}'.", suggest(argv[0], COMMANDS))
+    found = subcommand_parser(COMMANDS[argv[0]], program).parse_args(argv[1:])
+    names = (*COMMANDS, *OPTIONS, *(item.name for item in GENERAL))
+    return argparse.Namespace(**{**dict.fromkeys(names), **vars(found)})
+
+
+def build_parser(program: str = "runner.py", switches: Mapping[str, str] | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands and options as flags.
+
+    Args:
+        program: Its name in `--help` and messages.
+        switches: Further switches of this program, with their help.
+    """
+    called = program if not program.endswith(".py") else f"python {program}"
+    parser = _new(program, f"{_DESCRIPTION}{_EXAMPLES.format(program=called)}")
+    commands = parser.add_argument_group("commands (--train, --evaluate and --predict may stand together)")
+    for command in COMMANDS.values():
+        command.add_flag(commands)
+    for flag, text in (switches or {}).items():
+        commands.add_argument(flag, action="store_true", help=text)
+    commands.add_argument("--version", action="version", version=f"jclip-adapter {__version__}")
+    commands.add_argument("-h", "--help", action="help", help=f"this text; {called} COMMAND --help is shorter")
+    _add_options(parser, (*OPTIONS.values(), *GENERAL))
+    return parser
+
+
+def subcommand_parser(command: Command, program: str = "jclip-adapter") -> argparse.ArgumentParser:
+    """The parser of one command, with its own options alone.
+
+    Args:
+        command: Which.
+        program: Its name in `--help` and messages.
+    """
+    parser = _new(f"{program} {command.name}", f"{command.help[0].upper()}{command.help[1:]}.")
+    command.add_operands(parser)
+    parser.add_argument("-h", "--help", action="help", help="this text")
+    every = (*OPTIONS.values(), *GENERAL)
+    _add_options(parser, [item for item in every if not set(command.contexts).isdisjoint(item.commands)])
+    return parser
+
+
+def _new(program: str, description: str) -> _Parser:
+    return _Parser(
+        prog=program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
+    for title in dict.fromkeys(item.group for item in options):
+        group = parser.add_argument_group(title)
+        for item in options:
+            if item.group == title:
+                _add_option(group, item)
+
+
+def _add_option(group: argparse._ArgumentGroup, item: Option) -> None:
+    text = item.help.replace("%", "%%")
+    if item.kind == "switch":
+        group.add_argument(item.flag, action="store_const", const=True, help=text)
+        return
+    shown = item.shown or str(item.default if item.default not in ({}, (), None) else "")
+    more: dict[str, Any] = {"nargs": "+"} if item.kind == "texts" else {}
+    if item.kind == "assignments":
+        more["action"] = "append"
+    else:
+        more["type"] = item.read if item.kind != "texts" else str
+    metavar = item.metavar or f"{{{','.join(item.choices)}}}"
+    group.add_argument(item.flag, metavar=metavar, help=f"{text} ({shown})" if shown else text, **more)
