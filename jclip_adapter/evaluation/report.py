@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.storage.checksums import png_with_checksum
 from jclip_adapter.storage.kinds import SOFTWARE
-from jclip_adapter.storage.sealed import seal_png
 
 from .metrics import Score, mean_interval
 
@@ -25,7 +25,7 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # This program's mark in place of matplotlib's name and version: the same numbers give the same bytes.
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": SOFTWARE})
-    return seal_png(buffer.getvalue())
+    return png_with_checksum(buffer.getvalue())
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

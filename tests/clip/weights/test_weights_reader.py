@@ -96,7 +96,7 @@ def test_jittor_checksum(tmp_path: Path) -> None:
     data = bytearray((FOLDER / "jittor-numpy.pkl").read_bytes())
     data[-100] ^= 1
     (tmp_path / "x.pkl").write_bytes(data)
-    with pytest.raises(WeightsError, match="check sum is wrong"):
+    with pytest.raises(WeightsError, match="checksum is wrong"):
         read_state_dict(tmp_path / "x.pkl")
 
 
@@ -297,5 +297,5 @@ def test_a_converted_file_without_one_of_its_marks(mark: bytes, tmp_path: Path) 
     data = (tmp_path / "x.safetensors").read_bytes()
     assert mark in data
     (tmp_path / "x.safetensors").write_bytes(data.replace(mark, mark[:-2] + b'x"'))
-    with pytest.raises(WeightsError, match="check sum is wrong or missing"):
+    with pytest.raises(WeightsError, match="checksum is wrong or missing"):
         read_state_dict(tmp_path / "x.safetensors")
