@@ -91,5 +91,5 @@ def test_a_method_depends_on_what_it_shares():
 
 
 def test_a_module_that_was_renamed_is_not_passed_over():
-    with pytest.raises(ModuleNotFoundError, match="jclip_adapter.metrics"):
+    with pytest.raises(ModuleNotFoundError, match=r"jclip_adapter\.metrics"):
         provenance.code_digest("jclip_adapter.metrics")
