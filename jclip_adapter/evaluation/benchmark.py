@@ -191,15 +191,6 @@ def choose_methods(names: str) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def can_run(name: str, task: FewShotTask) -> bool:
-    """Whether a method with its default hyper-parameters has what it needs."""
-    try:
-        create(name).check_needs(task)
-    except DataError:
-        return False
-    return True
-
-
 def values_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Those of some hyper-parameters that a method has."""
     return {key: value for key, value in given.items() if key in get(name).Hyper.__dataclass_fields__}
