@@ -40,7 +40,7 @@ PREDICT = ("--predict", "result.txt", *DETAILS)
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from jclip_adapter import features
+from jclip_adapter.features import encoding as features
 from jclip_adapter.cli.app import main
 from jclip_adapter.models.clip.encoder import Encoder
 
