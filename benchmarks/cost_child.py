@@ -49,8 +49,8 @@ def task_of(config: ClipConfig, classes: int = CLASSES) -> FewShotTask:
         config: The CLIP's sizes.
         classes: How many classes.
     """
-    from jclip_adapter.models.clip.initialise import initialise
     from jclip_adapter.models.clip.model import CLIP
+    from tools.sample.initialise import initialise
 
     model = CLIP(config)
     initialise(model, 0)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from benchmarks import told
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import FewShotTask, Queries
-from jclip_adapter.evaluation.benchmark import can_run, choose_methods
+from jclip_adapter.evaluation.benchmark import choose_methods
 from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.features.file import read_feature_file
 from jclip_adapter.methods import create
@@ -34,6 +34,15 @@ RESULTS = Path("results")
 SHOTS, QUERIES = 4, 3000
 WIDTH = 1280  # of a second backbone's features
 HEADER = ("method", "classes", "shots", "queries", "fit_seconds", "predict_seconds")
+
+
+def can_run(name: str, task: FewShotTask) -> bool:
+    """Whether a method with its default hyper-parameters has what it needs."""
+    try:
+        create(name).check_needs(task)
+    except DataError:
+        return False
+    return True
 
 
 def measure(name: str, task: FewShotTask, queries: Queries) -> tuple[float, float]:

@@ -21,8 +21,8 @@ TINY = ClipConfig(64, 32, 1, 64, 16, 77, 49408, 64, 1)
 
 def random_state(config: ClipConfig, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
     """Weights by OpenAI's key names, drawn with the deviations that training starts from."""
-    from jclip_adapter.models.clip.initialise import initialise
     from jclip_adapter.models.clip.model import CLIP, state_arrays
+    from tools.sample.initialise import initialise
 
     model = CLIP(config)
     initialise(model, seed)

@@ -113,12 +113,6 @@ def test_confusion_matrix_counts_pairs():
     for y, p in zip(LABELS, predictions, strict=True):
         expected[y, p] += 1
     assert (counts == expected).all()
-    recalls = [expected[c, c] / expected[c].sum() for c in range(7) if expected[c].sum()]
-    assert metrics.mean_per_class_accuracy(LABELS, predictions, 7) == pytest.approx(np.mean(recalls))
-
-
-def test_mean_per_class_counts_small_classes_fully_and_leaves_out_empty_ones():
-    assert metrics.mean_per_class_accuracy([0, 0, 0, 2], [0, 0, 0, 1], 4) == 0.5
 
 
 @pytest.mark.parametrize("predictions", [[0], [0, 3], [[0, 1]], 1])
@@ -141,18 +135,6 @@ def test_worst_pairs_by_count_then_share():
     assert metrics.worst_pairs(np.diag([3, 3]), ["a", "b"]) == []
     with pytest.raises(DataError):
         metrics.worst_pairs(counts, ["a"])
-
-
-@given(st.floats(1e-6, 1), st.floats(1e-6, 1))
-def test_harmonic_mean(base, new):
-    assert metrics.harmonic_mean(base, new) == pytest.approx(1 / ((1 / base + 1 / new) / 2))
-
-
-def test_harmonic_mean_at_the_edges():
-    assert metrics.harmonic_mean(0, 0) == metrics.harmonic_mean(0.5, 0) == 0.0
-    for value in (-0.1, float("nan")):
-        with pytest.raises(UsageError):
-            metrics.harmonic_mean(value, 0.5)
 
 
 def test_interval_is_students() -> None:

@@ -221,8 +221,8 @@ def test_a_broken_photo_among_the_test_photos(trained: Path, cli: Cli) -> None:
         name: ids for name, ids in whole.items() if name not in ("image_3.jpg", "image_7.jpg")
     }
     assert results()["image_3.jpg"] == results()["image_7.jpg"]
-    *rejects, seal = [line.split("\t") for line in Path("result.rejects.txt").read_text().splitlines()]
-    assert seal[0] == "# jclip-adapter"
+    *rejects, checksum = [line.split("\t") for line in Path("result.rejects.txt").read_text().splitlines()]
+    assert checksum[0] == "# jclip-adapter"
     assert [name for name, _ in rejects] == ["image_3.jpg", "image_7.jpg"]
     assert all("no readable image" in reason for _, reason in rejects)
     for number in (3, 7):

@@ -72,7 +72,7 @@ def test_the_ensemble_begins_with_the_seed_and_is_rectangular():
     assert set(seed.templates) == set(ensemble.templates)
     for domain, texts in ensemble.templates.items():
         assert texts[0] == seed.templates[domain][0]
-    assert set(ensemble.template_counts([*ensemble.templates, "Unknown"]).values()) == {12}
+        assert len(texts) == 12
 
 
 @LISTS
@@ -191,7 +191,6 @@ def test_the_example_of_the_readme_works(user_file):
     ]
     assert prompts.texts("Food-101_pho") == ["a photo of Vietnamese pho soup, a type of food"]
     assert prompts.texts("Thu-dog_Shiba_Dog") == load_prompts("seed").texts("Thu-dog_Shiba_Dog")
-    assert prompts.template_counts(["Flowers", "Food-101", "Birds"]) == {"Flowers": 2, "Food-101": 1, "Birds": 1}
     assert prompts.name == "mine.yaml"
 
 

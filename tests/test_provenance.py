@@ -88,3 +88,8 @@ def test_a_method_depends_on_what_it_shares():
     known = {name for name in ("gda", "lp_plus_plus", "zero_shot")}
     digests = {provenance.code_digest(f"jclip_adapter.methods.{name}") for name in known}
     assert len(digests) == 3
+
+
+def test_a_module_that_was_renamed_is_not_passed_over():
+    with pytest.raises(ModuleNotFoundError, match=r"jclip_adapter\.metrics"):
+        provenance.code_digest("jclip_adapter.metrics")

@@ -40,7 +40,7 @@ PREDICT = ("--predict", "result.txt", *DETAILS)
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from jclip_adapter import features
+from jclip_adapter.features import encoding as features
 from jclip_adapter.cli.app import main
 from jclip_adapter.models.clip.encoder import Encoder
 
@@ -229,7 +229,7 @@ def test_photos_that_cannot_be_read_are_not_waited_for(trained: Path, cli: Cli, 
         (photos / f"image_{number}.jpg").write_bytes(b"no photo" + bytes([number // 2]))
     shutil.copy(photos / "image_1.jpg", photos / "image_2.jpg")
     files = unsharded(cli, *PREDICT)
-    assert files["result.rejects.txt"].count(b"\n") == 3 + 1  # the last line is a seal
+    assert files["result.rejects.txt"].count(b"\n") == 3 + 1  # the last line is a checksum
     encoded.clear()
     outcomes = [cli(*PREDICT, "--shard", f"{number}/3") for number in (3, 1, 2)]
     assert [outcome.out[:8] for outcome in outcomes] == ["part 3 o", "part 1 o", "written:"]

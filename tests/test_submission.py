@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jclip_adapter.core.errors import SubmissionError, UsageError
-from jclip_adapter.core.natural import natural_key, natural_sorted
+from jclip_adapter.core.natural import natural_key
 from jclip_adapter.data.sets import ClassInfo, ImageSet, Photo
 from jclip_adapter.data.submission import check_submission, format_lines, write_submission
 
@@ -89,7 +89,7 @@ def test_whatever_is_written_passes_the_check(tmp_path_factory, data, top):
     assert report.lines == len(names)
     assert report.zip_checked
     lines = [line.rsplit(" ", top) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-    assert [line[0] for line in lines] == natural_sorted(names)
+    assert [line[0] for line in lines] == sorted(names, key=natural_key)
     assert {line[0]: [int(word) for word in line[1:]] for line in lines} == dict(zip(names, rows, strict=True))
 
 

@@ -272,7 +272,7 @@ class Cells:
         yield Row("cells", "another path", 0, lambda: on_file(self._file("copy")))
         yield Row("cells", "other times", 0, self._touched)
         yield Row("cells", "another order of methods", 0, lambda: on_file(methods="zero-shot,gda"))
-        yield Row("cells", "a module that the method does not use", 0, _source("sample.painter", on_file))
+        yield Row("cells", "a module that the method does not use", 0, _source("data.photos.tiff", on_file))
         yield Row("cells", "the method's code", 1, _source("methods.gda", on_file))
         yield Row("cells", "code that both methods use", 2, _source("methods.base", on_file))
         yield Row("cells", "hyper-parameter", 1, lambda: on_file(given={"alpha": "0.7"}))
@@ -284,7 +284,7 @@ class Cells:
         yield Row("cells", "one method more", 1, lambda: on_file(methods="gda,zero-shot,tip-adapter"))
         yield Row("cells", "a comment in the method's code", 0, _source("methods.gda", on_file, b"\n# more\n"))
         yield Row("cells", "code that raises and writes", 0, _source("storage.files", on_file))
-        yield Row("cells", "the metrics' code", 2, _source("metrics", on_file))
+        yield Row("cells", "the metrics' code", 2, _source("evaluation.metrics", on_file))
         yield Row("cells", "another numpy", 2, _package("numpy", on_file))
         yield Row("cells", "another scikit-learn, which neither uses", 0, _package("sklearn", on_file))
         for name in ("text", "train1_x", "test_x", "logit_scale"):

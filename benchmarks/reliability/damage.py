@@ -40,7 +40,7 @@ from jclip_adapter.methods import create
 from jclip_adapter.models.clip.config import VIT_B_32
 from jclip_adapter.models.weights import load_weights, read_state_dict
 from jclip_adapter.models.weights.confined import write_converted
-from jclip_adapter.storage import ANY, npz_bytes, write_bytes, write_sealed_json
+from jclip_adapter.storage import ANY, npz_bytes, write_bytes, write_checked_json
 from tools.sample.weights import write_sample_weights
 
 from . import outcome
@@ -123,7 +123,7 @@ def _features(folder: Path, rng: np.random.Generator) -> list[Artefact]:
     arrays = {"classnames": np.array(["a", "b"]), "text": rows[:2], "test_x": rows, "test_y": labels}
     write_bytes(folder / "features.npz", npz_bytes(arrays | {"train4_x": rows, "train4_y": labels}), ANY)
     cell = {"dataset": "toy", "top1": 61.25, "hyperparameters": {f"value{number}": number / 7 for number in range(60)}}
-    write_sealed_json(folder / "cell.json", cell)
+    write_checked_json(folder / "cell.json", cell)
     return [
         Artefact("feature shard", next(store.folder.glob("*.npz")), lambda: FeatureStore(store.folder, 16)),
         Artefact("feature file", folder / "features.npz", lambda: read_feature_file(folder / "features.npz")),

@@ -262,7 +262,9 @@ def prepare(name: str, base: Path, template: Path) -> tuple[str, ...]:
             raise RuntimeError(told.err)
         shutil.rmtree(template / "results/features")  # so that there is something to write
     if name == "predict":
-        listed = storage.sealed.seal_text("image_1.jpg\tTestSetA/image_1.jpg is empty.\n", storage.sealed.LIST_MARK)
+        listed = storage.checksums.text_with_checksum(
+            "image_1.jpg\tTestSetA/image_1.jpg is empty.\n", storage.checksums.LIST_MARK
+        )
         (template / "result.rejects.txt").write_text(listed)
     return COMMANDS[name]
 

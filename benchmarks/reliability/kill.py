@@ -50,7 +50,7 @@ from jclip_adapter.cli.runs import CHECKPOINT
 from jclip_adapter.core.errors import AdapterError
 from jclip_adapter.data.sample import ensure_sample
 from jclip_adapter.evaluation.benchmark import COLUMNS
-from jclip_adapter.storage import MANIFEST, check_manifest, read_safetensors, read_sealed_json, sha256_file
+from jclip_adapter.storage import MANIFEST, check_manifest, read_checked_json, read_safetensors, sha256_file
 from tests.tiny_contest import WEIGHTS
 
 from . import outcome, timeless
@@ -289,7 +289,7 @@ def _read(path: Path) -> None:
     elif path.name == CHECKPOINT:
         read_safetensors(path)
     elif path.parent.name == CELLS.name:
-        if not set(COLUMNS) <= set(read_sealed_json(path)):
+        if not set(COLUMNS) <= set(read_checked_json(path)):
             raise ValueError("columns are missing")
     elif path.suffix == ".csv":
         rows = list(csv.DictReader(io.StringIO(data.decode())))  # type: ignore[assignment]

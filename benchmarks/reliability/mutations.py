@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.storage import npz_bytes, sealed, write_safetensors
+from jclip_adapter.storage import checksums, npz_bytes, write_safetensors
 
 Mutate = Callable[[bytes, Random], bytes]
 
@@ -95,9 +95,9 @@ def formats(folder: Path, genuine: Path) -> list[Format]:
     of_npz: tuple[Mutate, ...] = (*any_byte, change_field, change_field, in_token, in_bits)
     return [
         Format("safetensors (weights)", 0.4, foreign, of_json),
-        Format("safetensors (own)", 0.2, (own,), tuple(map(resealed, of_json))),
-        Format("npz (shard)", 0.15, (shard, unsealed(shard)), tuple(map(resealed_npz, of_npz))),
-        Format("npz (feature file)", 0.05, (features, unsealed(features)), tuple(map(resealed_npz, of_npz))),
+        Format("safetensors (own)", 0.2, (own,), tuple(map(rechecked, of_json))),
+        Format("npz (shard)", 0.15, (shard, without_checksum(shard)), tuple(map(rechecked_npz, of_npz))),
+        Format("npz (feature file)", 0.05, (features, without_checksum(features)), tuple(map(rechecked_npz, of_npz))),
         Format("pt (archive)", 0.2, zips, (*any_byte, change_field, change_field, in_bits)),
     ]
 
@@ -125,8 +125,8 @@ def _feature_arrays(rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def unsealed(data: bytes) -> bytes:
-    """A sealed .npz as numpy writes it."""
+def without_checksum(data: bytes) -> bytes:
+    """A .npz with a checksum as numpy writes it."""
     body = data[: data.rindex(b"PK\x05\x06") + 22]
     return body[:-2] + b"\0\0"
 
@@ -244,30 +244,32 @@ def _pack(members: list[tuple[str, bytes]]) -> bytes:
     return body + directory + b"PK\x05\x06" + end
 
 
-# --- seals, which whoever changes a file on purpose would set right
+# --- checksums, which whoever changes a file on purpose would set right
 
 
-def resealed(change: Mutate) -> Mutate:
-    """The change, and in most cases the seal of a safetensors file made anew."""
+def rechecked(change: Mutate) -> Mutate:
+    """The change, and in most cases the checksum of a safetensors file computed anew."""
 
     def changed(data: bytes, rng: Random) -> bytes:
         new = change(data, rng)
-        begin = 8 + len(sealed.SAFETENSORS_START)
+        begin = 8 + len(checksums.SAFETENSORS_START)
         if rng.random() < 0.1 or len(new) < begin + 64:
             return new
-        return new[:begin] + sealed.seal_of([new[:begin], sealed.ZEROS, new[begin + 64 :]]) + new[begin + 64 :]
+        return (
+            new[:begin] + checksums.checksum_of([new[:begin], checksums.ZEROS, new[begin + 64 :]]) + new[begin + 64 :]
+        )
 
     return changed
 
 
-def resealed_npz(change: Mutate) -> Mutate:
-    """The change, and in most cases the seal of a .npz made anew."""
+def rechecked_npz(change: Mutate) -> Mutate:
+    """The change, and in most cases the checksum of a .npz computed anew."""
 
     def changed(data: bytes, rng: Random) -> bytes:
         new = change(data, rng)
         plain = new[-22:].startswith(b"PK\x05\x06")
         if rng.random() < 0.1 or len(new) < 64 or plain:
             return new
-        return new[:-64] + sealed.seal_of([new[:-64], sealed.ZEROS])
+        return new[:-64] + checksums.checksum_of([new[:-64], checksums.ZEROS])
 
     return changed

@@ -99,7 +99,7 @@ class Place:
         """The reasons beside the result, by photo."""
         path = self.root / "result.rejects.txt"
         pairs = (line.partition("\t") for line in _lines(path)) if path.exists() else iter(())
-        return {name: reason for name, _, reason in pairs if not name.startswith("#")}  # the last line is a seal
+        return {name: reason for name, _, reason in pairs if not name.startswith("#")}  # the last line is a checksum
 
     def clear(self) -> None:
         """Remove whatever is beside the good photos."""

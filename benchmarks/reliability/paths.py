@@ -33,7 +33,7 @@ from jclip_adapter.data.photos.decode import read_file
 from jclip_adapter.data.sets import check_dataset, load_dataset, load_labels, read_support, remaining
 from jclip_adapter.data.submission import check_submission
 from jclip_adapter.models.weights import read_state_dict
-from jclip_adapter.storage import ANY, check_manifest, write_manifest, write_sealed_json
+from jclip_adapter.storage import ANY, check_manifest, write_checked_json, write_manifest
 
 from . import audit, hostile_files, outcome
 
@@ -212,7 +212,7 @@ def _in_manifest(name: str, data: Path) -> None:
     target = run / name.replace("\0", "")
     target = target if target.is_file() and target.stat().st_size else data.parent / "outside/secret.jpg"
     listed = {"files": {name: {"bytes": target.stat().st_size, "sha256": "0" * 64}}}
-    write_sealed_json(run / "manifest.json", listed, ANY)
+    write_checked_json(run / "manifest.json", listed, ANY)
     check_manifest(run)
 
 

@@ -6,14 +6,14 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.storage import read_sealed_json
+from jclip_adapter.storage import read_checked_json
 
 TIMES = ("fit_seconds", "predict_seconds", "select_seconds")
 
 
 def cell(path: Path) -> dict[str, Any]:
     """A finished cell."""
-    return {key: value for key, value in read_sealed_json(path).items() if key not in TIMES}
+    return {key: value for key, value in read_checked_json(path).items() if key not in TIMES}
 
 
 def table(path: Path) -> list[dict[str, str]]:

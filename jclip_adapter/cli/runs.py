@@ -31,11 +31,11 @@ from jclip_adapter.storage import (
     is_listed,
     read_json,
     write_bytes,
-    write_sealed_json,
+    write_checked_json,
     write_text,
     write_together,
 )
-from jclip_adapter.storage.kinds import TRAINING_STATE, sealed_json, sealed_png
+from jclip_adapter.storage.kinds import TRAINING_STATE, unchanged_json, unchanged_png
 
 from .settings import Settings
 
@@ -55,14 +55,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         ADAPTER: FITTED,
         SUPPORT: Kind("a list of the chosen photos", is_listed, _unlisted),
-        DIGESTS: Kind("the check sums of the chosen photos", is_listed, _unlisted),
-        RUN: Kind("the facts of a run", sealed_json("settings", "weights_sha256")),
-        METRICS: Kind("the metrics of a run", sealed_json("epochs")),
-        CURVES: Kind("a picture", sealed_png),
-        MANIFEST: Kind("the manifest of a run", sealed_json("files", damaged=True)),
+        DIGESTS: Kind("the checksums of the chosen photos", is_listed, _unlisted),
+        RUN: Kind("the facts of a run", unchanged_json("settings", "weights_sha256")),
+        METRICS: Kind("the metrics of a run", unchanged_json("epochs")),
+        CURVES: Kind("a picture", unchanged_png),
+        MANIFEST: Kind("the manifest of a run", unchanged_json("files", damaged=True)),
         CHECKPOINT: TRAINING_STATE,
-        EVALUATION: Kind("an evaluation", sealed_json("photos", "scores", "worst_pairs")),
-        CONFUSION: Kind("a picture", sealed_png),
+        EVALUATION: Kind("an evaluation", unchanged_json("photos", "scores", "worst_pairs")),
+        CONFUSION: Kind("a picture", unchanged_png),
     }
 )
 """What this program writes into a run folder, by file name. What the folder's manifest lists is known by that too."""
@@ -151,8 +151,8 @@ def save_run(
         method.save(fresh / ADAPTER, weights_sha256=facts["weights_sha256"])
         for name, text in lists.items():
             write_text(fresh / name, text)
-        write_sealed_json(fresh / RUN, facts)
-        write_sealed_json(fresh / METRICS, metrics)
+        write_checked_json(fresh / RUN, facts)
+        write_checked_json(fresh / METRICS, metrics)
         if method.history_:
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
     for name in (EVALUATION, CONFUSION):  # they tell of the adapter that was there before
@@ -253,7 +253,7 @@ def open_run(folder: Path) -> Run:
         raise DataError(f"there is no run {folder}.", "Give the folder of a finished one.")
     if not {ADAPTER, RUN} <= set(check_manifest(folder)["files"]):
         raise DataError(f"{folder / MANIFEST} is not that of a trained run.", "Train again, or check --run.")
-    facts = read_json(folder / RUN)  # the manifest has checked it; that of version 0.1.0 has no seal
+    facts = read_json(folder / RUN)  # the manifest has checked it; that of version 0.1.0 has no checksum
     return Run(folder, load_method(folder / ADAPTER), {name: facts[name] for name in facts if name != "seal"})
 
 

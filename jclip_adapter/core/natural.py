@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -27,12 +26,3 @@ def natural_key(name: str) -> NaturalKey:
     # compared as (length, text) and not as int, which refuses numbers of more than 4,300 digits.
     parts = _DIGITS.split(name)
     return tuple((len(part.lstrip("0")), part.lstrip("0")) if at % 2 else part for at, part in enumerate(parts)), name
-
-
-def natural_sorted(names: Iterable[str]) -> list[str]:
-    """Names in natural order.
-
-    >>> natural_sorted(["b", "a10", "a9"])
-    ['a9', 'a10', 'b']
-    """
-    return sorted(names, key=natural_key)

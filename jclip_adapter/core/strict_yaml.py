@@ -1,8 +1,7 @@
 """YAML files that people write, read strictly.
 
-PyYAML's safe loader executes nothing, but it takes the last of two equal keys without a word, lets aliases stand
-for more text than memory holds, and dies in other exceptions than its own on some scalars. A look at the event
-stream, before anything is built, keeps these out.
+PyYAML's safe loader executes nothing, but it takes the last of two equal keys silently, lets aliases stand for more
+text than memory holds, and raises other exceptions than its own for some scalars.
 """
 
 from __future__ import annotations
@@ -18,6 +17,39 @@ _MOST_BYTES = 1_000_000
 _MOST_DEPTH = 8
 
 
+class _RefusedError(Exception):
+    """What the strict loader refuses: message, line from 0, what to do."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which refuses what it would take silently or choke on."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line
+        if event.anchor is not None or getattr(event, "tag", None) is not None:
+            raise _RefusedError("anchors, aliases and tags (& * !) are not supported", line, "Write the text out.")
+        nested = isinstance(event, yaml.CollectionStartEvent)
+        self._depth += nested
+        if self._depth > _MOST_DEPTH:
+            raise _RefusedError(f"nested more than {_MOST_DEPTH} levels deep", line, "Flatten it.")
+        node = super().compose_node(parent, index)
+        self._depth -= nested
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value == "<<":
+                raise _RefusedError("merge keys (<<) are not supported", key.start_mark.line, "Write the entries out.")
+            if key.value in seen:
+                raise _RefusedError(f"the key {key.value!r:.60} stands there twice", key.start_mark.line, "Remove one.")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml_mapping(path: str | Path) -> dict[Any, Any]:
     """Read a YAML file whose top is a mapping.
 
@@ -31,16 +63,17 @@ def read_yaml_mapping(path: str | Path) -> dict[Any, Any]:
         UsageError: the file is missing, unreadable, too large, no such YAML, or holds a key twice.
     """
     file = Path(path)
-    text = _read_text(file)
     try:
-        _check_events(file, text)
-        value = yaml.safe_load(text)
+        value = yaml.load(_read_text(file), _Loader)  # noqa: S506  (a safe loader)
+    except _RefusedError as error:
+        problem, line, hint = error.args
+        raise UsageError(f"{file}, line {line + 1}: {problem}.", hint) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
+        where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-        raise UsageError(f"{file}{line}: not valid YAML ({problem}).", "Quote texts that hold : or { or #.") from error
-    except (ValueError, OverflowError) as error:  # a scalar such as 2012-13-45, taken for a date
+        raise UsageError(f"{file}{where}: not valid YAML ({problem}).", "Quote texts that hold : or { or #.") from error
+    except (ValueError, OverflowError) as error:  # a scalar such as 2012-13-45, read as a date
         message = " ".join(str(error).split())
         raise UsageError(f"{file}: a value cannot be read ({message:.100}).", "Put it in quotes.") from error
     if not isinstance(value, dict):
@@ -62,47 +95,3 @@ def _read_text(file: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from error
-
-
-def _check_events(file: Path, text: str) -> None:
-    """Refuse what the loader would take silently or choke on."""
-    open_nodes: list[_Node] = []
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = f"{file}, line {event.start_mark.line + 1}"
-        if isinstance(event, yaml.CollectionEndEvent):
-            open_nodes.pop()
-            continue
-        if not isinstance(event, yaml.NodeEvent):
-            continue
-        if event.anchor is not None or getattr(event, "tag", None) is not None:
-            raise UsageError(f"{line}: anchors, aliases and tags (& * !) are not taken here.", "Write the text out.")
-        key = open_nodes[-1].take(event) if open_nodes else None
-        if key == "<<":
-            raise UsageError(f"{line}: merge keys (<<) are not taken here.", "Write the entries out.")
-        if key is not None and open_nodes[-1].seen_before(key):
-            raise UsageError(f"{line}: the key {key!r:.60} stands there twice.", "Remove one.")
-        if isinstance(event, yaml.CollectionStartEvent):
-            open_nodes.append(_Node(isinstance(event, yaml.MappingStartEvent)))
-        if len(open_nodes) > _MOST_DEPTH:
-            raise UsageError(f"{line}: nested more than {_MOST_DEPTH} levels deep.", "Flatten it.")
-
-
-class _Node:
-    """A sequence or mapping whose end has not come yet."""
-
-    def __init__(self, is_mapping: bool) -> None:
-        self._is_mapping = is_mapping
-        self._at_key = True
-        self._keys: set[str] = set()
-
-    def take(self, event: yaml.NodeEvent) -> str | None:
-        """Note one child; return its text where it is a scalar key of a mapping."""
-        is_key = self._is_mapping and self._at_key
-        self._at_key = not self._at_key
-        return event.value if is_key and isinstance(event, yaml.ScalarEvent) else None
-
-    def seen_before(self, key: str) -> bool:
-        """Whether the key came before; notes it."""
-        known = key in self._keys
-        self._keys.add(key)
-        return known

@@ -22,8 +22,8 @@ from jclip_adapter import storage
 from jclip_adapter.core.errors import SubmissionError, UsageError
 from jclip_adapter.core.natural import natural_key
 from jclip_adapter.core.problems import Problems, fits_a_line
-from jclip_adapter.storage.kinds import sealed_text
-from jclip_adapter.storage.sealed import LIST_MARK
+from jclip_adapter.storage.checksums import LIST_MARK
+from jclip_adapter.storage.kinds import unchanged_text
 
 from .sets.model import PHOTO_SUFFIXES, ImageSet
 
@@ -86,7 +86,7 @@ _BETWEEN_S = 0.1  # far more than two renamings take
 _FIXED = ("date_time", "compress_type", "create_system", "external_attr", "extra", "comment")
 RESULT = storage.Kind("a result file", _is_result, _no_zip)
 ARCHIVE = storage.Kind("a result's zip", _is_archive)
-REJECTS = storage.Kind("a list of unreadable photos", sealed_text(LIST_MARK))
+REJECTS = storage.Kind("a list of unreadable photos", unchanged_text(LIST_MARK))
 
 
 def archive_path(path: Path) -> Path:

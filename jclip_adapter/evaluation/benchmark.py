@@ -26,7 +26,7 @@ from jclip_adapter.core.errors import DataError, DivergedError, UsageError, sugg
 from jclip_adapter.core.task import FewShotTask, Labelled
 from jclip_adapter.features.file import FeatureFile, read_feature_file
 from jclip_adapter.methods import available, create, get
-from jclip_adapter.storage import KEPT, read_sealed_json, write_sealed_json
+from jclip_adapter.storage import KEPT, read_checked_json, write_checked_json
 
 from .metrics import accuracy, seen_and_unseen
 from .provenance import code_digest
@@ -191,15 +191,6 @@ def choose_methods(names: str) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def can_run(name: str, task: FewShotTask) -> bool:
-    """Whether a method with its default hyper-parameters has what it needs."""
-    try:
-        create(name).check_needs(task)
-    except DataError:
-        return False
-    return True
-
-
 def values_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Those of some hyper-parameters that a method has."""
     return {key: value for key, value in given.items() if key in get(name).Hyper.__dataclass_fields__}
@@ -350,15 +341,15 @@ def finished_cell(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return read_sealed_json(path)
+        return read_checked_json(path)
     except DataError:
         logger.warning("%s is damaged: its cell is computed again", path)
         return {}
 
 
 def _computed(path: Path, cell: dict[str, Any]) -> dict[str, Any]:
-    write_sealed_json(path, cell, KEPT)
-    return read_sealed_json(path)
+    write_checked_json(path, cell, KEPT)
+    return read_checked_json(path)
 
 
 def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) -> str:

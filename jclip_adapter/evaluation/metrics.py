@@ -255,50 +255,6 @@ def worst_pairs(confusion: npt.ArrayLike, class_names: Sequence[str], n: int = 2
     return [ConfusedPair(class_names[i], class_names[j], count, share) for count, share, i, j in pairs[: max(n, 0)]]
 
 
-def mean_per_class_accuracy(labels: npt.ArrayLike, predictions: npt.ArrayLike, n_classes: int) -> float:
-    """Mean over classes of the share of their photos that are right, so that large classes count no more.
-
-    Args:
-        labels: (M,) true class indices.
-        predictions: (M,) predicted class indices.
-        n_classes: C; classes without photos are left out.
-
-    Returns:
-        A share from 0 to 1.
-
-    Raises:
-        DataError: as `confusion_matrix`.
-    """
-    counts = confusion_matrix(labels, predictions, n_classes)
-    totals = counts.sum(axis=1)
-    present = totals > 0
-    return float((np.diag(counts)[present] / totals[present]).mean())
-
-
-def harmonic_mean(base: float, new: float) -> float:
-    """Harmonic mean of the accuracies on base and new classes, 2bn/(b+n); 0 if both are 0.
-
-    The single figure of generalised zero-shot learning (Xian, Schiele and Akata, "Zero-Shot Learning: The Good,
-    the Bad and the Ugly", CVPR 2017), and since CoCoOp of base-to-new generalisation.
-
-    Args:
-        base: Accuracy on the classes with support, 0 to 1 (or both in per cent).
-        new: Accuracy on the classes without.
-
-    Returns:
-        The mean, in the unit of the arguments.
-
-    Raises:
-        UsageError: an accuracy is negative.
-
-    >>> round(harmonic_mean(0.8, 0.6), 4)
-    0.6857
-    """
-    if not (base >= 0 and new >= 0):
-        raise UsageError(f"no harmonic mean of {base} and {new}.", "Accuracies are not negative.")
-    return 2 * base * new / (base + new) if base + new > 0 else 0.0
-
-
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean and half the width of its 95 % confidence interval (Student's t); the latter NaN for one value.
 
@@ -319,6 +275,9 @@ def seen_and_unseen(
     logits: npt.ArrayLike, labels: Ints, seen: Ints, readable: npt.ArrayLike = True
 ) -> dict[str, float]:
     """Top-1 of photos whose class has shots and of those whose class has none, and the two's harmonic mean.
+
+    The harmonic mean is the figure of generalised zero-shot learning (Xian, Schiele and Akata, "Zero-Shot Learning: The
+    Good, the Bad and the Ugly", CVPR 2017).
 
     All classes compete for every photo, as in the contest. (In CoOp's base-to-new protocol, Zhou et al., 2022, each
     half competes only among itself, which hides that a classifier prefers what it was trained on.)

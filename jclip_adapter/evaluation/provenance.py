@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
 # Modules that no number depends on: what they raise, write, or prepare. A method that imports `runtime` uses Jittor.
-_NO_ARITHMETIC = frozenset(["errors", "storage", "runtime", "choices", "problems", "console"])
+_NO_ARITHMETIC = ("core.errors", "core.choices", "core.problems", "core.console", "storage", "runtime")
 _JITTOR = "jittor"
 
 
@@ -35,6 +35,9 @@ def code_digest(*modules: str) -> str:
 
     Args:
         modules: Full names, such as "jclip_adapter.methods.gda".
+
+    Raises:
+        ModuleNotFoundError: there is no module of such a name.
     """
     known: dict[str, bytes] = {}
     packages: set[str] = set()
@@ -42,12 +45,14 @@ def code_digest(*modules: str) -> str:
     while waiting:
         name = waiting.pop()
         top, _, inner = name.partition(".")
-        if inner.partition(".")[0] in _NO_ARITHMETIC and top == PACKAGE:
+        if top == PACKAGE and f"{inner}.".startswith(tuple(f"{each}." for each in _NO_ARITHMETIC)):
             packages |= {_JITTOR} if inner.startswith("runtime") else set()
         elif top != PACKAGE:
             packages.add(top)
         elif name not in known:
             found = _read(name)
+            if found is None and name in modules:
+                raise ModuleNotFoundError(f"there is no module {name} whose code to digest")
             if found is not None:
                 known[name] = found.code
                 waiting += found.imports

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.storage.checksums import png_with_checksum
 from jclip_adapter.storage.kinds import SOFTWARE
-from jclip_adapter.storage.sealed import seal_png
 
 from .metrics import Score, mean_interval
 
@@ -25,7 +25,7 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # This program's mark in place of matplotlib's name and version: the same numbers give the same bytes.
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": SOFTWARE})
-    return seal_png(buffer.getvalue())
+    return png_with_checksum(buffer.getvalue())
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -138,32 +138,16 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, b
     Returns:
         A Markdown table.
     """
-    if not baseline_name:
-        rows = [
-            [
-                score.domain,
-                score.n,
-                f"{100 * score.top1:.1f} %",
-                f"{100 * score.top1_interval[0]:.1f}–{100 * score.top1_interval[1]:.1f} %",
-                f"{100 * score.top5:.1f} %",
-            ]
-            for score in scores
-        ]
-        return markdown_table(["domain", "photos", name, "95 % interval", f"{name} top-5"], rows)
-    rows = [
-        [
-            score.domain,
-            score.n,
-            f"{100 * zero.top1:.1f} %",
-            f"{100 * score.top1:.1f} %",
-            f"{100 * score.top1_interval[0]:.1f}–{100 * score.top1_interval[1]:.1f} %",
-            f"{100 * zero.top5:.1f} %",
-            f"{100 * score.top5:.1f} %",
-        ]
-        for score, zero in zip(scores, baseline, strict=True)
-    ]
-    header = ["domain", "photos", baseline_name, name, "95 % interval", f"{baseline_name} top-5", f"{name} top-5"]
-    return markdown_table(header, rows)
+    names = [baseline_name] if baseline_name else []
+    rows = []
+    for score, other in zip(scores, baseline if names else scores, strict=True):
+        low, high = score.top1_interval
+        beside = [f"{100 * share:.1f} %" for share in (other.top1, other.top5)] if names else []
+        top1, top5 = f"{100 * score.top1:.1f} %", f"{100 * score.top5:.1f} %"
+        interval = f"{100 * low:.1f}–{100 * high:.1f} %"
+        rows.append([score.domain, score.n, *beside[:1], top1, interval, *beside[1:], top5])
+    fives = [f"{each} top-5" for each in (*names, name)]
+    return markdown_table(["domain", "photos", *names, name, "95 % interval", *fives], rows)
 
 
 def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:

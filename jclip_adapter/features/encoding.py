@@ -145,25 +145,20 @@ def encode_missing(
     if not jobs:
         return 0
     check_folder_writable(store.folder)
-    size, step = encoder.image_size, encoder.batch_size
-    pixels = np.zeros((step, size, size, 3), dtype=np.uint8)
-    pending_keys: list[bytes] = []
-    pending: list[Array] = []
-    filled = encoded = 0
-    batch_keys: list[bytes] = []
+    encoded = 0
+    batch: list[tuple[bytes, npt.NDArray[np.uint8]]] = []
+    shard: list[tuple[bytes, Array]] = []
 
-    def flush(final: bool) -> None:
-        nonlocal filled, encoded
-        if filled:
-            pending.append(encoder.images(pixels[:filled]))
-            pending_keys.extend(batch_keys)
-            encoded += filled
-            filled = 0
-            batch_keys.clear()
-        if pending and (final or len(pending_keys) >= SHARD_ROWS):
-            store.add(pending_keys, np.concatenate(pending))
-            pending_keys.clear()
-            pending.clear()
+    def encode_batch(final: bool) -> None:
+        nonlocal encoded
+        if batch:
+            rows = encoder.images(np.stack([pixels for _, pixels in batch]))
+            shard.extend((key, row) for (key, _), row in zip(batch, rows, strict=True))
+            encoded += len(batch)
+            batch.clear()
+        if shard and (final or len(shard) >= SHARD_ROWS):
+            store.add([key for key, _ in shard], np.stack([row for _, row in shard]))
+            shard.clear()
 
     with progress(total=len(jobs), desc="encoding photos", unit="photo") as bar:
         for number, digest, result in decode(jobs, workers, runtime.current_device()):
@@ -172,12 +167,10 @@ def encode_missing(
                 bad[number] = result
                 continue
             keys[number] = digest  # of the bytes that were decoded, should the file have changed meanwhile
-            pixels[filled] = result
-            batch_keys.append(digest)
-            filled += 1
-            if filled == step:
-                flush(final=False)
-        flush(final=True)
+            batch.append((digest, result))
+            if len(batch) == encoder.batch_size:
+                encode_batch(final=False)
+        encode_batch(final=True)
     return encoded
 
 

@@ -1,12 +1,11 @@
 """Features on disk.
 
-The store is a folder of shards whose names are the SHA-256 of their own bytes, so a damaged one is noticed and a
-lost one costs only itself; writers never touch each other's files, so several processes may fill it at once.
+The store is a folder of shards that carry a checksum, so a damaged one is noticed and a lost one costs only itself;
+writers never touch each other's files, so several processes may fill it at once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,15 +60,16 @@ class FeatureStore:
             logger.warning("%s is no file of the feature store and is left alone", path)
             self._known.add(path.name)
             return
-        if hashlib.sha256(data).hexdigest()[:32] != path.stem:
+        try:
+            shard = read_npz(data)
+        except DataError:
             logger.warning("%s is damaged: its features are computed again", path)
             discard(path, KEPT)
             return
         self._known.add(path.name)
         try:
-            shard = read_npz(data)
             keys, features = shard["keys"], shard["features"]
-        except (DataError, KeyError):
+        except KeyError:
             logger.warning("%s holds no features and is left alone", path)
             return
         if keys.shape != (*features.shape[:1], 32) or keys.dtype != np.uint8 or features.dtype != np.float32:
@@ -101,7 +101,7 @@ class FeatureStore:
     def _write(self, keys: Sequence[bytes], features: Array) -> None:
         table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape((len(keys), 32))
         data = npz_bytes({"keys": table, "features": features})
-        name = f"{hashlib.sha256(data).hexdigest()[:32]}.npz"
+        name = f"{data[-64:-32].decode()}.npz"  # named by its checksum, with which it ends
         write_bytes(self.folder / name, data, KEPT)
         self._known.add(name)
 

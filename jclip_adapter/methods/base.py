@@ -17,14 +17,14 @@ from jclip_adapter import __version__
 from jclip_adapter.core.errors import DataError, DivergedError, UsageError, suggest
 from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries, Weights, check_rows, normalise
 from jclip_adapter.storage import Kind, read_safetensors, write_safetensors
-from jclip_adapter.storage.kinds import sealed_safetensors
+from jclip_adapter.storage.kinds import unchanged_safetensors
 
 if TYPE_CHECKING:
     from typing import Self
 
 T = TypeVar("T")
 _TUNED = "encoder_."
-FITTED = Kind("a fitted method", sealed_safetensors("method", "hyperparameters"))
+FITTED = Kind("a fitted method", unchanged_safetensors("method", "hyperparameters"))
 """The file that `Method.save` writes."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.storage import KEPT, read_sealed_json, write_sealed_json
+from jclip_adapter.storage import KEPT, read_checked_json, write_checked_json
 
 CORE = ("jit_utils_core*.so", "jittor_core*.so")
 _ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian
@@ -63,7 +63,7 @@ def stamp(folder: str) -> dict[str, Any]:
 
 def note(marker: Path, folder: str) -> None:
     """Note in a file that Jittor's libraries in a folder work as they are."""
-    write_sealed_json(marker, {"folder": folder, "core": stamp(folder)}, KEPT)
+    write_checked_json(marker, {"folder": folder, "core": stamp(folder)}, KEPT)
 
 
 def is_noted(marker: Path) -> bool:
@@ -71,7 +71,7 @@ def is_noted(marker: Path) -> bool:
     if not marker.is_file():
         return False
     try:
-        noted = read_sealed_json(marker)
+        noted = read_checked_json(marker)
     except DataError:
         return False
     return bool(noted.get("core") == stamp(str(noted.get("folder", ""))))

@@ -3,29 +3,29 @@
 Whatever the program leaves on disk goes through `atomic_write`: a reader sees the old file or the new one, never
 half of one, whenever the power fails or the process is killed. Several files belong together only when a
 manifest, written last, names each of them with its size and SHA-256; `write_together` replaces them all at once.
-What is read again by this program alone carries a check sum of its own (sealed.py).
+What is read again by this program alone carries a checksum of its own (checksums.py).
 
-An existing file is replaced only if it is as this program wrote it, which a check sum shows: every writer is given a
+An existing file is replaced only if it is as this program wrote it, which a checksum shows: every writer is given a
 `Kind` of file (kinds.py), and without one makes new files only.
 """
 
 from .atomic import atomic_write, check_folder_writable, check_place, discard, sweep_strays, write_files
+from .checksums import read_npz
 from .files import (
     npz_bytes,
+    read_checked_json,
     read_json,
     read_lines,
     read_safetensors,
-    read_sealed_json,
     sha256_file,
     write_bytes,
+    write_checked_json,
     write_json,
     write_safetensors,
-    write_sealed_json,
     write_text,
 )
 from .folders import MANIFEST, check_folder, check_manifest, is_listed, replace_folder, write_manifest, write_together
 from .kinds import ANY, KEPT, NEW, Kind
-from .sealed import read_npz
 
 __all__ = [
     "ANY",
@@ -41,20 +41,20 @@ __all__ = [
     "discard",
     "is_listed",
     "npz_bytes",
+    "read_checked_json",
     "read_json",
     "read_lines",
     "read_npz",
     "read_safetensors",
-    "read_sealed_json",
     "replace_folder",
     "sha256_file",
     "sweep_strays",
     "write_bytes",
+    "write_checked_json",
     "write_files",
     "write_json",
     "write_manifest",
     "write_safetensors",
-    "write_sealed_json",
     "write_text",
     "write_together",
 ]

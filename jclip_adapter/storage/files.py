@@ -1,4 +1,4 @@
-"""Kinds of files: bytes, text, JSON, arrays; plain or with a seal."""
+"""Kinds of files: bytes, text, JSON, arrays; plain or with a checksum."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from jclip_adapter.core.errors import DataError
 
-from . import atomic, sealed
+from . import atomic, checksums
 from .kinds import NEW, Kind
 
 _KINDS = {
@@ -49,13 +49,13 @@ def write_json(path: str | Path, value: Any, kind: Kind = NEW) -> None:
 
 
 def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """The bytes of an uncompressed, sealed .npz that holds `arrays`; object arrays are refused."""
+    """The bytes of an uncompressed .npz with a checksum that holds `arrays`; object arrays are refused."""
     buffer = io.BytesIO()
     for name, value in arrays.items():
         if value.dtype.hasobject:
             raise ValueError(f"array {name} holds Python objects")
     np.savez(buffer, **dict(arrays))
-    return sealed.seal_npz(buffer.getvalue())
+    return checksums.npz_with_checksum(buffer.getvalue())
 
 
 def write_safetensors(
@@ -65,7 +65,7 @@ def write_safetensors(
 
     The format is eight bytes of header length, a JSON header and the raw little-endian numbers
     (https://github.com/huggingface/safetensors). The library's own writer holds the whole file in memory and
-    orders the metadata at random. The metadata's first entry is the file's seal.
+    orders the metadata at random. The metadata's first entry is the file's checksum.
 
     Args:
         path: Of the file.
@@ -73,7 +73,7 @@ def write_safetensors(
         facts: Kept in the header as its metadata; none of them called "seal".
         kind: Of file, which an existing one must be to be replaced.
     """
-    header: dict[str, Any] = {"__metadata__": {"seal": sealed.ZEROS.decode(), **dict(sorted(facts.items()))}}
+    header: dict[str, Any] = {"__metadata__": {"seal": checksums.ZEROS.decode(), **dict(sorted(facts.items()))}}
     solid = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     position = 0
     for name, value in solid.items():
@@ -88,9 +88,9 @@ def write_safetensors(
         for value in solid.values():
             yield value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
 
-    seal = sealed.seal_of(itertools.chain([head], numbers()))
+    checksum = checksums.checksum_of(itertools.chain([head], numbers()))
     with atomic.atomic_write(path, kind) as handle:
-        handle.write(head.replace(sealed.ZEROS, seal, 1))
+        handle.write(head.replace(checksums.ZEROS, checksum, 1))
         for part in numbers():
             handle.write(part)
 
@@ -98,19 +98,19 @@ def write_safetensors(
 def read_safetensors(
     path: str | Path, names: Collection[str] | None = None
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """Read what `write_safetensors` wrote: its arrays, and its header's metadata by name, without the seal.
+    """Read what `write_safetensors` wrote: its arrays, and its header's metadata by name, without the checksum.
 
     Args:
         path: Of the file.
         names: Of the arrays to read, as far as they are there; None for all.
 
     Raises:
-        DataError: it is missing or damaged, or its seal is.
+        DataError: it is missing or damaged, or its checksum is.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        sealed.check_safetensors(path)
+        checksums.check_safetensors(path)
         with safe_open(str(path), framework="numpy") as handle:  # type: ignore[no-untyped-call]
             there = [name for name in handle.keys() if names is None or name in names]  # noqa: SIM118  (no iterator)
             arrays = {name: handle.get_tensor(name) for name in there}
@@ -120,18 +120,18 @@ def read_safetensors(
     return arrays, {name: facts[name] for name in sorted(facts) if name != "seal"}  # the library gives any order
 
 
-def write_sealed_json(path: str | Path, value: dict[str, Any], kind: Kind = NEW) -> None:
-    """Write a JSON object atomically, with its seal as its first key."""
-    write_bytes(path, sealed.json_bytes(value), kind)
+def write_checked_json(path: str | Path, value: dict[str, Any], kind: Kind = NEW) -> None:
+    """Write a JSON object atomically, with its checksum as its first key."""
+    write_bytes(path, checksums.json_bytes(value), kind)
 
 
-def read_sealed_json(path: str | Path) -> dict[str, Any]:
-    """Read what `write_sealed_json` wrote, without the seal.
+def read_checked_json(path: str | Path) -> dict[str, Any]:
+    """Read what `write_checked_json` wrote, without the checksum.
 
     Raises:
         DataError: it is missing, or not as it was written.
     """
-    return sealed.parse_json(_read(path), path)
+    return checksums.parse_json(_read(path), path)
 
 
 def read_json(path: str | Path) -> Any:

@@ -12,11 +12,11 @@ from typing import Any
 from jclip_adapter.core.errors import AdapterError, DataError, UsageError
 
 from .atomic import check_folder_writable, flush_folder, partial_path, sweep_once, unwritable
-from .files import read_sealed_json, sha256_file, write_sealed_json
-from .kinds import Kind, sealed_json
+from .files import read_checked_json, sha256_file, write_checked_json
+from .kinds import Kind, unchanged_json
 
 MANIFEST = "manifest.json"
-_OUR_MANIFEST = Kind("a manifest", sealed_json("files", damaged=True))
+_OUR_MANIFEST = Kind("a manifest", unchanged_json("files", damaged=True))
 _NEXT = ".next"  # files that belong together, whole, on their way into the folder around it
 _ELSEWHERE = frozenset(["", ".", ".."])  # parts of a path that leads out of its folder, or is absolute
 
@@ -68,7 +68,7 @@ def _listed(base: Path) -> dict[str, str]:
     if not path.is_file() or not _OUR_MANIFEST.owns(path):
         return {}
     try:
-        parts = read_sealed_json(path)["files"]
+        parts = read_checked_json(path)["files"]
         return {name: str(part["sha256"]) for name, part in parts.items()} | {MANIFEST: sha256_file(path)}
     except (AdapterError, KeyError, TypeError, AttributeError):
         return {MANIFEST: sha256_file(path)}  # ours, but damaged
@@ -203,7 +203,7 @@ def write_manifest(folder: str | Path, names: list[str], **facts: Any) -> None:
     """
     base = Path(folder)
     parts = {name: {"bytes": (base / name).stat().st_size, "sha256": sha256_file(base / name)} for name in names}
-    write_sealed_json(base / MANIFEST, {**facts, "files": parts}, _OUR_MANIFEST)
+    write_checked_json(base / MANIFEST, {**facts, "files": parts}, _OUR_MANIFEST)
 
 
 def check_manifest(folder: str | Path) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def check_manifest(folder: str | Path) -> dict[str, Any]:
             f"{base} holds no finished result ({MANIFEST} is missing).",
             "Run the command that makes it again.",
         )
-    manifest = read_sealed_json(base / MANIFEST)
+    manifest = read_checked_json(base / MANIFEST)
     parts = manifest.get("files")
     if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
         raise DataError(f"{base / MANIFEST} is no list of files.", "Run the command that makes it again.")

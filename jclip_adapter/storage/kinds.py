@@ -1,7 +1,7 @@
 """Which existing files a writer may replace: those that are just as this program wrote them.
 
 Form tells nothing, as other programs write "name 1 2 3" lines and JSON with the same keys. What counts is a check
-sum over the whole content: inside the file where its format has a place for one (sealed.py), else in a file of this
+sum over the whole content: inside the file where its format has a place for one (checksums.py), else in a file of this
 program beside it. A file that somebody has changed since is theirs, like any other, and is not replaced. Only caches
 and the state of a training, which no person edits, are replaced also where they are damaged.
 
@@ -23,12 +23,12 @@ from typing import Any
 
 from jclip_adapter.core.errors import DataError, UsageError
 
-from . import sealed
+from . import checksums
 
 SOFTWARE = "jclip-adapter"
 """What a PNG names as its software."""
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_SEAL_AT = re.compile(rb'.{8}\{"__metadata__":\{"seal":"[0-9a-f]{64}"', re.DOTALL)
+_CHECKSUM_AT = re.compile(rb'.{8}\{"__metadata__":\{"seal":"[0-9a-f]{64}"', re.DOTALL)
 _NPZ_END = re.compile(rb"seal [0-9a-f]{64}\Z")
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{16,64}(?![0-9a-f])")
 _MOST_TEXT = 1 << 28  # no text file of this program is larger
@@ -93,53 +93,53 @@ def text_of(path: Path) -> str:
     return path.read_bytes().decode("utf-8")
 
 
-def sealed_text(mark: str) -> Callable[[Path], bool]:
-    """Recognises text with a right check sum as its last line, such as `sealed.MARKDOWN_MARK`."""
-    return lambda path: sealed.is_sealed_text(text_of(path), mark)
+def unchanged_text(mark: str) -> Callable[[Path], bool]:
+    """Recognises text with a right checksum as its last line, such as `checksums.MARKDOWN_MARK`."""
+    return lambda path: checksums.text_is_unchanged(text_of(path), mark)
 
 
-def sealed_json(*keys: str, damaged: bool = False) -> Callable[[Path], bool]:
+def unchanged_json(*keys: str, damaged: bool = False) -> Callable[[Path], bool]:
     """Recognises a JSON object of this program that has all these keys.
 
     Args:
         keys: Of the object.
-        damaged: Whether its check sum may be wrong.
+        damaged: Whether its checksum may be wrong.
     """
 
     def recognise(path: Path) -> bool:
         data = text_of(path).encode("utf-8")
-        if not data.startswith(sealed.JSON_START):
+        if not data.startswith(checksums.JSON_START):
             return False
-        value: Any = json.loads(data) if damaged else sealed.parse_json(data, path)
+        value: Any = json.loads(data) if damaged else checksums.parse_json(data, path)
         return isinstance(value, dict) and value.keys() >= set(keys)
 
     return recognise
 
 
-def sealed_safetensors(*keys: str, damaged: bool = False, **facts: str) -> Callable[[Path], bool]:
+def unchanged_safetensors(*keys: str, damaged: bool = False, **facts: str) -> Callable[[Path], bool]:
     """Recognises safetensors of this program whose metadata have these keys and these values.
 
     Args:
         keys: Of the metadata.
-        damaged: Whether the check sum may be wrong.
+        damaged: Whether the checksum may be wrong.
         facts: Values of the metadata.
     """
 
     def recognise(path: Path) -> bool:
-        start = head(path, sealed.MAX_HEADER + 8)
-        if not _SEAL_AT.match(start):
+        start = head(path, checksums.MAX_HEADER + 8)
+        if not _CHECKSUM_AT.match(start):
             return False
         metadata: Mapping[str, Any] = json.loads(start[8 : 8 + struct.unpack("<Q", start[:8])[0]])["__metadata__"]
         if not metadata.keys() >= set(keys) or any(metadata.get(name) != value for name, value in facts.items()):
             return False
         if not damaged:
-            sealed.check_safetensors(path)
+            checksums.check_safetensors(path)
         return True
 
     return recognise
 
 
-def sealed_npz(*names: str) -> Callable[[Path], bool]:
+def unchanged_npz(*names: str) -> Callable[[Path], bool]:
     """Recognises a .npz of this program that has arrays of these names."""
 
     def recognise(path: Path) -> bool:
@@ -150,15 +150,15 @@ def sealed_npz(*names: str) -> Callable[[Path], bool]:
         with zipfile.ZipFile(path) as archive:
             if not set(archive.namelist()) >= {f"{name}.npy" for name in names}:
                 return False
-        sealed.check_npz_seal(path.read_bytes())
+        checksums.check_npz(path.read_bytes())
         return True
 
     return recognise
 
 
-def sealed_png(path: Path) -> bool:
+def unchanged_png(path: Path) -> bool:
     """Whether a PNG is just as this program wrote it."""
-    return head(path, len(_PNG_START)) == _PNG_START and sealed.is_sealed_png(path.read_bytes())
+    return head(path, len(_PNG_START)) == _PNG_START and checksums.png_is_unchanged(path.read_bytes())
 
 
 def named_by_digest(path: Path) -> bool:
@@ -166,7 +166,7 @@ def named_by_digest(path: Path) -> bool:
     return bool(_DIGEST.search(path.name))
 
 
-TRAINING_STATE = Kind("the state of a training", sealed_safetensors("fingerprint", damaged=True))
+TRAINING_STATE = Kind("the state of a training", unchanged_safetensors("fingerprint", damaged=True))
 """The checkpoint of a training through CLIP."""
 NEW = Kind("a new file", lambda _: False)
 """Replaces nothing; what a writer is given that is not told anything else."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.data.sets.paths import list_folders, list_photos, unsafe
+from jclip_adapter.data.sets.paths import list_folder, unsafe
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,12 @@ def test_photos_are_known_by_their_endings(tmp_path, caplog):
     (tmp_path / "endless.jpg").symlink_to("endless.jpg")
     (tmp_path / "far.jpg").symlink_to("x" * 300)
     os.mkfifo(tmp_path / "pipe.jpg")
-    names, others = list_photos(tmp_path)
-    assert names == [*kept, "dangling.jpg", "endless.jpg", "far.jpg", "pipe.jpg"]
-    assert others == 3
+    listing = list_folder(tmp_path)
+    assert listing.photos == [*kept, "dangling.jpg", "endless.jpg", "far.jpg", "pipe.jpg"]
+    assert listing.others == 3
     assert r"left out 1 photos whose names fit no list, rename them: 'b\nc.jpg'" in caplog.text
 
 
 def test_unreadable_folders(tmp_path):
-    for listing in (list_photos, list_folders):
-        with pytest.raises(DataError, match="cannot read"):
-            listing(tmp_path / "none")
+    with pytest.raises(DataError, match="cannot read"):
+        list_folder(tmp_path / "none")

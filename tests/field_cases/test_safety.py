@@ -320,7 +320,7 @@ def test_a_foreign_list_beside_our_result_is_not_removed(workplace: Path, cli: C
 
 
 def test_a_run_of_version_0_1_0_is_replaced(trained: Path, cli: Cli) -> None:
-    """Its JSON and pictures carry no check sum; the manifest lists them, and nothing else is taken for ours."""
+    """Its JSON and pictures carry no checksum; the manifest lists them, and nothing else is taken for ours."""
     run = trained / RUN
     for name in ("run.json", "metrics.json"):
         value = json.loads((run / name).read_text())
@@ -395,7 +395,7 @@ def test_a_writer_that_forgets_its_kind_replaces_nothing(tmp_path: Path) -> None
         lambda path: storage.write_text(path, "x"),
         lambda path: storage.write_bytes(path, b"x"),
         lambda path: storage.write_json(path, {}),
-        lambda path: storage.write_sealed_json(path, {}),
+        lambda path: storage.write_checked_json(path, {}),
         lambda path: storage.write_safetensors(path, {}, {}),
     )
     for write in writers:

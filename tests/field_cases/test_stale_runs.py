@@ -106,7 +106,7 @@ def test_unchanged_shots_are_no_news(workplace: Path, cli: Cli) -> None:
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_run_of_an_older_version_is_evaluated_as_ever(workplace: Path, cli: Cli, gone: bool) -> None:
-    """A10, relative: it kept no check sums; a shot that is gone did not let it be evaluated."""
+    """A10, relative: it kept no checksums; a shot that is gone did not let it be evaluated."""
     both(workplace / "D")
     assert cli("--train", *RUN).status == 0
     Path("r/support.sha256").unlink()

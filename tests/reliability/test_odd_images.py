@@ -10,6 +10,7 @@ import pytest
 from benchmarks.reliability import odd_images
 from benchmarks.reliability.odd_pictures import ODDITIES, PASSED, READ, REFUSED
 from jclip_adapter.data.photos import bit_depth, jpeg, jpeg_damage
+from jclip_adapter.data.sets.paths import Listing
 
 BY_NAME = {oddity.name: oddity for oddity in ODDITIES}
 FEW = (
@@ -64,7 +65,8 @@ def test_a_decoder_that_paints_over_damage_is_noticed(place: odd_images.Place, m
 
 
 def test_a_lost_line_and_another_picture_are_noticed(place: odd_images.Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jclip_adapter.data.sets.contest.list_photos", lambda folder: (sorted(place.good), 0))
+    listing = Listing(sorted(place.good), [], 0)
+    monkeypatch.setattr("jclip_adapter.data.sets.contest.list_folder", lambda folder: listing)
     assert "lines of" in odd_images.judge(place, BY_NAME["pipe"], "fallback")
     monkeypatch.undo()
     monkeypatch.chdir(place.root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.reliability import same_seed
-from jclip_adapter.storage import ANY, write_sealed_json
+from jclip_adapter.storage import ANY, write_checked_json
 
 
 def test_two_processes_leave_the_same_bytes() -> None:
@@ -30,7 +30,7 @@ def test_a_difference_is_noticed(tmp_path: Path) -> None:
 def test_seconds_do_not_count(tmp_path: Path) -> None:
     digests = []
     for seconds, top1 in ((1, 50), (2, 50), (2, 51)):
-        write_sealed_json(tmp_path / "results/cells/a.json", {"top1": top1, "fit_seconds": seconds}, ANY)
+        write_checked_json(tmp_path / "results/cells/a.json", {"top1": top1, "fit_seconds": seconds}, ANY)
         (tmp_path / "results/t.csv").write_text(f"top1,fit_seconds\n{top1},{seconds}\n")
         digests.append(same_seed.digests(tmp_path))
     assert same_seed.different(digests[0], digests[1]) == []

@@ -28,7 +28,7 @@ from jclip_adapter.evaluation.metrics import Score, by_domain
 from jclip_adapter.models.clip.model import CLIP, build_model
 from jclip_adapter.models.clip.tokenizer import token_ids
 from jclip_adapter.runtime import jt
-from jclip_adapter.storage.kinds import sealed_json
+from jclip_adapter.storage.kinds import unchanged_json
 
 from .classes import CLASSES
 from .painter import BOOK_STYLE, PHOTO_STYLE, paint, picture_rng
@@ -39,7 +39,7 @@ _WHAT = "a toy: a small CLIP, pretrained on drawn pictures for drawn pictures; i
 _OWN_SEED = 1_000_003  # of pages that no pretraining has seen
 _OWN_PER_CLASS = 5
 _BATCH = 48
-_KIND = storage.Kind("a card of a sample's weights", sealed_json("what", "photo_style", "book_style"))
+_KIND = storage.Kind("a card of a sample's weights", unchanged_json("what", "photo_style", "book_style"))
 
 
 def write_card(weights: Path = SAMPLE_WEIGHTS) -> None:
@@ -71,7 +71,7 @@ def write_card(weights: Path = SAMPLE_WEIGHTS) -> None:
         "photo_style": asdict(PHOTO_STYLE),
         "book_style": asdict(BOOK_STYLE),
     }
-    storage.write_sealed_json(weights.with_name(CARD), card, _KIND)
+    storage.write_checked_json(weights.with_name(CARD), card, _KIND)
     logger.info("%s: zero-shot top-1 %.1f %%", weights.with_name(CARD), 100 * card["zero_shot"][-1]["top1"])
 
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from jclip_adapter import storage
-from jclip_adapter.storage.kinds import SOFTWARE, sealed_png
-from jclip_adapter.storage.sealed import seal_png
+from jclip_adapter.storage.checksums import png_with_checksum
+from jclip_adapter.storage.kinds import SOFTWARE, unchanged_png
 
 from .canvas import Style
 from .classes import CLASSES, KINDS, PictureClass
@@ -76,7 +76,7 @@ def write_contact_sheet(path: str | Path, *, style: Style = PHOTO_STYLE, split: 
     buffer = io.BytesIO()
     sheet = draw_contact_sheet(style=style, split=split)
     sheet.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True, pnginfo=_software())
-    storage.write_bytes(path, seal_png(buffer.getvalue()), storage.Kind("a contact sheet", sealed_png))
+    storage.write_bytes(path, png_with_checksum(buffer.getvalue()), storage.Kind("a contact sheet", unchanged_png))
 
 
 def main() -> None:

@@ -24,13 +24,13 @@ from jclip_adapter.data.photos.preprocess import normalise_pixels, square_pixels
 from jclip_adapter.data.sample import SAMPLE_WEIGHTS, VOCABULARY
 from jclip_adapter.data.texts.prompts import PromptSet, available_prompts, load_prompts
 from jclip_adapter.models.clip.config import ClipConfig
-from jclip_adapter.models.clip.initialise import initialise
 from jclip_adapter.models.clip.model import CLIP, state_arrays
 from jclip_adapter.models.clip.tokenizer import token_ids
 from jclip_adapter.runtime import jt
 
 from .card import write_card
 from .classes import CLASSES, PictureClass
+from .initialise import initialise
 from .painter import BOOK_STYLE, PHOTO_STYLE, VERSION, paint, picture_rng
 from .weights import write_sample_weights
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from jclip_adapter import storage
 from jclip_adapter.data.sample import EMBEDDING, IDS, ROWS, VOCABULARY
-from jclip_adapter.storage.kinds import sealed_safetensors
+from jclip_adapter.storage.kinds import unchanged_safetensors
 
-_KIND = storage.Kind("a sample's weights", sealed_safetensors())
+_KIND = storage.Kind("a sample's weights", unchanged_safetensors())
 
 
 def write_sample_weights(

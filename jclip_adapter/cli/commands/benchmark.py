@@ -42,8 +42,8 @@ from jclip_adapter.methods import create
 from jclip_adapter.models import backbones
 from jclip_adapter.models.clip.encoder import Encoder
 from jclip_adapter.storage import Kind, check_folder_writable, check_place, sha256_file, write_files
-from jclip_adapter.storage.kinds import sealed_png, sealed_text, text_of
-from jclip_adapter.storage.sealed import MARKDOWN_MARK, seal_text
+from jclip_adapter.storage.checksums import MARKDOWN_MARK, text_with_checksum
+from jclip_adapter.storage.kinds import text_of, unchanged_png, unchanged_text
 
 from .chain import chain_sha256
 from .effects import refuse_idle_on_methods
@@ -52,8 +52,8 @@ from .setup import Setup, set_up, unreadable
 logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
 _ROWS = "<!-- the CSV beside: SHA-256 {} -->\n"
-TEXT = Kind("a benchmark's tables", sealed_text(MARKDOWN_MARK))
-PICTURE = Kind("a benchmark's picture", sealed_png)
+TEXT = Kind("a benchmark's tables", unchanged_text(MARKDOWN_MARK))
+PICTURE = Kind("a benchmark's picture", unchanged_png)
 
 
 def _is_table(path: Path) -> bool:
@@ -168,7 +168,7 @@ def _write(files: tuple[Path, Path, Path], cells: Sequence[dict[str, Any]], tabl
     write_files(
         [
             (files[2], benchmark_picture(cells), PICTURE),
-            (files[1], seal_text(text, MARKDOWN_MARK).encode("utf-8"), TEXT),
+            (files[1], text_with_checksum(text, MARKDOWN_MARK).encode("utf-8"), TEXT),
             (files[0], rows, TABLE),
         ]
     )

@@ -29,7 +29,7 @@ from jclip_adapter.evaluation.metrics import (
 from jclip_adapter.evaluation.report import confusion_picture, markdown_table, score_table
 from jclip_adapter.features.overlap import Overlap, find_overlap
 from jclip_adapter.methods import create
-from jclip_adapter.storage import write_bytes, write_sealed_json
+from jclip_adapter.storage import write_bytes, write_checked_json
 
 from .trained import open_trained
 
@@ -129,7 +129,7 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
         },
         "worst_pairs": [{**dataclasses.asdict(pair), "share": 100 * pair.share} for pair in pairs],
     }
-    write_sealed_json(files[0], report, KINDS[EVALUATION])
+    write_checked_json(files[0], report, KINDS[EVALUATION])
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
     meta = trained.method.meta
     bad = len(features.bad)

@@ -20,13 +20,13 @@ from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import choose_support, draw_unchecked, shots_of
 from jclip_adapter.features.sharding import Part, Share, encode_part
 from jclip_adapter.storage import Kind, check_place, npz_bytes, write_bytes
-from jclip_adapter.storage.kinds import sealed_npz
+from jclip_adapter.storage.kinds import unchanged_npz
 
 from .benchmark import labelled_queries
 from .setup import draw_of, set_up, unreadable
 
 logger = logging.getLogger(__name__)
-FEATURE_FILE = Kind("a feature file", sealed_npz("classnames", "text", "test_x", "test_y"))
+FEATURE_FILE = Kind("a feature file", unchanged_npz("classnames", "text", "test_x", "test_y"))
 
 
 def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part | None = None) -> Path | Share:

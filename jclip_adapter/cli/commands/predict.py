@@ -26,7 +26,7 @@ from jclip_adapter.evaluation.metrics import top_k_ids
 from jclip_adapter.features.overlap import warn_of_overlap
 from jclip_adapter.features.sharding import Part, Share, encode_part
 from jclip_adapter.storage import discard, write_text
-from jclip_adapter.storage.sealed import LIST_MARK, seal_text
+from jclip_adapter.storage.checksums import LIST_MARK, text_with_checksum
 
 from .setup import check_test_photos
 from .trained import open_trained
@@ -105,7 +105,7 @@ def predict(
         prior = softmax(tasks.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
         ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
         lines = "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items())
-        write_text(listing, seal_text(lines, LIST_MARK), REJECTS)
+        write_text(listing, text_with_checksum(lines, LIST_MARK), REJECTS)
     written, archive = write_submission(result, images.test_names, ids)
     if not rejects:
         discard(listing, REJECTS)  # that of an earlier prediction would tell of this one

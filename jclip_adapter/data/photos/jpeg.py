@@ -34,7 +34,8 @@ def open_jpeg(data: bytes, name: str) -> JpegImagePlugin.JpegImageFile:
         SyntaxError and what else Pillow raises: it is damaged.
     """
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
-    _reduce(image, read_layout(data), name)
+    if image.width * image.height > MAX_PIXELS:
+        _reduce(image, read_layout(data), name)
     return image
 
 
@@ -42,8 +43,6 @@ def _reduce(image: Image.Image, layout: Layout, name: str) -> None:
     """Let a JPEG that is too large be decoded at a half, a quarter or an eighth, or refuse it."""
     width, height = image.size
     pixels = width * height
-    if pixels <= MAX_PIXELS:
-        return
     across, down = (max(factors, default=1) or 1 for factors in zip(*layout.sampling.values(), strict=True))
     share = sum(h * v for h, v in layout.sampling.values()) / (across * down)
     held = int(2 * pixels * share) if len(layout.scans) > 1 else 0  # all scans' coefficients, of two bytes each

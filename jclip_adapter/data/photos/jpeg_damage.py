@@ -22,7 +22,8 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed 0xFF nor a restart marker
 _RESTARTS = re.compile(rb"\xff([\xd0-\xd7])")
-_HOLE = re.compile(rb"\0{32,}")  # 256 bits: more than a whole macroblock of the usual kinds
+_HOLE = bytes(32)  # 256 bits: more than a whole macroblock of the usual kinds
+_ZEROS = re.compile(rb"\0+")
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a body
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
@@ -129,7 +130,8 @@ def find_damage(data: bytes, layout: Layout, corner: Pixels, decode: Callable[[b
         # No byte is impossible in such data, so that anything gives a picture.
         return "" if _ends_with_picture(data, scan, decode) else "its data do not end with the picture"
     for number, each in enumerate(layout.scans):
-        hole = _HOLE.search(data, each.start, each.end)
+        at = data.find(_HOLE, each.start, each.end)  # a regular expression takes 50 times as long
+        hole = _ZEROS.match(data, at, each.end) if at >= 0 else None
         if not hole:
             continue
         plain = _zeros_are_plain(layout, each)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 EXIF = ("apply", "keep")
 TRANSPARENT = ("white", "black", "grey", "drop")
+_DECODERS = ("libjpeg_turbo", "libtiff", "webp", "avif")  # other versions may give other pixels
 VERSION = "photo-2"  # part of every stored photo feature's key: raise it when a file comes out as another picture
 
 
@@ -27,10 +28,12 @@ class Reading(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The choices, the version of the code behind them and Pillow's arithmetic, as part of a fingerprint."""
-        from .pillow import arithmetic  # --help does without Pillow
+        """The choices and the versions of the code, of Pillow and of its decoders, as part of a fingerprint."""
+        import PIL  # --help does without it
+        from PIL import features
 
-        return f"{VERSION} {arithmetic()} {self.exif} {self.transparent} {self.white_level}"
+        pillow = " ".join([PIL.__version__, *(str(features.version(name)) for name in _DECODERS)])
+        return f"{VERSION} {pillow} {self.exif} {self.transparent} {self.white_level}"
 
 
 AS_SEEN = Reading()

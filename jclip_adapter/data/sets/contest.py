@@ -12,7 +12,7 @@ from jclip_adapter.storage import read_lines
 
 from .model import ClassInfo, ImageSet, Photo, split_name
 from .names import canonical, note_clashes
-from .paths import check_files, list_photos, unsafe, warn_ignored
+from .paths import check_files, list_folder, unsafe, warn_ignored
 
 _ID_DIGITS = 9  # longer numbers are no class ids, and int() would be slow on absurd ones
 
@@ -237,8 +237,8 @@ def _list_test(root: Path, split: str, problems: Problems) -> tuple[Photo, ...]:
         hint = f"There is TestSet{other}: use --split {other}." if (root / f"TestSet{other}").is_dir() else ""
         problems.add("missing folders", f"there is no folder {folder.name}", hint)
         return ()
-    names, others = list_photos(folder)
-    warn_ignored(folder, others)
-    if not names:
+    listing = list_folder(folder)
+    warn_ignored(folder, listing.others)
+    if not listing.photos:
         problems.add("empty folders", f"{folder.name} holds no photo")
-    return tuple(Photo(folder, name, None) for name in names)
+    return tuple(Photo(folder, name, None) for name in listing.photos)

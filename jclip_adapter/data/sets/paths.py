@@ -173,17 +173,6 @@ def _why_left_out(name: str) -> str:
     return why_unfit(name) or "begins or ends with a blank"
 
 
-def list_photos(folder: Path) -> tuple[list[str], int]:
-    """Names of the photos that lie directly in a folder, as `list_folder` gives them, and the number of other files."""
-    listing = list_folder(folder)
-    return listing.photos, listing.others
-
-
-def list_folders(folder: Path) -> list[str]:
-    """Names of a folder's sub-folders, as `list_folder` gives them."""
-    return list_folder(folder).folders
-
-
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()

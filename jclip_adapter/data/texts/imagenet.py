@@ -91,15 +91,6 @@ def match_names(names: Sequence[str], domains: Sequence[str] = ()) -> tuple[Matc
     return tuple(_match(tables, name, own) for name, own in zip(names, domains or [""] * len(names), strict=True))
 
 
-def imagenet_names() -> tuple[str, ...]:
-    """The first of WordNet's words for each of ImageNet's 1,000 classes; "crane" and "maillot" stand there twice.
-
-    Raises:
-        DataError: a table of the prompts folder is missing or damaged.
-    """
-    return _load(_FOLDER).names
-
-
 def wordnet_name(number: str) -> str:
     """An ImageNet class in words, by its WordNet number.
 

@@ -46,8 +46,7 @@ def _frozen(mapping: Mapping[_K, _V]) -> Mapping[_K, _V]:
 class PromptSet:
     """The templates and spellings that turn class names into texts.
 
-    Domains may have different numbers of templates: who stacks texts into a (class, template) table has to check
-    `template_counts` first. All sets of this project's prompts/ folder are rectangular.
+    Domains may have different numbers of templates. In the sets of this project's prompts/ folder all have the same.
 
     Args:
         name: The set's name, or the file name of a user's own set.
@@ -118,10 +117,6 @@ class PromptSet:
             words: Full class name → what an English caption would say.
         """
         return dataclasses.replace(self, spellings=_frozen({**self.spellings, **words}))
-
-    def template_counts(self, domains: Iterable[str]) -> dict[str, int]:
-        """How many templates each of these domains has (those of "default" where it has none of its own)."""
-        return {name: len(self.templates.get(name, self.templates["default"])) for name in domains}
 
     def fingerprint(self) -> str:
         """The SHA-256, in hexadecimal, of all that determines the texts: equal prints give equal texts."""

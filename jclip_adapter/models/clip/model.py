@@ -20,7 +20,7 @@ from .vision_transformer import VisionTransformer
 class CLIP(jt.nn.Module):
     """Contrastive language–image pretraining (Radford et al., 2021), with JCLIP's calls.
 
-    Its parameters start as zeros: `build_model` loads them, `initialise` draws them.
+    Its parameters start as zeros: `build_model` loads them.
 
     Args:
         config: The architecture.

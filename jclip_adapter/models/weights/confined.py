@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from jclip_adapter import storage
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import AdapterError, SetupError, UsageError, WeightsError
-from jclip_adapter.storage.kinds import sealed_safetensors
+from jclip_adapter.storage.kinds import unchanged_safetensors
 
 from .download import check_published, resolve
 from .origin import FORMAT, Origin, is_index
@@ -33,7 +33,7 @@ from .tensors import Floats
 
 _log = logging.getLogger(__name__)
 
-CONVERTED = storage.Kind("converted weights", sealed_safetensors("source_sha256", format=FORMAT))
+CONVERTED = storage.Kind("converted weights", unchanged_safetensors("source_sha256", format=FORMAT))
 FOLDER = "weights"  # below the cache
 _FORMAT = 2  # raise it when the reader gives other numbers or names
 MEMORY_BASE = 512 << 20  # Python and numpy take 90 MB

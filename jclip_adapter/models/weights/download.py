@@ -111,7 +111,7 @@ def _known(text: str) -> KnownWeights | None:
 def check_published(name_or_path: str | Path, path: Path, sha256: str) -> None:
     """Compare weights that were asked for by name with what OpenAI published.
 
-    Other files under the name, JCLIP's `.pkl` or a converted one, are published by no check sum and pass.
+    Other files under the name, JCLIP's `.pkl` or a converted one, are published by no checksum and pass.
 
     Args:
         name_or_path: What was asked for.

@@ -1,78 +1,114 @@
-"""A pickle reader that runs nothing.
+"""A pickle reader that calls nothing that the file names.
 
-Python's own unpickler is a machine that calls whatever the file names. This one only follows the structure:
-the standard library's `pickletools.genops` splits the bytes into opcodes (it executes nothing), and the machine
-below builds dicts, lists, tuples, numbers, text and the stand-ins of tensors.py. A global is looked up in an
-allow-list of the few symbols that weight files need; any other is refused by name.
-
-Limits keep hostile files harmless: opcodes and derived bytes are budgeted, nothing recurses, nothing is hashed
-but text and small numbers, and no stand-in is ever compared or printed.
+`pickle._Unpickler`, the unpickler that the standard library writes in Python, is restricted to the opcodes of weight
+files. A global is looked up in an allow-list and becomes a `Symbol`, whose call is a function of this package. The
+public `pickle.Unpickler` is in C and lets neither opcodes be removed nor keys be checked: a file could make it allocate
+gigabytes or hash nested tuples for hours.
 """
 
 from __future__ import annotations
 
+import pickle
 import pickletools
+import struct
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from functools import partial
+from typing import IO, Any, ClassVar
 
 from jclip_adapter.core.errors import WeightsError
 
 from .tensors import Array, DType, Record, StorageKind, Symbol, array_from_bytes
 
-Arguments = tuple[object, ...]
-Call = Callable[[Arguments], object]
-Symbols = Mapping[tuple[str, str], Call | StorageKind | None]
+Call = Callable[..., object]
+Symbols = Mapping[str, Call | StorageKind | None]
 
-MAX_OPCODES = 500_000  # the largest CLIP needs under 100,000, a checkpoint with its optimiser three times that
-MAX_INTEGER_BITS = 128  # the longest real one is torch's magic number, 77 bits
 SAVE_AGAIN = (
     "Nothing in it was executed. If you trust the file, save only its tensors where it was made: "
     "torch.save(model.state_dict(), FILE), or as .safetensors."
 )
 _TORCHSCRIPT = "__torch__"
-_PUSH_ARGUMENT = frozenset(
-    [
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "FLOAT",
-        "BINFLOAT",
-        "UNICODE",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE8",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-    ]
+# Left out: sets, extension codes, buffers, Python 2's byte strings, and LONG4, whose numbers may be megabytes long.
+_OPCODES = [
+    "PROTO",
+    "FRAME",
+    "STOP",
+    "NONE",
+    "NEWTRUE",
+    "NEWFALSE",
+    "INT",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG",
+    "LONG1",
+    "FLOAT",
+    "BINFLOAT",
+    "UNICODE",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE8",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "BYTEARRAY8",
+    "MARK",
+    "POP",
+    "POP_MARK",
+    "DUP",
+    "EMPTY_TUPLE",
+    "TUPLE1",
+    "TUPLE2",
+    "TUPLE3",
+    "TUPLE",
+    "EMPTY_LIST",
+    "LIST",
+    "APPEND",
+    "APPENDS",
+    "EMPTY_DICT",
+    "DICT",
+    "SETITEM",
+    "SETITEMS",
+    "PUT",
+    "BINPUT",
+    "LONG_BINPUT",
+    "MEMOIZE",
+    "GET",
+    "BINGET",
+    "LONG_BINGET",
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "INST",
+    "REDUCE",
+    "NEWOBJ",
+    "BUILD",
+    "PERSID",
+    "BINPERSID",
+]
+# What the unpickler raises for malformed bytes; a Warning where Python runs with -W error.
+_FAULTS = (
+    *(pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError, OverflowError),
+    *(struct.error, Warning),
 )
 
 
 class Budget:
-    """What is left to spend on one file, however many pickles lie nested in it.
+    """How many bytes may still be derived from one file, by all pickles nested in it.
 
     Args:
-        size: The file's size in bytes; bytes that the reader derives from it may not exceed twice that.
+        size: The file's size in bytes; twice that may be derived.
     """
 
     def __init__(self, size: int) -> None:
-        self._opcodes = MAX_OPCODES
-        self._bytes = 2 * size
+        self._left = 2 * size
 
-    def spend(self, opcodes: int = 0, data: int = 0) -> None:
-        """Take from the budget.
+    def spend(self, size: int) -> None:
+        """Take `size` bytes from the budget.
 
         Raises:
             WeightsError: it is used up.
         """
-        self._opcodes -= opcodes
-        self._bytes -= data
-        if self._opcodes < 0 or self._bytes < 0:
+        self._left -= size
+        if self._left < 0:
             raise WeightsError("it unfolds to far more than a weight file holds.", SAVE_AGAIN)
 
 
@@ -86,15 +122,11 @@ class Stream:
 
     def __init__(self, handle: IO[bytes], end: int) -> None:
         self._handle = handle
-        self.end = end
-
-    def tell(self) -> int:
-        """The position in the file."""
-        return self._handle.tell()
+        self._end = end
 
     def left(self) -> int:
         """How many bytes are left."""
-        return max(0, self.end - self._handle.tell())
+        return max(0, self._end - self._handle.tell())
 
     def read(self, count: int) -> bytes:
         """Up to `count` bytes; fewer at the end."""
@@ -105,175 +137,111 @@ class Stream:
         return self._handle.readline(self.left())
 
 
-def read_pickle(stream: Stream, symbols: Symbols, budget: Budget, persistent: Call | None = None) -> object:
+def read_pickle(stream: Stream, symbols: Symbols, persistent: Call | None = None) -> object:
     """Read one pickle; the stream is left right behind its end.
 
     Args:
         stream: Where it starts.
-        symbols: The allow-list: (module, name) → what a call of it yields, a storage kind, or None for a symbol
-            that may be mentioned but not called.
-        budget: Shared by all pickles of a file.
+        symbols: The allow-list: "module.name" → the function that a call of it is passed to, a storage kind, or None
+            for a symbol that may be mentioned but not called.
         persistent: Turns a persistent id into an object; None where the format has none.
 
     Returns:
         Plain Python values and stand-ins.
 
     Raises:
-        WeightsError: the pickle is malformed, too large or asks for anything that is not allowed.
+        WeightsError: the pickle is malformed or asks for anything that is not allowed.
     """
-    machine = _Machine(stream, symbols, persistent, budget)
-    opcodes = pickletools.genops(stream)  # type: ignore[arg-type]  # read, readline and tell are all it uses
-    while not machine.stopped:
-        try:
-            opcode, argument, _ = next(opcodes)
-        except (ValueError, StopIteration, Warning) as error:  # Python warns of odd escapes, as an error under -W error
-            raise WeightsError(f"its pickle is damaged or cut short ({_short(str(error))}).") from error
-        budget.spend(opcodes=1)
-        machine.step(opcode.name, argument)
-    return machine.pop()
+    try:
+        return _Unpickler(stream, symbols, persistent).load()
+    except _FAULTS as error:
+        raise WeightsError(f"its pickle is damaged or malformed ({_short(str(error))}).") from error
 
 
-class _Machine:
-    """The stack machine that a pickle is written for, without its powers."""
+class _Unpickler(pickle._Unpickler):
+    """The standard library's unpickler without its powers."""
 
-    def __init__(self, stream: Stream, symbols: Symbols, persistent: Call | None, budget: Budget) -> None:
-        self.stopped = False
-        self._stream = stream
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {}  # opcode → the method that executes it
+
+    def __init__(self, stream: Stream, symbols: Symbols, persistent: Call | None) -> None:
+        super().__init__(stream)
         self._symbols = symbols
         self._persistent = persistent
-        self._budget = budget
-        self._stack: list[object] = []
-        self._marks: list[int] = []
-        self._memo: dict[int, object] = {}
 
-    def step(self, name: str, argument: Any) -> None:
-        if name in _PUSH_ARGUMENT:
-            if isinstance(argument, int) and argument.bit_length() > MAX_INTEGER_BITS:
-                raise WeightsError("its pickle holds a number of absurd size.")
-            self._stack.append(argument)
-        elif name in _STEPS:
-            _STEPS[name](self, argument)
-        else:
-            what = f" for {_short(argument)}" if isinstance(argument, str) else ""
-            raise WeightsError(f"its pickle uses the opcode {name}{what}, which weight files do not need.", SAVE_AGAIN)
+    def find_class(self, module: str, name: str) -> object:
+        symbol = f"{module}.{name}"
+        if module.partition(".")[0] == _TORCHSCRIPT:
+            return Symbol(symbol, lambda *arguments: NotImplemented if arguments else Record())
+        if symbol not in self._symbols:
+            raise WeightsError(f"it asks for {_short(symbol)}, which weights have no use for.", SAVE_AGAIN)
+        entry = self._symbols[symbol]
+        return entry if isinstance(entry, StorageKind) else Symbol(symbol, entry)
 
-    # --- the stack
+    def persistent_load(self, pid: object) -> object:
+        if self._persistent is None:
+            raise WeightsError("its pickle refers to objects outside itself.", SAVE_AGAIN)
+        return self._persistent(pid)
 
-    def pop(self) -> object:
-        if len(self._stack) <= (self._marks[-1] if self._marks else 0):
-            raise WeightsError("its pickle is malformed: the stack is empty.")
-        return self._stack.pop()
+    def load_reduce(self) -> None:
+        symbol, arguments = self._pop(2)
+        if not isinstance(symbol, Symbol) or not isinstance(arguments, tuple):
+            raise WeightsError("its pickle calls something that is no known function.", SAVE_AGAIN)
+        value = symbol.call(*arguments) if symbol.call else NotImplemented
+        if value is NotImplemented:
+            raise WeightsError(f"its pickle calls {_short(symbol.name)} as no weight file does.", SAVE_AGAIN)
+        self.stack.append(value)
 
-    def top(self) -> object:
-        item = self.pop()
-        self._stack.append(item)
-        return item
+    def load_build(self) -> None:
+        (state,) = self._pop(1)
+        match self.stack[-1], state:
+            case Record() as target, dict():
+                target.fields = state
+            case dict(), dict():
+                pass  # attributes of an OrderedDict: torch's `_metadata`, of no use here
+            case DType() as target, (int(), str(order), None, None, None, *_) if order in ("<", ">", "|", "="):
+                target.order = ">" if order == ">" else "<"
+            case Array() as target, (int(), tuple(shape), DType() as dtype, bool(fortran), bytes(data)):
+                target.values = array_from_bytes(data, dtype, shape, fortran).values
+            case _:
+                raise WeightsError("its pickle sets the state of something that has none.", SAVE_AGAIN)
 
-    def pop_to_mark(self) -> list[object]:
-        if not self._marks:
-            raise WeightsError("its pickle is malformed: a mark is missing.")
-        start = self._marks.pop()
-        items = self._stack[start:]
-        del self._stack[start:]
-        return items
+    def load_dict(self) -> None:
+        items = self.pop_mark()  # which changes the stack
+        self.stack.append(fill({}, items))
 
-    def push(self, item: object) -> None:
-        self._stack.append(item)
+    def load_setitem(self) -> None:
+        self._set_items(self._pop(2))
 
-    def mark(self) -> None:
-        self._marks.append(len(self._stack))
+    def load_setitems(self) -> None:
+        self._set_items(self.pop_mark())
 
-    def drop(self) -> None:
-        if self._marks and self._marks[-1] == len(self._stack):
-            self._marks.pop()
-        else:
-            self.pop()
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    def last(self, count: int) -> tuple[object, ...]:
-        return tuple(reversed([self.pop() for _ in range(count)]))
-
-    # --- the memo
-
-    def remember(self, index: int) -> None:
-        self._memo[index] = self.top()
-
-    def recall(self, index: int) -> None:
-        if index not in self._memo:
-            raise WeightsError("its pickle is malformed: it recalls what was never stored.")
-        self._stack.append(self._memo[index])
-
-    def memoize(self) -> None:
-        self.remember(len(self._memo))
-
-    # --- containers
-
-    def extend(self, items: list[object]) -> None:
-        target = self.top()
-        if not isinstance(target, list):
-            raise WeightsError("its pickle is malformed: it appends to what is no list.")
-        target.extend(items)
-
-    def set_items(self, items: list[object]) -> None:
-        target = self.top()
+    def _set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
         if not isinstance(target, dict):
             raise WeightsError("its pickle is malformed: it sets items of what is no dict.")
         fill(target, items)
 
-    def new_dict(self, items: list[object]) -> None:
-        self._stack.append(fill({}, items))
+    def _pop(self, count: int) -> list[Any]:
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
 
-    def frame(self, length: int) -> None:
-        if length > self._stream.left():
-            raise WeightsError("its pickle is cut short: a frame is longer than the file.")
-
-    # --- what makes pickles dangerous, made harmless
-
-    def find(self, module: object, name: object) -> None:
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise WeightsError("its pickle is malformed: a global without a name.")
-        entry = self._symbols.get((module, name))
-        torchscript = module == _TORCHSCRIPT or module.startswith(_TORCHSCRIPT + ".")
-        if entry is None and not torchscript and (module, name) not in self._symbols:
-            raise WeightsError(f"it asks for {_short(f'{module}.{name}')}, which weights have no use for.", SAVE_AGAIN)
-        self._stack.append(entry if isinstance(entry, StorageKind) else Symbol(module, name))
-
-    def call(self) -> None:
-        symbol, arguments = self.last(2)
-        if not isinstance(symbol, Symbol) or not isinstance(arguments, tuple):
-            raise WeightsError("its pickle calls something that is no known function.", SAVE_AGAIN)
-        rebuild = self._symbols.get((symbol.module, symbol.name))
-        if callable(rebuild):
-            self._stack.append(rebuild(arguments))
-        elif symbol.module.startswith(_TORCHSCRIPT) and not arguments:
-            self._stack.append(Record())
-        else:
-            raise WeightsError(f"its pickle calls {_short(f'{symbol.module}.{symbol.name}')}.", SAVE_AGAIN)
-
-    def build(self) -> None:
-        target, state = self.last(2)
-        match target, state:
-            case Record(), dict():
-                target.fields = state
-            case dict(), dict():
-                pass  # attributes of an OrderedDict: torch's `_metadata`, of no use here
-            case DType(), (int(), str(order), None, None, None, *_) if order in ("<", ">", "|", "="):
-                target.order = ">" if order == ">" else "<"
-            case Array(), (int(), tuple(shape), DType() as dtype, bool(fortran), bytes(data)):
-                target.values = array_from_bytes(data, dtype, shape, fortran).values
-            case _:
-                raise WeightsError("its pickle sets the state of something that has none.", SAVE_AGAIN)
-        self._stack.append(target)
-
-    def persistent(self, identity: object) -> None:
-        if self._persistent is None:
-            raise WeightsError("its pickle refers to objects outside itself.", SAVE_AGAIN)
-        self._stack.append(self._persistent((identity,)))
+    def _refuse(self, opcode: str) -> None:
+        raise WeightsError(f"its pickle uses the opcode {opcode}, which weight files do not need.", SAVE_AGAIN)
 
 
-def fill(target: dict[Any, object], items: list[object]) -> dict[Any, object]:
+for _opcode in pickletools.opcodes:
+    _code, _load = ord(_opcode.code), pickle._Unpickler.dispatch[ord(_opcode.code)]
+    # A method that the class overrides is found by its name, which the standard library's table does not do.
+    _load = getattr(_Unpickler, _load.__name__, _load)
+    _Unpickler.dispatch[_code] = _load if _opcode.name in _OPCODES else partial(_Unpickler._refuse, opcode=_opcode.name)
+_Unpickler.dispatch[ord(pickle.NEWOBJ)] = _Unpickler.load_reduce  # a class is called as a function is
+_Unpickler.dispatch[ord(pickle.BYTEARRAY8)] = pickle._Unpickler.dispatch[ord(pickle.BINBYTES8)]  # allocates no more
+
+
+def fill(target: dict[Any, object], items: list[Any]) -> dict[Any, object]:
     """Put alternating keys and values into a dict.
 
     Only text and small whole numbers may be keys: hashing a nested tuple could take for ever, and numbers can
@@ -295,45 +263,3 @@ def _short(text: str) -> str:
     """A hostile file's text, fit to be shown: one line, no control characters, not long."""
     clean = "".join(letter if letter.isprintable() else "?" for letter in text[:121])
     return clean if len(clean) <= 120 else clean[:119] + "…"
-
-
-_Step = Callable[[_Machine, Any], None]
-_STEPS: dict[str, _Step] = {
-    "PROTO": lambda machine, version: None,
-    "FRAME": lambda machine, length: machine.frame(length),
-    "STOP": lambda machine, _: machine.stop(),
-    "NONE": lambda machine, _: machine.push(None),
-    "NEWTRUE": lambda machine, _: machine.push(True),
-    "NEWFALSE": lambda machine, _: machine.push(False),
-    "MARK": lambda machine, _: machine.mark(),
-    "POP": lambda machine, _: machine.drop(),
-    "POP_MARK": lambda machine, _: machine.pop_to_mark().clear(),
-    "DUP": lambda machine, _: machine.push(machine.top()),
-    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
-    "TUPLE1": lambda machine, _: machine.push(machine.last(1)),
-    "TUPLE2": lambda machine, _: machine.push(machine.last(2)),
-    "TUPLE3": lambda machine, _: machine.push(machine.last(3)),
-    "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_to_mark())),
-    "EMPTY_LIST": lambda machine, _: machine.push([]),
-    "LIST": lambda machine, _: machine.push(machine.pop_to_mark()),
-    "APPEND": lambda machine, _: machine.extend([machine.pop()]),
-    "APPENDS": lambda machine, _: machine.extend(machine.pop_to_mark()),
-    "EMPTY_DICT": lambda machine, _: machine.push({}),
-    "DICT": lambda machine, _: machine.new_dict(machine.pop_to_mark()),
-    "SETITEM": lambda machine, _: machine.set_items(list(machine.last(2))),
-    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
-    "PUT": lambda machine, index: machine.remember(index),
-    "BINPUT": lambda machine, index: machine.remember(index),
-    "LONG_BINPUT": lambda machine, index: machine.remember(index),
-    "MEMOIZE": lambda machine, _: machine.memoize(),
-    "GET": lambda machine, index: machine.recall(index),
-    "BINGET": lambda machine, index: machine.recall(index),
-    "LONG_BINGET": lambda machine, index: machine.recall(index),
-    "GLOBAL": lambda machine, names: machine.find(*names.partition(" ")[::2]),
-    "STACK_GLOBAL": lambda machine, _: machine.find(*machine.last(2)),
-    "REDUCE": lambda machine, _: machine.call(),
-    "NEWOBJ": lambda machine, _: machine.call(),
-    "BUILD": lambda machine, _: machine.build(),
-    "PERSID": lambda machine, identity: machine.persistent(identity),
-    "BINPERSID": lambda machine, _: machine.persistent(machine.pop()),
-}

@@ -133,5 +133,5 @@ def _pickle_end(file: Path, size: int) -> int:
             digest.update(block)
             left -= len(block)
     if digest.digest() != trailer[:20]:
-        raise WeightsError("its check sum is wrong: the file is damaged.", _DOWNLOAD_AGAIN)
+        raise WeightsError("its checksum is wrong: the file is damaged.", _DOWNLOAD_AGAIN)
     return size - _JITTOR_TRAILER

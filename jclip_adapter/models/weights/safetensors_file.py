@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from jclip_adapter.core.errors import DataError, WeightsError
-from jclip_adapter.storage import sealed
+from jclip_adapter.storage import checksums
 
 from .origin import FORMAT
 from .state import is_weight
@@ -84,7 +84,7 @@ def read_index(index: Path) -> dict[str, str]:
     Raises:
         WeightsError: it is no such table, or names a file elsewhere.
     """
-    if index.stat().st_size > sealed.MAX_HEADER:
+    if index.stat().st_size > checksums.MAX_HEADER:
         raise WeightsError("its index is longer than CLIP's weights need.", _DAMAGED)
     try:
         table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
@@ -113,9 +113,9 @@ def read_with_facts(path: Path) -> tuple[dict[str, Floats], dict[str, str] | Non
     """
     with path.open("rb") as handle:
         header, start = _header(handle)
-        whole = _is_sealed(path, header)
+        whole = _has_checksum(path, header)
         entries = _checked(header, path.stat().st_size - start)
-        # A sealed file is ours and is never changed, only replaced: it need not be copied into memory.
+        # A file with a checksum is ours and is never changed, only replaced: it need not be copied into memory.
         mapped = np.memmap(handle, np.uint8, "r") if whole else None
         found: dict[str, Floats] = {}
         for name, (code, shape, begin, end) in entries.items():
@@ -128,15 +128,15 @@ def read_with_facts(path: Path) -> tuple[dict[str, Floats], dict[str, str] | Non
     return found, facts and {str(key): str(value) for key, value in facts.items()}
 
 
-def _is_sealed(path: Path, header: dict[str, Any]) -> bool:
-    """Whether this program wrote the file, told by either of its two marks; then its seal is checked."""
+def _has_checksum(path: Path, header: dict[str, Any]) -> bool:
+    """Whether this program wrote the file, told by either of its two marks; then its checksum is checked."""
     facts = header.get("__metadata__")
     if not isinstance(facts, dict) or not ("seal" in facts or facts.get("format") == FORMAT):
         return False
     try:
-        sealed.check_safetensors(path)
+        checksums.check_safetensors(path)
     except DataError as error:
-        raise WeightsError("its check sum is wrong or missing: it is damaged.", "Make it again.") from error
+        raise WeightsError("its checksum is wrong or missing: it is damaged.", "Make it again.") from error
     return True
 
 
@@ -148,7 +148,7 @@ def _values(data: bytes | memoryview, code: str, shape: tuple[int, ...]) -> Floa
 
 def _header(handle: IO[bytes]) -> tuple[dict[str, Any], int]:
     length = struct.unpack("<Q", handle.read(8))[0]
-    if length > sealed.MAX_HEADER:
+    if length > checksums.MAX_HEADER:
         raise WeightsError("its header is longer than CLIP's weights need.", _DAMAGED)
     try:
         header = json.loads(handle.read(length).decode("utf-8"))

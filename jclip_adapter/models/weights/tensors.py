@@ -7,7 +7,7 @@ up. Every size is checked against the bytes that are really there before an arra
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +25,10 @@ BFLOAT16 = "bf16"  # numpy has no such kind: read as u2 and shifted into a float
 
 @dataclass(eq=False, slots=True)
 class Symbol:
-    """A global that the file names and that the allow-list knows; a name, not the thing."""
+    """A global that the file names and that the allow-list knows: its name, and what a call of it is passed to."""
 
-    module: str
     name: str
+    call: Callable[..., object] | None
 
 
 @dataclass(eq=False, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jclip_adapter.core.errors import WeightsError
 
-from .pickles import Arguments, Budget, Stream, read_pickle
+from .pickles import Budget, Stream, read_pickle
 from .symbols import allow_list
 from .tensors import BFLOAT16, Storage, StorageKind
 
@@ -85,8 +85,8 @@ def _read_archive(archive: zipfile.ZipFile, size: int) -> object:
     order = ">" if folder + "byteorder" in names and archive.read(folder + "byteorder").strip() == b"big" else "<"
     storages: dict[str, Storage] = {}
 
-    def persistent(arguments: Arguments) -> Storage:
-        kind, key, count = _storage_identity(arguments)
+    def persistent(identity: object) -> Storage:
+        kind, key, count = _storage_identity(identity)
         if key not in storages:
             if f"{folder}data/{key}" not in names:
                 raise WeightsError("the bytes of a tensor are missing from the archive.", _DAMAGED)
@@ -96,7 +96,7 @@ def _read_archive(archive: zipfile.ZipFile, size: int) -> object:
     budget = Budget(unfolded)
     data = archive.read(roots[0])
     stream = Stream(io.BytesIO(data), len(data))
-    root = read_pickle(stream, allow_list(budget), budget, persistent)
+    root = read_pickle(stream, allow_list(budget), persistent)
     _expect_end(stream)
     return root
 
@@ -115,17 +115,17 @@ def read_stream(stream: Stream, budget: Budget) -> object:
         WeightsError: it is malformed or asks for anything that is not allowed.
     """
 
-    def load_from_bytes(arguments: Arguments) -> Storage:
+    def load_from_bytes(*arguments: object) -> Storage:
         match arguments:
             case (bytes() | bytearray() as data,):
                 inner = Stream(io.BytesIO(data), len(data))
-                root = read_pickle(inner, allow_list(budget), budget)
+                root = read_pickle(inner, allow_list(budget))
                 storage = _read_chain(inner, budget) if isinstance(root, int) and root == MAGIC else None
                 if isinstance(storage, Storage):
                     return storage
         raise WeightsError("a tensor in its pickle is not in PyTorch's form.")
 
-    root = read_pickle(stream, allow_list(budget, load_from_bytes), budget)
+    root = read_pickle(stream, allow_list(budget, load_from_bytes))
     if isinstance(root, int) and root == MAGIC:
         root = _read_chain(stream, budget)
     _expect_end(stream)
@@ -140,19 +140,19 @@ def _expect_end(stream: Stream) -> None:
 def _read_chain(stream: Stream, budget: Budget) -> object:
     """Read the older form from behind its magic number."""
     plain = allow_list(budget)
-    protocol = read_pickle(stream, plain, budget)
-    facts = read_pickle(stream, plain, budget)
+    protocol = read_pickle(stream, plain)
+    facts = read_pickle(stream, plain)
     if not isinstance(protocol, int) or protocol != _PROTOCOL or not isinstance(facts, dict):
         raise WeightsError("it was written by a version of PyTorch that is not known.", _DAMAGED)
     order = ">" if facts.get("little_endian") is False else "<"
     storages: dict[str, Storage] = {}
 
-    def persistent(arguments: Arguments) -> Storage:
-        kind, key, count = _storage_identity(arguments)
+    def persistent(identity: object) -> Storage:
+        kind, key, count = _storage_identity(identity)
         return _same(storages.setdefault(key, Storage(kind.code, count, None, order)), kind, count)
 
-    root = read_pickle(stream, plain, budget, persistent)
-    keys = read_pickle(stream, plain, budget)
+    root = read_pickle(stream, plain, persistent)
+    keys = read_pickle(stream, plain)
     if not isinstance(keys, list):
         raise WeightsError("its list of storages is missing.", _DAMAGED)
     for key in keys:
@@ -171,15 +171,13 @@ def _read_storage(stream: Stream, storage: Storage, budget: Budget) -> bytes:
     length = storage.count * width
     if not 0 <= length <= stream.left():
         raise WeightsError("the bytes of a tensor are missing: the file is cut short.", _DAMAGED)
-    budget.spend(data=length)
+    budget.spend(length)
     return stream.read(length)
 
 
-def _storage_identity(arguments: Arguments) -> tuple[StorageKind, str, int]:
-    match arguments:
-        case (("storage", StorageKind() as kind, str(key), str(), int(count)),):
-            return kind, key, count
-        case (("storage", StorageKind() as kind, str(key), str(), int(count), None),):
+def _storage_identity(identity: object) -> tuple[StorageKind, str, int]:
+    match identity:
+        case ("storage", StorageKind() as kind, str(key), str(), int(count), *rest) if rest in ([], [None]):
             return kind, key, count
     raise WeightsError("its pickle refers to something that is no storage.", _DAMAGED)
 

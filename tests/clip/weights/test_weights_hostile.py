@@ -82,7 +82,7 @@ def test_refused(name: str, wrap: Any, tmp_path: Path, events: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "symbol"), [("system", "os.system"), ("system by stack", "posix.system"), ("INST", "os system")]
+    ("name", "symbol"), [("system", "os.system"), ("system by stack", "posix.system"), ("INST", r"os\.system")]
 )
 def test_symbol_is_named(name: str, symbol: str, tmp_path: Path) -> None:
     file = tmp_path / "x.pkl"
@@ -101,9 +101,9 @@ def test_symbol_cannot_write_to_the_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_text_of_python_2_with_an_odd_escape(tmp_path: Path) -> None:
+def test_text_of_python_2_is_refused_before_its_escapes_are_read(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(entry(b"S'\\q'\n"))
-    with pytest.raises(WeightsError, match="escape"):
+    with pytest.raises(WeightsError, match="opcode STRING"):
         read_state_dict(tmp_path / "x.pkl")
 
 

@@ -1,10 +1,10 @@
-"""Files that carry their own check sum, so that a single changed bit of them is noticed.
+"""Files that carry their own checksum, so that a single changed bit of them is noticed.
 
-The check sum, here called the seal, is the SHA-256 of the whole file with the seal's 64 letters taken for zeros. It
-stands at a fixed place of each format: first in the header of a safetensors file and in a JSON object, last in a
-.npz, as the archive's comment. In a PNG it is the last text chunk, and in text the last line; both are the SHA-256 of
-the file without them. Other programs read such files as ever. It guards against damage, not against malice: whoever
-can change the file can seal it anew.
+The checksum is the SHA-256 of the whole file with the checksum's own 64 letters replaced by zeros. It stands at a fixed
+place of each format: first in the header of a safetensors file and in a JSON object, last in a .npz, as the archive's
+comment. In a PNG it is the last text chunk, and in text the last line; both are the SHA-256 of the file without them.
+Other programs read such files as usual. It guards against damage, not against malice: whoever can change the file can
+compute its checksum again. Files call it "seal", the name that the first version gave it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SAFETENSORS_START = b'{"__metadata__":{"seal":"'
 JSON_START = b'{\n  "seal": "'
 MAX_HEADER = 4_000_000  # of safetensors, in bytes: names of 21,000 classes are a tenth of it, and JSON unfolds to 25 ×
 MARKDOWN_MARK = "<!-- jclip-adapter: {} -->\n"
-"""The last line of sealed Markdown, which is not shown; the seal takes the place of the braces."""
+"""The last line of Markdown with a checksum, which is not shown; the checksum takes the place of the braces."""
 LIST_MARK = "# jclip-adapter\t{}\n"
-"""The last line of a sealed list of names and reasons."""
+"""The last line of a list of names and reasons."""
 _NPZ_COMMENT = b"seal "
 _PNG_KEY = b"tEXtjclip-adapter\0"
 _PNG_END_SIZE = 12
 _PNG_CHUNK_SIZE = 4 + len(_PNG_KEY) + len(ZEROS) + 4
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_SIZE = 22
-_SEAL = re.compile(rb"[0-9a-f]{64}")
+_CHECKSUM = re.compile(rb"[0-9a-f]{64}")
 _BLOCK = 1 << 20
 _MAX_GROWTH, _SLACK = 4, 1 << 24  # features hardly deflate; an archive that unfolds to far more is a bomb
 _KINDS = frozenset("biufU")  # of numpy's dtypes: numbers, truth values and text
@@ -65,8 +65,8 @@ _NPZ_FAULTS = (
 )
 
 
-def seal_of(parts: Iterable[bytes]) -> bytes:
-    """The seal of a file given in parts, its own place filled with ZEROS."""
+def checksum_of(parts: Iterable[bytes]) -> bytes:
+    """The checksum of a file given in parts, its own place filled with ZEROS."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -74,7 +74,7 @@ def seal_of(parts: Iterable[bytes]) -> bytes:
 
 
 def check_safetensors(path: str | Path) -> None:
-    """Check the seal of a safetensors file that `storage.write_safetensors` wrote.
+    """Check the checksum of a safetensors file that `storage.write_safetensors` wrote.
 
     Raises:
         DataError: there is none, or it is broken.
@@ -82,8 +82,8 @@ def check_safetensors(path: str | Path) -> None:
     """
     with Path(path).open("rb") as handle:
         head = handle.read(8 + len(SAFETENSORS_START) + len(ZEROS))
-        seal = head[8 + len(SAFETENSORS_START) :]
-        if head[8:].startswith(SAFETENSORS_START) and _SEAL.fullmatch(seal):
+        checksum = head[8 + len(SAFETENSORS_START) :]
+        if head[8:].startswith(SAFETENSORS_START) and _CHECKSUM.fullmatch(checksum):
             if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
                 raise DataError(f"cannot read {path}: its header is too long.", _AGAIN)
 
@@ -92,36 +92,36 @@ def check_safetensors(path: str | Path) -> None:
                 while block := handle.read(_BLOCK):
                     yield block
 
-            if seal_of(blocks()) == seal:
+            if checksum_of(blocks()) == checksum:
                 return
-    raise DataError(f"cannot read {path}: it is damaged, its check sum is wrong or missing.", _AGAIN)
+    raise DataError(f"cannot read {path}: it is damaged, its checksum is wrong or missing.", _AGAIN)
 
 
 def json_bytes(value: dict[str, Any]) -> bytes:
-    """A JSON object as sealed text, readable by a person.
+    """A JSON object as text with a checksum, readable by a person.
 
     Args:
         value: Without a key "seal".
     """
     text = json.dumps({"seal": ZEROS.decode(), **value}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     data = text.encode("utf-8")
-    return JSON_START + seal_of([data]) + data[len(JSON_START) + len(ZEROS) :]
+    return JSON_START + checksum_of([data]) + data[len(JSON_START) + len(ZEROS) :]
 
 
 def parse_json(data: bytes, path: str | Path) -> dict[str, Any]:
-    """The object in sealed JSON, without the seal.
+    """The object in JSON with a checksum, without it.
 
     Args:
         data: What `json_bytes` made.
         path: What to call it in an error.
 
     Raises:
-        DataError: it is not sealed, or damaged.
+        DataError: it has no checksum, or is damaged.
     """
     end = len(JSON_START) + len(ZEROS)
-    seal = data[len(JSON_START) : end]
-    if not data.startswith(JSON_START) or seal_of([JSON_START, ZEROS, data[end:]]) != seal:
-        raise DataError(f"{path} is damaged: its check sum is wrong or missing.", _AGAIN)
+    checksum = data[len(JSON_START) : end]
+    if not data.startswith(JSON_START) or checksum_of([JSON_START, ZEROS, data[end:]]) != checksum:
+        raise DataError(f"{path} is damaged: its checksum is wrong or missing.", _AGAIN)
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -130,48 +130,48 @@ def parse_json(data: bytes, path: str | Path) -> dict[str, Any]:
     return dict(value)
 
 
-def seal_npz(data: bytes) -> bytes:
-    """An archive that ends without comment, with its seal as comment."""
+def npz_with_checksum(data: bytes) -> bytes:
+    """An archive that ends without comment, with its checksum as comment."""
     comment = _NPZ_COMMENT + ZEROS
     whole = data[:-2] + struct.pack("<H", len(comment)) + comment
-    return whole[: -len(ZEROS)] + seal_of([whole])
+    return whole[: -len(ZEROS)] + checksum_of([whole])
 
 
-def seal_png(data: bytes) -> bytes:
-    """A PNG with its seal as its last chunk of text.
+def png_with_checksum(data: bytes) -> bytes:
+    """A PNG with its checksum as its last chunk of text.
 
     Args:
-        data: A PNG without a seal.
+        data: A PNG without a checksum.
     """
-    body = _PNG_KEY + seal_of([data])
+    body = _PNG_KEY + checksum_of([data])
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", crc32(body))
     return data[:-_PNG_END_SIZE] + chunk + data[-_PNG_END_SIZE:]
 
 
-def is_sealed_png(data: bytes) -> bool:
-    """Whether `seal_png` gave just these bytes."""
+def png_is_unchanged(data: bytes) -> bool:
+    """Whether `png_with_checksum` gave just these bytes."""
     body, end = data[: -_PNG_CHUNK_SIZE - _PNG_END_SIZE], data[-_PNG_END_SIZE:]
-    return _PNG_KEY in data[len(body) :] and seal_png(body + end) == data
+    return _PNG_KEY in data[len(body) :] and png_with_checksum(body + end) == data
 
 
-def seal_text(text: str, mark: str) -> str:
-    """Text with its seal as its last line.
+def text_with_checksum(text: str, mark: str) -> str:
+    """Text with its checksum as its last line.
 
     Args:
         text: Empty, or ended by LF.
         mark: MARKDOWN_MARK or LIST_MARK.
     """
-    return text + mark.format(seal_of([text.encode("utf-8")]).decode())
+    return text + mark.format(checksum_of([text.encode("utf-8")]).decode())
 
 
-def is_sealed_text(text: str, mark: str) -> bool:
-    """Whether `seal_text` gave just this text."""
+def text_is_unchanged(text: str, mark: str) -> bool:
+    """Whether `text_with_checksum` gave just this text."""
     body = text[: len(text) - len(mark.format(ZEROS.decode()))]
-    return len(body) < len(text) and seal_text(body, mark) == text
+    return len(body) < len(text) and text_with_checksum(body, mark) == text
 
 
 def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
-    """Read a .npz of plain arrays; its seal is checked where it has one.
+    """Read a .npz of plain arrays; its checksum is checked where it has one.
 
     No array is made that the archive's bytes do not fill, and nothing is unpickled.
 
@@ -184,7 +184,7 @@ def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
     Raises:
         DataError: it is damaged, holds Python objects, or unfolds to far more than its size. The caller names the file.
     """
-    check_npz_seal(data)
+    check_npz(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -196,19 +196,19 @@ def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
         raise DataError(f"it is no .npz of plain arrays ({error}).", "Give one that numpy.savez wrote.") from error
 
 
-def check_npz_seal(data: bytes) -> None:
-    """Check the seal of a .npz; one without a comment, as numpy writes it, is let pass.
+def check_npz(data: bytes) -> None:
+    """Check the checksum of a .npz; one without a comment, as numpy writes it, passes.
 
     Raises:
-        DataError: the seal is broken, or the file is cut short.
+        DataError: the checksum is wrong, or the file is cut short.
     """
     length = len(_NPZ_COMMENT) + len(ZEROS)
     end = data[-_ZIP_END_SIZE:]
     if end.startswith(_ZIP_END) and end.endswith(b"\0\0"):
         return  # an archive without comment, as numpy writes it
-    body, seal = data[: -len(ZEROS)], data[-len(ZEROS) :]
+    body, checksum = data[: -len(ZEROS)], data[-len(ZEROS) :]
     tail = struct.pack("<H", length) + _NPZ_COMMENT
-    if not body.endswith(tail) or seal_of([body, ZEROS]) != seal:
+    if not body.endswith(tail) or checksum_of([body, ZEROS]) != checksum:
         raise DataError("it is damaged or no .npz, as it does not end as one does.", _AGAIN)
 
 

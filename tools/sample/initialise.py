@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .config import ClipConfig
-from .model import CLIP, load_state
+from jclip_adapter.models.clip.config import ClipConfig
+from jclip_adapter.models.clip.model import CLIP, load_state
 
 LOGIT_SCALE = float(np.log(1 / 0.07))
 

@@ -1,4 +1,4 @@
-"""Files that carry their own check sum."""
+"""Files that carry their own checksum."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from jclip_adapter.data.sets.paths import check_files
 from jclip_adapter.data.submission import check_submission, write_submission
 from jclip_adapter.evaluation.benchmark import finished_cell
 from jclip_adapter.features.store import FeatureStore
-from jclip_adapter.storage import sealed
+from jclip_adapter.storage import checksums
 
 ARRAYS = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "names": np.array(["a", "熊"]), "y": np.array(3)}
 
@@ -46,32 +46,32 @@ def member(text: str, data: bytes = b"") -> bytes:
     return buffer.getvalue()
 
 
-def test_sealed_json_round_trips_and_is_plain_json(tmp_path: Path) -> None:
+def test_json_with_a_checksum_round_trips_and_is_plain_json(tmp_path: Path) -> None:
     value = {"ü": [1, 2.5, None], "seal of approval": "x"}
-    storage.write_sealed_json(tmp_path / "x", value)
-    assert storage.read_sealed_json(tmp_path / "x") == value
+    storage.write_checked_json(tmp_path / "x", value)
+    assert storage.read_checked_json(tmp_path / "x") == value
     assert list(json.loads((tmp_path / "x").read_text(encoding="utf-8"))) == ["seal", *value]
 
 
-def test_json_without_a_seal_is_refused(tmp_path: Path) -> None:
+def test_json_without_a_checksum_is_refused(tmp_path: Path) -> None:
     storage.write_json(tmp_path / "x.json", {"a": 1})
     with pytest.raises(DataError, match=r"x\.json is damaged"):
-        storage.read_sealed_json(tmp_path / "x.json")
+        storage.read_checked_json(tmp_path / "x.json")
     with pytest.raises(DataError, match=r"cannot read .*none\.json"):
-        storage.read_sealed_json(tmp_path / "none.json")
+        storage.read_checked_json(tmp_path / "none.json")
 
 
-def test_json_that_is_sealed_but_none() -> None:
-    body = sealed.JSON_START + sealed.ZEROS + b'"' + b"[" * 10
-    data = body.replace(sealed.ZEROS, sealed.seal_of([body]))
+def test_bytes_with_a_checksum_that_are_no_json() -> None:
+    body = checksums.JSON_START + checksums.ZEROS + b'"' + b"[" * 10
+    data = body.replace(checksums.ZEROS, checksums.checksum_of([body]))
     with pytest.raises(DataError, match="is not JSON"):
-        sealed.parse_json(data, "x")
+        checksums.parse_json(data, "x")
 
 
-def test_sealed_arrays_are_read_by_numpy_too() -> None:
+def test_arrays_with_a_checksum_are_read_by_numpy_too() -> None:
     data = storage.npz_bytes(ARRAYS)
     with np.load(io.BytesIO(data), allow_pickle=False) as theirs:
-        ours = sealed.read_npz(data)
+        ours = checksums.read_npz(data)
         assert ours.keys() == set(theirs.files) == ARRAYS.keys()
         for name, value in ARRAYS.items():
             np.testing.assert_array_equal(ours[name], value)
@@ -79,12 +79,12 @@ def test_sealed_arrays_are_read_by_numpy_too() -> None:
 
 
 def test_other_programs_arrays_are_read() -> None:
-    back = sealed.read_npz(savez(**ARRAYS, order=np.asfortranarray(ARRAYS["x"]), big=np.arange(3, dtype=">f8")))
+    back = checksums.read_npz(savez(**ARRAYS, order=np.asfortranarray(ARRAYS["x"]), big=np.arange(3, dtype=">f8")))
     np.testing.assert_array_equal(back["order"], ARRAYS["x"])
     np.testing.assert_array_equal(back["big"], [0, 1, 2])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **ARRAYS)
-    assert sealed.read_npz(buffer.getvalue()).keys() == ARRAYS.keys()
+    assert checksums.read_npz(buffer.getvalue()).keys() == ARRAYS.keys()
 
 
 REFUSED = {
@@ -105,7 +105,7 @@ REFUSED = {
     "parentheses": (member("(" * 5000), "no .npz"),
     "cut by a byte": (savez(**ARRAYS)[:-1], "does not end as one does"),
     "empty": (b"", "does not end as one does"),
-    "cut in its seal": (storage.npz_bytes(ARRAYS)[: -len(sealed.ZEROS) - 5], "does not end as one does"),
+    "cut in its checksum": (storage.npz_bytes(ARRAYS)[: -len(checksums.ZEROS) - 5], "does not end as one does"),
 }
 
 
@@ -113,14 +113,14 @@ REFUSED = {
 def test_arrays_that_are_refused(kind: str) -> None:
     data, message = REFUSED[kind]
     with pytest.raises(DataError, match=message):
-        sealed.read_npz(data)
+        checksums.read_npz(data)
 
 
 def test_an_archive_that_unfolds_is_refused() -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=np.zeros(20_000_000, np.uint8))
     with pytest.raises(DataError, match="would unfold"):
-        sealed.read_npz(buffer.getvalue())
+        checksums.read_npz(buffer.getvalue())
 
 
 def test_a_shard_of_something_else_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -133,7 +133,7 @@ def test_a_shard_of_something_else_is_left_alone(tmp_path: Path, caplog: pytest.
         {"other": keys},
     ):
         data = storage.npz_bytes(shard)
-        storage.write_bytes(tmp_path / f"{sealed.hashlib.sha256(data).hexdigest()[:32]}.npz", data)
+        storage.write_bytes(tmp_path / f"{checksums.hashlib.sha256(data).hexdigest()[:32]}.npz", data)
     assert len(FeatureStore(tmp_path, 4)) == 0
     assert len(list(tmp_path.iterdir())) == 5
 
@@ -141,7 +141,7 @@ def test_a_shard_of_something_else_is_left_alone(tmp_path: Path, caplog: pytest.
 def test_a_damaged_cell_is_told_and_counts_as_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "cell.json"
     assert finished_cell(path) == {}
-    storage.write_sealed_json(path, {"top1": 61.25})
+    storage.write_checked_json(path, {"top1": 61.25})
     assert finished_cell(path) == {"top1": 61.25}
     path.write_text(path.read_text(encoding="utf-8").replace("61.25", "71.25"), encoding="utf-8")
     assert finished_cell(path) == {}
@@ -150,7 +150,7 @@ def test_a_damaged_cell_is_told_and_counts_as_none(tmp_path: Path, caplog: pytes
 
 @pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a/../../b", "..\\a", "C:a", "", ".", "a\0b", "a//b"])
 def test_a_manifest_names_files_of_its_folder_alone(name: str, tmp_path: Path) -> None:
-    storage.write_sealed_json(tmp_path / storage.MANIFEST, {"files": {name: {"bytes": 0, "sha256": ""}}})
+    storage.write_checked_json(tmp_path / storage.MANIFEST, {"files": {name: {"bytes": 0, "sha256": ""}}})
     with pytest.raises(DataError, match="no file of its folder"):
         storage.check_manifest(tmp_path)
 
@@ -175,28 +175,28 @@ def test_a_link_in_a_circle_leads_out(tmp_path: Path) -> None:
     assert "leads out" in problems.summary()
 
 
-def test_every_changed_byte_of_a_sealed_picture_is_noticed() -> None:
+def test_every_changed_byte_of_a_picture_is_noticed() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (3, 3), (200, 30, 90)).save(buffer, "PNG")
-    data = sealed.seal_png(buffer.getvalue())
+    data = checksums.png_with_checksum(buffer.getvalue())
     with Image.open(io.BytesIO(data)) as picture:
         picture.load()
         assert picture.getpixel((0, 0)) == (200, 30, 90)
-    assert sealed.is_sealed_png(data)
-    assert not sealed.is_sealed_png(buffer.getvalue())
-    assert not sealed.is_sealed_png(data + b"\n")
+    assert checksums.png_is_unchanged(data)
+    assert not checksums.png_is_unchanged(buffer.getvalue())
+    assert not checksums.png_is_unchanged(data + b"\n")
     for place in range(len(data)):
-        assert not sealed.is_sealed_png(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]), place
+        assert not checksums.png_is_unchanged(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]), place
 
 
-@pytest.mark.parametrize("mark", [sealed.MARKDOWN_MARK, sealed.LIST_MARK])
+@pytest.mark.parametrize("mark", [checksums.MARKDOWN_MARK, checksums.LIST_MARK])
 @given(text=st.text(), more=st.text(min_size=1))
-def test_text_that_was_added_to_is_not_sealed(mark: str, text: str, more: str) -> None:
-    whole = sealed.seal_text(text, mark)
-    assert sealed.is_sealed_text(whole, mark)
-    assert not sealed.is_sealed_text(more + whole, mark)
-    assert not sealed.is_sealed_text(whole + more, mark)
-    assert not sealed.is_sealed_text(text, mark)
+def test_text_that_was_added_to_is_noticed(mark: str, text: str, more: str) -> None:
+    whole = checksums.text_with_checksum(text, mark)
+    assert checksums.text_is_unchanged(whole, mark)
+    assert not checksums.text_is_unchanged(more + whole, mark)
+    assert not checksums.text_is_unchanged(whole + more, mark)
+    assert not checksums.text_is_unchanged(text, mark)
 
 
 def test_files_that_show_whose_others_are_are_written_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
