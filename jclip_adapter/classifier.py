@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,18 +21,18 @@ from jclip_adapter.methods import load as load_method
 from jclip_adapter.models import backbones
 from jclip_adapter.models.backbones.encoder import load_backbone
 from jclip_adapter.models.clip.encoder import load_encoder
-from jclip_adapter.storage import Kind, check_manifest, read_json, write_checksummed_json, write_together
-from jclip_adapter.storage.kinds import checksummed_json
+from jclip_adapter.storage import Kind, check_manifest, read_json, write_XXwrite_together
+from jclip_adapter.storage.kinds import unchanged_json
 
 _ADAPTER, _FACTS = "adapter.safetensors", "classifier.json"
 _KINDS = {
     _ADAPTER: FITTED,
-    _FACTS: Kind("the facts of a classifier", checksummed_json("parameters", "classes")),
-    "manifest.json": Kind("the manifest of a classifier", checksummed_json("files", damaged=True)),
+    _FACTS: Kind("the facts of a classifier", unchanged_json("parameters", "classes")),
+    "manifest.json": Kind("the manifest of a classifier", unchanged_json("files", damaged=True)),
 }
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Classifies photos after a few labelled examples of each class.
 
     The labels are the classes' names, which CLIP's text encoder reads: "black bear" rather than "class_7".
@@ -142,7 +141,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         Returns:
             (M,) labels.
         """
-        return self.classes_[self._logits(X).argmax(axis=1)] if hasattr(self, "classes_") else self._logits(X)
+        logits = self._logits(X)
+        return self.classes_[logits.argmax(axis=1)]
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted classifier to a folder; CLIP's weights are not among it.
@@ -161,7 +161,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 "classes": self.classes_.tolist(),
                 "weights_sha256": self._tasks.encoder.sha256,
             }
-            write_checksummed_json(fresh / _FACTS, json.loads(json.dumps(facts)))
+            write_checked_json(fresh / _FACTS, json.loads(json.dumps(facts)))
 
     @classmethod
     def load(cls, folder: str | Path) -> FewShotClassifier:
@@ -212,9 +212,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def _check_fitted(self) -> None:
         if not hasattr(self, "method_"):
             raise NotFittedError(f"This {type(self).__name__} instance is not fitted yet. Call 'fit' first.")
-
-    def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("networks cannot be pickled: use save() and load()") if hasattr(self, "_tasks") else None
 
 
 def _paths(photos: Sequence[str | Path]) -> list[Path]:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jclip_adapter import __version__, runtime
-from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError, MissingError, UsageError
 from jclip_adapter.data.photos.reading import OPENAI
 from jclip_adapter.evaluation.report import training_curves
 from jclip_adapter.methods import FITTED, Method, create
@@ -203,7 +203,7 @@ def load_run(settings: Settings) -> Run:
     """
     folder = settings.run_folder
     if not folder.is_dir():
-        raise DataError(f"there is no trained run in {folder}.", _hint(settings))
+        raise MissingError(f"there is no trained run in {folder}.", _hint(settings))
     run = open_run(folder)
     trained = run.facts["settings"]
     for name in _BOUND:
@@ -250,7 +250,7 @@ def open_run(folder: Path) -> Run:
         DataError: it is not finished, is no run, or is damaged.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no run {folder}.", "Give the folder of a finished one.")
+        raise MissingError(f"there is no run {folder}.", "Give the folder of a finished one.")
     if not {ADAPTER, RUN} <= set(check_manifest(folder)["files"]):
         raise DataError(f"{folder / MANIFEST} is not that of a trained run.", "Train again, or check --run.")
     facts = read_json(folder / RUN)  # the manifest has checked it; that of version 0.1.0 has no checksum

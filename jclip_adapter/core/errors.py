@@ -1,7 +1,8 @@
 """The program's own errors.
 
 Every error that a user can cause is an `AdapterError`: its message says what is wrong and in which file, its
-`hint` says what to do. The command line prints both in one line and leaves with exit status 2.
+`hint` says what to do. The command line prints both in one line and leaves with exit status 2. Each derives from the
+built-in error that a user of the library expects too.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ class AdapterError(Exception):
         return f"{self.message} {self.hint}".rstrip()
 
 
-class UsageError(AdapterError):
+class UsageError(AdapterError, ValueError):
     """A flag, key, name or value that the program does not know or cannot take."""
 
 
-class DataError(AdapterError):
+class DataError(AdapterError, ValueError):
     """Photos, class lists, label files or feature files that are missing or contradict each other."""
 
 
@@ -42,19 +43,27 @@ class PhotoError(DataError):
     """A photo that cannot be read."""
 
 
-class WeightsError(AdapterError):
+class MissingError(DataError, FileNotFoundError):
+    """A data set, feature file or run that does not exist."""
+
+
+class WeightsError(AdapterError, ValueError):
     """Weights that are missing, unsafe to read, damaged or of another shape than the model."""
 
 
-class DivergedError(AdapterError):
+class MissingWeightsError(WeightsError, FileNotFoundError):
+    """A weight file that does not exist."""
+
+
+class DivergedError(AdapterError, ArithmeticError):
     """A training whose loss or weights became NaN or infinite."""
 
 
-class SetupError(AdapterError):
+class SetupError(AdapterError, RuntimeError):
     """The machine lacks something: a compiler, a package, a driver, space or a permission."""
 
 
-class SubmissionError(AdapterError):
+class SubmissionError(AdapterError, ValueError):
     """A result file that the contest would refuse."""
 
 

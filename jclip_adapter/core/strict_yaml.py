@@ -65,6 +65,8 @@ def read_yaml_mapping(path: str | Path) -> dict[Any, Any]:
     file = Path(path)
     try:
         value = yaml.load(_read_text(file), _Loader)  # noqa: S506  (a safe loader)
+    except UsageError:
+        raise
     except _RefusedError as error:
         problem, line, hint = error.args
         raise UsageError(f"{file}, line {line + 1}: {problem}.", hint) from error
@@ -87,6 +89,8 @@ def _read_text(file: Path) -> str:
             raise UsageError(f"there is no file {file}.", "Check the path.")
         with file.open("rb") as handle:
             data = handle.read(_MOST_BYTES + 1)
+    except UsageError:
+        raise
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {file}: {error}.", "Check the path and its permissions.") from error
     if len(data) > _MOST_BYTES:

@@ -115,6 +115,8 @@ def read_safetensors(
             there = [name for name in handle.keys() if names is None or name in names]  # noqa: SIM118  (no iterator)
             arrays = {name: handle.get_tensor(name) for name in there}
             facts = handle.metadata() or {}
+    except DataError:
+        raise
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"cannot read {path}: {error}.", "Run the command that makes it again.") from error
     return arrays, {name: facts[name] for name in sorted(facts) if name != "seal"}  # the library gives any order

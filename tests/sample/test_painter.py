@@ -119,7 +119,7 @@ def test_the_archive_holds_what_is_drawn_now():
     for number, kind in enumerate(CLASSES):
         photo = Image.open(io.BytesIO(held[f"TrainSet/{kind.domain}/{kind.folder}/1.jpg"]))
         again = paint(kind, PHOTO_STYLE, picture_rng(painter.SEED, "train", number, 0))
-        assert np.abs(np.asarray(photo).astype(int) - np.asarray(again)).mean() < 6  # JPEG
+        assert np.abs(np.asarray(photo).astype(int) - np.asarray(again)).mean() < 8  # JPEG
 
 
 def test_packing_is_the_same_for_the_same_files(drawn, tmp_path):

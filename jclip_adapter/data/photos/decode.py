@@ -269,6 +269,8 @@ def read_square(
     data = read_file(path)
     try:
         return hashlib.sha256(data).digest(), _square(open_image(data, str(path), reading), size, transform)
+    except PhotoError:
+        raise
     except (MemoryError, ValueError, OSError) as error:
         raise PhotoError(f"{path} cannot be resized ({error}).") from error
 
@@ -294,6 +296,8 @@ def read_file(path: str | Path, first: int = MAX_BYTES + 1) -> bytes:
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as handle:
             _check_kind(path, os.fstat(handle.fileno()))
             data = handle.read(min(first, MAX_BYTES + 1))
+    except PhotoError:
+        raise
     except (OSError, ValueError) as error:
         raise PhotoError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
     if len(data) > MAX_BYTES:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from jclip_adapter.core.choices import LAYOUTS
-from jclip_adapter.core.errors import DataError, UsageError, suggest
+from jclip_adapter.core.errors import DataError, MissingError, UsageError, suggest
 from jclip_adapter.core.problems import Problems
 
 from .contest import load_contest, numbered_pairs
@@ -100,7 +100,7 @@ def _log_reading(image_set: ImageSet) -> None:
 
 def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
     if not root.exists():
-        raise DataError(f"there is no data set at {root}.", _nearby(root))
+        raise MissingError(f"there is no data set at {root}.", _nearby(root))
     if root.is_file():
         if root.suffix.lower() not in TABLE_SUFFIXES:
             raise DataError(f"{root} is a file, but not a CSV file.", "Name the folder that holds the data set.")

@@ -192,6 +192,8 @@ def infer_config(state: Mapping[str, npt.NDArray[Any]]) -> ClipConfig:
             vision_heads=1,
             text_heads=1,
         ).as_openai()
+    except WeightsError:
+        raise
     except (KeyError, IndexError, ValueError) as error:
         raise WeightsError(
             f"these are not the weights of a CLIP model ({error}).",

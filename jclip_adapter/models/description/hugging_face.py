@@ -172,6 +172,8 @@ def _pixels(given: Fields, side: int) -> PixelTransform:
             rgb_first=True,
             crop_rounding="floor",
         )
+    except WeightsError:
+        raise
     except ValueError as error:
         raise WeightsError(f"{given.where}: {error}.", "Correct the configuration.") from error
 

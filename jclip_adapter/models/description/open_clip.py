@@ -214,6 +214,8 @@ def _pixels(given: Fields) -> PixelTransform:
             resize=given.one_of("resize_mode", "shortest", {name: name for name in ("shortest", "squash", "longest")}),
             fill=fill,
         )
+    except WeightsError:
+        raise
     except ValueError as error:
         raise WeightsError(f"{given.where}: {error}.", "Correct the configuration.") from error
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 from jclip_adapter import storage
 from jclip_adapter.core.choices import NETWORK_REQUIREMENTS, NETWORKS
 from jclip_adapter.core.console import progress
-from jclip_adapter.core.errors import WeightsError, suggest
+from jclip_adapter.core.errors import MissingWeightsError, WeightsError, suggest
 from jclip_adapter.core.resources import kept
 
 from .folders import weight_file_in
@@ -91,7 +91,7 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
             return path
         if path.is_dir():
             return weight_file_in(path)
-        raise WeightsError(
+        raise MissingWeightsError(
             f"{text!r} is neither a weight file, a folder of one, nor a known name.", suggest(text, [*KNOWN, *NETWORKS])
         )
     folders = _folders()
