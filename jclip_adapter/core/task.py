@@ -130,7 +130,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class NamedHead:
+class ImageNetHead:
     """The last layer of a network that was trained on classes of its own, and which of them mean which of the task's.
 
     So much is known of a photo without any shot. The network is the second one where the task has one, else the first.
@@ -159,7 +159,7 @@ class NamedHead:
         return found / np.where(total > 0, total, 1)
 
 
-class Later(Generic[T]):
+class Lazy(Generic[T]):
     """Something that is made when it is first asked for, and then kept.
 
     Args:
@@ -183,7 +183,7 @@ class EncoderLink:
     """CLIP itself, for methods that train through it.
 
     Attributes:
-        source: The CLIP, or `Later` with it: most methods never ask.
+        source: The CLIP, or `Lazy` with it: most methods never ask.
         names: C class names as prompts spell them.
         prompts: C prompts, the first template of each class.
         pixels: Takes support row numbers (B,), a generator and a share; returns (B, n, n, 3) uint8 photos. With
@@ -199,7 +199,7 @@ class EncoderLink:
     @property
     def model(self) -> Any:
         """The CLIP, a Jittor module; it is given back as it was."""
-        return self.source.get() if isinstance(self.source, Later) else self.source
+        return self.source.get() if isinstance(self.source, Lazy) else self.source
 
     def keep(self, rows: npt.NDArray[Any]) -> EncoderLink:
         """The link of some support rows: an index array."""
@@ -231,7 +231,7 @@ class FewShotTask:
         encoder: CLIP itself, for methods that train through it; None where only features are at hand.
         has_text: Whether `text_features` are texts'. Where the photos' network knows no text, they are the classes'
             prototypes instead (`with_prototypes`), and zeros for a class without shots.
-        named_head: What an ImageNet network's own classes say of these; None without such a network.
+        imagenet_head: What an ImageNet network's own classes say of these; None without such a network.
 
     Raises:
         DataError: shapes contradict each other, a label is out of range, or a value is not finite.
@@ -253,7 +253,7 @@ class FewShotTask:
     extra_labels: npt.NDArray[np.int64] | None = None
     encoder: EncoderLink | None = None
     has_text: bool = True
-    named_head: NamedHead | None = None
+    imagenet_head: ImageNetHead | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:

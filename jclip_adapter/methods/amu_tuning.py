@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, check_rows, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 KINDS = ("moment", "none", "entropy", "energy", "max", "max-min", "var", "top5")
 _TINY = 1e-12  # keeps scores that are all the same, such as those of a single class, from being divided by zero
@@ -87,7 +87,7 @@ class AmuTuning(SeenClassMethod):
     kept, and α of use is searched on the shots, that of training stays. The class means there are sums divided by
     the mean number of shots; here each class's own number counts, which is the same where all have as many.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `weight_` (S, d') of the classes with shots, d' the second backbone's width, `seen_` (S,) which
     these are, `text_` (C, d), `scale_` ().
@@ -136,33 +136,27 @@ class AmuTuning(SeenClassMethod):
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import Scheduled, train_epochs
-        from .training.optimisers import AdamW, cosine
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW, cosine
 
         rows, labels = normalise(cast("Array", task.auxiliary)), task.support_labels  # `needs` has seen to it
         zero_shot = task.logit_scale * (task.support_features @ task.text_features.T)
         bias = self.hyper.train_alpha * self._factor(zero_shot)
         weight = jt.array(class_means(rows, labels, task.num_classes).astype(np.float32))
-        latest: list[Any] = []
 
-        def logits(batch: Any, chosen: npt.NDArray[np.int64]) -> Any:
-            latest[:] = [standardised(jt.nn.matmul_transpose(batch, weight))]
-            return jt.array(zero_shot[chosen]) + jt.array(bias[chosen]) * latest[0]
+        def step(chosen: npt.NDArray[np.int64]) -> Step:
+            auxiliary = standardised(jt.nn.matmul_transpose(jt.array(rows[chosen]), weight))
+            fused = jt.array(zero_shot[chosen]) + jt.array(bias[chosen]) * auxiliary
+            return classification(
+                fused, labels[chosen], lambda logits, target: objective(logits, auxiliary, target, self.hyper.merge)
+            )
 
-        def loss(fused: Any, target: Any) -> Any:
-            return objective(fused, latest[0], target, self.hyper.merge)
-
-        steps = self.hyper.epochs * -(-len(labels) // self.hyper.batch_size)
-        adam = AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay)
-        self.history_ = train_epochs(
-            logits,
-            loss,
-            Scheduled(adam, lambda step: cosine(step, self.hyper.lr, steps)),
-            rows,
-            labels,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=np.random.default_rng(self.seed),
+        batches = shuffled(len(labels), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
+        self.history_, self.step_losses_ = train(
+            step,
+            AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay),
+            batches,
+            schedule=lambda number: cosine(number, self.hyper.lr, batches.steps),
         )
         self.weight_ = np.asarray(weight.numpy(), dtype=np.float32)
 

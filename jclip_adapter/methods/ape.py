@@ -11,8 +11,8 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
 from .tip_adapter import cache_keys, class_sums
+from .training.seen_classes import SeenClassMethod
 
 
 def criterion(
@@ -78,7 +78,7 @@ class Ape(SeenClassMethod):
     not. They read a criterion stored under the data set's name in later runs, whatever the seed; here nothing is
     stored. Their texts are GPT-3's descriptions, so their zero-shot starts higher.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `channels_` (q,), `keys_` (N, q) sorted by class, `key_labels_` (N,) counted among the classes
     with shots, `surprise_` (N,), `seen_` (S,) which these classes are, `text_` (C, d), `scale_` ().

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,9 @@ from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .ape import best_channels, criterion
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
 from .tip_adapter import cache_keys, class_sums
 from .tip_adapter_f import cache_logits, sorted_views
+from .training.seen_classes import SeenClassMethod
 
 
 class ApeT(SeenClassMethod):
@@ -33,7 +32,7 @@ class ApeT(SeenClassMethod):
     and β afterwards. Here each epoch takes the next of the task's views, or the shots themselves without views, and
     the last epoch is kept; α and β of use are searched on the shots, those of training stay.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `residual_` (S, d), `keys_` (N, d) residuals included, sorted by class, `votes_` (N,),
     `key_labels_` (N,) counted among the classes with shots, `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
@@ -78,8 +77,8 @@ class ApeT(SeenClassMethod):
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import Scheduled, train_epochs
-        from .training.optimisers import AdamW, cosine
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW, cosine
 
         keys, labels = cache_keys(task)
         score = criterion(task.text_features, keys, labels, self.hyper.similarity)
@@ -90,23 +89,17 @@ class ApeT(SeenClassMethod):
         owner, start, text, spread_var = (jt.array(part).stop_grad() for part in parts)
         views = sorted_views(task)
         options = {"alpha": self.hyper.train_alpha, "beta": self.hyper.train_beta, "scale": task.logit_scale}
-        per_epoch = -(-len(keys) // self.hyper.batch_size)
-        adam = AdamW([residual, votes], self.hyper.lr, eps=1e-3, weight_decay=self.hyper.weight_decay)
+        batches = shuffled(len(keys), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
+        optimizer = AdamW([residual, votes], self.hyper.lr, eps=1e-3, weight_decay=self.hyper.weight_decay)
 
-        def logits(_: Any, chosen: npt.NDArray[np.int64]) -> Any:
-            batch = jt.array(views[adam.steps // per_epoch % len(views)][chosen])
+        def step(rows: npt.NDArray[np.int64]) -> Step:
+            batch = jt.array(views[optimizer.steps // batches.per_epoch % len(views)][rows])
             wide = jt.matmul(residual, spread_var)
-            return cache_logits(batch, start + jt.matmul(owner, wide), owner * votes, text + wide, **options)
+            logits = cache_logits(batch, start + jt.matmul(owner, wide), owner * votes, text + wide, **options)
+            return classification(logits, labels[rows])
 
-        self.history_ = train_epochs(
-            logits,
-            jt.nn.cross_entropy_loss,
-            Scheduled(adam, lambda step: cosine(step, self.hyper.lr, self.hyper.epochs * per_epoch)),
-            keys,
-            labels,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=np.random.default_rng(self.seed),
+        self.history_, self.step_losses_ = train(
+            step, optimizer, batches, schedule=lambda number: cosine(number, self.hyper.lr, batches.steps)
         )
         self.residual_ = residual.numpy() @ spread
         self.keys_, self.key_labels_ = keys + self.residual_[labels], labels

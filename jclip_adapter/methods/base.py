@@ -166,6 +166,7 @@ class Method(ABC):
         self.width_ = 0
         self.raw_ = False
         self.history_: list[dict[str, float]] = []
+        self.step_losses_: list[float] = []
         self.encoder_: dict[str, Array] = {}
 
     def fit(self, task: FewShotTask) -> Self:
@@ -185,7 +186,7 @@ class Method(ABC):
         self.classes_ = task.class_names
         self.width_ = task.width
         self.raw_ = task.support_raw is not None
-        self.history_ = []
+        self.history_, self.step_losses_ = [], []
         self.encoder_ = {}
         try:
             self._fit(task)

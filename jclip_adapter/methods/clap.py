@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 CONSTRAINTS = ("l2", "corrected", "constant", "balanced", "none")
 
@@ -45,7 +45,7 @@ def scores(features: Any, prototypes: Any, scale: float) -> Any:
     """s·cos(f, w) in Jittor: of (B, d) L2-normalised features and (C, d) prototypes of any length, (B, C)."""
     from jclip_adapter.runtime import jt
 
-    from .training.loop import unit_rows
+    from .training.layers import unit_rows
 
     return scale * jt.nn.matmul_transpose(features, unit_rows(prototypes))
 
@@ -73,7 +73,7 @@ class Clap(SeenClassMethod):
     the task's views, or the shots themselves without views, and there are 50 of them, as cached features do not
     change any more.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `prototypes_` (S, d) of the classes with shots, `seen_` (S,) which these are, `text_` (C, d),
     `scale_` ().
@@ -114,8 +114,8 @@ class Clap(SeenClassMethod):
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import Scheduled, train_epochs
-        from .training.optimisers import Sgd, constant_warmup_cosine
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import SGD, constant_warmup_cosine
 
         text = task.text_features * np.float32(self.hyper.text_norm) if task.text_raw is None else task.text_raw
         labels = task.support_labels
@@ -123,30 +123,22 @@ class Clap(SeenClassMethod):
         prototypes, base = jt.array(text), jt.array(text).stop_grad()
         alpha = jt.array(multipliers(zero_shot, labels, self.hyper.constraint)).stop_grad()
         views = task.photo_views()
-        per_epoch = -(-len(labels) // self.hyper.batch_size)
-        sgd = Sgd([prototypes], self.hyper.lr, self.hyper.momentum)
+        batches = shuffled(len(labels), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
+        optimizer = SGD([prototypes], self.hyper.lr, self.hyper.momentum)
         floor = min(1e-5, self.hyper.lr)
 
-        def logits(_: Any, chosen: npt.NDArray[np.int64]) -> Any:
-            batch = views[sgd.steps // per_epoch % len(views)][chosen]
-            return scores(jt.array(batch), prototypes, task.logit_scale)
+        def loss(logits: Any, target: Any) -> Any:
+            return jt.nn.cross_entropy_loss(logits, target) + penalty(prototypes, base, alpha)
 
-        def loss(found: Any, target: Any) -> Any:
-            return jt.nn.cross_entropy_loss(found, target) + penalty(prototypes, base, alpha)
+        def step(rows: npt.NDArray[np.int64]) -> Step:
+            view = views[optimizer.steps // batches.per_epoch % len(views)]
+            return classification(scores(jt.array(view[rows]), prototypes, task.logit_scale), labels[rows], loss)
 
-        def rate(step: int) -> float:
-            return constant_warmup_cosine(step // per_epoch, self.hyper.lr, self.hyper.epochs, floor=floor)
+        def schedule(number: int) -> float:
+            epoch = number // batches.per_epoch
+            return constant_warmup_cosine(epoch, self.hyper.lr, self.hyper.epochs, floor=floor)
 
-        self.history_ = train_epochs(
-            logits,
-            loss,
-            Scheduled(sgd, rate),
-            task.support_features,
-            labels,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=np.random.default_rng(self.seed),
-        )
+        self.history_, self.step_losses_ = train(step, optimizer, batches, schedule=schedule)
         self.prototypes_ = np.asarray(prototypes.numpy(), dtype=np.float32)
 
     def _scores(self, queries: Queries, zero_shot: Array) -> Array:

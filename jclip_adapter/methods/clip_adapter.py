@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,9 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
 from .base import Hyperparameters, Meta, Method, hyper
+
+if TYPE_CHECKING:
+    from .training.loop import Batches, History
 
 
 class ClipAdapter(Method):
@@ -70,7 +72,7 @@ class ClipAdapter(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from .training.loop import linear_weight
+        from .training.layers import linear_weight
 
         rng = np.random.default_rng(self.seed)
         inner = max(1, task.width // self.hyper.reduction)
@@ -81,30 +83,27 @@ class ClipAdapter(Method):
             self._train(task, rng)
 
     def _train(self, task: FewShotTask, rng: np.random.Generator) -> None:
-        from .training.heads import shuffled
-        from .training.optimisers import constant_warmup_cosine
+        from .training.loop import shuffled
+        from .training.optimizers import constant_warmup_cosine
 
-        rows = len(task.raw)
-        per_epoch = -(-rows // min(self.hyper.batch_size, rows))
-        batches = shuffled(rows, self.hyper.batch_size, rng, drop_last=False)
+        batches = shuffled(len(task.raw), self.hyper.batch_size, self.hyper.epochs, rng)
 
         def schedule(step: int) -> float:
             floor = min(1e-5, self.hyper.lr)
-            return constant_warmup_cosine(step // per_epoch, self.hyper.lr, self.hyper.epochs, floor=floor)
+            return constant_warmup_cosine(step // batches.per_epoch, self.hyper.lr, self.hyper.epochs, floor=floor)
 
-        self.down_, self.up_, self.history_ = train_adapter(
+        self.down_, self.up_, (self.history_, self.step_losses_) = train_adapter(
             (self.down_, self.up_),
             (task.raw, np.searchsorted(task.seen, task.support_labels)),
             task.text_features[task.seen],
-            itertools.islice(batches, per_epoch * self.hyper.epochs),
+            batches,
             hyper=self.hyper,
             scale=task.logit_scale,
             schedule=schedule,
-            per_epoch=per_epoch,
         )
 
     def _logits(self, queries: Queries) -> Array:
-        from .training.heads import bottleneck_numpy
+        from .training.layers import bottleneck_numpy
 
         raw = queries.features if queries.raw is None else queries.raw
         adapted = normalise(bottleneck_numpy(raw, self.down_, self.up_, self.hyper.ratio))
@@ -127,8 +126,7 @@ def adapter_scores(features: Any, down: Any, up: Any, text: Any, *, ratio: float
     """
     from jclip_adapter.runtime import jt
 
-    from .training.heads import bottleneck
-    from .training.loop import unit_rows
+    from .training.layers import bottleneck, unit_rows
 
     mixed = unit_rows(bottleneck(features, down, up, ratio))
     return scale * jt.nn.matmul_transpose(mixed, text)
@@ -138,13 +136,12 @@ def train_adapter(
     block: tuple[Array, Array],
     rows: tuple[Array, npt.NDArray[np.int64]],
     text: Array,
-    batches: Iterable[npt.NDArray[np.int64]],
+    batches: Batches,
     *,
     hyper: ClipAdapter.Hyper,
     scale: float,
-    schedule: Any = None,
-    per_epoch: int = 1,
-) -> tuple[Array, Array, list[dict[str, float]]]:
+    schedule: Callable[[int], float] | None = None,
+) -> tuple[Array, Array, History]:
     """Train the bottleneck by SGD.
 
     Args:
@@ -155,23 +152,23 @@ def train_adapter(
         hyper: Ratio, learning rate, momentum and weight decay.
         scale: s.
         schedule: Learning rate by the step's number; None for a constant one.
-        per_epoch: Steps per entry of the history.
 
     Returns:
-        W₁, W₂, and the history as `heads.train_steps` returns it.
+        W₁, W₂ and the history.
     """
     from jclip_adapter.runtime import jt
 
-    from .training.heads import train_steps
-    from .training.optimisers import Sgd
+    from .training.loop import Step, classification, train
+    from .training.optimizers import SGD
 
     features, labels = rows
     down, up = (jt.array(array) for array in block)
     classes = jt.array(text).stop_grad()
 
-    def logits(chosen: npt.NDArray[np.int64]) -> Any:
-        return adapter_scores(jt.array(features[chosen]), down, up, classes, ratio=hyper.ratio, scale=scale)
+    def step(chosen: npt.NDArray[np.int64]) -> Step:
+        scores = adapter_scores(jt.array(features[chosen]), down, up, classes, ratio=hyper.ratio, scale=scale)
+        return classification(scores, labels[chosen])
 
-    optimiser = Sgd([down, up], hyper.lr, hyper.momentum, hyper.weight_decay)
-    history = train_steps(logits, labels, optimiser, batches, per_epoch=per_epoch, schedule=schedule)
+    optimizer = SGD([down, up], hyper.lr, hyper.momentum, hyper.weight_decay)
+    history = train(step, optimizer, batches, schedule=schedule)
     return down.numpy(), up.numpy(), history

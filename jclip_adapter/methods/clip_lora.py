@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import FewShotTask, Weights, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, link_of
+from .training.through_clip import ThroughClip, link_of
 
 
 class ClipLora(ThroughClip):
@@ -70,8 +70,8 @@ class ClipLora(ThroughClip):
         from jclip_adapter.runtime import jt
 
         from .training import lora
-        from .training.encoder_training import train_through
-        from .training.optimisers import AdamW, cosine
+        from .training.loop import Step, resumable, train
+        from .training.optimizers import AdamW, cosine
         from .training.tuning import both_towers, encoded, photo_parts, text_parts
 
         link, hyper = link_of(task), self.hyper
@@ -87,7 +87,8 @@ class ClipLora(ThroughClip):
             with lora.added(model, arrays, hyper.alpha, lora.Dropout(hyper.dropout, seed)):
                 return part()
 
-        def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
+        def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+            rows, rng = batch
             pixels = link.pixels(rows, rng, hyper.crop)
             texts, photos = (
                 [functools.partial(adding, part, int(rng.integers(2**31))) for part in parts]
@@ -96,16 +97,13 @@ class ClipLora(ThroughClip):
                     photo_parts(model, pixels, hyper.chunk),
                 )
             )
-            return both_towers(texts, photos, place[rows], task.logit_scale, list(arrays.values()))
+            return Step(*both_towers(texts, photos, place[rows], task.logit_scale, list(arrays.values())))
 
-        self.history_ = train_through(
+        self.history_, self.step_losses_ = train(
             step,
             AdamW(list(arrays.values()), hyper.lr, weight_decay=hyper.weight_decay),
-            rows=len(place),
-            steps=steps,
-            batch_size=hyper.batch_size,
-            schedule=lambda _, number: floor + cosine(number, hyper.lr - floor, steps),
-            seed=self.seed,
+            resumable(len(place), hyper.batch_size, self.seed, steps=steps),
+            schedule=lambda number: floor + cosine(number, hyper.lr - floor, steps),
             checkpoint=self.checkpoint,
         )
         self.encoder_ = {key: np.asarray(value.numpy(), dtype=np.float32) for key, value in arrays.items()}

@@ -13,7 +13,7 @@ from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries
 
 from .base import Meta, hyper
 from .coop import Coop
-from .through_clip import drawn_views, link_of
+from .training.through_clip import drawn_views, link_of
 
 META = ("inner", "inner_bias", "outer", "outer_bias")
 
@@ -64,7 +64,8 @@ class Cocoop(Coop):
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import linear_weight, unit_rows
+        from .training.layers import linear_weight, unit_rows
+        from .training.loop import Step
         from .training.prompting import class_prompts, gradients, shifted_features
 
         link = link_of(task)
@@ -79,7 +80,8 @@ class Cocoop(Coop):
         seen = jt.array(task.seen.astype(np.int32))
         views, place = task.photo_views(), np.searchsorted(task.seen, task.support_labels)
 
-        def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
+        def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+            rows, rng = batch
             photos = drawn_views(views, rows, rng)
             vectors = params[0][seen] if start.ndim == 3 else params[0]
             parts = shifted_features(link.model, prompts, vectors, params[1:], photos)
@@ -89,9 +91,9 @@ class Cocoop(Coop):
                 scores = task.logit_scale * (own * jt.array(photos).unsqueeze(1)).sum(dim=2)
                 return jt.nn.cross_entropy_loss(scores, jt.array(place[rows].astype(np.int32)))
 
-            return gradients(parts, loss, params)
+            return Step(*gradients(parts, loss, params))
 
-        self.history_ = self._train_prompts(step, params, len(place))
+        self._train_prompts(step, params, len(place))
         learnt = [np.asarray(value.numpy(), dtype=np.float32) for value in params]
         self.vectors_, self.inner_, self.inner_bias_, self.outer_, self.outer_bias_ = learnt
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)

@@ -14,7 +14,7 @@ from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, cuts, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, drawn_views, link_of
+from .training.through_clip import ThroughClip, drawn_views, link_of
 
 if TYPE_CHECKING:
     from .training.prompting import Batch
@@ -77,6 +77,7 @@ class Coop(ThroughClip):
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
+        from .training.loop import Step
         from .training.prompting import class_prompts, encode_prompts
 
         link = link_of(task)
@@ -93,10 +94,10 @@ class Coop(ThroughClip):
         size = self.hyper.chunk * (length // (length - prompts.shared) if start.ndim == 2 else 1)
         parts = [functools.partial(encode, rows) for rows in cuts(task.seen, size)]
 
-        def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
-            return self._gradients(parts, self._batch(task, rows, rng), [vectors], task)
+        def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+            return Step(*self._gradients(parts, self._batch(task, *batch), [vectors], task))
 
-        self.history_ = self._train_prompts(step, [vectors], len(task.support_labels))
+        self._train_prompts(step, [vectors], len(task.support_labels))
         self.vectors_ = np.asarray(vectors.numpy(), dtype=np.float32)
         with jt.no_grad():
             texts = [encode(rows).numpy() for rows in cuts(np.arange(task.num_classes), size)]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
-from .seen_classes import with_unseen
+from .training.seen_classes import with_unseen
 
 # The coarse grid of the authors, from the strongest penalty to the weakest.
 GRID = tuple(10.0**power for power in range(-6, 7, 2))

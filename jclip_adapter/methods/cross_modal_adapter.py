@@ -65,8 +65,8 @@ class CrossModalAdapter(CrossModalLinear):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from .training.heads import Head
-        from .training.loop import linear_weight
+        from .training.cross_modal import Head
+        from .training.layers import linear_weight
 
         rng = np.random.default_rng(self.seed)
         inner = max(1, task.width // self.hyper.reduction)
@@ -78,7 +78,7 @@ class CrossModalAdapter(CrossModalLinear):
         self.down_, self.up_ = (block for block in (trained.down, trained.up) if block is not None)
 
     def _logits(self, queries: Queries) -> Array:
-        from .training.heads import bottleneck_numpy
+        from .training.layers import bottleneck_numpy
 
         share = self.hyper.alpha
         features = bottleneck_numpy(queries.features, self.down_, self.up_, self.hyper.ratio)

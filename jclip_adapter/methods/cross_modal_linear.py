@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,10 +10,10 @@ import numpy as np
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
-from .seen_classes import with_unseen
+from .training.seen_classes import with_unseen
 
 if TYPE_CHECKING:
-    from .training.heads import Head
+    from .training.cross_modal import Head
 
 
 class CrossModalLinear(Method):
@@ -76,7 +75,7 @@ class CrossModalLinear(Method):
     texts: ClassVar[bool] = True
 
     def _fit(self, task: FewShotTask) -> None:
-        from .training.heads import Head
+        from .training.cross_modal import Head
 
         rng = np.random.default_rng(self.seed)
         trained = self._train(task, Head(self._initial(task, rng)), rng)
@@ -84,8 +83,8 @@ class CrossModalLinear(Method):
 
     def _initial(self, task: FewShotTask, rng: np.random.Generator) -> Array:
         """(C, d) weights to start from; also notes what `_logits` needs besides the trained weights."""
-        from .training.heads import zero_shot_weights
-        from .training.loop import linear_weight
+        from .training.cross_modal import zero_shot_weights
+        from .training.layers import linear_weight
 
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
         self.text_ = zero_shot_weights(task)
@@ -97,8 +96,8 @@ class CrossModalLinear(Method):
 
     def _train(self, task: FewShotTask, head: Head, rng: np.random.Generator) -> Head:
         """Train the rows of the classes that have training rows; the others keep their start."""
-        from .training.heads import Head, extra_rows, joint_batches, text_rows, train_head
-        from .training.optimisers import warmup_cosine
+        from .training.cross_modal import Head, extra_rows, joint_batches, text_rows, train_head
+        from .training.optimizers import warmup_cosine
 
         if not self.hyper.iterations:
             return head
@@ -111,21 +110,20 @@ class CrossModalLinear(Method):
         if self.texts:
             names[len(sources[0][0]) :][: len(sources[1][0])] = True
         unseen = ~np.isin(classes, labels[~names])
-        batches = joint_batches([len(rows) for rows, _ in sources], self.hyper.batch_size, rng)
+        counts = [len(rows) for rows, _ in sources]
 
         def schedule(step: int) -> float:
             h = self.hyper
             return warmup_cosine(step, h.lr, h.iterations, warmup=h.warmup, floor=min(1e-5, h.lr))
 
-        trained, self.history_ = train_head(
+        trained, (self.history_, self.step_losses_) = train_head(
             Head(head.weight[classes], head.down, head.up, head.ratio),
             (features, np.searchsorted(classes, labels)),
-            itertools.islice(batches, self.hyper.iterations),
+            joint_batches(counts, self.hyper.batch_size, self.hyper.iterations, rng),
             scale=task.logit_scale,
             schedule=schedule,
             weight_decay=self.hyper.weight_decay,
-            per_epoch=max(1, len(features) // self.hyper.batch_size),
-            barred=(~names, unseen) if unseen.any() else None,
+            mask=(~names, unseen) if unseen.any() else None,
         )
         weight = head.weight.copy()
         weight[classes] = trained.weight

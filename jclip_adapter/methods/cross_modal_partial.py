@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, cuts
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, link_of
+from .training.through_clip import ThroughClip, link_of
 
 
 class CrossModalPartial(ThroughClip):
@@ -66,41 +66,37 @@ class CrossModalPartial(ThroughClip):
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.encoder_training import train_through
-        from .training.heads import text_rows, zero_shot_weights
-        from .training.optimisers import AdamW, warmup_cosine
+        from .training.cross_modal import text_rows, zero_shot_weights
+        from .training.loop import Step, resumable, train
+        from .training.optimizers import AdamW, warmup_cosine
         from .training.tuning import trainable
 
         link, hyper = link_of(task), self.hyper
         self.scale_ = np.array(np.exp(4.0), dtype=np.float32)
         views, visual = self._cached(task), link.model.visual
         texts, text_labels = text_rows(task)
-        half = hyper.batch_size // 2
-        barred = np.ones(task.num_classes, dtype=np.float32)
-        barred[task.seen] = 0
+        share = hyper.batch_size // 2
+        unseen = np.ones(task.num_classes, dtype=np.float32)
+        unseen[task.seen] = 0
         weight = jt.array(zero_shot_weights(task))
 
         with trainable(link.model, visual.in_tail) as (weights, _):
             params = [*weights.values(), weight]
 
-            def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
+            def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+                rows, rng = batch
                 photos = visual.tail(jt.array(views[rng.integers(len(views), size=len(rows)), rows]))
-                drawn = rng.permutation(len(texts))[:half]
-                loss = self._loss(
-                    photos, jt.array(texts[drawn]), weight, (task.support_labels[rows], text_labels[drawn]), barred
-                )
-                return float(loss.item()), jt.grad(loss, params)
+                drawn = rng.permutation(len(texts))[:share]
+                labels = task.support_labels[rows], text_labels[drawn]
+                return Step(self._loss(photos, jt.array(texts[drawn]), weight, labels, unseen))
 
-            self.history_ = train_through(
+            self.history_, self.step_losses_ = train(
                 step,
                 AdamW(params, hyper.lr, weight_decay=hyper.weight_decay),
-                rows=len(task.support_labels),
-                steps=hyper.iterations,
-                batch_size=half,
-                schedule=lambda _, number: warmup_cosine(
+                resumable(len(task.support_labels), share, self.seed, steps=hyper.iterations),
+                schedule=lambda number: warmup_cosine(
                     number, hyper.lr, hyper.iterations, warmup=hyper.warmup, floor=min(1e-5, hyper.lr)
                 ),
-                seed=self.seed,
                 checkpoint=self.checkpoint,
             )
             self.encoder_ = {key: np.array(value.numpy(), dtype=np.float32) for key, value in weights.items()}
@@ -127,15 +123,15 @@ class CrossModalPartial(ThroughClip):
         texts: Any,
         weight: Any,
         labels: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-        barred: Array,
+        unseen: Array,
     ) -> Any:
-        """One cross-entropy over photos, which cannot be of a barred class, and texts."""
+        """One cross-entropy over photos, whose softmax leaves out the unseen classes, and texts."""
         from jclip_adapter.models.clip.model import normalise
         from jclip_adapter.runtime import jt
 
         logits = float(self.scale_) * jt.nn.matmul_transpose(jt.concat([normalise(photos), texts], dim=0), weight)
         out = np.zeros(logits.shape, dtype=np.float32)
-        out[: len(labels[0])] = -1e6 * barred
+        out[: len(labels[0])] = -1e6 * unseen
         target = np.concatenate(labels).astype(np.int32)
         return jt.nn.cross_entropy_loss(logits + jt.array(out), jt.array(target))
 

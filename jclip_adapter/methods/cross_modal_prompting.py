@@ -47,7 +47,7 @@ class CrossModalPrompting(Coop):
     )
 
     def _batch(self, task: FewShotTask, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        from .training.heads import text_rows
+        from .training.cross_modal import text_rows
         from .training.prompting import Batch
 
         photos = super()._batch(task, rows, rng)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 
 class Dac(SeenClassMethod):
@@ -31,7 +31,7 @@ class Dac(SeenClassMethod):
     takes part in the contrastive loss and a shot's mean view is its key.
 
     Where no class has two photos (one shot and no views) there is no pair to learn from, and A stays the identity.
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `adapter_` (d, d), `keys_` (N, d) adapted, `key_labels_` (N,) counted among the classes with
     shots, `tuned_` (S, d) their texts T′, `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
@@ -83,7 +83,6 @@ class Dac(SeenClassMethod):
 
     def _fit_seen(self, task: FewShotTask) -> None:
         rng = np.random.default_rng(self.seed)
-        self.history_ = []
         self.adapter_ = self._train_adapter(*task.photo_rows(), rng)
         self.tuned_ = task.text_features
         if self.hyper.variant == "visual+text":
@@ -99,49 +98,50 @@ class Dac(SeenClassMethod):
         from jclip_adapter.runtime import jt
 
         from .training.contrastive import class_batches, contrastive_loss
-        from .training.optimisers import AdamW
+        from .training.loop import Step, train
+        from .training.optimizers import AdamW
 
         # What is trained is the difference from the identity: weight decay then pulls to the identity.
         change, start = jt.array(np.zeros_like(identity)), jt.array(identity)
-        optimiser = AdamW([change], lr=self.hyper.lr, weight_decay=self.hyper.weight_decay)
-        for epoch in range(1, self.hyper.epochs + 1):
-            losses = []
-            for chosen in class_batches(labels, self.hyper.batch_size, rng):
-                loss = contrastive_loss(
-                    jt.nn.matmul_transpose(jt.array(rows[chosen]), start + change),
-                    labels[chosen],
-                    self.hyper.temperature,
-                )
-                optimiser.step(loss)
-                losses.append(float(loss.item()))
-            self.history_.append({"epoch": epoch, "contrastive_loss": float(np.mean(losses))})
+
+        def step(chosen: npt.NDArray[np.int64]) -> Step:
+            adapted = jt.nn.matmul_transpose(jt.array(rows[chosen]), start + change)
+            return Step(contrastive_loss(adapted, labels[chosen], self.hyper.temperature))
+
+        history = train(
+            step,
+            AdamW([change], self.hyper.lr, weight_decay=self.hyper.weight_decay),
+            class_batches(labels, self.hyper.batch_size, self.hyper.epochs, rng),
+        )
+        self.history_ = [{"epoch": row["epoch"], "contrastive_loss": row["loss"]} for row in history.epochs]
+        self.step_losses_ = history.step_losses
         return np.asarray(identity + change.numpy(), dtype=np.float32)
 
     def _tune_texts(self, task: FewShotTask, rng: np.random.Generator) -> Array:
         """(S, d) texts of the classes with shots."""
         from jclip_adapter.runtime import jt
 
-        from .training.loop import train_epochs, unit_rows
-        from .training.optimisers import AdamW
+        from .training.layers import unit_rows
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW
 
         start, change = jt.array(task.text_features), jt.array(np.zeros_like(task.text_features))
 
         def tuned() -> Any:
             return unit_rows(start + change)
 
-        def logits(batch: Any, _: Any) -> Any:
-            return task.logit_scale * jt.nn.matmul_transpose(batch, tuned())
+        def step(chosen: npt.NDArray[np.int64]) -> Step:
+            batch = jt.array(task.support_features[chosen])
+            logits = task.logit_scale * jt.nn.matmul_transpose(batch, tuned())
+            return classification(logits, task.support_labels[chosen])
 
-        self.history_ += train_epochs(
-            logits,
-            jt.nn.cross_entropy_loss,
-            AdamW([change], lr=self.hyper.text_lr, weight_decay=self.hyper.weight_decay),
-            task.support_features,
-            task.support_labels,
-            epochs=self.hyper.text_epochs,
-            batch_size=self.hyper.batch_size,
-            rng=rng,
+        history = train(
+            step,
+            AdamW([change], self.hyper.text_lr, weight_decay=self.hyper.weight_decay),
+            shuffled(len(task.support_labels), self.hyper.batch_size, self.hyper.text_epochs, rng),
         )
+        self.history_ += history.epochs
+        self.step_losses_ += history.step_losses
         return np.asarray(tuned().numpy(), dtype=np.float32)
 
     def _scores(self, queries: Queries, zero_shot: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, class_means
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 Matrix = npt.NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Gda(SeenClassMethod):
     and start from 0.1. The grid here is finer in the middle; the default was chosen on shots, three a class, without
     views (results/defaults.csv). The more rows P rests on, the larger the best α.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`); the
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`); the
     authors take, in their base-to-new experiment, the base photos nearest to the class's text for its Gaussian.
 
     Learnt arrays: `weight_` (S, d) and `bias_` (S,) of the classes with shots, `seen_` (S,) which these are,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
@@ -68,8 +69,9 @@ class JclipAdapter(Method):
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import train_epochs, unit_rows
-        from .training.optimisers import AdamW
+        from .training.layers import unit_rows
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW
 
         rng = np.random.default_rng(self.seed)
         ratio, scale = self.hyper.ratio, task.logit_scale
@@ -85,24 +87,20 @@ class JclipAdapter(Method):
             mixed = ratio * (jt.nn.matmul_transpose(hidden, up) + up_bias) + (1 - ratio) * features
             return unit_rows(mixed)
 
-        def logits(batch: Any, _: Any) -> Any:
-            return scale * jt.nn.matmul_transpose(adapted(batch, image), adapted(rows, text))
-
         def loss(scores: Any, target: Any) -> Any:
             if self.hyper.double_softmax:
                 scores = jt.nn.softmax(scores, dim=1)
             return jt.nn.cross_entropy_loss(scores, target)
 
-        optimiser = AdamW([*(image or []), *(text or [])], self.hyper.lr, weight_decay=self.hyper.weight_decay)
-        self.history_ = train_epochs(
-            logits,
-            loss,
-            optimiser,
-            task.support_features,
-            task.support_labels,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=rng,
+        def step(chosen: npt.NDArray[np.int64]) -> Step:
+            batch = jt.array(task.support_features[chosen])
+            logits = scale * jt.nn.matmul_transpose(adapted(batch, image), adapted(rows, text))
+            return classification(logits, task.support_labels[chosen], loss)
+
+        self.history_, self.step_losses_ = train(
+            step,
+            AdamW([*(image or []), *(text or [])], self.hyper.lr, weight_decay=self.hyper.weight_decay),
+            shuffled(len(task.support_labels), self.hyper.batch_size, self.hyper.epochs, rng),
         )
         self.scale_ = np.array(scale, dtype=np.float32)
         self.text_ = np.asarray(adapted(rows, text).numpy(), dtype=np.float32)
@@ -113,7 +111,7 @@ class JclipAdapter(Method):
         """One bottleneck's weights and biases: (r, d), (r,), (d, r), (d,)."""
         from jclip_adapter.runtime import jt
 
-        from .training.loop import linear_weight
+        from .training.layers import linear_weight
 
         inner = self.hyper.width or max(1, width // 4)
         down, up = linear_weight(rng, width, inner), linear_weight(rng, inner, width)

@@ -9,7 +9,7 @@ import numpy as np
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 
 class LinearProbe(SeenClassMethod):
@@ -20,7 +20,7 @@ class LinearProbe(SeenClassMethod):
     five classes everywhere when it did not converge); here the optimum itself is found, in float64.
 
     The probe knows no text, so the original can never find a class without shots; here such a class gets its zero-shot
-    score, on the scale of the others' (`methods.seen_classes`).
+    score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `weight_` (S, d) and `bias_` (S,) of the classes with shots, `seen_` (S,) which these are,
     `text_` (C, d), `scale_` ().

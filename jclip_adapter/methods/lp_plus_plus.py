@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,10 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, class_means
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
+
+if TYPE_CHECKING:
+    from .training.loop import History
 
 ALPHA_EVERY = 10  # steps of the weights per step of α, the authors' blocks
 
@@ -62,7 +66,7 @@ def train(
     steps: int,
     momentum: float = 0.9,
     accumulate: bool = True,
-) -> tuple[Probe, list[float]]:
+) -> tuple[Probe, History]:
     """Block-coordinate descent on the cross-entropy of F·Wᵀ + b + α∘cosines, in Jittor.
 
     Args:
@@ -76,28 +80,32 @@ def train(
         accumulate: Whether α's gradient is summed from the first step on, as in the authors' code.
 
     Returns:
-        The probe after the last step, and the loss before each step.
+        The probe after the last step and the history.
     """
     from jclip_adapter.runtime import jt
 
-    from .training.optimisers import Sgd
+    from .training.loop import Batches, Step
+    from .training.loop import train as run
+    from .training.optimizers import SGD
 
-    weight, bias, alpha = (jt.array(part) for part in (probe.weight, probe.bias, probe.alpha))
+    weight, bias, alpha = params = [jt.array(part) for part in (probe.weight, probe.bias, probe.alpha)]
     rows, near, target = (jt.array(part) for part in (features, cosines, labels.astype(np.int32)))
-    optimiser = Sgd([weight, bias], rates[0], momentum)
-    slope = jt.zeros(alpha.shape)
-    losses: list[Any] = []
-    for step in range(1, steps + 1):
-        loss = jt.nn.cross_entropy_loss(jt.nn.matmul_transpose(rows, weight) + bias + alpha * near, target)
-        *gradients, last = jt.grad(loss, [weight, bias, alpha])
-        optimiser.apply(gradients)
-        slope.update(slope + last.stop_grad() if accumulate else last.stop_grad())
-        if step % ALPHA_EVERY == 0:
-            alpha.update(alpha - rates[1] * slope)
-        losses.append(loss.stop_grad())
-        jt.sync([weight, bias, alpha, slope, losses[-1]])
-    done = Probe(*(np.asarray(part.numpy(), dtype=np.float32) for part in (weight, bias, alpha)))
-    return done, [float(loss.item()) for loss in losses]
+
+    class BlockCoordinateDescent(SGD):
+        """SGD for W and b; α takes a step every ALPHA_EVERY steps."""
+
+        def _updated(self, index: int, value: Any, gradient: Any, lr: float) -> Any:
+            if value is not alpha:
+                return super()._updated(index, value, gradient, lr)
+            total = self.buffers[0][index]
+            total.update(total + gradient if accumulate else gradient)
+            return value if self.steps % ALPHA_EVERY else value - rates[1] * total
+
+    def step(_: None) -> Step:
+        return Step(jt.nn.cross_entropy_loss(jt.nn.matmul_transpose(rows, weight) + bias + alpha * near, target))
+
+    history = run(step, BlockCoordinateDescent(params, rates[0], momentum), Batches(itertools.repeat(None), steps))
+    return Probe(*(np.asarray(part.numpy(), dtype=np.float32) for part in params)), history
 
 
 class LpPlusPlus(SeenClassMethod):
@@ -115,7 +123,7 @@ class LpPlusPlus(SeenClassMethod):
     set of K photos a class; here the last is taken, of as many as were best on left-out shots (results/defaults.csv).
     `alpha_factor` is chosen on the shots: the greater it is, the more is left to the text.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `weight_` (S, d), `bias_` (S,) and `alpha_` (S,) of the classes with shots, `seen_` (S,) which
     these are, `text_` (C, d), `scale_` ().
@@ -163,7 +171,7 @@ class LpPlusPlus(SeenClassMethod):
         bias = np.random.default_rng(self.seed).uniform(-bound, bound, task.num_classes)
         alpha = np.full(task.num_classes, initial_alpha(cosines, labels, self.hyper.alpha_factor))
         probe = Probe(*(part.astype(np.float32) for part in (weight, bias, alpha)))
-        probe, losses = train(
+        probe, (self.history_, self.step_losses_) = train(
             probe,
             features,
             cosines,
@@ -173,7 +181,6 @@ class LpPlusPlus(SeenClassMethod):
             momentum=self.hyper.momentum,
             accumulate=self.hyper.accumulate,
         )
-        self.history_ = [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate(losses, start=1)]
         self.weight_, self.bias_, self.alpha_ = probe.weight, probe.bias, probe.alpha
 
     def _scores(self, queries: Queries, zero_shot: Array) -> Array:

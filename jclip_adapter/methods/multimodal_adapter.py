@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,9 @@ from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
+
+if TYPE_CHECKING:
+    from .training.loop import Batches, History
 
 _PREFIX = "module_"
 
@@ -100,47 +102,40 @@ class MultimodalAdapter(Method):
             setattr(self, f"{_PREFIX}{name}_", array)
 
     def _train(self, task: FewShotTask, weights: dict[str, Array], rng: np.random.Generator) -> dict[str, Array]:
-        from .training.heads import shuffled
+        from .training.loop import shuffled
 
-        rows = len(task.support_labels)
-        per_epoch = -(-rows // min(self.hyper.batch_size, rows))
-        batches = shuffled(rows, self.hyper.batch_size, rng, drop_last=False)
-        trained, self.history_ = self.train(
-            weights, task, itertools.islice(batches, per_epoch * self.hyper.epochs), per_epoch=per_epoch
-        )
+        batches = shuffled(len(task.support_labels), self.hyper.batch_size, self.hyper.epochs, rng)
+        trained, (self.history_, self.step_losses_) = self.train(weights, task, batches)
         return trained
 
-    def train(
-        self, weights: dict[str, Array], task: FewShotTask, batches: Any, *, per_epoch: int = 1
-    ) -> tuple[dict[str, Array], list[dict[str, float]]]:
+    def train(self, weights: dict[str, Array], task: FewShotTask, batches: Batches) -> tuple[dict[str, Array], History]:
         """Train the module by Adam, as the authors do.
 
         Args:
             weights: To start from, as `multimodal.draw` returns them.
             task: Its support rows and texts.
             batches: Row numbers of each step.
-            per_epoch: Steps per entry of the history.
 
         Returns:
-            The trained weights, and the history as `heads.train_steps` returns it.
+            The trained weights and the history.
         """
         from jclip_adapter.runtime import jt
 
-        from .training.heads import train_steps
-        from .training.optimisers import Adam
+        from .training.loop import Step, classification, train
+        from .training.optimizers import Adam
 
         params = {name: jt.array(array) for name, array in weights.items()}
         text = jt.array(task.text_features).stop_grad()
         seen = task.seen
         every = len(seen) == task.num_classes
 
-        def logits(chosen: npt.NDArray[np.int64]) -> Any:
-            scores = self.scores(jt.array(task.support_features[chosen]), text, params, task.logit_scale)
-            return scores if every else scores[:, jt.array(seen.astype(np.int32))]
+        def step(rows: npt.NDArray[np.int64]) -> Step:
+            scores = self.scores(jt.array(task.support_features[rows]), text, params, task.logit_scale)
+            return classification(scores if every else scores[:, jt.array(seen.astype(np.int32))], labels[rows])
 
-        optimiser = Adam(list(params.values()), self.hyper.lr, weight_decay=self.hyper.weight_decay)
+        optimizer = Adam(list(params.values()), self.hyper.lr, weight_decay=self.hyper.weight_decay)
         labels = np.searchsorted(seen, task.support_labels)
-        history = train_steps(logits, labels, optimiser, batches, per_epoch=per_epoch)
+        history = train(step, optimizer, batches)
         return {name: np.asarray(value.numpy()) for name, value in params.items()}, history
 
     def scores(self, images: Any, text: Any, weights: dict[str, Any], scale: float) -> Any:

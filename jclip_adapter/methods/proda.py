@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, cuts, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, drawn_views, link_of
+from .training.through_clip import ThroughClip, drawn_views, link_of
 
 
 class Proda(ThroughClip):
@@ -79,6 +79,7 @@ class Proda(ThroughClip):
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
+        from .training.loop import Step
         from .training.prompt_distribution import SPREAD, distribution_loss
         from .training.prompting import Batch, class_prompts, encode_prompts, gradients
 
@@ -98,13 +99,14 @@ class Proda(ThroughClip):
             pieces = cuts(classes, self.hyper.chunk)
             return [functools.partial(encode, int(prompt), piece) for prompt in prompts for piece in pieces]
 
-        def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
+        def step(draw: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+            rows, rng = draw
             batch = Batch(drawn_views(views, rows, rng), labels[rows], task.logit_scale)
             chosen = rng.permutation(self.hyper.prompts)[:per_step]
             loss = functools.partial(distribution_loss, batch, prompts=per_step, weight=self.hyper.orthogonality)
-            return gradients(parts(chosen, task.seen), loss, [vectors])
+            return Step(*gradients(parts(chosen, task.seen), loss, [vectors]))
 
-        self.history_ = self._train_prompts(step, [vectors], len(labels))
+        self._train_prompts(step, [vectors], len(labels))
         self.vectors_ = np.asarray(vectors.numpy(), dtype=np.float32)
         every = np.arange(self.hyper.prompts)
         with jt.no_grad():

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 
 def kernel(first: npt.NDArray[Any], second: npt.NDArray[Any], beta: float) -> npt.NDArray[Any]:
@@ -34,7 +34,7 @@ class Proker(SeenClassMethod):
     Augmented views are rows of their own, as in the authors' code, whose ten views cost a hundredfold memory; above
     `max_rows` rows the shots' normalised mean views are taken instead.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `keys_` (n, d) and `coefficients_` (n, S) of the classes with shots, `seen_` (S,) which these are,
     `text_` (C, d), `scale_` ().

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import EncoderLink, FewShotTask, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, drawn_views, link_of
+from .training.through_clip import ThroughClip, drawn_views, link_of
 
 
 class TextTower(ThroughClip):
@@ -73,8 +73,8 @@ class TextTower(ThroughClip):
         from jclip_adapter.models.clip.tokenizer import model_tokens
         from jclip_adapter.runtime import jt
 
-        from .training.encoder_training import train_through
-        from .training.optimisers import AdamW, Sgd, cosine
+        from .training.loop import Step, resumable, train
+        from .training.optimizers import SGD, AdamW, cosine
         from .training.tuning import both_towers, encoded, text_parts, trainable
 
         link, hyper = link_of(task), self.hyper
@@ -84,20 +84,18 @@ class TextTower(ThroughClip):
             params = list(weights.values())
             texts = text_parts(link.model, tokens[task.seen], hyper.chunk)
 
-            def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
-                photos = self._photos(task, link, rows, rng)
-                return both_towers(texts, photos, place[rows], task.logit_scale, params)
+            def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+                photos = self._photos(task, link, *batch)
+                return Step(*both_towers(texts, photos, place[batch[0]], task.logit_scale, params))
 
-            self.history_ = train_through(
+            batches = resumable(len(place), hyper.batch_size, self.seed, epochs=hyper.epochs)
+            self.history_, self.step_losses_ = train(
                 step,
                 AdamW(params, hyper.lr, weight_decay=hyper.weight_decay)
                 if hyper.optimiser == "adamw"
-                else Sgd(params, hyper.lr, 0.9, hyper.weight_decay),
-                rows=len(place),
-                epochs=hyper.epochs,
-                batch_size=hyper.batch_size,
-                schedule=lambda epoch, _: cosine(epoch, hyper.lr, hyper.epochs),
-                seed=self.seed,
+                else SGD(params, hyper.lr, 0.9, hyper.weight_decay),
+                batches,
+                schedule=lambda number: cosine(number // batches.per_epoch, hyper.lr, hyper.epochs),
                 checkpoint=self.checkpoint,
             )
             for key, value in weights.items():

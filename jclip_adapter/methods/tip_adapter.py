@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 
 def cache_keys(task: FewShotTask) -> tuple[Array, npt.NDArray[np.int64]]:
@@ -52,7 +52,7 @@ class TipAdapter(SeenClassMethod):
     and β on a validation set of up to 200×20 points, for ImageNet on the test set; here the grid is small, holds
     α = 0 (zero-shot), and is searched on the shots.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `keys_` (N, d) sorted by class, `key_labels_` (N,) counted among the classes with shots,
     `seen_` (S,) which these are, `text_` (C, d), `scale_` ().

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
 from .tip_adapter import cache_keys, class_sums
+from .training.seen_classes import SeenClassMethod
 
 
 def cache_logits(batch: Any, keys: Any, values: Any, text: Any, *, alpha: float, beta: float, scale: float) -> Any:
@@ -56,7 +56,7 @@ class TipAdapterF(SeenClassMethod):
     shots, those of training stay. On cached features without views a shot meets its own key in training, as it does
     not where images are augmented anew.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `keys_` (N, d) sorted by class, `key_labels_` (N,) counted among the classes with shots,
     `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
@@ -101,30 +101,24 @@ class TipAdapterF(SeenClassMethod):
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import Scheduled, train_epochs
-        from .training.optimisers import AdamW, cosine
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW, cosine
 
         keys, self.key_labels_ = cache_keys(task)
         views = sorted_views(task)
         weight, text = jt.array(keys), jt.array(task.text_features).stop_grad()
         values = jt.array(np.eye(task.num_classes, dtype=np.float32)[self.key_labels_]).stop_grad()
         options = {"alpha": self.hyper.train_alpha, "beta": self.hyper.train_beta, "scale": task.logit_scale}
-        per_epoch = -(-len(keys) // self.hyper.batch_size)
-        adam = AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay)
+        batches = shuffled(len(keys), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
+        optimizer = AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay)
 
-        def logits(_: Any, chosen: npt.NDArray[np.int64]) -> Any:
-            batch = jt.array(views[adam.steps // per_epoch % len(views)][chosen])
-            return cache_logits(batch, weight, values, text, **options)
+        def step(rows: npt.NDArray[np.int64]) -> Step:
+            view = views[optimizer.steps // batches.per_epoch % len(views)]
+            logits = cache_logits(jt.array(view[rows]), weight, values, text, **options)
+            return classification(logits, self.key_labels_[rows])
 
-        self.history_ = train_epochs(
-            logits,
-            jt.nn.cross_entropy_loss,
-            Scheduled(adam, lambda step: cosine(step, self.hyper.lr, self.hyper.epochs * per_epoch)),
-            keys,
-            self.key_labels_,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=np.random.default_rng(self.seed),
+        self.history_, self.step_losses_ = train(
+            step, optimizer, batches, schedule=lambda number: cosine(number, self.hyper.lr, batches.steps)
         )
         self.keys_ = np.asarray(weight.numpy(), dtype=np.float32)
 

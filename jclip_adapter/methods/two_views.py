@@ -11,8 +11,8 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, check_rows, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
-from .training.named import named_scores
+from .training.imagenet_head import imagenet_scores
+from .training.seen_classes import SeenClassMethod
 
 Matrix = npt.NDArray[np.float64]
 _STEPS = 200  # of lbfgs; four weights need about twenty
@@ -112,7 +112,7 @@ class TwoViews(SeenClassMethod):
     97.8, 97.9: their prior, and that near matches count like exact ones, is what made left-out shots likeliest; less
     trust in near matches had been tried (a quarter of it: 98.0, 97.8, 98.2 on the test, but less likely shots).
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
 
     Learnt arrays: `centre_` (d,), `texts_` and `prototypes_` (S, d), `second_centre_` (d'), `second_prototypes_`
     (S, d'), `weights_` (1 + D, V) of all classes and of D domains, `domain_` (S,) each class's, `seen_` (S,) the
@@ -184,7 +184,7 @@ class TwoViews(SeenClassMethod):
 
     def _keep_head(self, task: FewShotTask) -> None:
         """What the second network's own classes mean, if they are asked for."""
-        head = task.named_head if self.hyper.names else None
+        head = task.imagenet_head if self.hyper.names else None
         if head is None:
             self.head_, self.head_bias_ = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
             self.means_ = np.zeros((0, 0), np.float32)
@@ -193,7 +193,7 @@ class TwoViews(SeenClassMethod):
 
     def _named(self, second: Array) -> list[Matrix]:
         """The fourth view's scores of (M, d') un-normalised features, if there is one."""
-        return [named_scores(second @ self.head_.T + self.head_bias_, self.means_)] if len(self.head_) else []
+        return [imagenet_scores(second @ self.head_.T + self.head_bias_, self.means_)] if len(self.head_) else []
 
     def _scores(self, queries: Queries, zero_shot: Array) -> npt.NDArray[Any]:
         second = check_rows(cast("Array", queries.auxiliary), "auxiliary queries", self.second_prototypes_.shape[1])

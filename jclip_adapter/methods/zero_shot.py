@@ -11,7 +11,7 @@ from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import FewShotTask, Queries, check_rows
 
 from .base import Hyperparameters, Meta, Method, hyper
-from .training.named import named_scores
+from .training.imagenet_head import imagenet_scores
 
 
 class ZeroShot(Method):
@@ -58,7 +58,7 @@ class ZeroShot(Method):
         """As every method; with `names` there has to be an ImageNet network."""
         if not self.hyper.names:
             super().check_needs(task)
-        elif task.named_head is None:
+        elif task.imagenet_head is None:
             raise DataError("names=… needs an ImageNet network, and there is none.", "Give --auxiliary NAME.")
 
     @property
@@ -69,7 +69,7 @@ class ZeroShot(Method):
     def _fit(self, task: FewShotTask) -> None:
         self.text_ = task.text_features
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
-        head = task.named_head if self.hyper.names else None
+        head = task.imagenet_head if self.hyper.names else None
         if head is not None:
             self.head_, self.head_bias_, self.means_ = head.weight, head.bias, head.matrix
 
@@ -81,5 +81,5 @@ class ZeroShot(Method):
         if rows is None:
             raise DataError("the ImageNet network's un-normalised features are needed too.", "Give photos.")
         checked = check_rows(rows, "the ImageNet network's features", self.head_.shape[1])
-        named = named_scores(checked @ self.head_.T + self.head_bias_, self.means_)
+        named = imagenet_scores(checked @ self.head_.T + self.head_bias_, self.means_)
         return np.asarray(scores + self.hyper.names * named, dtype=np.float32)

@@ -5,6 +5,7 @@ import pytest
 
 from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods import create
+from jclip_adapter.methods.training.loop import Batches
 from jclip_adapter.methods.training.multimodal import adapted_logits, draw, module_rows, score_in_chunks
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
@@ -104,8 +105,8 @@ def test_adam_steps_are_the_originals(golden):
         weight_decay=adam["weight_decay"],
     )
     start = {name: golden[f"w__{layer}"] for name, layer in LAYERS.items()}
-    trained, history = method.train(start, task, [np.arange(len(rows))] * adam["steps"])
-    np.testing.assert_allclose([row["loss"] for row in history], golden["losses5"], rtol=golden.tolerance("grad_rtol"))
+    trained, history = method.train(start, task, Batches([np.arange(len(rows))] * adam["steps"], adam["steps"]))
+    np.testing.assert_allclose(history.step_losses, golden["losses5"], rtol=golden.tolerance("grad_rtol"))
     images, texts = inputs(golden)
     weights = {name: jt.array(array) for name, array in trained.items()}
     logits = adapted_logits(images, texts, weights, **facts).numpy()

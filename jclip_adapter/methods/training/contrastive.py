@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from jclip_adapter.runtime import jt
 
-from .loop import unit_rows
+from .layers import unit_rows
+from .loop import Batches
 
 
 def contrastive_loss(rows: Any, labels: npt.NDArray[np.int64], temperature: float) -> Any:
@@ -35,20 +36,21 @@ def contrastive_loss(rows: Any, labels: npt.NDArray[np.int64], temperature: floa
     return -(jt.array(weights) * log_share).sum()
 
 
-def class_batches(
-    labels: npt.NDArray[np.int64], size: int, rng: np.random.Generator
-) -> Iterator[npt.NDArray[np.int64]]:
-    """Row numbers of batches that hold whole classes, at least two where there are, of about `size` rows.
+def class_batches(labels: npt.NDArray[np.int64], size: int, epochs: int, rng: np.random.Generator) -> Batches:
+    """Batches of whole classes, if possible at least two per batch, as ascending row numbers.
 
     Args:
         labels: (R,) classes.
-        size: Rows per batch, about.
-        rng: Draws the classes' order.
-
-    Yields:
-        Row numbers, ascending.
+        size: Approximate number of rows per batch.
+        epochs: Number of epochs.
+        rng: Shuffles the classes.
     """
     classes = np.unique(labels)
     count = max(1, min(-(-len(labels) // size), len(classes) // 2))
-    for part in np.array_split(rng.permutation(classes), count):
-        yield np.flatnonzero(np.isin(labels, part))
+
+    def stream() -> Iterator[npt.NDArray[np.int64]]:
+        while True:
+            for part in np.array_split(rng.permutation(classes), count):
+                yield np.flatnonzero(np.isin(labels, part))
+
+    return Batches(stream(), epochs * count, count)

@@ -16,7 +16,7 @@ import numpy as np
 from jclip_adapter.core.task import Array, Weights
 from jclip_adapter.runtime import jt
 
-from .loop import linear_weight
+from .layers import linear_weight
 
 PROJECTIONS = ("q", "k", "v")
 

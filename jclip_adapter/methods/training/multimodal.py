@@ -23,7 +23,7 @@ import numpy as np
 from jclip_adapter.core.task import Array
 from jclip_adapter.runtime import jt
 
-from .loop import linear_weight, unit_rows
+from .layers import linear_weight, unit_rows
 
 
 def draw(rng: np.random.Generator, width: int, attention: int, inner: int) -> dict[str, Array]:

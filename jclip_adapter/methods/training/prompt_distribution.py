@@ -9,7 +9,7 @@ import numpy as np
 from jclip_adapter.models.clip.model import normalise
 from jclip_adapter.runtime import jt
 
-from .loop import unit_rows
+from .layers import unit_rows
 from .prompting import Batch
 
 # Of the class name, prompt by prompt: half of them end with it, a quarter begins with it, a quarter has it inside.

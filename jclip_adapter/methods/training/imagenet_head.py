@@ -12,7 +12,7 @@ from jclip_adapter.core.task import softmax
 _FLOOR = 1e-3  # what a network that is sure leaves to the classes it does not think of
 
 
-def named_scores(logits: npt.ArrayLike, means: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def imagenet_scores(logits: npt.ArrayLike, means: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Log-probabilities of a task's classes by those of a network that knows some of them by name.
 
     What means no class of the task is shared evenly by the classes that none of the network's means.
@@ -24,7 +24,7 @@ def named_scores(logits: npt.ArrayLike, means: npt.NDArray[Any]) -> npt.NDArray[
     Returns:
         (M, C).
 
-    >>> named_scores([[0.0, 0.0]], np.array([[1, 0], [0, 0]])).round(2).tolist()
+    >>> imagenet_scores([[0.0, 0.0]], np.array([[1, 0], [0, 0]])).round(2).tolist()
     [[-0.69, -0.69]]
     """
     p = softmax(logits) @ means

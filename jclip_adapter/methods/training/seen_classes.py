@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.core.task import Array, FewShotTask, Queries
-
-from .base import Method
+from jclip_adapter.methods.base import Method
 
 
 def only_seen(task: FewShotTask) -> FewShotTask:
@@ -24,7 +23,7 @@ def only_seen(task: FewShotTask) -> FewShotTask:
     seen = task.seen
     if len(seen) == task.num_classes:
         return task
-    head = task.named_head
+    head = task.imagenet_head
     return dataclasses.replace(
         task,
         support_labels=np.searchsorted(seen, task.support_labels),
@@ -33,7 +32,7 @@ def only_seen(task: FewShotTask) -> FewShotTask:
         class_names=tuple(task.class_names[number] for number in seen),
         domains=tuple(task.domains[number] for number in seen) if task.domains else (),
         text_views=tuple(task.text_views[number] for number in seen) if task.text_views else (),
-        named_head=head and dataclasses.replace(head, ids=tuple(head.ids[number] for number in seen)),
+        imagenet_head=head and dataclasses.replace(head, ids=tuple(head.ids[number] for number in seen)),
         validation=None,
         extra_features=None,
         extra_labels=None,
