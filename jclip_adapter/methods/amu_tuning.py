@@ -117,16 +117,23 @@ class AmuTuning(SeenClassMethod):
         """Hyper-parameters of AMU-Tuning."""
 
         alpha: float = hyper(
-            0.5, "weight of the second backbone", low=0, high=1000, grid=(0.0, 0.25, 0.5, 1.0, 2.0, 4.0), refit=False
+            0.5,
+            "weight α of the auxiliary network's logits",
+            low=0,
+            high=1000,
+            grid=(0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
+            refit=False,
         )
-        train_alpha: float = hyper(0.5, "its weight in training", low=0, high=1000)
-        uncertainty: str = hyper("moment", "what CLIP's uncertainty is told by", choices=KINDS)
-        power: float = hyper(0.4, "power of the uncertainty", low=0, high=10)
-        merge: float = hyper(0.35, "share of the fused logits in the loss", low=0, high=1)
+        train_alpha: float = hyper(0.5, "α during training", low=0, high=1000)
+        uncertainty: str = hyper("moment", "measure of CLIP's uncertainty, which gives κ", choices=KINDS)
+        power: float = hyper(0.4, "exponent ρ of the uncertainty κ", low=0, high=10)
+        merge: float = hyper(
+            0.35, "weight λ of the fused logits' loss; 1 − λ is that of the auxiliary logits", low=0, high=1
+        )
         epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(64, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(1e-3, "AdamW's learning rate, the highest of its cosine", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
+        lr: float = hyper(1e-3, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
 
     hyper: Hyper
 

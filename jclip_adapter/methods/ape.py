@@ -107,13 +107,29 @@ class Ape(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of APE."""
 
-        alpha: float = hyper(1.0, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.0, 2.0, 4.0), refit=False)
-        beta: float = hyper(1.0, "sharpness of its similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False)
-        gamma: float = hyper(
-            0.1, "how much louder a surprising key votes", low=0, high=10, grid=(0.0, 0.1, 0.2), refit=False
+        alpha: float = hyper(
+            1.0, "weight α of the cache logits", low=0, high=1000, grid=(0.0, 0.5, 1.0, 2.0, 4.0), refit=False
         )
-        channels: float = hyper(0.7, "share of the channels that is kept", low=1e-6, high=1)
-        similarity: float = hyper(0.7, "weight of likeness against variance in the choice", low=0, high=1)
+        beta: float = hyper(
+            1.0,
+            "sharpness β of the cache's affinity exp(−β(1 − cosine))",
+            low=0,
+            high=1000,
+            grid=(1.0, 3.0, 5.5),
+            refit=False,
+        )
+        gamma: float = hyper(
+            0.1,
+            "γ: how much a key counts more where zero-shot disagrees with its label",
+            low=0,
+            high=10,
+            grid=(0.0, 0.1, 0.2),
+            refit=False,
+        )
+        channels: float = hyper(0.7, "share of the channels that are kept", low=1e-6, high=1)
+        similarity: float = hyper(
+            0.7, "weight λ of similarity against variance when channels are chosen", low=0, high=1
+        )
 
     hyper: Hyper
 

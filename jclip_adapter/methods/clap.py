@@ -102,12 +102,14 @@ class Clap(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of CLAP."""
 
-        constraint: str = hyper("l2", "how the penalty is weighted by class; none for ZS-LP", choices=CONSTRAINTS)
+        constraint: str = hyper("l2", "class weights α of the penalty; none is ZS-LP", choices=CONSTRAINTS)
         epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(0.1, "SGD's learning rate, the highest of its cosine", low=0, high=10)
-        momentum: float = hyper(0.9, "SGD's momentum", low=0, high=1)
-        text_norm: float = hyper(10.0, "length of the text features where their own is not known", low=1e-3, high=1e4)
+        lr: float = hyper(0.1, "peak learning rate of SGD, with cosine decay", low=0, high=10)
+        momentum: float = hyper(0.9, "momentum μ of SGD", low=0, high=1)
+        text_norm: float = hyper(
+            10.0, "norm given to the text features where the original norms are unknown", low=1e-3, high=1e4
+        )
 
     hyper: Hyper
 

@@ -61,13 +61,13 @@ class ClipAdapter(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of CLIP-Adapter."""
 
-        ratio: float = hyper(0.2, "share R of the adapted feature; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.2, 0.5))
-        reduction: int = hyper(4, "how many times narrower the bottleneck is", low=1, high=65536)
+        ratio: float = hyper(0.2, "residual ratio R; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.2, 0.5))
+        reduction: int = hyper(4, "feature width divided by the bottleneck's width", low=1, high=65536)
         epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(128, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(2e-2, "SGD's learning rate, the highest of its cosine", low=0, high=10)
-        momentum: float = hyper(0.9, "SGD's momentum", low=0, high=1)
-        weight_decay: float = hyper(5e-4, "SGD's L2 penalty", low=0, high=10)
+        lr: float = hyper(2e-2, "peak learning rate of SGD, with cosine decay", low=0, high=10)
+        momentum: float = hyper(0.9, "momentum μ of SGD", low=0, high=1)
+        weight_decay: float = hyper(5e-4, "L2 penalty of SGD", low=0, high=10)
 
     hyper: Hyper
 

@@ -53,15 +53,17 @@ class ClipLora(ThroughClip):
     class Hyper(Hyperparameters):
         """Hyper-parameters of CLIP-LoRA."""
 
-        rank: int = hyper(2, "r", low=1, high=1024)
-        alpha: float = hyper(1.0, "α: the additions are scaled by α/√r", low=0, high=1000)
-        dropout: float = hyper(0.25, "share of the additions' input that is dropped in training", low=0, high=0.99)
-        steps_per_shot: int = hyper(100, "steps per shot of a class", low=0, high=1_000_000)
+        rank: int = hyper(2, "rank r of the LoRA matrices", low=1, high=1024)
+        alpha: float = hyper(1.0, "scaling α; the LoRA term is multiplied by α/√r", low=0, high=1000)
+        dropout: float = hyper(0.25, "dropout rate of the LoRA term's input during training", low=0, high=0.99)
+        steps_per_shot: int = hyper(100, "training steps per shot and class", low=0, high=1_000_000)
         batch_size: int = hyper(32, "photos per step", low=1, high=1_000_000)
-        lr: float = hyper(2e-4, "AdamW's highest learning rate", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
-        crop: float = hyper(0.08, "smallest share of a photo's area that a training crop shows", low=0.01, high=1)
-        chunk: int = hyper(64, "texts or photos computed at once: less memory, more time", low=1, high=1_000_000)
+        lr: float = hyper(2e-4, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
+        crop: float = hyper(0.08, "minimum share of a photo's area in a random crop", low=0.01, high=1)
+        chunk: int = hyper(
+            64, "texts or photos encoded at once; smaller values need less memory and more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 

@@ -54,8 +54,8 @@ class Cocoop(Coop):
     class Hyper(Coop.Hyper):
         """Hyper-parameters of CoCoOp."""
 
-        init: str = hyper("a photo of a", "phrase that the vectors start from; empty draws them")
-        context: int = hyper(4, "number M of vectors, if they are drawn", low=1, high=64)
+        init: str = hyper("a photo of a", "phrase whose embeddings initialise the vectors; empty for random vectors")
+        context: int = hyper(4, "number M of learnt vectors, if they start at random", low=1, high=64)
         epochs: int = hyper(10, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(1, "shots per step", low=1, high=1_000_000)
 

@@ -61,16 +61,20 @@ class Coop(ThroughClip):
     class Hyper(Hyperparameters):
         """Hyper-parameters of CoOp."""
 
-        context: int = hyper(16, "number M of vectors", low=1, high=64)
-        position: str = hyper("end", "where the class name stands", choices=("end", "middle", "front"))
-        class_specific: bool = hyper(False, "vectors of its own for every class")
-        init: str = hyper("", "phrase that the vectors start from; empty draws them")
+        context: int = hyper(16, "number M of learnt vectors", low=1, high=64)
+        position: str = hyper(
+            "end", "position of the class name relative to the vectors", choices=("end", "middle", "front")
+        )
+        class_specific: bool = hyper(False, "learn separate vectors for every class")
+        init: str = hyper("", "phrase whose embeddings initialise the vectors; empty for random vectors")
         epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(32, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(2e-3, "SGD's learning rate, the highest of its cosine", low=0, high=10)
-        momentum: float = hyper(0.9, "SGD's momentum", low=0, high=1)
-        weight_decay: float = hyper(5e-4, "SGD's L2 penalty", low=0, high=10)
-        chunk: int = hyper(192, "whole prompts computed at once: less memory, a third more time", low=1, high=1_000_000)
+        lr: float = hyper(2e-3, "peak learning rate of SGD, with cosine decay", low=0, high=10)
+        momentum: float = hyper(0.9, "momentum μ of SGD", low=0, high=1)
+        weight_decay: float = hyper(5e-4, "L2 penalty of SGD", low=0, high=10)
+        chunk: int = hyper(
+            192, "prompts encoded at once; smaller values need less memory and a third more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 

@@ -63,10 +63,12 @@ class CoopLinearProbe(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of CoOp's linear probe."""
 
-        c: float = hyper(0.0, "inverse strength of the L2 penalty; 0 searches for it", low=0, high=1e8)
-        steps: int = hyper(4, "halvings of the search; the authors take 8", low=0, high=30)
-        unsearched: float = hyper(100.0, "C times the mean squared norm, if nothing can be held out", low=0, high=1e8)
-        max_iter: int = hyper(1000, "steps of lbfgs at most", low=1, high=1_000_000)
+        c: float = hyper(0.0, "inverse strength C of the L2 penalty; 0 searches for it", low=0, high=1e8)
+        steps: int = hyper(4, "steps of the binary search for C; the authors take 8", low=0, high=30)
+        unsearched: float = hyper(
+            100.0, "C times the mean squared feature norm, if no shots can be held out", low=0, high=1e8
+        )
+        max_iter: int = hyper(1000, "maximum number of L-BFGS iterations", low=1, high=1_000_000)
 
     hyper: Hyper
 

@@ -55,11 +55,11 @@ class CrossModalAdapter(CrossModalLinear):
     class Hyper(CrossModalLinear.Hyper):
         """Hyper-parameters of the cross-modal adapter."""
 
-        weight_decay: float = hyper(0.001, "AdamW's weight decay", low=0, high=10)
-        ratio: float = hyper(0.2, "share R of the adapted feature", low=0, high=1)
-        reduction: int = hyper(4, "how many times narrower the bottleneck is", low=1, high=65536)
+        weight_decay: float = hyper(0.001, "weight decay of AdamW", low=0, high=10)
+        ratio: float = hyper(0.2, "residual ratio R of the bottleneck", low=0, high=1)
+        reduction: int = hyper(4, "feature width divided by the bottleneck's width", low=1, high=65536)
         alpha: float = hyper(
-            1.0, "share of the trained classifier, the rest zero-shot", low=0, high=1, grid=(1.0, 0.5), refit=False
+            1.0, "share α of the trained classifier; the rest is zero-shot", low=0, high=1, grid=(1.0, 0.5), refit=False
         )
 
     hyper: Hyper

@@ -64,12 +64,12 @@ class CrossModalLinear(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of the cross-modal linear probe."""
 
-        init: str = hyper("zero-shot", "where the classifier starts", choices=("zero-shot", "random"))
-        iterations: int = hyper(200, "steps; 0 leaves zero-shot", low=0, high=1_000_000, grid=(0, 200))
-        batch_size: int = hyper(256, "rows per step, shared equally by the modalities", low=1, high=1_000_000)
-        lr: float = hyper(1e-4, "AdamW's highest learning rate", low=0, high=10, grid=(1e-4, 3e-4))
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
-        warmup: int = hyper(50, "steps of the linear warm-up", low=0, high=1_000_000)
+        init: str = hyper("zero-shot", "initial weights of the classifier", choices=("zero-shot", "random"))
+        iterations: int = hyper(200, "training steps; 0 is zero-shot", low=0, high=1_000_000, grid=(0, 200))
+        batch_size: int = hyper(256, "rows per step, in equal shares of the modalities", low=1, high=1_000_000)
+        lr: float = hyper(1e-4, "peak learning rate of AdamW, with cosine decay", low=0, high=10, grid=(1e-4, 3e-4))
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
+        warmup: int = hyper(50, "length of the linear warm-up in steps", low=0, high=1_000_000)
 
     hyper: Hyper
     texts: ClassVar[bool] = True

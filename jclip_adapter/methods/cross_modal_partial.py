@@ -54,12 +54,14 @@ class CrossModalPartial(ThroughClip):
     class Hyper(Hyperparameters):
         """Hyper-parameters of partial fine-tuning."""
 
-        iterations: int = hyper(300, "steps", low=0, high=1_000_000)
+        iterations: int = hyper(300, "training steps", low=0, high=1_000_000)
         batch_size: int = hyper(64, "rows per step, half of them texts", low=2, high=1_000_000)
-        lr: float = hyper(1e-5, "AdamW's highest learning rate", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
-        warmup: int = hyper(50, "steps of the linear warm-up", low=0, high=1_000_000)
-        chunk: int = hyper(64, "photos computed at once: less memory, more time", low=1, high=1_000_000)
+        lr: float = hyper(1e-5, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
+        warmup: int = hyper(50, "length of the linear warm-up in steps", low=0, high=1_000_000)
+        chunk: int = hyper(
+            64, "photos encoded at once; smaller values need less memory and more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 

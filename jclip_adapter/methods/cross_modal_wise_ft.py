@@ -49,10 +49,15 @@ class CrossModalWiseFt(CrossModalLinear):
     class Hyper(CrossModalLinear.Hyper):
         """Hyper-parameters of cross-modal WiSE-FT."""
 
-        iterations: int = hyper(200, "steps; 0 leaves zero-shot", low=0, high=1_000_000)
-        lr: float = hyper(1e-3, "AdamW's highest learning rate", low=0, high=10, grid=(3e-4, 1e-3))
+        iterations: int = hyper(200, "training steps; 0 is zero-shot", low=0, high=1_000_000)
+        lr: float = hyper(1e-3, "peak learning rate of AdamW, with cosine decay", low=0, high=10, grid=(3e-4, 1e-3))
         alpha: float = hyper(
-            0.5, "share α of the trained weights", low=0, high=1, grid=(0.0, 0.1, 0.3, 0.5, 0.7), refit=False
+            0.5,
+            "share α of the trained weights; the rest is zero-shot",
+            low=0,
+            high=1,
+            grid=(0.0, 0.1, 0.3, 0.5, 0.7),
+            refit=False,
         )
 
     hyper: Hyper

@@ -61,23 +61,37 @@ class Dac(SeenClassMethod):
 
         variant: str = hyper(
             "visual+text",
-            "DAC-V or DAC-VT: whether the texts are tuned too",
+            "DAC-V, or DAC-VT, which tunes the texts too",
             choices=("visual", "visual+text"),
             grid=("visual", "visual+text"),
         )
         alpha: float = hyper(
-            1.17, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0, 5.0, 8.0), refit=False
+            1.17,
+            "weight α of the cache logits",
+            low=0,
+            high=1000,
+            grid=(0.0, 0.5, 1.17, 2.0, 3.0, 5.0, 8.0),
+            refit=False,
         )
         beta: float = hyper(
-            1.0, "sharpness of the cache's similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5, 10.0), refit=False
+            1.0,
+            "sharpness β of the cache's affinity exp(−β(1 − cosine))",
+            low=0,
+            high=1000,
+            grid=(1.0, 3.0, 5.5, 10.0),
+            refit=False,
         )
-        epochs: int = hyper(10, "passes over the shots to train the image adapter", low=0, high=100_000)
-        lr: float = hyper(3e-4, "learning rate of the image adapter", low=0, high=10)
-        temperature: float = hyper(0.07, "τ of the contrastive loss", low=1e-3, high=100)
-        text_epochs: int = hyper(10, "passes over the shots to tune the texts", low=0, high=100_000)
-        text_lr: float = hyper(1e-4, "learning rate of the texts", low=0, high=10)
-        weight_decay: float = hyper(1e-2, "pull of the adapter to the identity, of the texts to T", low=0, high=10)
-        batch_size: int = hyper(512, "photos per step, made up to whole classes", low=1, high=10_000_000)
+        epochs: int = hyper(10, "passes over the shots for the image adapter", low=0, high=100_000)
+        lr: float = hyper(3e-4, "learning rate of AdamW for the image adapter", low=0, high=10)
+        temperature: float = hyper(0.07, "temperature τ of the contrastive loss", low=1e-3, high=100)
+        text_epochs: int = hyper(10, "passes over the shots for the texts", low=0, high=100_000)
+        text_lr: float = hyper(1e-4, "learning rate of AdamW for the texts", low=0, high=10)
+        weight_decay: float = hyper(
+            1e-2, "weight decay of AdamW towards the identity and towards the original texts", low=0, high=10
+        )
+        batch_size: int = hyper(
+            512, "approximate number of photos per step, rounded to whole classes", low=1, high=10_000_000
+        )
 
     hyper: Hyper
 

@@ -73,14 +73,20 @@ class EmDirichlet(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of EM-Dirichlet."""
 
-        temperature: float = hyper(30.0, "what cosines are multiplied by before the softmax", low=0, high=1000)
-        iterations: int = hyper(20, "EM steps; 0 for zero-shot", low=0, high=10_000, grid=(0, 20), refit=False)
-        mm_steps: int = hyper(10, "majorise-minimise steps at most per EM step", low=1, high=100_000, refit=False)
+        temperature: float = hyper(30.0, "factor T of the cosines before the softmax", low=0, high=1000)
+        iterations: int = hyper(20, "EM steps; 0 is zero-shot", low=0, high=10_000, grid=(0, 20), refit=False)
+        mm_steps: int = hyper(
+            10, "maximum number of majorise-minimise steps per EM step", low=1, high=100_000, refit=False
+        )
         k_eff: int = hyper(
-            0, "classes expected in a batch; 0: as many as zero-shot finds", low=0, high=1_000_000, refit=False
+            0,
+            "expected number of classes in a batch; 0 for as many as zero-shot predicts",
+            low=0,
+            high=1_000_000,
+            refit=False,
         )
         batch_size: int = hyper(
-            0, "queries clustered together, drawn at random; 0 for all", low=0, high=10_000_000, refit=False
+            0, "queries clustered together, chosen at random; 0 for all", low=0, high=10_000_000, refit=False
         )
 
     hyper: Hyper

@@ -51,7 +51,9 @@ class Full(TextTower):
     class Hyper(TextTower.Hyper):
         """Hyper-parameters of full fine-tuning."""
 
-        chunk: int = hyper(64, "texts or photos computed at once: less memory, more time", low=1, high=1_000_000)
+        chunk: int = hyper(
+            64, "texts or photos encoded at once; smaller values need less memory and more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 

@@ -86,7 +86,7 @@ class Gda(SeenClassMethod):
 
         alpha: float = hyper(
             0.02,
-            "weight of the Gaussian classifier",
+            "weight α of the Gaussian classifier's logits",
             low=0,
             high=10_000,
             grid=(0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0, 100.0),

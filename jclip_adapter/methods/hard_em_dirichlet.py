@@ -41,6 +41,6 @@ class HardEmDirichlet(EmDirichlet):
     class Hyper(EmDirichlet.Hyper):
         """Hyper-parameters of Hard EM-Dirichlet."""
 
-        iterations: int = hyper(10, "EM steps; 0 for zero-shot", low=0, high=10_000, grid=(0, 10), refit=False)
+        iterations: int = hyper(10, "EM steps; 0 is zero-shot", low=0, high=10_000, grid=(0, 10), refit=False)
 
     hyper: Hyper

@@ -53,16 +53,14 @@ class JclipAdapter(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of JCLIP-Adapter."""
 
-        ratio: float = hyper(
-            0.4, "share R of the adapted feature; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.1, 0.2, 0.4)
-        )
-        width: int = hyper(0, "width r of the bottleneck; 0 for a quarter of the features' width", low=0, high=65536)
-        adapt: str = hyper("image", "which features are adapted", choices=("image", "text", "both"))
+        ratio: float = hyper(0.4, "residual ratio R; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.1, 0.2, 0.4))
+        width: int = hyper(0, "width r of the bottleneck; 0 for a quarter of the feature width", low=0, high=65536)
+        adapt: str = hyper("image", "features that get an adapter", choices=("image", "text", "both"))
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(64, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(3e-4, "AdamW's learning rate", low=0, high=10, grid=(1e-4, 3e-4, 1e-3))
-        weight_decay: float = hyper(1e-2, "AdamW's weight decay", low=0, high=10)
-        double_softmax: bool = hyper(False, "apply softmax before the cross-entropy too, as the slides do")
+        lr: float = hyper(3e-4, "learning rate of AdamW", low=0, high=10, grid=(1e-4, 3e-4, 1e-3))
+        weight_decay: float = hyper(1e-2, "weight decay of AdamW", low=0, high=10)
+        double_softmax: bool = hyper(False, "apply softmax before the cross-entropy, as the original slides do")
 
     hyper: Hyper
 

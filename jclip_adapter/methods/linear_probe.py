@@ -48,8 +48,8 @@ class LinearProbe(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of the linear probe."""
 
-        c: float = hyper(8.96, "inverse strength of the L2 penalty", low=1e-8, high=1e8, grid=(0.1, 1.0, 8.96, 100.0))
-        max_iter: int = hyper(1000, "steps of lbfgs at most", low=1, high=1_000_000)
+        c: float = hyper(8.96, "inverse strength C of the L2 penalty", low=1e-8, high=1e8, grid=(0.1, 1.0, 8.96, 100.0))
+        max_iter: int = hyper(1000, "maximum number of L-BFGS iterations", low=1, high=1_000_000)
 
     hyper: Hyper
 

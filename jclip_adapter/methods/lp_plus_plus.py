@@ -153,11 +153,11 @@ class LpPlusPlus(SeenClassMethod):
 
         epochs: int = hyper(120, "full-batch steps", low=0, high=100_000)
         alpha_factor: float = hyper(
-            250.0, "initial weight of the text per unit of mean cosine", low=0, high=1e6, grid=(250.0, 1000.0)
+            250.0, "initial weight α of the text, divided by the mean cosine", low=0, high=1e6, grid=(250.0, 1000.0)
         )
         momentum: float = hyper(0.9, "momentum of the linear layer's steps", low=0, high=1)
-        init: str = hyper("sum", "start of the linear layer: class sums or means", choices=("sum", "mean"))
-        accumulate: bool = hyper(True, "sum the gradients of the text's weight over all steps, as the authors do")
+        init: str = hyper("sum", "initial weights: class sums or class means of the features", choices=("sum", "mean"))
+        accumulate: bool = hyper(True, "accumulate α's gradient over all steps, as the authors' code does")
 
     hyper: Hyper
 

@@ -71,16 +71,18 @@ class MultimodalAdapter(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of the Multi-Modal Adapter."""
 
-        ratio: float = hyper(0.2, "share R of the module's rows; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.2))
-        mask: str = hyper("add", "the code's mask (+1) or the paper's (−inf)", choices=("add", "block"))
-        adapt: str = hyper("both", "adapt texts and image, or the image only", choices=("both", "image"))
+        ratio: float = hyper(0.2, "residual ratio R; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.2))
+        mask: str = hyper(
+            "add", "attention mask: +1 as in the authors' code, or −inf as in the paper", choices=("add", "block")
+        )
+        adapt: str = hyper("both", "adapt texts and image, or only the image", choices=("both", "image"))
         attention: int = hyper(128, "width a of the attention, a multiple of the heads", low=1, high=65536)
-        inner: int = hyper(32, "width r of the narrow layers", low=1, high=65536)
-        heads: int = hyper(4, "attention heads", low=1, high=1024)
+        inner: int = hyper(32, "width r of the bottleneck layers", low=1, high=65536)
+        heads: int = hyper(4, "number of attention heads", low=1, high=1024)
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(2e-3, "Adam's learning rate", low=0, high=10)
-        weight_decay: float = hyper(1e-4, "Adam's L2 penalty", low=0, high=10)
+        lr: float = hyper(2e-3, "learning rate of Adam", low=0, high=10)
+        weight_decay: float = hyper(1e-4, "L2 penalty of Adam", low=0, high=10)
 
         def __post_init__(self) -> None:
             super().__post_init__()

@@ -64,15 +64,17 @@ class Proda(ThroughClip):
 
         prompts: int = hyper(32, "number P of prompts", low=1, high=1024)
         prompt_batch: int = hyper(4, "prompts per step", low=1, high=1024)
-        context: int = hyper(16, "number M of vectors per prompt", low=1, high=64)
-        class_specific: bool = hyper(False, "vectors of its own for every class, as CoOp has")
-        orthogonality: float = hyper(0.1, "weight λ of the prompts' mean |cosine|", low=0, high=1000)
+        context: int = hyper(16, "number M of learnt vectors per prompt", low=1, high=64)
+        class_specific: bool = hyper(False, "learn separate vectors for every class")
+        orthogonality: float = hyper(0.1, "weight λ of the loss on the prompts' mean absolute cosine", low=0, high=1000)
         epochs: int = hyper(25, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(20, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(1e-3, "SGD's learning rate, the highest of its cosine", low=0, high=10)
-        momentum: float = hyper(0.9, "SGD's momentum", low=0, high=1)
-        weight_decay: float = hyper(5e-4, "SGD's L2 penalty", low=0, high=10)
-        chunk: int = hyper(128, "class prompts computed at once: less memory, a third more time", low=1, high=1_000_000)
+        lr: float = hyper(1e-3, "peak learning rate of SGD, with cosine decay", low=0, high=10)
+        momentum: float = hyper(0.9, "momentum μ of SGD", low=0, high=1)
+        weight_decay: float = hyper(5e-4, "L2 penalty of SGD", low=0, high=10)
+        chunk: int = hyper(
+            128, "prompts encoded at once; smaller values need less memory and a third more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 

@@ -54,9 +54,11 @@ class Prograd(Coop):
     class Hyper(Coop.Hyper):
         """Hyper-parameters of ProGrad."""
 
-        init: str = hyper("a photo of a", "phrase at the end of the vectors' places; empty draws all of them")
-        strength: float = hyper(1.0, "share λ of what runs against zero-shot that is taken out", low=0, high=10)
-        temperature: float = hyper(1.0, "T of the teacher's and the prompts' softmax", low=1e-3, high=1000)
+        init: str = hyper(
+            "a photo of a", "phrase whose embeddings initialise the last vectors, after zeros; empty for random vectors"
+        )
+        strength: float = hyper(1.0, "share λ of the conflicting gradient component that is removed", low=0, high=10)
+        temperature: float = hyper(1.0, "temperature T of the teacher's and the prompts' softmax", low=1e-3, high=1000)
 
     hyper: Hyper
 

@@ -63,9 +63,13 @@ class Proker(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of ProKeR."""
 
-        beta: float = hyper(1.5, "sharpness of the kernel", low=1e-3, high=1000, grid=(1.5, 3.0))
-        lmbda: float = hyper(0.05, "λ: how far from zero-shot", low=1e-9, high=1e9, grid=(0.003, 0.01, 0.03, 0.1, 0.3))
-        max_rows: int = hyper(6000, "rows of the kernel, above which views are averaged", low=1, high=100_000)
+        beta: float = hyper(1.5, "sharpness β of the kernel", low=1e-3, high=1000, grid=(1.5, 3.0))
+        lmbda: float = hyper(
+            0.05, "regularisation λ towards zero-shot", low=1e-9, high=1e9, grid=(0.003, 0.01, 0.03, 0.1, 0.3)
+        )
+        max_rows: int = hyper(
+            6000, "maximum number of rows of the kernel; above it, augmented views are averaged", low=1, high=100_000
+        )
 
     hyper: Hyper
 

@@ -55,12 +55,14 @@ class TextTower(ThroughClip):
 
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(32, "shots per step", low=1, high=1_000_000)
-        optimiser: str = hyper("adamw", "how the weights move", choices=("adamw", "sgd"))
-        lr: float = hyper(3e-6, "the highest learning rate of its cosine", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's decay, or SGD's L2 penalty", low=0, high=10)
-        interpolation: float = hyper(1.0, "α: 0 is zero-shot, 1 is as trained", low=0, high=1)
-        crop: float = hyper(0.5, "smallest share of a photo's area that a training crop shows", low=0.01, high=1)
-        chunk: int = hyper(128, "texts or photos computed at once: less memory, more time", low=1, high=1_000_000)
+        optimiser: str = hyper("adamw", "the optimizer", choices=("adamw", "sgd"))
+        lr: float = hyper(3e-6, "peak learning rate, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW, or L2 penalty of SGD", low=0, high=10)
+        interpolation: float = hyper(1.0, "share α of the trained weights; the rest is zero-shot", low=0, high=1)
+        crop: float = hyper(0.5, "minimum share of a photo's area in a random crop", low=0.01, high=1)
+        chunk: int = hyper(
+            128, "texts or photos encoded at once; smaller values need less memory and more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 

@@ -82,10 +82,20 @@ class TipAdapter(SeenClassMethod):
         """Hyper-parameters of Tip-Adapter; the defaults are the authors' for ImageNet."""
 
         alpha: float = hyper(
-            1.17, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0, 5.0, 8.0), refit=False
+            1.17,
+            "weight α of the cache logits",
+            low=0,
+            high=1000,
+            grid=(0.0, 0.5, 1.17, 2.0, 3.0, 5.0, 8.0),
+            refit=False,
         )
         beta: float = hyper(
-            1.0, "sharpness of the cache's similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5, 10.0), refit=False
+            1.0,
+            "sharpness β of the cache's affinity exp(−β(1 − cosine))",
+            low=0,
+            high=1000,
+            grid=(1.0, 3.0, 5.5, 10.0),
+            refit=False,
         )
 
     hyper: Hyper

@@ -86,15 +86,22 @@ class TipAdapterF(SeenClassMethod):
         """Hyper-parameters of Tip-Adapter-F; the defaults are the authors' for ImageNet."""
 
         alpha: float = hyper(
-            1.17, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0), refit=False
+            1.17, "weight α of the cache logits", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0), refit=False
         )
-        beta: float = hyper(1.0, "sharpness of its similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False)
-        train_alpha: float = hyper(1.17, "weight of the cache in training", low=0, high=1000)
-        train_beta: float = hyper(1.0, "sharpness of its similarity in training", low=0, high=1000)
+        beta: float = hyper(
+            1.0,
+            "sharpness β of the cache's affinity exp(−β(1 − cosine))",
+            low=0,
+            high=1000,
+            grid=(1.0, 3.0, 5.5),
+            refit=False,
+        )
+        train_alpha: float = hyper(1.17, "α during training", low=0, high=1000)
+        train_beta: float = hyper(1.0, "β during training", low=0, high=1000)
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(1e-3, "AdamW's learning rate, the highest of its cosine", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
+        lr: float = hyper(1e-3, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
 
     hyper: Hyper
 

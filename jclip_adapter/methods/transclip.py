@@ -79,16 +79,20 @@ class TransClip(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of TransCLIP."""
 
-        gamma: float = hyper(0.002, "weight of the shots", low=0, high=1000, grid=(0.002, 0.01, 0.02, 0.2), refit=False)
-        lambda_zero_shot: float = hyper(1.0, "pull towards ŷ without shots or on top", low=0, high=100, refit=False)
-        lambda_few_shot: float = hyper(
-            0.5, "pull towards ŷ with shots", low=0, high=100, grid=(0.5, 1.0, 2.0), refit=False
+        gamma: float = hyper(
+            0.002, "weight γ of the shots", low=0, high=1000, grid=(0.002, 0.01, 0.02, 0.2), refit=False
         )
-        neighbours: int = hyper(3, "nearest queries that vote", low=0, high=10_000, refit=False)
+        lambda_zero_shot: float = hyper(
+            1.0, "weight λ of the initial prediction ŷ, without shots or with `base`", low=0, high=100, refit=False
+        )
+        lambda_few_shot: float = hyper(
+            0.5, "weight λ of the initial prediction ŷ, with shots", low=0, high=100, grid=(0.5, 1.0, 2.0), refit=False
+        )
+        neighbours: int = hyper(3, "number of nearest queries in the affinity matrix", low=0, high=10_000, refit=False)
         iterations: int = hyper(10, "updates of the prototypes", low=0, high=10_000, refit=False)
-        drop_nearest: bool = hyper(False, "leave each shot's nearest query out of the vote, as the authors do")
+        drop_nearest: bool = hyper(False, "leave out each shot's nearest query, as the authors' code does")
         base: str = hyper("zero-shot", "method whose logits are refined")
-        base_values: str = hyper("", "its hyper-parameters, as name=value,name=value")
+        base_values: str = hyper("", "hyper-parameters of `base`, as name=value,name=value")
 
     hyper: Hyper
 

@@ -140,12 +140,19 @@ class TwoViews(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of two-views."""
 
-        text: float = hyper(36.0, "prior weight of CLIP's cosine to the texts", low=1e-3, high=1000)
-        photos: float = hyper(8.0, "prior weight of its cosine to the prototypes, at many shots", low=1e-3, high=1000)
-        second: float = hyper(16.0, "prior weight of the second network's, at many shots", low=1e-3, high=1000)
-        names: float = hyper(0.5, "prior weight of the second network's own classes; 0 for none", low=0, high=1000)
-        strength: float = hyper(4.0, "how firmly the prior holds", low=0, high=1e6)
-        by_domain: bool = hyper(True, "whether each domain has weights of its own")
+        text: float = hyper(36.0, "prior weight of CLIP's cosine with the texts", low=1e-3, high=1000)
+        photos: float = hyper(
+            8.0, "prior weight of CLIP's cosine with the prototypes, in the limit of many shots", low=1e-3, high=1000
+        )
+        second: float = hyper(
+            16.0,
+            "prior weight of the second network's cosine with its prototypes, in the limit of many shots",
+            low=1e-3,
+            high=1000,
+        )
+        names: float = hyper(0.5, "prior weight of the second network's ImageNet classes; 0 for none", low=0, high=1000)
+        strength: float = hyper(4.0, "weight λ of the penalty that keeps the weights near their prior", low=0, high=1e6)
+        by_domain: bool = hyper(True, "fit separate weights for each domain")
 
     hyper: Hyper
 

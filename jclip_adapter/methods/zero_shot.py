@@ -50,7 +50,7 @@ class ZeroShot(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of zero-shot."""
 
-        names: float = hyper(0.0, "weight of an ImageNet network's own classes; 0 for none", low=0, high=1000)
+        names: float = hyper(0.0, "weight of the ImageNet network's log-probabilities; 0 for none", low=0, high=1000)
 
     hyper: Hyper
 

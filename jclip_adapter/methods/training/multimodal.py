@@ -132,24 +132,6 @@ def _log_sum(scores: Any) -> Any:
     return jt.log(jt.exp(scores - top).sum(dim=1)) + top.squeeze(1)
 
 
-def module_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: int, mask: str) -> Any:
-    """What the module returns (golden: clip_mma): (C+1, B, d), the texts' rows first.
-
-    Args:
-        images: As in `narrow_rows`, like the other arguments.
-        texts: As there.
-        weights: As there.
-        heads: As there.
-        mask: As there.
-    """
-    text_rows, image_row = narrow_rows(images, texts, weights, heads=heads, mask=mask)
-    if text_rows.shape[1] != texts.shape[0]:
-        text_rows = text_rows.broadcast((images.shape[0], texts.shape[0], text_rows.shape[2]))
-    stacked = jt.concat([text_rows.transpose(1, 0, 2), image_row.unsqueeze(0)], dim=0)
-    flat = stacked.reshape((-1, stacked.shape[2]))
-    return linear(flat, weights["up"], weights["up_bias"]).reshape((*stacked.shape[:2], -1))
-
-
 def adapted_logits(
     images: Any,
     texts: Any,
