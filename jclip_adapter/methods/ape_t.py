@@ -1,4 +1,4 @@
-"""APE-T: one trained residual per class on the channels that tell classes apart, for keys and texts at once."""
+"""APE-T: one trained residual per class on the most discriminative channels, for keys and texts."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from .training.seen_classes import SeenClassMethod
 class ApeT(SeenClassMethod):
     """Zhu et al., "Not All Features Matter: Enhancing Few-shot CLIP with Adaptive Prior Refinement", ICCV 2023, §3.4.
 
-    Instead of every key of the cache, a residual per class is trained that moves the class's keys and its text
-    alike, in the channels that APE chooses, and a weight for each key's vote:
-    logits = s·Q·(T+R)ᵀ + α·exp(−β(1 − Q·(F+R_y)ᵀ))·(Y∘v), with residuals R (C, d), zero outside the channels chosen
-    and to begin with, R_y that of each key's class, and votes v (N,) of 1. Unlike in APE the features keep their
-    full width; nothing is normalised again.
+    One residual per class is trained, which is added to the class's keys and to its text in the channels that APE
+    chooses, and one weight per key: logits = s·Q·(T+R)ᵀ + α·exp(−β(1 − Q·(F+R_y)ᵀ))·(Y∘v). The residuals R (C, d) start
+    at zero and stay zero outside the chosen channels, R_y is that of each key's class, and the weights v (N,) start at
+    1. Unlike APE, features keep their full width, and nothing is normalised again.
 
-    AdamW with ε 1e-3 and weight decay 0.1, whose rate falls as a cosine to 0 over all batches; the decay draws the
-    residuals to 0, and the votes too. As published the code cannot run: it reads `feat_num`, which no configuration
-    has, and chooses as many channels as APE does while the residual has another width. Both are the same number
-    here. The authors encode freshly augmented shots in every epoch, keep the best epoch by validation, and search α
-    and β afterwards. Here each epoch takes the next of the task's views, or the shots themselves without views, and
-    the last epoch is kept; α and β of use are searched on the shots, those of training stay.
+    The optimizer is AdamW with ε = 1e-3 and weight decay 0.1, which also applies to v; the learning rate falls along a
+    cosine over all steps. The published code does not run: it reads `feat_num`, which no configuration has, and the
+    residual's width differs from the number of chosen channels. Here both are the same number. The authors encode newly
+    augmented shots in every epoch, keep the epoch with the best validation accuracy, and search α and β afterwards.
+    Here each epoch uses the next augmented view, or the shots themselves if there are none; the last epoch is kept. α
+    and β for prediction are searched on the shots, and those for training are fixed.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
     Learnt arrays: `residual_` (S, d), `keys_` (N, d) residuals included, sorted by class, `votes_` (N,),
-    `key_labels_` (N,) counted among the classes with shots, `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
+    `key_labels_` (N,) counted among the classes with shots, `seen_` (S,) their indices, `text_` (C, d), `scale_` ().
 
     See Also:
         Ape: without training. TipAdapterF: trains every key.
@@ -76,7 +75,7 @@ class ApeT(SeenClassMethod):
         train_beta: float = hyper(1.0, "β during training", low=0, high=1000)
         channels: float = hyper(0.7, "share of the channels that get a residual", low=1e-6, high=1)
         similarity: float = hyper(
-            0.7, "weight λ of similarity against variance when channels are chosen", low=0, high=1
+            0.7, "weight w of similarity against variance when channels are chosen", low=0, high=1
         )
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
@@ -93,7 +92,7 @@ class ApeT(SeenClassMethod):
 
         keys, labels = cache_keys(task)
         score = criterion(task.text_features, keys, labels, self.hyper.similarity)
-        # The residuals' own columns are spread over all d by a product with rows of the identity.
+        # A product with rows of the identity puts the residuals' columns into their places among all d.
         spread = np.eye(task.width, dtype=np.float32)[best_channels(score, self.hyper.channels)]
         residual, votes = jt.zeros((task.num_classes, len(spread))), jt.ones((len(keys), 1))
         parts = [np.eye(task.num_classes, dtype=np.float32)[labels], keys, task.text_features, spread]

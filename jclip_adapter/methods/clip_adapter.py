@@ -20,20 +20,18 @@ if TYPE_CHECKING:
 class ClipAdapter(Method):
     """Gao et al., "CLIP-Adapter: Better Vision-Language Models with Feature Adapters", IJCV 2024.
 
-    CLIP stays frozen; a bottleneck learns what to add to a photo's feature, which keeps most of itself.
+    CLIP is frozen, and a residual bottleneck adapts the image feature: x' = R·A(x) + (1−R)·x with A(x) =
+    ReLU(W₂·ReLU(W₁·x)) without biases, where x is the image feature before normalisation; then logits = s·x'/‖x'‖·Tᵀ.
+    It is trained with cross-entropy.
 
-    x' = R·A(x) + (1−R)·x with A(x) = ReLU(W₂·ReLU(W₁·x)) without biases, x the image feature before
-    normalisation; then logits = s·x'/‖x'‖·Tᵀ, trained with cross-entropy.
+    The authors' code has no configuration. It runs inside CoOp, whose settings are SGD with momentum 0.9, weight decay
+    5e-4, learning rate 2e-3, batch size 32, and 200 epochs with a cosine after one epoch at 1e-5. Here fewer steps with
+    larger batches and a higher rate, chosen on shots (results/defaults.csv), take seconds; `lr=2e-3`, `batch_size=32`
+    and `epochs=200` are CoOp's settings. The authors fix d = 1024; here d is the task's. The paper's second adapter, on
+    the texts, is not in their code and not here (see `jclip-adapter`).
 
-    The authors' code has no configuration: it is to be run inside CoOp, whose settings are SGD with momentum 0.9,
-    weight decay 5e-4, learning rate 2e-3, batch 32, 200 epochs and a cosine after one epoch at 1e-5. Here fewer,
-    larger and longer steps fit in seconds, chosen on shots (results/defaults.csv; `lr=2e-3`, `batch_size=32`,
-    `epochs=200` bring CoOp's back). The authors
-    hard-code d = 1024; d is the task's here. The paper's second adapter, on the texts, is not in the code, nor is it
-    here: `jclip-adapter` has it.
-
-    The softmax of the loss runs over the classes that have shots: the unseen ones would only be pushed away. They
-    keep their text rows and are scored like any other.
+    The softmax of the loss runs over the classes with shots only. The other classes keep their text features and are
+    scored like the rest.
 
     Learnt arrays: `down_` W₁ (r, d), `up_` W₂ (d, r), `text_` (C, d), `scale_` (); r is d/4.
 
@@ -145,8 +143,8 @@ def train_adapter(
     """Train the bottleneck by SGD.
 
     Args:
-        block: W₁ (r, d) and W₂ (d, r) to start from.
-        rows: (N, d) un-normalised features and (N,) rows of `text`.
+        block: Initial W₁ (r, d) and W₂ (d, r).
+        rows: (N, d) un-normalised features and (N,) their indices in `text`.
         text: (C, d) L2-normalised text weights.
         batches: Row numbers of each step.
         hyper: Ratio, learning rate, momentum and weight decay.

@@ -1,4 +1,4 @@
-"""CLIP-LoRA: low-rank additions to the attention of both towers."""
+"""CLIP-LoRA: low-rank adaptation of the attention in both towers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from .training.through_clip import ThroughClip, link_of
 class ClipLora(ThroughClip):
     """Zanella and Ben Ayed, "Low-Rank Few-Shot Adaptation of Vision-Language Models", CVPR Workshops 2024: CLIP-LoRA.
 
-    Queries, keys and values of every attention block of both towers get x·Aᵀ·Bᵀ·α/√r on top of x·Wᵀ; A is drawn, B
-    starts at zero, so training starts at zero-shot. Cross-entropy of s·x·Tᵀ over cropped and flipped photos and
-    every class's first prompt; dropout on the additions' input. AdamW, whose rate falls to 1e-6 along a cosine over
-    all steps, whose number grows with the shots per class. For scoring the additions are merged into W.
+    The queries, keys and values of every attention block of both towers get a low-rank term: x·Aᵀ·Bᵀ·α/√r is added to
+    x·Wᵀ. A is random and B is zero at first, so training starts at zero-shot. The loss is the cross-entropy of s·x·Tᵀ
+    over cropped and flipped photos and every class's first prompt, with dropout on the input of the low-rank term. The
+    optimizer is AdamW, whose learning rate falls to 1e-6 along a cosine; the number of steps is proportional to the
+    shots per class. For prediction the low-rank terms are merged into W.
 
-    The authors' schedule is `steps_per_shot=500`; here fewer are the default. They use ViTs only; of a ResNet CLIP the
-    text tower alone has such blocks. The softmax of the loss runs over the classes that have photos. A class without
-    photos has its text from the tuned tower.
+    The authors' schedule is `steps_per_shot=500`; the default here is less. They use ViTs only; a ResNet CLIP has such
+    blocks in the text tower only. The softmax of the loss runs over the classes with shots only. A class without shots
+    uses its text feature from the tuned tower.
 
-    Learnt arrays: `encoder_` the additions A (r, w) and B (w, r), `text_` (C, d), `scale_` ().
+    Learnt arrays: `encoder_` the matrices A (r, w) and B (w, r), `text_` (C, d), `scale_` ().
 
     See Also:
         Full: all weights. CrossModalPartial: the last block of the image tower.
@@ -85,7 +86,7 @@ class ClipLora(ThroughClip):
         steps = round(hyper.steps_per_shot * len(place) / len(task.seen))
 
         def adding(part: Callable[[], Any], seed: int) -> Any:
-            """A part's features with the additions; the same inputs are dropped whenever it is computed."""
+            """A chunk's features with the low-rank terms; its dropout mask is the same whenever it is computed."""
             with lora.added(model, arrays, hyper.alpha, lora.Dropout(hyper.dropout, seed)):
                 return part()
 
@@ -114,7 +115,7 @@ class ClipLora(ThroughClip):
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
 
     def encoder_weights(self, base: Weights) -> Weights:
-        """CLIP's attention weights with the additions merged into them."""
+        """CLIP's attention weights with the low-rank terms merged into them."""
         from .training.lora import merged
 
         return merged(base, self.encoder_, self.hyper.alpha)

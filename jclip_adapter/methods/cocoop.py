@@ -1,4 +1,4 @@
-"""CoCoOp: learnt prompts that each photo shifts for itself."""
+"""CoCoOp: learnt prompts that depend on the photo."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ META = ("inner", "inner_bias", "outer", "outer_bias")
 class Cocoop(Coop):
     """Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022: CoCoOp.
 
-    CoOp whose vectors a small network moves for each photo x: v_m(x) = v_m + W₂·ReLU(W₁·x + b₁) + b₂, with d/16 hidden
-    units and x normalised. So every photo has its own C prompts, and one step costs as many passes through the text
-    tower as it has photos; the authors take one photo per step, four vectors from "a photo of a", and 10 epochs.
+    CoOp in which a small network shifts the vectors for each photo x: v_m(x) = v_m + W₂·ReLU(W₁·x + b₁) + b₂, with d/16
+    hidden units and x normalised. Every photo has its own C prompts, so a step needs one pass through the text tower
+    per photo. The authors use one photo per step, four vectors that start at "a photo of a", and 10 epochs.
 
-    A class without photos gets the same moved vectors before its name; vectors of its own stay as they started, but
-    for that move.
+    A class without shots gets the same shifted vectors before its name; separate vectors of its own keep their initial
+    values before the shift.
 
     Learnt arrays: `vectors_` (M, D) or (C, M, D), the meta-net's `inner_`, `inner_bias_`, `outer_`, `outer_bias_`,
     `scale_` (). Scoring goes through the text tower, too.
@@ -111,7 +111,9 @@ class Cocoop(Coop):
         from .training.prompting import class_prompts, shifted_features
 
         if self._link is None:
-            raise DataError(f"{self.meta.name} scores through CLIP and has none.", "Call attach(encoder) after load.")
+            raise DataError(
+                f"{self.meta.name} needs CLIP's text encoder for prediction.", "Call attach(encoder) after load."
+            )
         model, names = self._link.model, self._link.names
         prompts = class_prompts(model, names, self.vectors_.shape[-2], self.hyper.position)
         meta = [jt.array(getattr(self, f"{name}_")) for name in META]

@@ -1,4 +1,4 @@
-"""Cross-modal linear probe: a linear classifier whose training samples are photos and texts alike."""
+"""Cross-modal linear probe: a linear classifier trained on photos and texts."""
 
 from __future__ import annotations
 
@@ -19,23 +19,20 @@ if TYPE_CHECKING:
 class CrossModalLinear(Method):
     """Lin et al., "Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models", CVPR 2023.
 
-    CLIP puts photos and texts into one space, so a class's name is one more shot of it: one linear classifier is
-    trained on both, and on the rows of any further modality in that space, such as sound.
+    CLIP embeds photos and texts in one space, so the class name is one more shot: a linear classifier is trained on
+    both, and on the rows of any further modality in that space, such as audio. logits = s·W·x for L2-normalised rows x.
+    W (C, d) is initialised with the zero-shot weights or at random and minimises one cross-entropy over batches with an
+    equal share of each modality. The optimizer is AdamW; the learning rate rises linearly for 50 steps and then falls
+    along a cosine.
 
-    logits = s·W·x for L2-normalised rows x; W (C, d) starts at the zero-shot weights or at random and minimises
-    one cross-entropy over batches of which each modality gives an equal share. AdamW; the learning rate rises
-    linearly for 50 steps and then follows a cosine.
+    The authors take the iteration with the best validation accuracy out of 12,800 with batches of 8 or 32. Here a few
+    hundred steps of 256 rows suffice, and the number of steps, of which 0 is zero-shot, is chosen on the shots
+    (`iterations=12800`, `batch_size=32` are the authors'). Their script for this row of the paper starts at random
+    (`init="random"`, which needs a higher rate and more steps); those for the other rows start at zero-shot, which is
+    safe at one shot. Their loader refuses a batch whose share of a modality is not smaller than that modality; here the
+    share is reduced. With several augmented views, their feature extraction keeps the last one; here all are rows.
 
-    The authors take the iteration that is best on a validation set out of 12,800 with batches of 8 or 32; here a
-    few hundred steps of 256 rows do, and the support set chooses their number, of which 0 is zero-shot
-    (`iterations=12800`, `batch_size=32` bring the authors' schedule back). Their script for this row of the paper
-    starts at random (`init="random"`, which needs a higher rate and more steps), those for the other rows at
-    zero-shot, which harms nothing at one shot.
-    Their loader refuses a batch whose share of a modality is not smaller than that modality; here the share
-    shrinks to it. With several views their feature extraction keeps the last only; here all are rows.
-
-    A class without photos still has its texts among the training rows; the photos' softmax leaves it out, as they
-    would only push it away.
+    A class without shots is trained on its texts. The softmax of photos leaves it out.
 
     Learnt arrays: `weight_` (C, d), `scale_` (); and `text_` (C, d), `unseen_` (C,) bool.
 
@@ -82,7 +79,7 @@ class CrossModalLinear(Method):
         self.weight_ = trained.weight
 
     def _initial(self, task: FewShotTask, rng: np.random.Generator) -> Array:
-        """(C, d) weights to start from; also notes what `_logits` needs besides the trained weights."""
+        """(C, d) initial weights; also sets the other arrays that `_logits` needs."""
         from .training.cross_modal import zero_shot_weights
         from .training.layers import linear_weight
 
@@ -95,7 +92,7 @@ class CrossModalLinear(Method):
         return linear_weight(rng, task.width, task.num_classes) if self.hyper.init == "random" else self.text_
 
     def _train(self, task: FewShotTask, head: Head, rng: np.random.Generator) -> Head:
-        """Train the rows of the classes that have training rows; the others keep their start."""
+        """Train the weights of the classes that have training rows; the others keep their initial weights."""
         from .training.cross_modal import Head, extra_rows, joint_batches, text_rows, train_head
         from .training.optimizers import warmup_cosine
 

@@ -1,4 +1,4 @@
-"""Cross-modal partial fine-tuning: the end of the image tower and a linear classifier, on photos and texts."""
+"""Cross-modal partial fine-tuning: the image tower's last layers and a linear classifier, on photos and texts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .training.through_clip import ThroughClip, link_of
 class CrossModalPartial(ThroughClip):
     """Lin et al., "Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models", CVPR 2023.
 
-    What is fine-tuned is the last block of a ViT with its norm and projection, or the attention pool of a ResNet,
-    together with a linear classifier W that starts at the zero-shot weights. All before that part is computed once,
-    for every photo and its mirror image, and kept. Half of each batch are photos, half are text features, which go to
-    W directly: logits = 54.6·W·x with x normalised, one cross-entropy, AdamW; the rate rises linearly for 50 steps and
-    then follows a cosine.
+    Fine-tunes the last block of a ViT with its norm and projection, or the attention pool of a ResNet, together with a
+    linear classifier W that starts at the zero-shot weights. The output of the layers before is computed once for every
+    photo and its mirror image. Half of each batch are photos, and half are text features, which enter W directly:
+    logits = 54.6·W·x with x normalised. The loss is one cross-entropy; the optimizer is AdamW, whose learning rate
+    rises linearly for 50 steps and then falls along a cosine.
 
-    The authors take the best of 12,800 iterations with batches of 8 on a validation set, at rates of 1e-5 to 1e-7; here
-    a few hundred steps of larger batches do, and the last one counts.
+    The authors take the best of 12,800 iterations with batches of 8 on a validation set, at rates of 1e-5 to 1e-7. Here
+    a few hundred steps of larger batches are run, and the last one is kept.
 
-    A class without photos keeps a row of W that only its texts train; the photos' softmax leaves it out.
+    The row of W of a class without shots is trained on texts only; the softmax of photos leaves the class out.
 
-    Learnt arrays: `encoder_` the weights of the tower's end, `weight_` (C, d), `scale_` () = exp 4.
+    Learnt arrays: `encoder_` the weights of the last layers, `weight_` (C, d), `scale_` () = exp 4.
 
     See Also:
         CrossModalLinear: only the classifier. Full: all of CLIP.
@@ -105,7 +105,7 @@ class CrossModalPartial(ThroughClip):
         self.weight_ = np.asarray(weight.numpy(), dtype=np.float32)
 
     def _cached(self, task: FewShotTask) -> Array:
-        """(2, N, …) what the image tower computes before its trained end, of each photo and its mirror image."""
+        """(2, N, …) input of the image tower's trained layers, for each photo and its mirror image."""
         from jclip_adapter.data.photos.preprocess import normalise_pixels
         from jclip_adapter.runtime import jt
 

@@ -13,14 +13,14 @@ from .cross_modal_linear import CrossModalLinear
 class CrossModalWiseFt(CrossModalLinear):
     """Lin et al., 2023 (see CrossModalLinear), after Wortsman et al., "Robust fine-tuning of zero-shot models", 2022.
 
-    The cross-modal linear probe, whose classifier is then drawn back towards zero-shot:
-    W = α·W_trained + (1−α)·W_zero-shot, logits = s·W·x, with the zero-shot weights normalised and the sum not.
+    The cross-modal linear probe, interpolated with zero-shot: W = α·W_trained + (1−α)·W_zero-shot, logits = s·W·x, with
+    normalised zero-shot weights and a sum that is not normalised.
 
-    The authors take α = 0.5 and W as it is best on a validation set; here α is chosen with the rest, and 0 is
-    zero-shot. Their function changes the trained head in place; here both are kept, so that another α needs no
-    further training.
+    The authors use α = 0.5 and choose W on a validation set. Here α, of which 0 is zero-shot, is chosen together with
+    the other hyper-parameters. Their function changes the trained head in place; here both are kept, so that another α
+    needs no training.
 
-    An unseen class has its texts among the training rows (see CrossModalLinear), and its zero-shot row in the sum.
+    A class without shots is trained on its texts (see CrossModalLinear) and interpolated like the others.
 
     Learnt arrays: `weight_` W_trained (C, d), `text_` W_zero-shot (C, d), `scale_` (), `unseen_` (C,) bool.
 

@@ -1,4 +1,4 @@
-"""DAC: a cache of the shots in a space learnt to bring photos of a class together, and tuned class texts."""
+"""DAC: a cache of the shots in a space learnt with a contrastive loss, and tuned class texts."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .training.seen_classes import SeenClassMethod
 class Dac(SeenClassMethod):
     """Gondal et al., "Domain Aligned CLIP for Few-shot Classification", WACV 2024: DAC-V and DAC-VT.
 
-    A linear adapter on the image features is learnt with an intra-modal contrastive loss, so that photos of one
-    class come together, and its features are the keys and the question of Tip-Adapter's cache; DAC-VT also tunes
-    the class texts: logits = s·Q·T′ᵀ + α·exp(−β(1 − q′·k′))·Y with q′ = normalise(A·q), k′ = normalise(A·f).
+    A linear adapter A of the image features is trained with an intra-modal contrastive loss, which brings photos of the
+    same class together. The adapted features are the keys and queries of Tip-Adapter's cache. DAC-VT also tunes the
+    class texts: logits = s·Q·T′ᵀ + α·exp(−β(1 − q′·k′))·Y with q′ = normalise(A·q) and k′ = normalise(A·f).
 
-    What follows the paper: the linear adapter, its contrastive loss among photos, the cache, the tuned texts, and
-    the two variants (`variant` "visual" keeps T′ = T). There is no code, and only these facts were at hand, so the
-    rest is ours: A starts at the identity; the loss is the supervised contrastive one of Khosla et al. (2020),
-    −mean over pairs of a class of ln softmax(f′_i·f′_j/τ) over the batch without i itself; the texts start at T and
-    minimise the cross-entropy of s·F·T′ᵀ on the unadapted features, normalised at every step, apart from A; AdamW
-    for both, weight decay pulling A to the identity and T′ to T; a batch is whole classes; α and β as in
-    Tip-Adapter; the number of steps; the rates and τ, chosen on shots (results/defaults.csv). Every augmented view
-    takes part in the contrastive loss and a shot's mean view is its key.
+    The authors published no code. The linear adapter, the contrastive loss among photos, the cache, the tuned texts and
+    the two variants (`variant="visual"` keeps T′ = T) follow the paper. The rest is of this repository: A starts at the
+    identity; the loss is the supervised contrastive loss of Khosla et al. (2020), −mean over pairs of a class of ln
+    softmax(f′_i·f′_j/τ) over the batch without i; the texts start at T and minimise the cross-entropy of s·F·T′ᵀ on the
+    unadapted features, normalised at every step, independently of A; both use AdamW, with weight decay towards the
+    identity and towards T; batches consist of whole classes; α and β are as in Tip-Adapter; the number of steps, the
+    learning rates and τ were chosen on shots (results/defaults.csv). All augmented views enter the contrastive loss,
+    and the mean view of a shot is its key.
 
-    Where no class has two photos (one shot and no views) there is no pair to learn from, and A stays the identity.
-    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
+    If no class has two photos (one shot, no augmented views), there are no pairs, and A stays the identity. A class
+    without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
     Learnt arrays: `adapter_` (d, d), `keys_` (N, d) adapted, `key_labels_` (N,) counted among the classes with
-    shots, `tuned_` (S, d) their texts T′, `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
+    shots, `tuned_` (S, d) their texts T′, `seen_` (S,) their indices, `text_` (C, d), `scale_` ().
 
     See Also:
         TipAdapter: the cache without any training. ClipAdapter: trains against the texts instead.
@@ -115,7 +115,7 @@ class Dac(SeenClassMethod):
         from .training.loop import Step, train
         from .training.optimizers import AdamW
 
-        # What is trained is the difference from the identity: weight decay then pulls to the identity.
+        # The difference from the identity is trained, so that weight decay pulls towards the identity.
         change, start = jt.array(np.zeros_like(identity)), jt.array(identity)
 
         def step(chosen: npt.NDArray[np.int64]) -> Step:

@@ -16,18 +16,18 @@ from .base import Hyperparameters, Meta, Method, hyper
 class JclipAdapter(Method):
     """The JCLIP-Adapter of the 4th Jittor AI challenge's open-domain few-shot track, 2024.
 
-    CLIP stays frozen; a small bottleneck learns what to add to its features:
-    f* = R·A(f) + (1−R)·f with A(f) = W₂·ReLU(W₁·f), for image features f, text features, or both with a
-    bottleneck each; both are normalised and compared as in zero-shot: s·f*·T*ᵀ, trained with cross-entropy.
+    CLIP is frozen, and a residual bottleneck adapts image features, text features, or each of them: f* = R·A(f) +
+    (1−R)·f with A(f) = W₂·ReLU(W₁·f + b₁) + b₂. The adapted features are normalised and compared as in zero-shot,
+    s·f*·T*ᵀ, and trained with cross-entropy.
 
-    The slides that describe it slip in five places (they mix A(f) with A(text) in the formula of f*, apply
-    softmax before a cross-entropy that applies it again, sum the loss over texts instead of classes, run the
-    forward pass twice a step, and leave out the biases). Here the loss is cross-entropy on the logits;
-    `double_softmax` brings the slides' loss back for comparison. The slides name neither ratio nor learning rate; the
-    defaults were chosen on shots (results/defaults.csv).
+    The slides that describe the method have five errors: they confuse A(f) with A(text) in the formula of f*, apply
+    softmax before a cross-entropy that applies it again, sum the loss over texts instead of classes, run the forward
+    pass twice per step, and omit the biases. Here the loss is the cross-entropy of the logits; `double_softmax` gives
+    the slides' loss for comparison. The slides state neither the ratio nor the learning rate; the defaults were chosen
+    on shots (results/defaults.csv).
 
-    An unseen class keeps its text row (with `adapt` "text" or "both": moved by the same bottleneck as the
-    others), so it is scored much as in zero-shot.
+    A class without shots keeps its text feature, which with `adapt` "text" or "both" passes through the same bottleneck
+    as the others.
 
     Learnt arrays: `text_` (C, d) classifier rows as used, `scale_` (), and for image features `down_` (r, d),
     `down_bias_` (r,), `up_` (d, r), `up_bias_` (d,); d the feature width, r the bottleneck's.

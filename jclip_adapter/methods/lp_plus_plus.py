@@ -1,4 +1,4 @@
-"""LP++: a linear probe that blends the text in with a learnt weight per class."""
+"""LP++: a linear probe with a learnt weight of the text per class."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .training.seen_classes import SeenClassMethod
 if TYPE_CHECKING:
     from .training.loop import History
 
-ALPHA_EVERY = 10  # steps of the weights per step of α, the authors' blocks
+ALPHA_EVERY = 10  # steps of W and b per step of α, as in the authors' code
 
 
 @dataclass
 class Probe:
-    """What LP++ learns.
+    """The learnt parameters of LP++.
 
     Attributes:
         weight: (C, d).
@@ -70,14 +70,14 @@ def train(
     """Block-coordinate descent on the cross-entropy of F·Wᵀ + b + α∘cosines, in Jittor.
 
     Args:
-        probe: Where it starts; left as it is.
+        probe: Initial values; left unchanged.
         features: (N, d).
         cosines: (N, C) of the features with the class texts.
         labels: (N,) class indices.
         rates: Learning rates of (W, b) and of α.
         steps: Full-batch steps of (W, b).
         momentum: Of the steps of (W, b).
-        accumulate: Whether α's gradient is summed from the first step on, as in the authors' code.
+        accumulate: Whether α's gradient is accumulated over all steps, as in the authors' code.
 
     Returns:
         The probe after the last step and the history.
@@ -111,22 +111,23 @@ def train(
 class LpPlusPlus(SeenClassMethod):
     """Huang et al., "LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP", CVPR 2024.
 
-    The linear probe's loss with the text as a learnt share of each class's weight, started near its solution and
-    descended with step sizes that the data gives: logits = Q·Wᵀ + b + α_c·(Q·Tᵀ)_c, cosines not multiplied by s.
-    W starts at the class sums of the features, α at 250 times the mean cosine of photos with their text; W and b
-    take full-batch steps with momentum (`step_sizes`), α one step to their ten.
+    A linear probe in which the text is a part of each class's weight, with a learnt coefficient: logits = Q·Wᵀ + b +
+    α_c·(Q·Tᵀ)_c, where cosines are not multiplied by s. It is initialised near its solution and optimised by block
+    coordinate descent with step sizes computed from the data (`step_sizes`). W starts at the class sums of the
+    features, and α at 250 times the mean cosine of photos with their text. W and b take full-batch steps with momentum;
+    α takes one step after every ten of them.
 
-    The code differs from the paper's text in three places, on which its numbers rest and which are kept: W starts
-    at class sums instead of means (`init` "mean" brings the means); the step of W is twice 1/L of the softmax's
-    bound, and has momentum on top; α's gradient is never set to zero, so that each step uses the sum of all since
-    the first (`accumulate` off brings the plain gradient). The authors keep the best of 300 epochs on a validation
-    set of K photos a class; here the last is taken, of as many as were best on left-out shots (results/defaults.csv).
-    `alpha_factor` is chosen on the shots: the greater it is, the more is left to the text.
+    The authors' code differs from the paper in three places that its results depend on, and is followed here: W starts
+    at class sums instead of means (`init="mean"` gives means); the step size of W is twice 1/L of the softmax's bound,
+    with momentum; α's gradient is never reset, so that each step uses the sum of all gradients since the first
+    (`accumulate=False` gives the plain gradient). The authors keep the best of 300 epochs on a validation set of K
+    photos per class. Here the last epoch is kept, and the number of epochs was chosen on held-out shots
+    (results/defaults.csv). `alpha_factor` is chosen on the shots; larger values give the text more weight.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
-    Learnt arrays: `weight_` (S, d), `bias_` (S,) and `alpha_` (S,) of the classes with shots, `seen_` (S,) which
-    these are, `text_` (C, d), `scale_` ().
+    Learnt arrays: `weight_` (S, d), `bias_` (S,) and `alpha_` (S,) of the classes with shots, `seen_` (S,) their
+    indices, `text_` (C, d), `scale_` ().
 
     See Also:
         LinearProbe: without the text. Clap: another classifier that starts from the text. Gda: a closed form.

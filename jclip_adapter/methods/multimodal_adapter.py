@@ -1,4 +1,4 @@
-"""Multi-Modal Adapter: attention between an image and all class texts, which adapts both."""
+"""Multi-Modal Adapter: attention between an image and all class texts that adapts both."""
 
 from __future__ import annotations
 
@@ -22,29 +22,27 @@ _PREFIX = "module_"
 class MultimodalAdapter(Method):
     """Seputis et al., "Multi-Modal Adapter for Vision-Language Models", 2024.
 
-    For each image, masked attention over the C class texts and the image itself says what to add to both, so that
-    the texts are adapted to the image that they are compared with.
+    For each image, masked attention over the C class texts and the image computes a residual for both, so that the
+    texts are adapted to the image that they are compared with. The sequence [t_1 … t_C, x] passes through two linear
+    layers d→r→a, multi-head attention of width a, and a→r, GELU, r→d. With its normalised outputs m̂: x' =
+    normalise(R·m̂_x + (1−R)·x), t'_i = normalise(R·m̂_i + (1−R)·t_i), logits_i = s·x'·t'_i. It is trained with
+    cross-entropy and Adam with an L2 penalty, and has 107,712 parameters at d = 512. `training.multimodal` computes it
+    without building the sequences.
 
-    The sequence [t_1 … t_C, x] goes through down d→r→a (two linear layers), multi-head attention of width a, and up
-    a→r, GELU, r→d. With its normalised rows m̂: x' = normalise(R·m̂_x + (1−R)·x), t'_i = normalise(R·m̂_i +
-    (1−R)·t_i), logits_i = s·x'·t'_i, trained with cross-entropy by Adam with an L2 penalty. 107,712 numbers at
-    d = 512. `learning.multimodal` computes it without building the sequences.
+    The authors' code differs from the paper:
 
-    Where the authors' code differs from the paper, and what is done here:
+    - Mask: in the paper, texts attend only to the image and the image only to texts. The code passes a 0/1 matrix where
+      PyTorch adds the mask, so scores between text and image increase by 1 and nothing is masked. Their results were
+      computed so: `mask="add"` is the default, `mask="block"` is the paper's.
+    - Ratio: the paper weights the original feature by λ = 0.2, the code by 0.8. R = 0.2 is the code's.
+    - Momentum: the paper states 0.5, which the code does not pass to Adam. It is not used here.
+    - The code fails on a batch of one image. This one does not.
+    - Epochs: the code runs up to 200 and keeps the best by validation accuracy. Here few epochs at a lower rate, chosen
+      on shots (results/defaults.csv), are run, and the ratio, of which 0 is zero-shot, is chosen on the shots
+      (`lr=5e-3`, `epochs=200` are the authors').
 
-    - The mask. In the paper, texts see only the image and the image only texts; the code passes a 0/1 matrix where
-      PyTorch adds what it is given, so scores between text and image rise by 1 and nothing is blocked. Their
-      numbers were computed so: `mask="add"` is the default, `mask="block"` is the paper's.
-    - The ratio. The paper weights the original by λ = 0.2, the code by 0.8; R = 0.2 is the code's.
-    - The paper names a momentum of 0.5 that the code never gives to Adam. There is none here.
-    - The code breaks on a batch of one image; here it does not.
-    - The code runs up to 200 epochs and keeps the one with the best validation accuracy; here few epochs at a
-      lower rate are run, chosen on shots (results/defaults.csv), and the support set chooses the ratio, of which 0
-      is zero-shot
-      (`lr=5e-3`, `epochs=200` bring the authors' schedule back).
-
-    `adapt="image"` is the paper's variant without adapted texts. The softmax of the loss runs over the classes that
-    have shots; an unseen class's text takes part in the attention and is adapted like any other.
+    `adapt="image"` is the paper's variant that does not adapt the texts. The softmax of the loss runs over the classes
+    with shots only. The texts of the other classes take part in the attention and are adapted like the rest.
 
     Learnt arrays: the module's weights `module_…_` (see `multimodal.draw`), `text_` (C, d), `scale_` ().
 
@@ -87,7 +85,7 @@ class MultimodalAdapter(Method):
         def __post_init__(self) -> None:
             super().__post_init__()
             if self.attention % self.heads:
-                raise UsageError(f"attention={self.attention} is no multiple of heads={self.heads}.")
+                raise UsageError(f"attention={self.attention} is not a multiple of heads={self.heads}.")
 
     hyper: Hyper
 
@@ -111,10 +109,10 @@ class MultimodalAdapter(Method):
         return trained
 
     def train(self, weights: dict[str, Array], task: FewShotTask, batches: Batches) -> tuple[dict[str, Array], History]:
-        """Train the module by Adam, as the authors do.
+        """Train the module with Adam, as the authors do.
 
         Args:
-            weights: To start from, as `multimodal.draw` returns them.
+            weights: Initial values, as `multimodal.draw` returns them.
             task: Its support rows and texts.
             batches: Row numbers of each step.
 
@@ -155,7 +153,7 @@ class MultimodalAdapter(Method):
         from .training.multimodal import score_in_chunks
 
         scale = float(self.scale_)
-        if not (self.hyper.ratio and self.hyper.epochs):  # untrained, the module would only disturb zero-shot
+        if not (self.hyper.ratio and self.hyper.epochs):  # an untrained module would distort zero-shot
             return np.asarray(scale * (queries.features @ self.text_.T), dtype=np.float32)
         text = jt.array(self.text_)
         names = [name for name in self.learnt() if name.startswith(_PREFIX)]

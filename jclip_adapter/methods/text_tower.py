@@ -1,4 +1,4 @@
-"""Fine-tuning of the text tower, on features of the photos."""
+"""Fine-tuning of the text tower on photo features, interpolated with zero-shot."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .training.through_clip import ThroughClip, drawn_views, link_of
 class TextTower(ThroughClip):
     """Wortsman et al., "Robust Fine-tuning of Zero-shot Models", CVPR 2022: fine-tuning, here of the text tower.
 
-    Cross-entropy of s·x·Tᵀ moves the weights of the text transformer, its last norm, its positions and its
-    projection; the table of word embeddings stays, as all but a few of its rows get no gradient. The photos'
-    features are computed once. Afterwards the weights go part of the way back: θ ← (1 − α)·θ₀ + α·θ, which is
-    WiSE-FT; α = 1 leaves them as trained.
+    Cross-entropy of s·x·Tᵀ trains the weights of the text transformer, its final norm, its position embeddings and its
+    projection. The token embeddings are frozen, because all but a few of their rows get no gradient. Photo features are
+    computed once. Then the weights are interpolated as in WiSE-FT: θ ← (1 − α)·θ₀ + α·θ; α = 1 keeps the trained
+    weights.
 
-    Every class's first prompt is its text. Contest entrants trained so with AdamW or SGD at rates of 1e-6 to 3e-6. The
-    softmax of the loss runs over the classes that have photos. A class without photos has its text from the tuned
-    tower.
+    Every class is represented by its first prompt. Contest entrants trained so with AdamW or SGD at rates of 1e-6 to
+    3e-6. The softmax of the loss runs over the classes with shots only. A class without shots uses its text feature
+    from the tuned tower.
 
     Learnt arrays: `encoder_` the tower's weights, `text_` (C, d), `scale_` ().
 
@@ -110,7 +110,7 @@ class TextTower(ThroughClip):
     def _photos(
         self, task: FewShotTask, link: EncoderLink, rows: npt.NDArray[np.int64], rng: np.random.Generator
     ) -> Sequence[Any]:
-        """Functions that give the (n, d) features of the photos of a step."""
+        """Functions that compute the (n, d) features of the photos of a step."""
         from jclip_adapter.runtime import jt
 
         features = drawn_views(task.photo_views(), rows, rng)

@@ -1,4 +1,4 @@
-"""Tip-Adapter-F: Tip-Adapter whose keys are trained."""
+"""Tip-Adapter-F: Tip-Adapter with trained keys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cache_logits(batch: Any, keys: Any, values: Any, text: Any, *, alpha: float,
 
 
 def sorted_views(task: FewShotTask) -> list[Array]:
-    """What is trained on: each augmented view of the shots, else the shots, class by class as `cache_keys`."""
+    """The augmented views of the shots, or the shots themselves if there are none, sorted like `cache_keys`."""
     order = np.argsort(task.support_labels, kind="stable")
     return [view[order] for view in task.photo_views()]
 
@@ -45,21 +45,20 @@ def sorted_views(task: FewShotTask) -> list[Array]:
 class TipAdapterF(SeenClassMethod):
     """Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", ECCV 2022, §3.2.
 
-    Tip-Adapter with the keys F as the weights of a linear layer: they start as the shots' features and are trained
-    with cross-entropy on logits = s·Q·Tᵀ + α·exp(−β(1 − Q·Fᵀ))·Y; the values Y stay. They are not normalised
-    again. AdamW with ε 1e-4 and PyTorch's weight decay of 0.01, which the code has without naming it; the rate
-    falls as a cosine to 0 over all batches.
+    Tip-Adapter whose keys F are the weights of a linear layer: they are initialised with the shots' features and
+    trained with cross-entropy on logits = s·Q·Tᵀ + α·exp(−β(1 − Q·Fᵀ))·Y. The values Y are fixed, and the keys are not
+    normalised again. The optimizer is AdamW with ε = 1e-4 and PyTorch's default weight decay of 0.01; the learning rate
+    falls along a cosine over all steps.
 
-    The authors encode each shot anew, freshly augmented, in every epoch, keep the epoch that is best on the test
-    set, and report the better of it and of a search for α and β afterwards. Here each epoch takes the next of the
-    task's views, or the shots themselves without views; the last epoch is kept; α and β of use are searched on the
-    shots, those of training stay. On cached features without views a shot meets its own key in training, as it does
-    not where images are augmented anew.
+    The authors encode a newly augmented copy of each shot in every epoch, keep the epoch with the best test accuracy,
+    and search α and β afterwards. Here each epoch uses the next augmented view, or the shots themselves if there are
+    none; the last epoch is kept. α and β for prediction are searched on the shots, and those for training are fixed.
+    Without augmented views, a shot meets its own key during training.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`training.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
     Learnt arrays: `keys_` (N, d) sorted by class, `key_labels_` (N,) counted among the classes with shots,
-    `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
+    `seen_` (S,) their indices, `text_` (C, d), `scale_` ().
 
     See Also:
         TipAdapter: without training. ApeT: trains a residual per class instead of every key.

@@ -1,4 +1,4 @@
-"""Zero-shot CLIP: the baseline that every adaptation has to beat."""
+"""Zero-shot CLIP, the baseline of all other methods."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from .training.imagenet_head import imagenet_scores
 class ZeroShot(Method):
     """Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021.
 
-    Each class is the mean of its prompts' text features; a photo belongs to the class with the highest cosine:
-    logits = s·Q·Tᵀ with the model's logit scale s. No photo is used, so unseen classes are like any other.
+    Each class is represented by the mean of its prompts' text features, and a photo is assigned to the class with the
+    highest cosine: logits = s·Q·Tᵀ with the model's logit scale s. No photos are used, so classes without shots are
+    like any other.
 
-    With `names`, an ImageNet network beside CLIP (or in its place) says what it thinks of those classes that are
-    ImageNet's too: names·log p is added (`learning.named`). That is of this repository.
+    With `names`, names·log p is added, where p are the class probabilities of an ImageNet network beside CLIP, or in
+    its place, for the classes that are also ImageNet's (`training.imagenet_head`). This part is of this repository.
 
     Learnt arrays: `text_` (C, d), `scale_` (); with `names` also `head_` (K, d'), `head_bias_` (K,), `means_` (K, C)
-    which of the network's K classes mean which.
+    the share of each of the network's K classes in each class.
 
     See Also:
         LinearProbe: no text, only photos. JclipAdapter: both.
@@ -55,15 +56,15 @@ class ZeroShot(Method):
     hyper: Hyper
 
     def check_needs(self, task: FewShotTask) -> None:
-        """As every method; with `names` there has to be an ImageNet network."""
+        """As for every method; with `names`, require an ImageNet network."""
         if not self.hyper.names:
             super().check_needs(task)
         elif task.imagenet_head is None:
-            raise DataError("names=… needs an ImageNet network, and there is none.", "Give --auxiliary NAME.")
+            raise DataError("names=… needs an ImageNet network, but the task has none.", "Give --auxiliary NAME.")
 
     @property
     def uses_auxiliary(self) -> bool:
-        """With `names`."""
+        """True with `names`."""
         return bool(self.hyper.names)
 
     def _fit(self, task: FewShotTask) -> None:

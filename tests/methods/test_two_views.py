@@ -12,7 +12,7 @@ from jclip_adapter.core.task import FewShotTask, ImageNetHead, Queries, class_me
 from jclip_adapter.methods import create
 from jclip_adapter.methods import load as load_method
 from jclip_adapter.methods.training.imagenet_head import imagenet_scores
-from jclip_adapter.methods.two_views import left_out_cosines, unit, weigh
+from jclip_adapter.methods.two_views import held_out_cosines, unit, weigh
 from jclip_adapter.methods.zero_shot import ZeroShot
 
 CLASSES, WIDTH, SECOND = 8, 16, 24
@@ -37,7 +37,7 @@ def drawn(shots: int, noise: float, second: float, domains: tuple[str, ...] = ()
 def test_a_shots_own_class_is_judged_without_it() -> None:
     rng = np.random.default_rng(3)
     rows, labels = rng.standard_normal((9, 5)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 3])
-    found, alone = left_out_cosines(rows, labels, 4)
+    found, alone = held_out_cosines(rows, labels, 4)
     assert alone.tolist() == [True] * 8 + [False]
     for number in range(8):
         rest = np.delete(np.arange(9), number)

@@ -1,4 +1,4 @@
-"""The supervised contrastive loss, and batches that it can learn from."""
+"""The supervised contrastive loss, and batches of whole classes for it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def contrastive_loss(rows: Any, labels: npt.NDArray[np.int64], temperature: floa
     """Supervised contrastive loss (Khosla et al., 2020, "out"): −mean_i mean_j ln softmax_{k≠i}(f_i·f_k/τ)_j.
 
     Args:
-        rows: (R, d) jt.Var, normalised here.
-        labels: (R,) classes; row i is averaged over the rows j ≠ i of its class, and rows without any do not count.
+        rows: (R, d) jt.Var; normalised inside.
+        labels: (R,) classes; rows without another row of their class are left out.
         temperature: τ.
 
     Returns:

@@ -20,7 +20,7 @@ Rows = tuple[Array, Indices]
 
 
 def text_rows(task: FewShotTask) -> Rows:
-    """The texts to train on: each template of each class, where the task has them, else each class's text weight.
+    """The texts as training rows: every template of every class, or each class's text weight if there are no templates.
 
     Returns:
         (R, d) L2-normalised features and (R,) class indices.
@@ -32,7 +32,7 @@ def text_rows(task: FewShotTask) -> Rows:
 
 
 def extra_rows(task: FewShotTask) -> list[Rows]:
-    """The rows of further modalities; an empty list where the task has none."""
+    """The rows of further modalities; empty if the task has none."""
     if task.extra_features is None or task.extra_labels is None or not len(task.extra_labels):
         return []
     return [(task.extra_features, task.extra_labels)]
@@ -65,13 +65,13 @@ def joint_batches(counts: Sequence[int], size: int, steps: int, rng: np.random.G
 
 @dataclass
 class Head:
-    """A linear classifier on features, behind a bottleneck or not.
+    """A linear classifier on features, optionally after a bottleneck.
 
     Attributes:
         weight: (C, d).
         down: (r, d) the bottleneck's first layer; None for no bottleneck.
         up: (d, r) its second layer.
-        ratio: Its share R.
+        ratio: Its residual ratio R.
     """
 
     weight: Array

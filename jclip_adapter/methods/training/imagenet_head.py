@@ -1,4 +1,4 @@
-"""Evidence of a network's own classes, such as ImageNet's, for those of a task."""
+"""Class scores of a task from the predictions of an ImageNet network."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import numpy.typing as npt
 
 from jclip_adapter.core.task import softmax
 
-_FLOOR = 1e-3  # what a network that is sure leaves to the classes it does not think of
+_FLOOR = 1e-3  # probability divided among all classes, so that logarithms stay finite
 
 
 def imagenet_scores(logits: npt.ArrayLike, means: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Log-probabilities of a task's classes by those of a network that knows some of them by name.
+    """Log-probabilities of a task's classes from an ImageNet network's logits.
 
-    What means no class of the task is shared evenly by the classes that none of the network's means.
+    The probability of ImageNet classes that correspond to no class of the task is divided evenly among the classes that
+    have no ImageNet class.
 
     Args:
-        logits: (M, K) of the network.
-        means: (K, C) the share of each of the K that means a class.
+        logits: (M, K) logits of the network.
+        means: (K, C) as `ImageNetHead.matrix`.
 
     Returns:
         (M, C).
