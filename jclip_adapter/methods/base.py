@@ -234,7 +234,7 @@ class Method(ABC):
         if not len(given):
             return np.zeros((0, len(self.classes_)), dtype=np.float32)
         if self.tunes_images:
-            given = self._encoded_anew(given)
+            given = self._reencoded(given)
         scores = np.asarray(self._logits(given), dtype=np.float32)
         if not np.isfinite(scores).all():
             raise DataError(f"{self.meta.name} produced NaN or infinite scores.", "Lower its learning rate.")
@@ -306,7 +306,7 @@ class Method(ABC):
         """
         return {key: self.encoder_[key] for key in base if key in self.encoder_}
 
-    def _encoded_anew(self, queries: Queries) -> Queries:
+    def _reencoded(self, queries: Queries) -> Queries:
         """The queries encoded by the fine-tuned CLIP."""
         if queries.encode is None:
             raise DataError(

@@ -37,7 +37,7 @@ class CrossModalLinear(Method):
     Learnt arrays: `weight_` (C, d), `scale_` (); and `text_` (C, d), `unseen_` (C,) bool.
 
     See Also:
-        UniModalLinear: photos only. CrossModalWiseFt: half-way back to zero-shot. CrossModalAdapter: with a
+        UniModalLinear: photos only. CrossModalWiseFt: interpolated with zero-shot. CrossModalAdapter: with a
         bottleneck.
 
     >>> import numpy as np

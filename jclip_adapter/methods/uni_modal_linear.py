@@ -21,7 +21,7 @@ class UniModalLinear(CrossModalLinear):
     Learnt arrays: `weight_` (C, d), `scale_` (), `text_` (C, d), `unseen_` (C,) bool.
 
     See Also:
-        CrossModalLinear: texts as samples too. WiseFt: half-way back to zero-shot. LinearProbe: the optimum of a
+        CrossModalLinear: texts as samples too. WiseFt: interpolated with zero-shot. LinearProbe: the optimum of a
         regularised objective instead of a schedule.
 
     >>> import numpy as np

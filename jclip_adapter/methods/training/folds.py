@@ -43,11 +43,11 @@ def _shots(task: FewShotTask, held: npt.NDArray[np.bool_]) -> Labelled:
     queries = Queries(task.support_features, task.support_raw, task.auxiliary)[held]
     link, rows = task.encoder, np.flatnonzero(held)
     if link is not None:
-        queries = replace(queries, encode=lambda change: _encoded_anew(link, rows, change))
+        queries = replace(queries, encode=lambda change: _reencoded(link, rows, change))
     return Labelled(queries, task.support_labels[held])
 
 
-def _encoded_anew(link: EncoderLink, rows: npt.NDArray[np.int64], change: Callable[[Weights], Weights]) -> Array:
+def _reencoded(link: EncoderLink, rows: npt.NDArray[np.int64], change: Callable[[Weights], Weights]) -> Array:
     """(n, d) features of support photos from a fine-tuned CLIP."""
     from jclip_adapter.models.clip.model import build_model, state_arrays
 

@@ -37,7 +37,7 @@ USES = {"support", "raw", "views", "text_views", "validation", "extra"}
 
 
 def check_hyperparameters_are_described(name: str) -> None:
-    """Each has a line of help of several words, and a range or choices that its default keeps; free text is refused by `fit`."""
+    """Each has a line of help, and a range or choices that its default keeps; `fit` refuses unsuitable free text."""
     method = get(name)
     fields = dataclasses.fields(method.Hyper)
     assert not fields or inspect.getdoc(method.Hyper)
