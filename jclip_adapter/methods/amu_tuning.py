@@ -126,11 +126,9 @@ class AmuTuning(SeenClassMethod):
             refit=False,
         )
         train_alpha: float = hyper(0.5, "α during training", low=0, high=1000)
-        uncertainty: str = hyper("moment", "measure of CLIP's uncertainty, which gives κ", choices=KINDS)
+        uncertainty: str = hyper("moment", "measure of CLIP's uncertainty κ", choices=KINDS)
         power: float = hyper(0.4, "exponent ρ of the uncertainty κ", low=0, high=10)
-        merge: float = hyper(
-            0.35, "weight λ of the fused logits' loss; 1 − λ is that of the auxiliary logits", low=0, high=1
-        )
+        merge: float = hyper(0.35, "weight λ of the fused logits' loss against the auxiliary logits'", low=0, high=1)
         epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(64, "shots per step", low=1, high=1_000_000)
         lr: float = hyper(1e-3, "peak learning rate of AdamW, with cosine decay", low=0, high=10)

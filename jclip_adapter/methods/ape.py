@@ -111,25 +111,13 @@ class Ape(SeenClassMethod):
             1.0, "weight α of the cache logits", low=0, high=1000, grid=(0.0, 0.5, 1.0, 2.0, 4.0), refit=False
         )
         beta: float = hyper(
-            1.0,
-            "sharpness β of the cache's affinity exp(−β(1 − cosine))",
-            low=0,
-            high=1000,
-            grid=(1.0, 3.0, 5.5),
-            refit=False,
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False
         )
         gamma: float = hyper(
-            0.1,
-            "γ: how much a key counts more where zero-shot disagrees with its label",
-            low=0,
-            high=10,
-            grid=(0.0, 0.1, 0.2),
-            refit=False,
+            0.1, "weight γ of zero-shot's error in a key's vote", low=0, high=10, grid=(0.0, 0.1, 0.2), refit=False
         )
         channels: float = hyper(0.7, "share of the channels that are kept", low=1e-6, high=1)
-        similarity: float = hyper(
-            0.7, "weight w of similarity against variance when channels are chosen", low=0, high=1
-        )
+        similarity: float = hyper(0.7, "weight w of similarity against variance in the channels' choice", low=0, high=1)
 
     hyper: Hyper
 

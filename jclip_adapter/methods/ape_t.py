@@ -64,19 +64,12 @@ class ApeT(SeenClassMethod):
             1.0, "weight α of the cache logits", low=0, high=1000, grid=(0.0, 0.5, 1.0, 2.0, 4.0), refit=False
         )
         beta: float = hyper(
-            1.0,
-            "sharpness β of the cache's affinity exp(−β(1 − cosine))",
-            low=0,
-            high=1000,
-            grid=(1.0, 3.0, 5.5),
-            refit=False,
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False
         )
         train_alpha: float = hyper(1.0, "α during training", low=0, high=1000)
         train_beta: float = hyper(1.0, "β during training", low=0, high=1000)
         channels: float = hyper(0.7, "share of the channels that get a residual", low=1e-6, high=1)
-        similarity: float = hyper(
-            0.7, "weight w of similarity against variance when channels are chosen", low=0, high=1
-        )
+        similarity: float = hyper(0.7, "weight w of similarity against variance in the channels' choice", low=0, high=1)
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
         lr: float = hyper(1e-3, "peak learning rate of AdamW, with cosine decay", low=0, high=10, grid=(1e-4, 1e-3))

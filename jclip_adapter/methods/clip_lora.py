@@ -63,7 +63,7 @@ class ClipLora(ThroughClip):
         weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
         crop: float = hyper(0.08, "minimum share of a photo's area in a random crop", low=0.01, high=1)
         chunk: int = hyper(
-            64, "texts or photos encoded at once; smaller values need less memory and more time", low=1, high=1_000_000
+            64, "texts or photos encoded at once: fewer need less memory, more time", low=1, high=1_000_000
         )
 
     hyper: Hyper

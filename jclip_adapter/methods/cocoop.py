@@ -54,7 +54,7 @@ class Cocoop(Coop):
     class Hyper(Coop.Hyper):
         """Hyper-parameters of CoCoOp."""
 
-        init: str = hyper("a photo of a", "phrase whose embeddings initialise the vectors; empty for random vectors")
+        init: str = hyper("a photo of a", "phrase that initialises the vectors; empty for random")
         context: int = hyper(4, "number M of learnt vectors, if they start at random", low=1, high=64)
         epochs: int = hyper(10, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(1, "shots per step", low=1, high=1_000_000)

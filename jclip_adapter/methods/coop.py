@@ -66,14 +66,14 @@ class Coop(ThroughClip):
             "end", "position of the class name relative to the vectors", choices=("end", "middle", "front")
         )
         class_specific: bool = hyper(False, "learn separate vectors for every class")
-        init: str = hyper("", "phrase whose embeddings initialise the vectors; empty for random vectors")
+        init: str = hyper("", "phrase that initialises the vectors; empty for random")
         epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(32, "shots per step", low=1, high=1_000_000)
         lr: float = hyper(2e-3, "peak learning rate of SGD, with cosine decay", low=0, high=10)
         momentum: float = hyper(0.9, "momentum μ of SGD", low=0, high=1)
         weight_decay: float = hyper(5e-4, "L2 penalty of SGD", low=0, high=10)
         chunk: int = hyper(
-            192, "prompts encoded at once; smaller values need less memory and a third more time", low=1, high=1_000_000
+            192, "prompts encoded at once: fewer need less memory, a third more time", low=1, high=1_000_000
         )
 
     hyper: Hyper

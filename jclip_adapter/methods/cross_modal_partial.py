@@ -59,9 +59,7 @@ class CrossModalPartial(ThroughClip):
         lr: float = hyper(1e-5, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
         weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
         warmup: int = hyper(50, "length of the linear warm-up in steps", low=0, high=1_000_000)
-        chunk: int = hyper(
-            64, "photos encoded at once; smaller values need less memory and more time", low=1, high=1_000_000
-        )
+        chunk: int = hyper(64, "photos encoded at once: fewer need less memory, more time", low=1, high=1_000_000)
 
     hyper: Hyper
 

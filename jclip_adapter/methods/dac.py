@@ -74,21 +74,14 @@ class Dac(SeenClassMethod):
             refit=False,
         )
         beta: float = hyper(
-            1.0,
-            "sharpness β of the cache's affinity exp(−β(1 − cosine))",
-            low=0,
-            high=1000,
-            grid=(1.0, 3.0, 5.5, 10.0),
-            refit=False,
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5, 10.0), refit=False
         )
         epochs: int = hyper(10, "passes over the shots for the image adapter", low=0, high=100_000)
         lr: float = hyper(3e-4, "learning rate of AdamW for the image adapter", low=0, high=10)
         temperature: float = hyper(0.07, "temperature τ of the contrastive loss", low=1e-3, high=100)
         text_epochs: int = hyper(10, "passes over the shots for the texts", low=0, high=100_000)
         text_lr: float = hyper(1e-4, "learning rate of AdamW for the texts", low=0, high=10)
-        weight_decay: float = hyper(
-            1e-2, "weight decay of AdamW towards the identity and towards the original texts", low=0, high=10
-        )
+        weight_decay: float = hyper(1e-2, "weight decay towards the identity and towards T", low=0, high=10)
         batch_size: int = hyper(
             512, "approximate number of photos per step, rounded to whole classes", low=1, high=10_000_000
         )

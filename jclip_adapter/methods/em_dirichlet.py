@@ -78,11 +78,7 @@ class EmDirichlet(Method):
             10, "maximum number of majorise-minimise steps per EM step", low=1, high=100_000, refit=False
         )
         k_eff: int = hyper(
-            0,
-            "expected number of classes in a batch; 0 for as many as zero-shot predicts",
-            low=0,
-            high=1_000_000,
-            refit=False,
+            0, "expected classes in a batch; 0 for those that zero-shot predicts", low=0, high=1_000_000, refit=False
         )
         batch_size: int = hyper(
             0, "queries clustered together, chosen at random; 0 for all", low=0, high=10_000_000, refit=False

@@ -52,7 +52,7 @@ class Full(TextTower):
         """Hyper-parameters of full fine-tuning."""
 
         chunk: int = hyper(
-            64, "texts or photos encoded at once; smaller values need less memory and more time", low=1, high=1_000_000
+            64, "texts or photos encoded at once: fewer need less memory, more time", low=1, high=1_000_000
         )
 
     hyper: Hyper

@@ -158,7 +158,7 @@ class LpPlusPlus(SeenClassMethod):
         )
         momentum: float = hyper(0.9, "momentum of the linear layer's steps", low=0, high=1)
         init: str = hyper("sum", "initial weights: class sums or class means of the features", choices=("sum", "mean"))
-        accumulate: bool = hyper(True, "accumulate α's gradient over all steps, as the authors' code does")
+        accumulate: bool = hyper(True, "accumulate α's gradient over all steps, as in the authors' code")
 
     hyper: Hyper
 

@@ -70,9 +70,7 @@ class MultimodalAdapter(Method):
         """Hyper-parameters of the Multi-Modal Adapter."""
 
         ratio: float = hyper(0.2, "residual ratio R; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.2))
-        mask: str = hyper(
-            "add", "attention mask: +1 as in the authors' code, or −inf as in the paper", choices=("add", "block")
-        )
+        mask: str = hyper("add", "attention mask: +1 (authors' code) or −inf (paper)", choices=("add", "block"))
         adapt: str = hyper("both", "adapt texts and image, or only the image", choices=("both", "image"))
         attention: int = hyper(128, "width a of the attention, a multiple of the heads", low=1, high=65536)
         inner: int = hyper(32, "width r of the bottleneck layers", low=1, high=65536)

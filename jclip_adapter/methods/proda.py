@@ -73,7 +73,7 @@ class Proda(ThroughClip):
         momentum: float = hyper(0.9, "momentum μ of SGD", low=0, high=1)
         weight_decay: float = hyper(5e-4, "L2 penalty of SGD", low=0, high=10)
         chunk: int = hyper(
-            128, "prompts encoded at once; smaller values need less memory and a third more time", low=1, high=1_000_000
+            128, "prompts encoded at once: fewer need less memory, a third more time", low=1, high=1_000_000
         )
 
     hyper: Hyper

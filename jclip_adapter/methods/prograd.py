@@ -54,9 +54,7 @@ class Prograd(Coop):
     class Hyper(Coop.Hyper):
         """Hyper-parameters of ProGrad."""
 
-        init: str = hyper(
-            "a photo of a", "phrase whose embeddings initialise the last vectors, after zeros; empty for random vectors"
-        )
+        init: str = hyper("a photo of a", "phrase that initialises the last vectors, after zeros; empty for random")
         strength: float = hyper(1.0, "share λ of the conflicting gradient component that is removed", low=0, high=10)
         temperature: float = hyper(1.0, "temperature T of the teacher's and the prompts' softmax", low=1e-3, high=1000)
 

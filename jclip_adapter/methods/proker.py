@@ -67,9 +67,7 @@ class Proker(SeenClassMethod):
         lmbda: float = hyper(
             0.05, "regularisation λ towards zero-shot", low=1e-9, high=1e9, grid=(0.003, 0.01, 0.03, 0.1, 0.3)
         )
-        max_rows: int = hyper(
-            6000, "maximum number of rows of the kernel; above it, augmented views are averaged", low=1, high=100_000
-        )
+        max_rows: int = hyper(6000, "maximum rows of the kernel; above it, views are averaged", low=1, high=100_000)
 
     hyper: Hyper
 

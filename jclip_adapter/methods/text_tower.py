@@ -61,7 +61,7 @@ class TextTower(ThroughClip):
         interpolation: float = hyper(1.0, "share α of the trained weights; the rest is zero-shot", low=0, high=1)
         crop: float = hyper(0.5, "minimum share of a photo's area in a random crop", low=0.01, high=1)
         chunk: int = hyper(
-            128, "texts or photos encoded at once; smaller values need less memory and more time", low=1, high=1_000_000
+            128, "texts or photos encoded at once: fewer need less memory, more time", low=1, high=1_000_000
         )
 
     hyper: Hyper

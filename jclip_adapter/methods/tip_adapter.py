@@ -90,12 +90,7 @@ class TipAdapter(SeenClassMethod):
             refit=False,
         )
         beta: float = hyper(
-            1.0,
-            "sharpness β of the cache's affinity exp(−β(1 − cosine))",
-            low=0,
-            high=1000,
-            grid=(1.0, 3.0, 5.5, 10.0),
-            refit=False,
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5, 10.0), refit=False
         )
 
     hyper: Hyper

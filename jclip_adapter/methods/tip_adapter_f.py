@@ -88,12 +88,7 @@ class TipAdapterF(SeenClassMethod):
             1.17, "weight α of the cache logits", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0), refit=False
         )
         beta: float = hyper(
-            1.0,
-            "sharpness β of the cache's affinity exp(−β(1 − cosine))",
-            low=0,
-            high=1000,
-            grid=(1.0, 3.0, 5.5),
-            refit=False,
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False
         )
         train_alpha: float = hyper(1.17, "α during training", low=0, high=1000)
         train_beta: float = hyper(1.0, "β during training", low=0, high=1000)

@@ -83,10 +83,10 @@ class TransClip(Method):
             0.002, "weight γ of the shots", low=0, high=1000, grid=(0.002, 0.01, 0.02, 0.2), refit=False
         )
         lambda_zero_shot: float = hyper(
-            1.0, "weight λ of the initial prediction ŷ, without shots or with `base`", low=0, high=100, refit=False
+            1.0, "weight λ of the prediction ŷ, without shots or with `base`", low=0, high=100, refit=False
         )
         lambda_few_shot: float = hyper(
-            0.5, "weight λ of the initial prediction ŷ, with shots", low=0, high=100, grid=(0.5, 1.0, 2.0), refit=False
+            0.5, "weight λ of the prediction ŷ, with shots", low=0, high=100, grid=(0.5, 1.0, 2.0), refit=False
         )
         neighbours: int = hyper(3, "number of nearest queries in the affinity matrix", low=0, high=10_000, refit=False)
         iterations: int = hyper(10, "updates of the prototypes", low=0, high=10_000, refit=False)

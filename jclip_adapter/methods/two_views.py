@@ -144,14 +144,9 @@ class TwoViews(SeenClassMethod):
 
         text: float = hyper(36.0, "prior weight of CLIP's cosine with the texts", low=1e-3, high=1000)
         photos: float = hyper(
-            8.0, "prior weight of CLIP's cosine with the prototypes, in the limit of many shots", low=1e-3, high=1000
+            8.0, "prior weight of CLIP's cosine with the prototypes, at many shots", low=1e-3, high=1000
         )
-        second: float = hyper(
-            16.0,
-            "prior weight of the second network's cosine with its prototypes, in the limit of many shots",
-            low=1e-3,
-            high=1000,
-        )
+        second: float = hyper(16.0, "prior weight of the second network's cosine, at many shots", low=1e-3, high=1000)
         names: float = hyper(0.5, "prior weight of the second network's ImageNet classes; 0 for none", low=0, high=1000)
         strength: float = hyper(4.0, "weight λ of the penalty that keeps the weights near their prior", low=0, high=1e6)
         by_domain: bool = hyper(True, "fit separate weights for each domain")

@@ -199,8 +199,11 @@ def train(
             taken = []
             for number in range(first, min(first + batches.per_epoch, steps)):
                 found = step(next(stream))
-                gradients = jt.grad(found.loss, optimizer.params) if found.gradients is None else found.gradients
-                optimizer.apply(gradients, None if schedule is None else schedule(number))
+                rate = None if schedule is None else schedule(number)
+                if found.gradients is None:
+                    optimizer.step(found.loss, rate)
+                else:
+                    optimizer.apply(found.gradients, rate)
                 # Executed now: otherwise the graph would grow, and hold the arrays of every step. Reading the loss is
                 # left to the end of the epoch, as it would make a GPU wait.
                 measured = [x.stop_grad() for x in (found.loss, found.correct) if isinstance(x, jt.Var)]

@@ -44,10 +44,8 @@ class Optimizer(ABC):
         ]
 
     def step(self, loss: Any, lr: float | None = None) -> None:
-        """Differentiate a loss, a scalar jt.Var, and update the parameters with this step's learning rate."""
+        """Update the parameters by the gradient of a loss, a scalar jt.Var; `lr` as in `apply`."""
         self.apply(jt.grad(loss, self.params), lr)
-        # Executed now: otherwise the graph would grow, and hold the arrays of every step.
-        jt.sync(self.params)
 
     def apply(self, gradients: Sequence[Any], lr: float | None = None) -> None:
         """Update the parameters by known gradients.
