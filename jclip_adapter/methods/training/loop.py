@@ -219,15 +219,23 @@ def train(
     return history
 
 
+def check_loss(loss: float, epoch: int) -> float:
+    """The mean loss of an epoch.
+
+    Raises:
+        DivergedError: it is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise DivergedError(f"the loss is {loss} in epoch {epoch}")
+    return loss
+
+
 def _record(history: History, taken: list[Step]) -> None:
     """Add an epoch's steps to the history."""
     losses = [float(found.loss.item() if isinstance(found.loss, jt.Var) else found.loss) for found in taken]
     rows = np.array([found.rows for found in taken])
     epoch = len(history.epochs) + 1
-    if not np.isfinite(losses).all():
-        loss = next(loss for loss in losses if not math.isfinite(loss))
-        raise DivergedError(f"the loss is {loss} in epoch {epoch}")
-    row = {"epoch": epoch, "loss": float(np.average(losses, weights=rows))}
+    row = {"epoch": epoch, "loss": check_loss(float(np.average(losses, weights=rows)), epoch)}
     if taken[0].correct is not None:
         row["top1"] = 100.0 * sum(int(found.correct.item()) for found in taken) / int(rows.sum())
     history.epochs.append(row)
