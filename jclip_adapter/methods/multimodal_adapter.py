@@ -42,7 +42,8 @@ class MultimodalAdapter(Method):
       (`lr=5e-3`, `epochs=200` are the authors').
 
     `adapt="image"` is the paper's variant that does not adapt the texts. The softmax of the loss runs over the classes
-    with shots only. The texts of the other classes take part in the attention and are adapted like the rest.
+    with shots only. The texts of
+    classes without shots take part in the attention and are adapted like the others.
 
     Learnt arrays: the module's weights `module_…_` (see `multimodal.draw`), `text_` (C, d), `scale_` ().
 
