@@ -13,7 +13,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 from unittest import mock
@@ -82,37 +82,38 @@ def drive(method: str, values: dict[str, Any], task: FewShotTask, turns: Iterato
         out: Takes a line of JSON per step: "seconds", "loss", "peak_gb".
         to: Folder for the first step's inputs and outcome.
     """
-    from jclip_adapter.methods.training import encoder_training
+    from jclip_adapter.methods.training import loop
 
-    train_through = encoder_training.train_through
+    train = loop.train
     started, losses = 0.0, [0.0]
 
     def answer() -> None:
-        """Tell of the step before, once the optimiser has moved too."""
+        """Tell of the step before, once the optimizer has moved too."""
         if started:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
             told = {"seconds": time.perf_counter() - started, "loss": losses[-1], "peak_gb": peak}
             out.write(json.dumps(told) + "\n")
             out.flush()
 
-    def in_turns(step: Callable[..., tuple[float, Sequence[Any]]], optimiser: Any, **options: Any) -> Any:
-        def taken(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, Sequence[Any]]:
+    def in_turns(step: Callable[[Any], loop.Step], optimizer: Any, batches: Any, **options: Any) -> Any:
+        def taken(batch: Any) -> loop.Step:
             nonlocal started
             answer()
             if next(turns, None) is None:
                 raise Stop
             first = not started
-            vectors = optimiser.params[0].numpy() if first else None
+            vectors = optimizer.params[0].numpy() if first else None
             started = time.perf_counter()
-            loss, gradients = step(rows, rng)
-            losses.append(loss)
+            found = step(batch)
+            losses.append(found.loss)
             if first:
-                _write_first(to, task, rows, vectors=vectors, gradient=gradients[0].numpy(), loss=loss)
-            return loss, gradients
+                gradient = found.gradients[0].numpy()
+                _write_first(to, task, batch[0], vectors=vectors, gradient=gradient, loss=found.loss)
+            return found
 
-        return train_through(taken, optimiser, **options)
+        return train(taken, optimizer, batches, **options)
 
-    with mock.patch.object(encoder_training, "train_through", in_turns):
+    with mock.patch.object(loop, "train", in_turns):
         try:
             create(method, **values).fit(task)
         except Stop:

@@ -72,7 +72,7 @@ def measure(content: FeatureFile, others: Sequence[dict[str, str]]) -> list[dict
         rows.append({"what": what, "method": method, "shots": shots, "top1": found})
 
     for shots, task in tqdm(content.tasks.items(), desc="two views", unit="shots"):
-        named = dataclasses.replace(task, named_head=encoder.named_head(task.class_names, task.domains))
+        named = dataclasses.replace(task, imagenet_head=encoder.imagenet_head(task.class_names, task.domains))
         add(TITLES[0], "zero-shot", shots, top1("zero-shot", task, queries))
         add(TITLES[1], "zero-shot", shots, top1("zero-shot", named, queries, names=0.5))
         clip = [row for row in others if row["shots"] == str(shots) and row["method"] not in BOTH]

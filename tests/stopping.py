@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from jclip_adapter.methods.training.optimisers import Optimiser
+from jclip_adapter.methods.training.optimizers import Optimizer
 
 
 def stop_before(step: int, patch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
     """Raise an error when an optimiser is to take this step, counted from 0 over all of them."""
-    apply, numbers = Optimiser.apply, iter(range(step))
+    apply, numbers = Optimizer.apply, iter(range(step))
 
-    def applied(self: Optimiser, *arguments: object) -> None:
+    def applied(self: Optimizer, *arguments: object) -> None:
         if next(numbers, None) is None:
             raise error
         apply(self, *arguments)
 
-    patch.setattr(Optimiser, "apply", applied)
+    patch.setattr(Optimizer, "apply", applied)

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import ROOT
 from jclip_adapter import runtime
 from jclip_adapter.core.errors import UsageError, WeightsError
-from jclip_adapter.core.task import Later
+from jclip_adapter.core.task import Lazy
 from jclip_adapter.models.clip.encoder import load_encoder
 from jclip_adapter.models.weights import read_state_dict
 
@@ -33,9 +33,9 @@ RETRAIN = ("--train", "--weights", "tiny.pkl", "--method", "tip-adapter")
 
 def test_what_is_made_later_is_made_once() -> None:
     made: list[int] = []
-    later = Later(lambda: made.append(1) or len(made))
+    lazy = Lazy(lambda: made.append(1) or len(made))
     assert not made
-    assert (later.get(), later.get(), made) == (1, 1, [1])
+    assert (lazy.get(), lazy.get(), made) == (1, 1, [1])
 
 
 @pytest.mark.parametrize("command", [PREDICT, ("--evaluate", "--weights", "tiny.pkl"), BENCHMARK, RETRAIN])

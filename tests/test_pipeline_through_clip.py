@@ -18,7 +18,7 @@ from jclip_adapter.cli.runs import ADAPTER, CHECKPOINT
 from jclip_adapter.data.sets import load_dataset
 from jclip_adapter.data.submission import check_submission
 from jclip_adapter.methods import available, create, get
-from jclip_adapter.methods.training import encoder_training
+from jclip_adapter.methods.training import checkpoint
 from jclip_adapter.models.clip.encoder import Encoder
 from jclip_adapter.storage import MANIFEST, read_safetensors
 
@@ -33,7 +33,7 @@ WEIGHTS = ("--weights", "tiny.pkl")
 
 @pytest.fixture(autouse=True)
 def state_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_training, "PAUSE_S", 0.0)
+    monkeypatch.setattr(checkpoint, "PAUSE_S", 0.0)
 
 
 def flags(name: str, run: str = "run") -> list[str]:
@@ -83,8 +83,8 @@ def test_a_killed_training_goes_on(workplace: Path, cli: Cli) -> None:
     """Killed by SIGKILL in another process; the state of another training is not taken up."""
     arguments = ["--method", "coop", *WEIGHTS, "--run", "run", "--set", "epochs=400", "--workers", "0"]
     program = (
-        "import sys, jclip_adapter.methods.training.encoder_training as t; t.PAUSE_S = 0.0;"
-        "from jclip_adapter.cli.app import main;"
+        "import sys, jclip_adapter.methods.training.checkpoint as t; t.PAUSE_S = 0.0; "
+        "from jclip_adapter.cli.app import main; "
         f"sys.exit(main({['--train', *arguments]!r}))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

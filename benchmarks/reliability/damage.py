@@ -132,10 +132,11 @@ def _features(folder: Path, rng: np.random.Generator) -> list[Artefact]:
 
 
 def _checkpoint(path: Path, rng: np.random.Generator) -> Artefact:
-    from jclip_adapter.methods.training.encoder_training import Checkpoint  # starts Jittor
+    from jclip_adapter.methods.training.checkpoint import Checkpoint  # starts Jittor
 
     checkpoint = Checkpoint(path, "a training's fingerprint")
-    checkpoint.write({"prompt": rng.normal(size=(16, 32)).astype(np.float32)}, [2.0, 1.5, 1.0])
+    prompt = rng.normal(size=(16, 32)).astype(np.float32)
+    checkpoint.write({"prompt": prompt, "losses": np.array([2.0, 1.5, 1.0])})
     return Artefact("checkpoint", path, lambda: checkpoint.read(["prompt"]))
 
 

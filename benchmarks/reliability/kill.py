@@ -151,7 +151,7 @@ def start() -> None:
     ):
         importlib.import_module(name)
     runtime.start("cpu")
-    importlib.import_module("jclip_adapter.methods.training.encoder_training")
+    importlib.import_module("jclip_adapter.methods.training.checkpoint")
 
 
 def fork(
@@ -193,10 +193,10 @@ def fork(
 def _prepare(counter: mmap.mmap, shard: int) -> None:
     """Small shards, a state after every epoch, and a count of what is encoded."""
     from jclip_adapter.features import encoding as features
-    from jclip_adapter.methods.training import encoder_training
+    from jclip_adapter.methods.training import checkpoint
     from jclip_adapter.models.base import ImageEncoder
 
-    features.SHARD_ROWS, encoder_training.PAUSE_S = shard, 0.0
+    features.SHARD_ROWS, checkpoint.PAUSE_S = shard, 0.0
     genuine = ImageEncoder.images
 
     def images(self: ImageEncoder, pixels: Any) -> Any:

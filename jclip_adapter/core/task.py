@@ -1,4 +1,4 @@
-"""What a method is given: the few-shot task, without any query label."""
+"""The input of methods: few-shot tasks and queries, without query labels."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Queries with their answers: for choosing hyper-parameters, never the test set.
+    """Queries with labels: for selecting hyper-parameters, never the test set.
 
     Attributes:
         queries: M photos.
@@ -130,15 +130,15 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class NamedHead:
-    """The last layer of a network that was trained on classes of its own, and which of them mean which of the task's.
+class ImageNetHead:
+    """The classifier of an ImageNet network, and which of its classes correspond to the task's classes.
 
-    So much is known of a photo without any shot. The network is the second one where the task has one, else the first.
+    The network is the task's second one if it has one, otherwise the first.
 
     Attributes:
         weight: (K, d') float32.
         bias: (K,) float32.
-        ids: per class of the task, which of the K mean it; none where none does.
+        ids: per class of the task, the indices of its ImageNet classes; empty if there are none.
     """
 
     weight: Array
@@ -147,10 +147,10 @@ class NamedHead:
 
     @property
     def matrix(self) -> Array:
-        """(K, C) the share of each of the K that means each class.
+        """(K, C) the share of each ImageNet class in each class of the task.
 
-        Where one means several, the narrower get more, by the inverse number of their ids: a poodle is rather a class
-        of poodles than one of all dogs.
+        An ImageNet class that corresponds to several classes is shared in inverse proportion to their number of ids:
+        a poodle counts more for a class of poodles than for one of all dogs.
         """
         found = np.zeros((len(self.weight), len(self.ids)), dtype=np.float32)
         for number, ids in enumerate(self.ids):
@@ -159,11 +159,11 @@ class NamedHead:
         return found / np.where(total > 0, total, 1)
 
 
-class Later(Generic[T]):
-    """Something that is made when it is first asked for, and then kept.
+class Lazy(Generic[T]):
+    """A value that is computed on first use and then kept.
 
     Args:
-        make: Makes it.
+        make: Computes it.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -171,10 +171,10 @@ class Later(Generic[T]):
         self._made: list[T] = []
 
     def get(self) -> T:
-        """What `make` gives."""
+        """The value."""
         if self._make is not None:
             self._made.append(self._make())
-            self._make = None  # with all that it holds
+            self._make = None  # frees what it refers to
         return self._made[0]
 
 
@@ -183,7 +183,7 @@ class EncoderLink:
     """CLIP itself, for methods that train through it.
 
     Attributes:
-        source: The CLIP, or `Later` with it: most methods never ask.
+        source: The CLIP, or a `Lazy` one, because most methods do not need it.
         names: C class names as prompts spell them.
         prompts: C prompts, the first template of each class.
         pixels: Takes support row numbers (B,), a generator and a share; returns (B, n, n, 3) uint8 photos. With
@@ -199,7 +199,7 @@ class EncoderLink:
     @property
     def model(self) -> Any:
         """The CLIP, a Jittor module; it is given back as it was."""
-        return self.source.get() if isinstance(self.source, Later) else self.source
+        return self.source.get() if isinstance(self.source, Lazy) else self.source
 
     def keep(self, rows: npt.NDArray[Any]) -> EncoderLink:
         """The link of some support rows: an index array."""
@@ -222,16 +222,16 @@ class FewShotTask:
         logit_scale: What cosines are multiplied by.
         support_raw: (N, d) the support features before normalisation; None where they are not known.
         text_raw: (C, d) mean of the un-normalised template features; None where they are not known.
-        support_views: (V, N, d) L2-normalised features of augmented copies; None for none.
+        support_views: (V, N, d) L2-normalised features of augmented views; None for none.
         text_views: one (T_c, d) array of L2-normalised template features per class; empty for none.
-        validation: Labelled photos for choosing, if the user has given some; None for none.
+        validation: Labelled photos for selection; None for none.
         auxiliary: (N, d') raw features of the support photos by a second backbone; None for none.
         extra_features: (E, d) L2-normalised rows of further modalities in the same space, such as audio.
         extra_labels: (E,) their class indices.
         encoder: CLIP itself, for methods that train through it; None where only features are at hand.
         has_text: Whether `text_features` are texts'. Where the photos' network knows no text, they are the classes'
             prototypes instead (`with_prototypes`), and zeros for a class without shots.
-        named_head: What an ImageNet network's own classes say of these; None without such a network.
+        imagenet_head: The classifier of an ImageNet network; None without such a network.
 
     Raises:
         DataError: shapes contradict each other, a label is out of range, or a value is not finite.
@@ -253,7 +253,7 @@ class FewShotTask:
     extra_labels: npt.NDArray[np.int64] | None = None
     encoder: EncoderLink | None = None
     has_text: bool = True
-    named_head: NamedHead | None = None
+    imagenet_head: ImageNetHead | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -320,17 +320,17 @@ class FewShotTask:
         )
 
     def photo_views(self) -> Array:
-        """(V, N, d) features of the shots' augmented copies, or of the shots themselves, V = 1, without copies."""
+        """(V, N, d) features of the shots' augmented views, or of the shots themselves, V = 1, if there are none."""
         views = self.support_views
         return self.support_features[None] if views is None or not len(views) else views
 
     def shot_means(self) -> Array:
-        """(N, d) the normalised mean of each shot's augmented copies, or the shot itself without copies."""
+        """(N, d) the normalised mean of each shot's augmented views, or the shot itself if there are none."""
         views = self.support_views
         return self.support_features if views is None or not len(views) else normalise(views.mean(axis=0))
 
     def photo_rows(self) -> tuple[Array, npt.NDArray[np.int64]]:
-        """(R, d) features and (R,) labels of all photos: each augmented copy is a row, or each shot without copies."""
+        """(R, d) features and (R,) labels: one row per augmented view, or per shot if there are none."""
         views = self.photo_views()
         return views.reshape((-1, self.width)), np.tile(self.support_labels, len(views))
 

@@ -17,8 +17,8 @@ from jclip_adapter.core.task import (
     Array,
     EncoderLink,
     FewShotTask,
-    Later,
-    NamedHead,
+    ImageNetHead,
+    Lazy,
     Queries,
     class_means,
     normalise,
@@ -163,7 +163,7 @@ class TaskEncoder:
             text_views=self.texts.views,
             encoder=self.link(paths),
             auxiliary=self._second(paths),
-            named_head=self._named_head(),
+            imagenet_head=self._imagenet_head(),
         )
         return task if self.encoder.has_text else task.with_prototypes()
 
@@ -174,17 +174,17 @@ class TaskEncoder:
         clip = self.encoder
         pairs = list(zip(self.class_names, self.domains, strict=True))
         return EncoderLink(
-            Later(lambda: clip.model),
+            Lazy(lambda: clip.model),
             tuple(self.prompts.class_name(name, domain) for name, domain in pairs),
             tuple(self.prompts.texts(name, domain)[0] for name, domain in pairs),
             TrainingPhotos(paths, clip.image_size, clip.transform, clip.reading),
         )
 
-    def _named_head(self) -> NamedHead | None:
+    def _imagenet_head(self) -> ImageNetHead | None:
         network = self.auxiliary or self.encoder
         if not isinstance(network, BackboneEncoder):
             return None
-        return network.named_head(self.class_names, self.domains)
+        return network.imagenet_head(self.class_names, self.domains)
 
     def with_prototypes(self, paths: Sequence[Path], labels: npt.NDArray[np.int64]) -> TaskEncoder:
         """With class means of N photos in place of texts, where the network has no text encoder; else unchanged."""
@@ -204,6 +204,6 @@ def fingerprint(task: FewShotTask) -> str:
     texts = (task.text_features, task.text_features if task.text_raw is None else task.text_raw, *task.text_views)
     views = () if task.support_views is None else (task.support_views,)
     second = () if task.auxiliary is None else (task.auxiliary,)
-    head = () if task.named_head is None else (np.frombuffer(repr(task.named_head.ids).encode(), np.uint8),)
+    head = () if task.imagenet_head is None else (np.frombuffer(repr(task.imagenet_head.ids).encode(), np.uint8),)
     parts = (task.raw, task.support_labels, *views, *texts, *second, *head)
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()

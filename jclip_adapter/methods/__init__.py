@@ -1,4 +1,4 @@
-"""The methods, one file each, found by walking this package.
+"""The few-shot methods, one file each, found by walking this package.
 
 A new method is a new file with one public subclass of `Method`; it is then listed, tested and benchmarked.
 """
@@ -44,7 +44,7 @@ def get(name: str) -> type[Method]:
     """A method's class by its name.
 
     Raises:
-        UsageError: there is none of that name; the nearest is suggested.
+        UsageError: unknown name; the nearest is suggested.
     """
     if name not in _methods():
         raise UsageError(f"there is no method '{name}'.", suggest(name, available()))
@@ -69,7 +69,7 @@ def create(name: str, /, *, seed: int = 0, **values: Any) -> Method:
 
 
 def load(path: str | Path) -> Method:
-    """Read a fitted method that `save` wrote, whichever it is.
+    """Read any fitted method that `save` wrote.
 
     Raises:
         DataError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""AMU-Tuning: a second backbone's linear classifier, trained to help where CLIP is unsure."""
+"""AMU-Tuning: a linear classifier on an auxiliary network's features, weighted by CLIP's uncertainty."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, check_rows, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 KINDS = ("moment", "none", "entropy", "energy", "max", "max-min", "var", "top5")
-_TINY = 1e-12  # keeps scores that are all the same, such as those of a single class, from being divided by zero
+_TINY = 1e-12  # avoids a division by zero where all scores are equal, as with a single class
 
 
 def uncertainty(zero_shot: npt.NDArray[Any], kind: str, power: float) -> npt.NDArray[np.float64]:
-    """How unsure zero-shot is of each query: the factor κ that the second backbone's scores are multiplied by.
+    """The factor κ of the auxiliary network's scores, from the uncertainty of zero-shot's prediction for each query.
 
     With p the softmax of the scores and ρ the power: "moment" (kurtosis(p)/250)^−ρ, "none" 1, "entropy"
     exp(ρ·H(p)/log C), "max" max(p)^−ρ, "max-min" (max − min)^−ρ, "top5" (first − fifth)^−ρ, "var" the standard
@@ -54,12 +54,12 @@ def uncertainty(zero_shot: npt.NDArray[Any], kind: str, power: float) -> npt.NDA
     else:
         place = classes - 1 if kind == "max-min" else min(5, classes) - 1
         sureness = top[:, :1] - top[:, place : place + 1]
-    # Scores that are all the same say nothing: the second backbone then counts as with "none".
+    # Equal scores carry no information: κ is then 1, as with "none".
     return np.asarray(np.where(sureness > _TINY, np.maximum(sureness, _TINY) ** -power, 1.0))
 
 
 def standardised(scores: Any) -> Any:
-    """Each row of (M, C) less its mean, divided by its unbiased standard deviation; for numpy and Jittor alike."""
+    """Rows of (M, C) minus their mean, divided by their unbiased standard deviation; in numpy and Jittor."""
     centred = scores - scores.mean(1).reshape((-1, 1))
     variance = (centred * centred).sum(1).reshape((-1, 1)) / max(1, scores.shape[1] - 1)
     return centred / (variance + _TINY) ** 0.5
@@ -76,21 +76,22 @@ def objective(fused: Any, auxiliary: Any, target: Any, merge: float) -> Any:
 class AmuTuning(SeenClassMethod):
     """Tang et al., "AMU-Tuning: Effective Logit Bias for CLIP-based Few-shot Learning", CVPR 2024.
 
-    What other methods add to CLIP's logits is a bias; here it comes from a second backbone that has seen other
-    things, and counts the more the less sure CLIP is: logits = s·Q·Tᵀ + α·κ(s·Q·Tᵀ)·z, with z the scores A·Wᵀ of
-    the second backbone's normalised features A, standardised per photo, and κ from the kurtosis of CLIP's
-    probabilities (`uncertainty`). W starts as class means and is trained with λ·CE(logits) + (1−λ)·CE(z).
+    A logit bias from a second, auxiliary network is added to CLIP's logits, weighted by CLIP's uncertainty: logits =
+    s·Q·Tᵀ + α·κ(s·Q·Tᵀ)·z. z are the scores A·Wᵀ of the auxiliary network's normalised features A, standardised per
+    photo, and κ is computed from the kurtosis of CLIP's probabilities (`uncertainty`). W is initialised with class
+    means and trained with λ·CE(logits) + (1−λ)·CE(z).
 
-    The paper's κ is the default; the code's default is none, and it holds six more. AdamW with ε 1e-4, whose rate
-    falls as a cosine to 0. The authors train with batches of 8 images, augmented anew, on a self-supervised
-    ResNet-50, and keep the best epoch by test accuracy; here batches of 64 cached features do, the last epoch is
-    kept, and α of use is searched on the shots, that of training stays. The class means there are sums divided by
-    the mean number of shots; here each class's own number counts, which is the same where all have as many.
+    The default is the paper's κ. The code's default is κ = 1, and it contains six more. The optimizer is AdamW with ε =
+    1e-4, whose learning rate falls along a cosine. The authors train on a self-supervised ResNet-50 with batches of 8
+    newly augmented images, and keep the epoch with the best test accuracy. Here batches of 64 cached features are used,
+    and the last epoch is kept. α for prediction is searched on the shots; that for training is fixed. The authors
+    divide class sums by the mean number of shots; here each sum is divided by the class's own number, which is the same
+    if all classes have equally many.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
-    Learnt arrays: `weight_` (S, d') of the classes with shots, d' the second backbone's width, `seen_` (S,) which
-    these are, `text_` (C, d), `scale_` ().
+    Learnt arrays: `weight_` (S, d') of the classes with shots, d' the auxiliary network's width, `seen_` (S,) their
+    indices, `text_` (C, d), `scale_` ().
 
     See Also:
         TipAdapter: a bias from CLIP's own features. Gda: another.
@@ -117,16 +118,21 @@ class AmuTuning(SeenClassMethod):
         """Hyper-parameters of AMU-Tuning."""
 
         alpha: float = hyper(
-            0.5, "weight of the second backbone", low=0, high=1000, grid=(0.0, 0.25, 0.5, 1.0, 2.0, 4.0), refit=False
+            0.5,
+            "weight α of the auxiliary network's logits",
+            low=0,
+            high=1000,
+            grid=(0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
+            refit=False,
         )
-        train_alpha: float = hyper(0.5, "its weight in training", low=0, high=1000)
-        uncertainty: str = hyper("moment", "what CLIP's uncertainty is told by", choices=KINDS)
-        power: float = hyper(0.4, "power of the uncertainty", low=0, high=10)
-        merge: float = hyper(0.35, "share of the fused logits in the loss", low=0, high=1)
+        train_alpha: float = hyper(0.5, "α during training", low=0, high=1000)
+        uncertainty: str = hyper("moment", "measure of CLIP's uncertainty κ", choices=KINDS)
+        power: float = hyper(0.4, "exponent ρ of the uncertainty κ", low=0, high=10)
+        merge: float = hyper(0.35, "weight λ of the fused logits' loss against the auxiliary logits'", low=0, high=1)
         epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(64, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(1e-3, "AdamW's learning rate, the highest of its cosine", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
+        lr: float = hyper(1e-3, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
 
     hyper: Hyper
 
@@ -136,33 +142,27 @@ class AmuTuning(SeenClassMethod):
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import Scheduled, train_epochs
-        from .training.optimisers import AdamW, cosine
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW, cosine
 
-        rows, labels = normalise(cast("Array", task.auxiliary)), task.support_labels  # `needs` has seen to it
+        rows, labels = normalise(cast("Array", task.auxiliary)), task.support_labels  # `meta.needs` guarantees it
         zero_shot = task.logit_scale * (task.support_features @ task.text_features.T)
         bias = self.hyper.train_alpha * self._factor(zero_shot)
         weight = jt.array(class_means(rows, labels, task.num_classes).astype(np.float32))
-        latest: list[Any] = []
 
-        def logits(batch: Any, chosen: npt.NDArray[np.int64]) -> Any:
-            latest[:] = [standardised(jt.nn.matmul_transpose(batch, weight))]
-            return jt.array(zero_shot[chosen]) + jt.array(bias[chosen]) * latest[0]
+        def step(chosen: npt.NDArray[np.int64]) -> Step:
+            auxiliary = standardised(jt.nn.matmul_transpose(jt.array(rows[chosen]), weight))
+            fused = jt.array(zero_shot[chosen]) + jt.array(bias[chosen]) * auxiliary
+            return classification(
+                fused, labels[chosen], lambda logits, target: objective(logits, auxiliary, target, self.hyper.merge)
+            )
 
-        def loss(fused: Any, target: Any) -> Any:
-            return objective(fused, latest[0], target, self.hyper.merge)
-
-        steps = self.hyper.epochs * -(-len(labels) // self.hyper.batch_size)
-        adam = AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay)
-        self.history_ = train_epochs(
-            logits,
-            loss,
-            Scheduled(adam, lambda step: cosine(step, self.hyper.lr, steps)),
-            rows,
-            labels,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=np.random.default_rng(self.seed),
+        batches = shuffled(len(labels), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
+        self.history_, self.step_losses_ = train(
+            step,
+            AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay),
+            batches,
+            schedule=lambda number: cosine(number, self.hyper.lr, batches.steps),
         )
         self.weight_ = np.asarray(weight.numpy(), dtype=np.float32)
 

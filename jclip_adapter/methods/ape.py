@@ -1,4 +1,4 @@
-"""APE: Tip-Adapter on the channels that tell classes apart, its values weighted by how wrong the text is."""
+"""APE: Tip-Adapter on the most discriminative channels, with keys weighted by zero-shot's error on them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
 from .tip_adapter import cache_keys, class_sums
+from .training.seen_classes import SeenClassMethod
 
 
 def criterion(
     text: npt.NDArray[Any], features: npt.NDArray[Any], labels: npt.NDArray[np.int64], similarity: float
 ) -> npt.NDArray[np.float64]:
-    """How useful each channel is: −w·S + (1−w)·Var.
+    """Discriminative score of each channel: −w·S + (1−w)·Var.
 
-    S is the mean product of two rows, texts and photos alike, over all ordered pairs of different classes, per
-    channel. With the sum σ_c of class c's n_c rows it is ((Σσ_c)² − Σσ_c²) / ((Σn_c)² − Σn_c²), where the authors
-    add up the pairs one by one. Var is the unbiased variance of the class texts.
+    S is, per channel, the mean product of two rows (texts or photos) over all ordered pairs of different classes. With
+    the sum σ_c of class c's n_c rows it is ((Σσ_c)² − Σσ_c²) / ((Σn_c)² − Σn_c²), where the authors' code sums over the
+    pairs. Var is the unbiased variance of the class texts.
 
     Args:
         text: (C, d).
-        features: (N, d); none for the texts alone.
+        features: (N, d); N is 0 for the texts alone.
         labels: (N,) class indices.
         similarity: w.
 
     Returns:
-        (d,); the larger, the more useful. With one class there are neither pairs nor variance: zeros.
+        (d,), larger for better channels; zeros with a single class, which has neither pairs nor variance.
     """
     sums = text.astype(np.float64)
     np.add.at(sums, labels, features.astype(np.float64))
@@ -44,13 +44,13 @@ def criterion(
 
 
 def best_channels(score: npt.NDArray[np.float64], share: float) -> npt.NDArray[np.int64]:
-    """The share of the channels with the highest scores, at least one, in the order of the channels."""
+    """Indices of this share of the channels, at least one, that have the highest scores; ascending."""
     count = max(1, round(share * len(score)))
     return np.sort(np.argsort(-score, kind="stable")[:count])
 
 
 def surprise(keys: Array, labels: npt.NDArray[np.int64], text: Array) -> Array:
-    """How much the text misses of each key's class, in bits: log₂((1 + 10⁻⁶)/(p + 10⁻⁶)), p = softmax(k·Tᵀ)_label.
+    """Zero-shot's error on each key, in bits: log₂((1 + 10⁻⁶)/(p + 10⁻⁶)), p = softmax(k·Tᵀ)_label.
 
     It is the divergence KL(Y‖p) of the one-hot label; the cosines are not multiplied by the logit scale.
 
@@ -69,19 +69,19 @@ def surprise(keys: Array, labels: npt.NDArray[np.int64], text: Array) -> Array:
 class Ape(SeenClassMethod):
     """Zhu et al., "Not All Features Matter: Enhancing Few-shot CLIP with Adaptive Prior Refinement", ICCV 2023.
 
-    Tip-Adapter with fewer channels and unequal votes: the channels kept are those in which classes are unlike and
-    texts vary (`criterion`); a key votes the louder, the less its text expects it (`surprise`):
-    logits = s·Q·Tᵀ + α·exp(−β(1 − Q'·F'ᵀ))·(Y∘exp(γ·KL)), where ' means the kept channels, normalised again.
+    Tip-Adapter with fewer channels and weighted votes. The channels kept are those in which classes differ and texts
+    vary (`criterion`). A key counts more if zero-shot disagrees with its label (`surprise`): logits = s·Q·Tᵀ +
+    α·exp(−β(1 − Q'·F'ᵀ))·(Y∘exp(γ·KL)), where ' denotes the kept channels, normalised again.
 
-    The authors keep 500 to 900 of 1024 channels and weigh S against the variance by data set (ImageNet .7 to .3);
-    here both are one default for all. Their sums over pairs need the same number of shots in every class, ours do
-    not. They read a criterion stored under the data set's name in later runs, whatever the seed; here nothing is
-    stored. Their texts are GPT-3's descriptions, so their zero-shot starts higher.
+    The authors keep 500 to 900 of 1024 channels and weight similarity against variance differently for each data set
+    (0.7 to 0.3 for ImageNet). Here both have one default. Their sums over pairs need the same number of shots in every
+    class; ours do not. Their code reuses a criterion stored under the data set's name, regardless of the seed; here
+    nothing is stored. Their texts are descriptions by GPT-3, so their zero-shot accuracy is higher.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
     Learnt arrays: `channels_` (q,), `keys_` (N, q) sorted by class, `key_labels_` (N,) counted among the classes
-    with shots, `surprise_` (N,), `seen_` (S,) which these classes are, `text_` (C, d), `scale_` ().
+    with shots, `surprise_` (N,), `seen_` (S,) their indices, `text_` (C, d), `scale_` ().
 
     See Also:
         TipAdapter: all channels, equal votes. ApeT: the channels chosen get a trained residual.
@@ -107,13 +107,17 @@ class Ape(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of APE."""
 
-        alpha: float = hyper(1.0, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.0, 2.0, 4.0), refit=False)
-        beta: float = hyper(1.0, "sharpness of its similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False)
-        gamma: float = hyper(
-            0.1, "how much louder a surprising key votes", low=0, high=10, grid=(0.0, 0.1, 0.2), refit=False
+        alpha: float = hyper(
+            1.0, "weight α of the cache logits", low=0, high=1000, grid=(0.0, 0.5, 1.0, 2.0, 4.0), refit=False
         )
-        channels: float = hyper(0.7, "share of the channels that is kept", low=1e-6, high=1)
-        similarity: float = hyper(0.7, "weight of likeness against variance in the choice", low=0, high=1)
+        beta: float = hyper(
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False
+        )
+        gamma: float = hyper(
+            0.1, "weight γ of zero-shot's error in a key's vote", low=0, high=10, grid=(0.0, 0.1, 0.2), refit=False
+        )
+        channels: float = hyper(0.7, "share of the channels that are kept", low=1e-6, high=1)
+        similarity: float = hyper(0.7, "weight w of similarity against variance in the channels' choice", low=0, high=1)
 
     hyper: Hyper
 

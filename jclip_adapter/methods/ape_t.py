@@ -1,9 +1,8 @@
-"""APE-T: one trained residual per class on the channels that tell classes apart, for keys and texts at once."""
+"""APE-T: one trained residual per class on the most discriminative channels, for keys and texts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,31 +11,30 @@ from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .ape import best_channels, criterion
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
 from .tip_adapter import cache_keys, class_sums
 from .tip_adapter_f import cache_logits, sorted_views
+from .training.seen_classes import SeenClassMethod
 
 
 class ApeT(SeenClassMethod):
     """Zhu et al., "Not All Features Matter: Enhancing Few-shot CLIP with Adaptive Prior Refinement", ICCV 2023, §3.4.
 
-    Instead of every key of the cache, a residual per class is trained that moves the class's keys and its text
-    alike, in the channels that APE chooses, and a weight for each key's vote:
-    logits = s·Q·(T+R)ᵀ + α·exp(−β(1 − Q·(F+R_y)ᵀ))·(Y∘v), with residuals R (C, d), zero outside the channels chosen
-    and to begin with, R_y that of each key's class, and votes v (N,) of 1. Unlike in APE the features keep their
-    full width; nothing is normalised again.
+    One residual per class is trained, which is added to the class's keys and to its text in the channels that APE
+    chooses, and one weight per key: logits = s·Q·(T+R)ᵀ + α·exp(−β(1 − Q·(F+R_y)ᵀ))·(Y∘v). The residuals R (C, d) start
+    at zero and stay zero outside the chosen channels, R_y is that of each key's class, and the weights v (N,) start at
+    1. Unlike APE, features keep their full width, and nothing is normalised again.
 
-    AdamW with ε 1e-3 and weight decay 0.1, whose rate falls as a cosine to 0 over all batches; the decay draws the
-    residuals to 0, and the votes too. As published the code cannot run: it reads `feat_num`, which no configuration
-    has, and chooses as many channels as APE does while the residual has another width. Both are the same number
-    here. The authors encode freshly augmented shots in every epoch, keep the best epoch by validation, and search α
-    and β afterwards. Here each epoch takes the next of the task's views, or the shots themselves without views, and
-    the last epoch is kept; α and β of use are searched on the shots, those of training stay.
+    The optimizer is AdamW with ε = 1e-3 and weight decay 0.1, which also applies to v; the learning rate falls along a
+    cosine over all steps. The published code does not run: it reads `feat_num`, which no configuration has, and the
+    residual's width differs from the number of chosen channels. Here both are the same number. The authors encode newly
+    augmented shots in every epoch, keep the epoch with the best validation accuracy, and search α and β afterwards.
+    Here each epoch uses the next augmented view, or the shots themselves if there are none; the last epoch is kept. α
+    and β for prediction are searched on the shots, and those for training are fixed.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
     Learnt arrays: `residual_` (S, d), `keys_` (N, d) residuals included, sorted by class, `votes_` (N,),
-    `key_labels_` (N,) counted among the classes with shots, `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
+    `key_labels_` (N,) counted among the classes with shots, `seen_` (S,) their indices, `text_` (C, d), `scale_` ().
 
     See Also:
         Ape: without training. TipAdapterF: trains every key.
@@ -62,51 +60,49 @@ class ApeT(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of APE-T."""
 
-        alpha: float = hyper(1.0, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.0, 2.0, 4.0), refit=False)
-        beta: float = hyper(1.0, "sharpness of its similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False)
-        train_alpha: float = hyper(1.0, "weight of the cache in training", low=0, high=1000)
-        train_beta: float = hyper(1.0, "sharpness of its similarity in training", low=0, high=1000)
+        alpha: float = hyper(
+            1.0, "weight α of the cache logits", low=0, high=1000, grid=(0.0, 0.5, 1.0, 2.0, 4.0), refit=False
+        )
+        beta: float = hyper(
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False
+        )
+        train_alpha: float = hyper(1.0, "α during training", low=0, high=1000)
+        train_beta: float = hyper(1.0, "β during training", low=0, high=1000)
         channels: float = hyper(0.7, "share of the channels that get a residual", low=1e-6, high=1)
-        similarity: float = hyper(0.7, "weight of likeness against variance in their choice", low=0, high=1)
+        similarity: float = hyper(0.7, "weight w of similarity against variance in the channels' choice", low=0, high=1)
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(1e-3, "AdamW's learning rate, the highest of its cosine", low=0, high=10, grid=(1e-4, 1e-3))
-        weight_decay: float = hyper(0.1, "AdamW's weight decay", low=0, high=10)
+        lr: float = hyper(1e-3, "peak learning rate of AdamW, with cosine decay", low=0, high=10, grid=(1e-4, 1e-3))
+        weight_decay: float = hyper(0.1, "weight decay of AdamW", low=0, high=10)
 
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import Scheduled, train_epochs
-        from .training.optimisers import AdamW, cosine
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW, cosine
 
         keys, labels = cache_keys(task)
         score = criterion(task.text_features, keys, labels, self.hyper.similarity)
-        # The residuals' own columns are spread over all d by a product with rows of the identity.
+        # A product with rows of the identity puts the residuals' columns into their places among all d.
         spread = np.eye(task.width, dtype=np.float32)[best_channels(score, self.hyper.channels)]
         residual, votes = jt.zeros((task.num_classes, len(spread))), jt.ones((len(keys), 1))
         parts = [np.eye(task.num_classes, dtype=np.float32)[labels], keys, task.text_features, spread]
         owner, start, text, spread_var = (jt.array(part).stop_grad() for part in parts)
         views = sorted_views(task)
         options = {"alpha": self.hyper.train_alpha, "beta": self.hyper.train_beta, "scale": task.logit_scale}
-        per_epoch = -(-len(keys) // self.hyper.batch_size)
-        adam = AdamW([residual, votes], self.hyper.lr, eps=1e-3, weight_decay=self.hyper.weight_decay)
+        batches = shuffled(len(keys), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
+        optimizer = AdamW([residual, votes], self.hyper.lr, eps=1e-3, weight_decay=self.hyper.weight_decay)
 
-        def logits(_: Any, chosen: npt.NDArray[np.int64]) -> Any:
-            batch = jt.array(views[adam.steps // per_epoch % len(views)][chosen])
+        def step(rows: npt.NDArray[np.int64]) -> Step:
+            batch = jt.array(views[optimizer.steps // batches.per_epoch % len(views)][rows])
             wide = jt.matmul(residual, spread_var)
-            return cache_logits(batch, start + jt.matmul(owner, wide), owner * votes, text + wide, **options)
+            logits = cache_logits(batch, start + jt.matmul(owner, wide), owner * votes, text + wide, **options)
+            return classification(logits, labels[rows])
 
-        self.history_ = train_epochs(
-            logits,
-            jt.nn.cross_entropy_loss,
-            Scheduled(adam, lambda step: cosine(step, self.hyper.lr, self.hyper.epochs * per_epoch)),
-            keys,
-            labels,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=np.random.default_rng(self.seed),
+        self.history_, self.step_losses_ = train(
+            step, optimizer, batches, schedule=lambda number: cosine(number, self.hyper.lr, batches.steps)
         )
         self.residual_ = residual.numpy() @ spread
         self.keys_, self.key_labels_ = keys + self.residual_[labels], labels

@@ -1,4 +1,4 @@
-"""What every method is: hyper-parameters, metadata, fit, logits, save and load."""
+"""The base class of all methods: hyper-parameters, metadata, fit, logits, save and load."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def hyper(
     """Declare one hyper-parameter of a method.
 
     Args:
-        default: Its value when nothing is said; its type is the parameter's type.
-        text: What it does, with its unit, in one line.
+        default: Default value; its type is the parameter's type.
+        text: Its meaning with the paper's symbol and unit, in one line.
         low: Smallest value allowed.
         high: Largest value allowed.
         choices: The values allowed, for a string.
-        grid: The values that a search tries; empty to leave it at its default.
-        refit: Whether another value needs another `fit`; False where only `logits` uses it.
+        grid: The values that selection tries; empty to keep the default.
+        refit: Whether another value needs another `fit`; False if only `logits` uses it.
 
     Returns:
         A dataclass field.
@@ -105,18 +105,18 @@ class Meta:
     """A method's metadata, as data.
 
     Attributes:
-        name: The name that users type.
+        name: The name on the command line.
         summary: The idea in one line.
         paper: Authors and title.
         year: Of the paper.
-        trains: What is learnt, in a few words; "nothing" for none.
+        trains: The trained parameters in a few words, or "nothing".
         arxiv: The paper's arXiv number; empty if there is none.
         code: The authors' repository, owner/name; empty if there is none.
         transductive: Whether it needs all queries at once.
-        needs: What the task has to carry beyond the text features: any of "support", "auxiliary", "encoder", or
-            "text" where prototypes of the shots cannot stand in for the text features.
-        tunes: Which of CLIP's towers it changes: any of "images", "texts".
-        uses: What it makes use of where the task carries it: any of "support", "raw", "views", "text_views",
+        needs: What the task has to contain besides text features: any of "support", "auxiliary", "encoder", or
+            "text" if prototypes of the shots cannot replace the text features.
+        tunes: The towers of CLIP that it fine-tunes: any of "images", "texts".
+        uses: What it uses if the task contains it: any of "support", "raw", "views", "text_views",
             "validation", "extra".
     """
 
@@ -136,15 +136,15 @@ class Meta:
 class Method(ABC):
     """A few-shot classifier on CLIP features, in scikit-learn's manner.
 
-    On a network that knows no texts, the task has the classes' means of shots in their place; a method that cannot do
-    with these says so in `needs`.
+    If the network has no text encoder, the task contains the classes' mean features instead of text features; a method
+    that cannot use these has "text" in `needs`.
 
-    Hyper-parameters are given to the constructor and stay as they are; `fit` returns self; what is learnt are
-    numpy arrays whose names end in an underscore, and they are all that `logits` needs. What is trained of CLIP
-    itself lies in the dictionary `encoder_`.
+    Hyper-parameters are given to the constructor and not changed. `fit` returns self and sets numpy arrays whose names
+    end in an underscore; `logits` needs nothing else. Fine-tuned weights of CLIP are in the dictionary `encoder_`.
+    `history_` holds loss and top-1 per epoch, `step_losses_` the loss of every step.
 
     Args:
-        seed: For everything random in `fit`; same seed, same bytes on the CPU.
+        seed: Of everything random in `fit`; the same seed gives the same bytes on the CPU.
         values: Hyper-parameters by name.
 
     Raises:
@@ -166,6 +166,7 @@ class Method(ABC):
         self.width_ = 0
         self.raw_ = False
         self.history_: list[dict[str, float]] = []
+        self.step_losses_: list[float] = []
         self.encoder_: dict[str, Array] = {}
 
     def fit(self, task: FewShotTask) -> Self:
@@ -185,7 +186,7 @@ class Method(ABC):
         self.classes_ = task.class_names
         self.width_ = task.width
         self.raw_ = task.support_raw is not None
-        self.history_ = []
+        self.history_, self.step_losses_ = [], []
         self.encoder_ = {}
         try:
             self._fit(task)
@@ -198,7 +199,7 @@ class Method(ABC):
         return self
 
     def _diverged(self, reason: str) -> DivergedError:
-        """The error of a training that went astray, with the hyper-parameters that may be to blame."""
+        """The error of a diverged training, with the hyper-parameters that may be the cause."""
         defaults = type(self.hyper)().as_dict()
         values = self.hyper.as_dict()
         changed = {name: value for name, value in values.items() if value != defaults[name]}
@@ -211,16 +212,16 @@ class Method(ABC):
         """Score queries; the highest score wins.
 
         Args:
-            queries: (M, d) L2-normalised image features, or `Queries` that carry more than that. A method that
-                uses un-normalised features takes the normalised ones where there are no others; one that has
-                tuned CLIP's image tower encodes the photos anew and so needs `Queries` that can do that.
+            queries: (M, d) L2-normalised image features, or `Queries`, which can contain more. A method that uses
+                un-normalised features takes the normalised ones if there are no others. A method that fine-tuned CLIP's
+                image tower encodes the photos again and needs `Queries` with `encode`.
 
         Returns:
             (M, C) float32, finite for every class.
 
         Raises:
-            DataError: not fitted, another width than the task had, NaN in the queries, or no un-normalised
-                or auxiliary features although `fit` had some.
+            DataError: not fitted, width differs from the task's, NaN in the queries, or un-normalised or auxiliary
+                features are missing although `fit` had them.
         """
         if not self.classes_:
             raise DataError(f"{self.meta.name} is not fitted.", "Call fit(task) first.")
@@ -233,14 +234,14 @@ class Method(ABC):
         if not len(given):
             return np.zeros((0, len(self.classes_)), dtype=np.float32)
         if self.tunes_images:
-            given = self._encoded_anew(given)
+            given = self._reencoded(given)
         scores = np.asarray(self._logits(given), dtype=np.float32)
         if not np.isfinite(scores).all():
             raise DataError(f"{self.meta.name} produced NaN or infinite scores.", "Lower its learning rate.")
         return scores
 
     def with_values(self, **values: Any) -> Self:
-        """This method with other hyper-parameters, as fitted: for those whose `refit` is False.
+        """A fitted copy with other hyper-parameters, whose `refit` is False.
 
         Raises:
             UsageError: one of them needs another `fit`.
@@ -261,17 +262,17 @@ class Method(ABC):
         """Checked queries, at least one → (M, C)."""
 
     def check_needs(self, task: FewShotTask) -> None:
-        """Refuse a task that lacks what this method needs.
+        """Check that a task contains what this method needs.
 
         Raises:
-            DataError: it does; the hint names the option.
+            DataError: something is missing; the hint names the option.
         """
         needs = self.meta.needs
         if "support" in needs and not len(task.support_labels):
-            raise DataError(f"{self.meta.name} needs support photos, and there is none.", "Give --shots 1 or more.")
+            raise DataError(f"{self.meta.name} needs support photos, but the task has none.", "Give --shots 1 or more.")
         if not task.has_text and ("text" in needs or not len(task.support_labels)):
             raise DataError(
-                f"{self.meta.name} needs texts, which this network cannot encode.", "Give --weights a CLIP."
+                f"{self.meta.name} needs texts, but this network has no text encoder.", "Give --weights a CLIP."
             )
         if "auxiliary" in needs and task.auxiliary is None:
             raise DataError(
@@ -280,36 +281,36 @@ class Method(ABC):
             )
         if "encoder" in needs and task.encoder is None:
             raise DataError(
-                f"{self.meta.name} trains through CLIP, and there are features only.",
+                f"{self.meta.name} trains through CLIP, but the task has only features.",
                 "Give --weights a CLIP, and photos instead of feature files.",
             )
 
     @property
     def uses_auxiliary(self) -> bool:
-        """Whether it makes use of a second network's features or classes."""
+        """Whether it uses a second network's features or classes."""
         return "auxiliary" in self.meta.needs
 
     @property
     def tunes_images(self) -> bool:
-        """Whether what was learnt changes the image tower, and so every photo's features."""
+        """Whether the image tower was fine-tuned, so that photos have to be encoded again."""
         return any(key.startswith("visual.") for key in self.encoder_)
 
     def encoder_weights(self, base: Weights) -> Weights:
-        """CLIP's weights as this method has tuned them.
+        """CLIP's weights after fine-tuning.
 
         Args:
-            base: All of CLIP's weights, as they were before.
+            base: All of CLIP's original weights.
 
         Returns:
-            Those that are others now; nothing where the method leaves CLIP alone.
+            The changed weights; empty if the method does not fine-tune CLIP.
         """
         return {key: self.encoder_[key] for key in base if key in self.encoder_}
 
-    def _encoded_anew(self, queries: Queries) -> Queries:
-        """The queries as the tuned CLIP sees them."""
+    def _reencoded(self, queries: Queries) -> Queries:
+        """The queries encoded by the fine-tuned CLIP."""
         if queries.encode is None:
             raise DataError(
-                f"{self.meta.name} has tuned CLIP's image tower, so features of the untuned one are of no use to it.",
+                f"{self.meta.name} has fine-tuned CLIP's image tower and cannot use features of the original one.",
                 "Give Queries that can encode their photos anew.",
             )
         raw = queries.encode(self.encoder_weights)
@@ -324,14 +325,14 @@ class Method(ABC):
         """Write the learnt state: a safetensors file whose header holds the manifest.
 
         Args:
-            path: Of the file.
-            facts: Further facts for the manifest, such as the weights' SHA-256.
+            path: The file.
+            facts: Further entries of the manifest, such as the weights' SHA-256.
 
         Raises:
             DataError: not fitted.
         """
         if not self.classes_:
-            raise DataError(f"{self.meta.name} is not fitted, so there is nothing to save.")
+            raise DataError(f"{self.meta.name} is not fitted, so it cannot be saved.")
         manifest = {
             "method": self.meta.name,
             "version": __version__,
@@ -345,20 +346,20 @@ class Method(ABC):
         write_safetensors(path, self.learnt(), manifest, FITTED)
 
     def attach(self, encoder: EncoderLink | None) -> None:  # noqa: B027  (most methods score without CLIP)
-        """Give a loaded method the CLIP that it was trained with, if it scores through it."""
+        """Give a loaded method the CLIP that it was trained with, if prediction needs it."""
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Args:
-            path: Of the file.
+            path: The file.
 
         Returns:
             A fitted method.
 
         Raises:
-            DataError: damaged, or learnt by another method.
+            DataError: the file is damaged, or another method wrote it.
         """
         arrays, manifest = read_safetensors(path)
         if manifest.get("method") != cls.meta.name:

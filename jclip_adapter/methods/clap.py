@@ -1,4 +1,4 @@
-"""CLAP: a linear probe that starts at the text and is held near it, the more so the better the text does."""
+"""CLAP: a linear probe with a penalty on its distance from the text, weighted by zero-shot's accuracy per class."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 CONSTRAINTS = ("l2", "corrected", "constant", "balanced", "none")
 
 
 def multipliers(zero_shot: npt.NDArray[Any], labels: npt.NDArray[np.int64], constraint: str) -> Array:
-    """The weight of each class's penalty, from how well zero-shot does on the shots.
+    """The weight of each class's penalty, from zero-shot's probabilities on the shots.
 
     Args:
         zero_shot: (N, C) zero-shot logits of the shots.
@@ -42,10 +42,10 @@ def multipliers(zero_shot: npt.NDArray[Any], labels: npt.NDArray[np.int64], cons
 
 
 def scores(features: Any, prototypes: Any, scale: float) -> Any:
-    """s·cos(f, w) in Jittor: of (B, d) L2-normalised features and (C, d) prototypes of any length, (B, C)."""
+    """s·cos(f, w) in Jittor: of (B, d) L2-normalised features and (C, d) prototypes of any norm, (B, C)."""
     from jclip_adapter.runtime import jt
 
-    from .training.loop import unit_rows
+    from .training.layers import unit_rows
 
     return scale * jt.nn.matmul_transpose(features, unit_rows(prototypes))
 
@@ -58,24 +58,25 @@ def penalty(prototypes: Any, base: Any, alpha: Any) -> Any:
 class Clap(SeenClassMethod):
     """Silva-Rodríguez et al., "A Closer Look at the Few-Shot Adaptation of Large Vision-Language Models", CVPR 2024.
 
-    A linear probe whose class prototypes w start at the text features t, and pay for leaving them:
-    cross-entropy of s·cos(f, w) plus the mean over classes of α_c·‖w_c − t_c‖², where α_c is the mean zero-shot
-    probability of c over its own shots (`multipliers`). Nothing is searched: that is the paper's point, so the grid
-    is empty. `constraint` "none" is their ZS-LP; the others are their ablations. The multipliers stay as they are;
-    the adaptive step that the code has is off in the published command, and left out.
+    A linear probe whose class prototypes w are initialised with the text features t and penalised for leaving them: the
+    loss is the cross-entropy of s·cos(f, w) plus the mean over classes of α_c·‖w_c − t_c‖², where α_c is the mean
+    zero-shot probability of class c over its own shots (`multipliers`). Nothing is searched, which is the paper's
+    point, so there is no grid. `constraint="none"` is their ZS-LP, and the other values are their ablations. The
+    multipliers are fixed; the adaptive step of the authors' code is disabled in their published command and is not
+    implemented.
 
-    w and t are un-normalised, the mean of the raw features of a class's templates: a step of the same length turns a
-    long prototype less, and distances are counted in that space. Where the task has no raw text features, the
-    normalised ones are made `text_norm` long, about what CLIP's are.
+    w and t are not normalised: t is the mean of the raw features of a class's templates, and distances are measured in
+    that space. If the task has no raw text features, the normalised ones are scaled to the norm `text_norm`, which is
+    about that of CLIP's.
 
-    SGD with momentum, the rate falling as a cosine over the epochs after one at 10⁻⁵. The authors run 300 epochs on
-    20 augmented copies of the shots, of which each epoch sees a random twentieth; here each epoch takes the next of
-    the task's views, or the shots themselves without views, and there are 50 of them, as cached features do not
-    change any more.
+    The optimizer is SGD with momentum; the learning rate is 1e-5 in the first epoch and then falls along a cosine per
+    epoch. The authors train for 300 epochs on 20 augmented views of each shot, a random twentieth of them per epoch.
+    Here each epoch uses the next augmented view, or the shots themselves if there are none, and 50 epochs suffice
+    because cached features do not change.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
-    Learnt arrays: `prototypes_` (S, d) of the classes with shots, `seen_` (S,) which these are, `text_` (C, d),
+    Learnt arrays: `prototypes_` (S, d) of the classes with shots, `seen_` (S,) their indices, `text_` (C, d),
     `scale_` ().
 
     See Also:
@@ -102,20 +103,22 @@ class Clap(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of CLAP."""
 
-        constraint: str = hyper("l2", "how the penalty is weighted by class; none for ZS-LP", choices=CONSTRAINTS)
+        constraint: str = hyper("l2", "class weights α of the penalty; none is ZS-LP", choices=CONSTRAINTS)
         epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(0.1, "SGD's learning rate, the highest of its cosine", low=0, high=10)
-        momentum: float = hyper(0.9, "SGD's momentum", low=0, high=1)
-        text_norm: float = hyper(10.0, "length of the text features where their own is not known", low=1e-3, high=1e4)
+        lr: float = hyper(0.1, "peak learning rate of SGD, with cosine decay", low=0, high=10)
+        momentum: float = hyper(0.9, "momentum μ of SGD", low=0, high=1)
+        text_norm: float = hyper(
+            10.0, "norm given to the text features where the original norms are unknown", low=1e-3, high=1e4
+        )
 
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import Scheduled, train_epochs
-        from .training.optimisers import Sgd, constant_warmup_cosine
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import SGD, constant_warmup_cosine
 
         text = task.text_features * np.float32(self.hyper.text_norm) if task.text_raw is None else task.text_raw
         labels = task.support_labels
@@ -123,30 +126,22 @@ class Clap(SeenClassMethod):
         prototypes, base = jt.array(text), jt.array(text).stop_grad()
         alpha = jt.array(multipliers(zero_shot, labels, self.hyper.constraint)).stop_grad()
         views = task.photo_views()
-        per_epoch = -(-len(labels) // self.hyper.batch_size)
-        sgd = Sgd([prototypes], self.hyper.lr, self.hyper.momentum)
+        batches = shuffled(len(labels), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
+        optimizer = SGD([prototypes], self.hyper.lr, self.hyper.momentum)
         floor = min(1e-5, self.hyper.lr)
 
-        def logits(_: Any, chosen: npt.NDArray[np.int64]) -> Any:
-            batch = views[sgd.steps // per_epoch % len(views)][chosen]
-            return scores(jt.array(batch), prototypes, task.logit_scale)
+        def loss(logits: Any, target: Any) -> Any:
+            return jt.nn.cross_entropy_loss(logits, target) + penalty(prototypes, base, alpha)
 
-        def loss(found: Any, target: Any) -> Any:
-            return jt.nn.cross_entropy_loss(found, target) + penalty(prototypes, base, alpha)
+        def step(rows: npt.NDArray[np.int64]) -> Step:
+            view = views[optimizer.steps // batches.per_epoch % len(views)]
+            return classification(scores(jt.array(view[rows]), prototypes, task.logit_scale), labels[rows], loss)
 
-        def rate(step: int) -> float:
-            return constant_warmup_cosine(step // per_epoch, self.hyper.lr, self.hyper.epochs, floor=floor)
+        def schedule(number: int) -> float:
+            epoch = number // batches.per_epoch
+            return constant_warmup_cosine(epoch, self.hyper.lr, self.hyper.epochs, floor=floor)
 
-        self.history_ = train_epochs(
-            logits,
-            loss,
-            Scheduled(sgd, rate),
-            task.support_features,
-            labels,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=np.random.default_rng(self.seed),
-        )
+        self.history_, self.step_losses_ = train(step, optimizer, batches, schedule=schedule)
         self.prototypes_ = np.asarray(prototypes.numpy(), dtype=np.float32)
 
     def _scores(self, queries: Queries, zero_shot: Array) -> Array:

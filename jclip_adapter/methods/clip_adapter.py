@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,24 +13,25 @@ from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
 from .base import Hyperparameters, Meta, Method, hyper
 
+if TYPE_CHECKING:
+    from .training.loop import Batches, History
+
 
 class ClipAdapter(Method):
     """Gao et al., "CLIP-Adapter: Better Vision-Language Models with Feature Adapters", IJCV 2024.
 
-    CLIP stays frozen; a bottleneck learns what to add to a photo's feature, which keeps most of itself.
+    CLIP is frozen, and a residual bottleneck adapts the image feature: x' = R·A(x) + (1−R)·x with A(x) =
+    ReLU(W₂·ReLU(W₁·x)) without biases, where x is the image feature before normalisation; then logits = s·x'/‖x'‖·Tᵀ.
+    It is trained with cross-entropy.
 
-    x' = R·A(x) + (1−R)·x with A(x) = ReLU(W₂·ReLU(W₁·x)) without biases, x the image feature before
-    normalisation; then logits = s·x'/‖x'‖·Tᵀ, trained with cross-entropy.
+    The authors' code has no configuration. It runs inside CoOp, whose settings are SGD with momentum 0.9, weight decay
+    5e-4, learning rate 2e-3, batch size 32, and 200 epochs with a cosine after one epoch at 1e-5. Here fewer steps with
+    larger batches and a higher rate, chosen on shots (results/defaults.csv), take seconds; `lr=2e-3`, `batch_size=32`
+    and `epochs=200` are CoOp's settings. The authors fix d = 1024; here d is the task's. The paper's second adapter, on
+    the texts, is not in their code and not here (see `jclip-adapter`).
 
-    The authors' code has no configuration: it is to be run inside CoOp, whose settings are SGD with momentum 0.9,
-    weight decay 5e-4, learning rate 2e-3, batch 32, 200 epochs and a cosine after one epoch at 1e-5. Here fewer,
-    larger and longer steps fit in seconds, chosen on shots (results/defaults.csv; `lr=2e-3`, `batch_size=32`,
-    `epochs=200` bring CoOp's back). The authors
-    hard-code d = 1024; d is the task's here. The paper's second adapter, on the texts, is not in the code, nor is it
-    here: `jclip-adapter` has it.
-
-    The softmax of the loss runs over the classes that have shots: the unseen ones would only be pushed away. They
-    keep their text rows and are scored like any other.
+    The softmax of the loss runs over the classes with shots only. Classes without
+    shots keep their text features and are scored like the others.
 
     Learnt arrays: `down_` W₁ (r, d), `up_` W₂ (d, r), `text_` (C, d), `scale_` (); r is d/4.
 
@@ -59,18 +59,18 @@ class ClipAdapter(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of CLIP-Adapter."""
 
-        ratio: float = hyper(0.2, "share R of the adapted feature; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.2, 0.5))
-        reduction: int = hyper(4, "how many times narrower the bottleneck is", low=1, high=65536)
+        ratio: float = hyper(0.2, "residual ratio R; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.2, 0.5))
+        reduction: int = hyper(4, "feature width divided by the bottleneck's width", low=1, high=65536)
         epochs: int = hyper(50, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(128, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(2e-2, "SGD's learning rate, the highest of its cosine", low=0, high=10)
-        momentum: float = hyper(0.9, "SGD's momentum", low=0, high=1)
-        weight_decay: float = hyper(5e-4, "SGD's L2 penalty", low=0, high=10)
+        lr: float = hyper(2e-2, "peak learning rate of SGD, with cosine decay", low=0, high=10)
+        momentum: float = hyper(0.9, "momentum μ of SGD", low=0, high=1)
+        weight_decay: float = hyper(5e-4, "L2 penalty of SGD", low=0, high=10)
 
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from .training.loop import linear_weight
+        from .training.layers import linear_weight
 
         rng = np.random.default_rng(self.seed)
         inner = max(1, task.width // self.hyper.reduction)
@@ -81,30 +81,27 @@ class ClipAdapter(Method):
             self._train(task, rng)
 
     def _train(self, task: FewShotTask, rng: np.random.Generator) -> None:
-        from .training.heads import shuffled
-        from .training.optimisers import constant_warmup_cosine
+        from .training.loop import shuffled
+        from .training.optimizers import constant_warmup_cosine
 
-        rows = len(task.raw)
-        per_epoch = -(-rows // min(self.hyper.batch_size, rows))
-        batches = shuffled(rows, self.hyper.batch_size, rng, drop_last=False)
+        batches = shuffled(len(task.raw), self.hyper.batch_size, self.hyper.epochs, rng)
 
         def schedule(step: int) -> float:
             floor = min(1e-5, self.hyper.lr)
-            return constant_warmup_cosine(step // per_epoch, self.hyper.lr, self.hyper.epochs, floor=floor)
+            return constant_warmup_cosine(step // batches.per_epoch, self.hyper.lr, self.hyper.epochs, floor=floor)
 
-        self.down_, self.up_, self.history_ = train_adapter(
+        self.down_, self.up_, (self.history_, self.step_losses_) = train_adapter(
             (self.down_, self.up_),
             (task.raw, np.searchsorted(task.seen, task.support_labels)),
             task.text_features[task.seen],
-            itertools.islice(batches, per_epoch * self.hyper.epochs),
+            batches,
             hyper=self.hyper,
             scale=task.logit_scale,
             schedule=schedule,
-            per_epoch=per_epoch,
         )
 
     def _logits(self, queries: Queries) -> Array:
-        from .training.heads import bottleneck_numpy
+        from .training.layers import bottleneck_numpy
 
         raw = queries.features if queries.raw is None else queries.raw
         adapted = normalise(bottleneck_numpy(raw, self.down_, self.up_, self.hyper.ratio))
@@ -127,8 +124,7 @@ def adapter_scores(features: Any, down: Any, up: Any, text: Any, *, ratio: float
     """
     from jclip_adapter.runtime import jt
 
-    from .training.heads import bottleneck
-    from .training.loop import unit_rows
+    from .training.layers import bottleneck, unit_rows
 
     mixed = unit_rows(bottleneck(features, down, up, ratio))
     return scale * jt.nn.matmul_transpose(mixed, text)
@@ -138,40 +134,39 @@ def train_adapter(
     block: tuple[Array, Array],
     rows: tuple[Array, npt.NDArray[np.int64]],
     text: Array,
-    batches: Iterable[npt.NDArray[np.int64]],
+    batches: Batches,
     *,
     hyper: ClipAdapter.Hyper,
     scale: float,
-    schedule: Any = None,
-    per_epoch: int = 1,
-) -> tuple[Array, Array, list[dict[str, float]]]:
+    schedule: Callable[[int], float] | None = None,
+) -> tuple[Array, Array, History]:
     """Train the bottleneck by SGD.
 
     Args:
-        block: W₁ (r, d) and W₂ (d, r) to start from.
-        rows: (N, d) un-normalised features and (N,) rows of `text`.
+        block: Initial W₁ (r, d) and W₂ (d, r).
+        rows: (N, d) un-normalised features and (N,) their indices in `text`.
         text: (C, d) L2-normalised text weights.
         batches: Row numbers of each step.
         hyper: Ratio, learning rate, momentum and weight decay.
         scale: s.
         schedule: Learning rate by the step's number; None for a constant one.
-        per_epoch: Steps per entry of the history.
 
     Returns:
-        W₁, W₂, and the history as `heads.train_steps` returns it.
+        W₁, W₂ and the history.
     """
     from jclip_adapter.runtime import jt
 
-    from .training.heads import train_steps
-    from .training.optimisers import Sgd
+    from .training.loop import Step, classification, train
+    from .training.optimizers import SGD
 
     features, labels = rows
     down, up = (jt.array(array) for array in block)
     classes = jt.array(text).stop_grad()
 
-    def logits(chosen: npt.NDArray[np.int64]) -> Any:
-        return adapter_scores(jt.array(features[chosen]), down, up, classes, ratio=hyper.ratio, scale=scale)
+    def step(chosen: npt.NDArray[np.int64]) -> Step:
+        scores = adapter_scores(jt.array(features[chosen]), down, up, classes, ratio=hyper.ratio, scale=scale)
+        return classification(scores, labels[chosen])
 
-    optimiser = Sgd([down, up], hyper.lr, hyper.momentum, hyper.weight_decay)
-    history = train_steps(logits, labels, optimiser, batches, per_epoch=per_epoch, schedule=schedule)
+    optimizer = SGD([down, up], hyper.lr, hyper.momentum, hyper.weight_decay)
+    history = train(step, optimizer, batches, schedule=schedule)
     return down.numpy(), up.numpy(), history

@@ -1,4 +1,4 @@
-"""CLIP-LoRA: low-rank additions to the attention of both towers."""
+"""CLIP-LoRA: low-rank adaptation of the attention in both towers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import numpy.typing as npt
 from jclip_adapter.core.task import FewShotTask, Weights, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, link_of
+from .training.through_clip import ThroughClip, link_of
 
 
 class ClipLora(ThroughClip):
     """Zanella and Ben Ayed, "Low-Rank Few-Shot Adaptation of Vision-Language Models", CVPR Workshops 2024: CLIP-LoRA.
 
-    Queries, keys and values of every attention block of both towers get x·Aᵀ·Bᵀ·α/√r on top of x·Wᵀ; A is drawn, B
-    starts at zero, so training starts at zero-shot. Cross-entropy of s·x·Tᵀ over cropped and flipped photos and
-    every class's first prompt; dropout on the additions' input. AdamW, whose rate falls to 1e-6 along a cosine over
-    all steps, whose number grows with the shots per class. For scoring the additions are merged into W.
+    The queries, keys and values of every attention block of both towers get a low-rank term: x·Aᵀ·Bᵀ·α/√r is added to
+    x·Wᵀ. A is random and B is zero at first, so training starts at zero-shot. The loss is the cross-entropy of s·x·Tᵀ
+    over cropped and flipped photos and every class's first prompt, with dropout on the input of the low-rank term. The
+    optimizer is AdamW, whose learning rate falls to 1e-6 along a cosine; the number of steps is proportional to the
+    shots per class. For prediction the low-rank terms are merged into W.
 
-    The authors' schedule is `steps_per_shot=500`; here fewer are the default. They use ViTs only; of a ResNet CLIP the
-    text tower alone has such blocks. The softmax of the loss runs over the classes that have photos. A class without
-    photos has its text from the tuned tower.
+    The authors' schedule is `steps_per_shot=500`; the default here is less. They use ViTs only; a ResNet CLIP has such
+    blocks in the text tower only. The softmax of the loss runs over the classes with shots only. A class without shots
+    uses its text feature from the tuned tower.
 
-    Learnt arrays: `encoder_` the additions A (r, w) and B (w, r), `text_` (C, d), `scale_` ().
+    Learnt arrays: `encoder_` the matrices A (r, w) and B (w, r), `text_` (C, d), `scale_` ().
 
     See Also:
         Full: all weights. CrossModalPartial: the last block of the image tower.
@@ -53,15 +54,17 @@ class ClipLora(ThroughClip):
     class Hyper(Hyperparameters):
         """Hyper-parameters of CLIP-LoRA."""
 
-        rank: int = hyper(2, "r", low=1, high=1024)
-        alpha: float = hyper(1.0, "α: the additions are scaled by α/√r", low=0, high=1000)
-        dropout: float = hyper(0.25, "share of the additions' input that is dropped in training", low=0, high=0.99)
-        steps_per_shot: int = hyper(100, "steps per shot of a class", low=0, high=1_000_000)
+        rank: int = hyper(2, "rank r of the LoRA matrices", low=1, high=1024)
+        alpha: float = hyper(1.0, "scaling α; the LoRA term is multiplied by α/√r", low=0, high=1000)
+        dropout: float = hyper(0.25, "dropout rate of the LoRA term's input during training", low=0, high=0.99)
+        steps_per_shot: int = hyper(100, "training steps per shot and class", low=0, high=1_000_000)
         batch_size: int = hyper(32, "photos per step", low=1, high=1_000_000)
-        lr: float = hyper(2e-4, "AdamW's highest learning rate", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
-        crop: float = hyper(0.08, "smallest share of a photo's area that a training crop shows", low=0.01, high=1)
-        chunk: int = hyper(64, "texts or photos computed at once: less memory, more time", low=1, high=1_000_000)
+        lr: float = hyper(2e-4, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
+        crop: float = hyper(0.08, "minimum share of a photo's area in a random crop", low=0.01, high=1)
+        chunk: int = hyper(
+            64, "texts or photos encoded at once: fewer need less memory, more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 
@@ -70,8 +73,8 @@ class ClipLora(ThroughClip):
         from jclip_adapter.runtime import jt
 
         from .training import lora
-        from .training.encoder_training import train_through
-        from .training.optimisers import AdamW, cosine
+        from .training.loop import Step, resumable, train
+        from .training.optimizers import AdamW, cosine
         from .training.tuning import both_towers, encoded, photo_parts, text_parts
 
         link, hyper = link_of(task), self.hyper
@@ -83,11 +86,12 @@ class ClipLora(ThroughClip):
         steps = round(hyper.steps_per_shot * len(place) / len(task.seen))
 
         def adding(part: Callable[[], Any], seed: int) -> Any:
-            """A part's features with the additions; the same inputs are dropped whenever it is computed."""
+            """A chunk's features with the low-rank terms; its dropout mask is the same whenever it is computed."""
             with lora.added(model, arrays, hyper.alpha, lora.Dropout(hyper.dropout, seed)):
                 return part()
 
-        def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
+        def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+            rows, rng = batch
             pixels = link.pixels(rows, rng, hyper.crop)
             texts, photos = (
                 [functools.partial(adding, part, int(rng.integers(2**31))) for part in parts]
@@ -96,16 +100,13 @@ class ClipLora(ThroughClip):
                     photo_parts(model, pixels, hyper.chunk),
                 )
             )
-            return both_towers(texts, photos, place[rows], task.logit_scale, list(arrays.values()))
+            return Step(*both_towers(texts, photos, place[rows], task.logit_scale, list(arrays.values())))
 
-        self.history_ = train_through(
+        self.history_, self.step_losses_ = train(
             step,
             AdamW(list(arrays.values()), hyper.lr, weight_decay=hyper.weight_decay),
-            rows=len(place),
-            steps=steps,
-            batch_size=hyper.batch_size,
-            schedule=lambda _, number: floor + cosine(number, hyper.lr - floor, steps),
-            seed=self.seed,
+            resumable(len(place), hyper.batch_size, self.seed, steps=steps),
+            schedule=lambda number: floor + cosine(number, hyper.lr - floor, steps),
             checkpoint=self.checkpoint,
         )
         self.encoder_ = {key: np.asarray(value.numpy(), dtype=np.float32) for key, value in arrays.items()}
@@ -114,7 +115,7 @@ class ClipLora(ThroughClip):
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
 
     def encoder_weights(self, base: Weights) -> Weights:
-        """CLIP's attention weights with the additions merged into them."""
+        """CLIP's attention weights with the low-rank terms merged into them."""
         from .training.lora import merged
 
         return merged(base, self.encoder_, self.hyper.alpha)

@@ -1,4 +1,4 @@
-"""CoCoOp: learnt prompts that each photo shifts for itself."""
+"""CoCoOp: learnt prompts that depend on the photo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries
 
 from .base import Meta, hyper
 from .coop import Coop
-from .through_clip import drawn_views, link_of
+from .training.through_clip import drawn_views, link_of
 
 META = ("inner", "inner_bias", "outer", "outer_bias")
 
@@ -21,12 +21,12 @@ META = ("inner", "inner_bias", "outer", "outer_bias")
 class Cocoop(Coop):
     """Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022: CoCoOp.
 
-    CoOp whose vectors a small network moves for each photo x: v_m(x) = v_m + W₂·ReLU(W₁·x + b₁) + b₂, with d/16 hidden
-    units and x normalised. So every photo has its own C prompts, and one step costs as many passes through the text
-    tower as it has photos; the authors take one photo per step, four vectors from "a photo of a", and 10 epochs.
+    CoOp in which a small network shifts the vectors for each photo x: v_m(x) = v_m + W₂·ReLU(W₁·x + b₁) + b₂, with d/16
+    hidden units and x normalised. Every photo has its own C prompts, so a step needs one pass through the text tower
+    per photo. The authors use one photo per step, four vectors that start at "a photo of a", and 10 epochs.
 
-    A class without photos gets the same moved vectors before its name; vectors of its own stay as they started, but
-    for that move.
+    A class without shots gets the same shifted vectors before its name; separate vectors of its own keep their initial
+    values before the shift.
 
     Learnt arrays: `vectors_` (M, D) or (C, M, D), the meta-net's `inner_`, `inner_bias_`, `outer_`, `outer_bias_`,
     `scale_` (). Scoring goes through the text tower, too.
@@ -54,8 +54,8 @@ class Cocoop(Coop):
     class Hyper(Coop.Hyper):
         """Hyper-parameters of CoCoOp."""
 
-        init: str = hyper("a photo of a", "phrase that the vectors start from; empty draws them")
-        context: int = hyper(4, "number M of vectors, if they are drawn", low=1, high=64)
+        init: str = hyper("a photo of a", "phrase that initialises the vectors; empty for random")
+        context: int = hyper(4, "number M of learnt vectors, if they start at random", low=1, high=64)
         epochs: int = hyper(10, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(1, "shots per step", low=1, high=1_000_000)
 
@@ -64,7 +64,8 @@ class Cocoop(Coop):
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import linear_weight, unit_rows
+        from .training.layers import linear_weight, unit_rows
+        from .training.loop import Step
         from .training.prompting import class_prompts, gradients, shifted_features
 
         link = link_of(task)
@@ -79,7 +80,8 @@ class Cocoop(Coop):
         seen = jt.array(task.seen.astype(np.int32))
         views, place = task.photo_views(), np.searchsorted(task.seen, task.support_labels)
 
-        def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
+        def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+            rows, rng = batch
             photos = drawn_views(views, rows, rng)
             vectors = params[0][seen] if start.ndim == 3 else params[0]
             parts = shifted_features(link.model, prompts, vectors, params[1:], photos)
@@ -89,9 +91,9 @@ class Cocoop(Coop):
                 scores = task.logit_scale * (own * jt.array(photos).unsqueeze(1)).sum(dim=2)
                 return jt.nn.cross_entropy_loss(scores, jt.array(place[rows].astype(np.int32)))
 
-            return gradients(parts, loss, params)
+            return Step(*gradients(parts, loss, params))
 
-        self.history_ = self._train_prompts(step, params, len(place))
+        self._train_prompts(step, params, len(place))
         learnt = [np.asarray(value.numpy(), dtype=np.float32) for value in params]
         self.vectors_, self.inner_, self.inner_bias_, self.outer_, self.outer_bias_ = learnt
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
@@ -109,7 +111,9 @@ class Cocoop(Coop):
         from .training.prompting import class_prompts, shifted_features
 
         if self._link is None:
-            raise DataError(f"{self.meta.name} scores through CLIP and has none.", "Call attach(encoder) after load.")
+            raise DataError(
+                f"{self.meta.name} needs CLIP's text encoder for prediction.", "Call attach(encoder) after load."
+            )
         model, names = self._link.model, self._link.names
         prompts = class_prompts(model, names, self.vectors_.shape[-2], self.hyper.position)
         meta = [jt.array(getattr(self, f"{name}_")) for name in META]

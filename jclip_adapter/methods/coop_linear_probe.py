@@ -1,4 +1,4 @@
-"""CoOp's linear probe: logistic regression whose penalty is searched for."""
+"""CoOp's linear probe: logistic regression with a search for its L2 penalty."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ import numpy.typing as npt
 from jclip_adapter.core.task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
-from .seen_classes import with_unseen
+from .training.seen_classes import with_unseen
 
 # The coarse grid of the authors, from the strongest penalty to the weakest.
 GRID = tuple(10.0**power for power in range(-6, 7, 2))
-# Of fewer held-out photos too many candidates get equally many right.
+# With fewer held-out photos, too many candidates have the same accuracy.
 ENOUGH = 300
 
 
 class CoopLinearProbe(Method):
     """Radford et al., 2021, §3, as CoOp runs it (Zhou et al., "Learning to Prompt for Vision-Language Models", 2022).
 
-    Logistic regression on the image features before normalisation, its L2 penalty found by a binary search.
+    Logistic regression on the image features before normalisation: it minimises C·ΣCE + ½‖W‖² with an unpenalised bias.
+    C is chosen on held-out photos, first among 1e−6, 1e−4 … 1e6; then the interval of one decade on both sides is
+    repeatedly halved in log₁₀ C towards its better end.
 
-    Minimises C·ΣCE + ½‖W‖² with a free bias. C is first the best of 1e−6, 1e−4 … 1e6 on held-out photos; then the
-    interval of one decade to each side of it is halved in log₁₀ C again and again, towards its better end.
+    The authors use the validation set, halve the interval 8 times, train every candidate from scratch and report the
+    mean test accuracy of ten runs. Here the task's validation set is used if there is one, otherwise held-out shots: as
+    many folds as contain 300 photos together. The interval is halved `steps` times, no candidate is trained twice, and
+    each starts from the weights of the next stronger penalty. If no class has two shots, nothing can be held out, and C
+    is `unsearched` divided by the features' mean squared norm. The authors' tolerance is used on the features' own
+    scale; it stops early if the penalty is weak.
 
-    The authors take the validation set, halve 8 times, train every candidate anew and report the test accuracy of
-    ten runs. Here the validation set decides where the task has one, else held-out shots: one fold of them, or as
-    many as hold 300 photos together. The interval is halved `steps` times, no candidate is trained twice, and each
-    starts from the weights of the next stronger penalty. Where no class has two shots nothing can be held out, and
-    C is `unsearched` divided by the features' mean squared norm. The authors' tolerance is kept, on the features'
-    own scale; it stops early where the penalty is weak.
-
-    A class without photos gets its zero-shot scores, brought to the mean and spread of the probe's.
+    A class without shots keeps its zero-shot score, rescaled to the mean and standard deviation of the probe's.
 
     Learnt arrays: `weight_` (C, d), `bias_` (C,), `c_` (), `unseen_` (C,) bool, `text_` (C, d).
 
@@ -63,10 +62,12 @@ class CoopLinearProbe(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of CoOp's linear probe."""
 
-        c: float = hyper(0.0, "inverse strength of the L2 penalty; 0 searches for it", low=0, high=1e8)
-        steps: int = hyper(4, "halvings of the search; the authors take 8", low=0, high=30)
-        unsearched: float = hyper(100.0, "C times the mean squared norm, if nothing can be held out", low=0, high=1e8)
-        max_iter: int = hyper(1000, "steps of lbfgs at most", low=1, high=1_000_000)
+        c: float = hyper(0.0, "inverse strength C of the L2 penalty; 0 searches for it", low=0, high=1e8)
+        steps: int = hyper(4, "steps of the binary search for C; the authors take 8", low=0, high=30)
+        unsearched: float = hyper(
+            100.0, "C times the mean squared feature norm, if no shots can be held out", low=0, high=1e8
+        )
+        max_iter: int = hyper(1000, "maximum number of L-BFGS iterations", low=1, high=1_000_000)
 
     hyper: Hyper
 
@@ -88,7 +89,7 @@ class CoopLinearProbe(Method):
         self.c_ = np.array(c)
 
     def _search(self, task: FewShotTask) -> float:
-        """The C that is best on held-out photos."""
+        """The C with the best accuracy on held-out photos."""
         trials = _trials(task)
         if not trials:
             return self.hyper.unsearched / max(float((task.raw**2).sum(axis=1).mean()), 1e-12)
@@ -111,16 +112,16 @@ class CoopLinearProbe(Method):
 
 
 def binary_search(accuracy: Any, steps: int) -> float:
-    """CoOp's search for C.
+    """CoOp's binary search for C.
 
     Args:
-        accuracy: Takes a C, returns how good it is.
-        steps: How often the interval is halved.
+        accuracy: Takes C, returns the accuracy.
+        steps: Number of halvings.
 
     Returns:
-        The better end of the last interval; of equal ones the lower, as in the authors' code.
+        The better end of the last interval; the lower one if both are equal, as in the authors' code.
     """
-    # Of equal ones the authors keep the first, and their grid begins with the weakest penalty.
+    # Among equal accuracies the authors keep the first, and their grid begins with the weakest penalty.
     scores = [accuracy(c) for c in GRID]
     peak = max(range(len(GRID)), key=lambda number: (scores[number], number))
     low, high = np.log10(GRID[peak]) - 1, np.log10(GRID[peak]) + 1
@@ -135,7 +136,7 @@ def binary_search(accuracy: Any, steps: int) -> float:
 
 
 def _trials(task: FewShotTask) -> list[tuple[FewShotTask, Labelled]]:
-    """What to train on and what to judge by; an empty list where nothing can be held out."""
+    """Pairs of training task and held-out photos; empty if nothing can be held out."""
     if task.validation is not None and len(task.validation.labels):
         return [(task, task.validation)]
     from .training.folds import folds
@@ -148,17 +149,17 @@ def _trials(task: FewShotTask) -> list[tuple[FewShotTask, Labelled]]:
 
 
 def _correct(learnt: tuple[npt.NDArray[Any], npt.NDArray[Any]], part: FewShotTask, held: Labelled) -> int:
-    """How many held-out photos a regression on the other shots gets right."""
+    """Number of held-out photos that a regression on the other shots classifies correctly."""
     weight, bias = learnt
     photos = held.queries.features if held.queries.raw is None else held.queries.raw
     return int((part.seen[(photos @ weight.T + bias).argmax(axis=1)] == held.labels).sum())
 
 
 class _Regression:
-    """Logistic regressions on the same rows, each started from that of the next stronger penalty.
+    """Logistic regressions on the same rows, each initialised with that of the next stronger penalty.
 
-    The tolerance lets a regression with a weak penalty stop where it is nearly, so its start is part of the result:
-    the search and what is learnt in the end have to come the same way.
+    With a weak penalty, the tolerance stops the regression early, so the result depends on the initial weights.
+    The search and the final fit therefore use the same sequence.
     """
 
     def __init__(self, task: FewShotTask, max_iter: int) -> None:

@@ -1,4 +1,4 @@
-"""Cross-modal adapter: a bottleneck and a linear classifier, trained on photos and texts alike."""
+"""Cross-modal adapter: a bottleneck and a linear classifier, trained on photos and texts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from .cross_modal_linear import CrossModalLinear
 class CrossModalAdapter(CrossModalLinear):
     """Lin et al., 2023 (see CrossModalLinear): cross-modal adaptation of CLIP-Adapter's block.
 
-    CLIP-Adapter's bottleneck in front of the cross-modal linear probe, both trained together on the rows of all
-    modalities.
+    CLIP-Adapter's bottleneck in front of the cross-modal linear probe, trained together on the rows of all modalities:
+    x' = R·ReLU(W₂·ReLU(W₁·x)) + (1−R)·x for an L2-normalised row x of any modality, not normalised again; logits =
+    s·W·x'. The classifier can be interpolated with zero-shot as in WiSE-FT, α·W + (1−α)·W_zero-shot; the bottleneck is
+    not interpolated.
 
-    x' = R·ReLU(W₂·ReLU(W₁·x)) + (1−R)·x for an L2-normalised row x of either modality, not normalised again;
-    logits = s·W·x'. The classifier W can be drawn back to zero-shot as in WiSE-FT, α·W + (1−α)·W_zero-shot, while
-    the bottleneck stays as trained.
+    The authors choose the iteration out of 12,800 with batches of 8 on a validation set. Here larger batches are used,
+    as in CrossModalLinear (`iterations=12800`, `batch_size=8` are the authors').
 
-    The authors choose the iteration by a validation set out of 12,800 with batches of 8; here as in
-    CrossModalLinear, with larger batches (`iterations=12800`, `batch_size=8` bring theirs back).
-
-    A class without photos still has its texts among the training rows (see CrossModalLinear).
+    A class without shots is trained on its texts (see CrossModalLinear).
 
     Learnt arrays: `weight_` W (C, d), `down_` W₁ (r, d), `up_` W₂ (d, r), `text_` W_zero-shot (C, d), `scale_` (),
     `unseen_` (C,) bool; r is d/4.
@@ -55,30 +53,30 @@ class CrossModalAdapter(CrossModalLinear):
     class Hyper(CrossModalLinear.Hyper):
         """Hyper-parameters of the cross-modal adapter."""
 
-        weight_decay: float = hyper(0.001, "AdamW's weight decay", low=0, high=10)
-        ratio: float = hyper(0.2, "share R of the adapted feature", low=0, high=1)
-        reduction: int = hyper(4, "how many times narrower the bottleneck is", low=1, high=65536)
+        weight_decay: float = hyper(0.001, "weight decay of AdamW", low=0, high=10)
+        ratio: float = hyper(0.2, "residual ratio R of the bottleneck", low=0, high=1)
+        reduction: int = hyper(4, "feature width divided by the bottleneck's width", low=1, high=65536)
         alpha: float = hyper(
-            1.0, "share of the trained classifier, the rest zero-shot", low=0, high=1, grid=(1.0, 0.5), refit=False
+            1.0, "share α of the trained classifier; the rest is zero-shot", low=0, high=1, grid=(1.0, 0.5), refit=False
         )
 
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        from .training.heads import Head
-        from .training.loop import linear_weight
+        from .training.cross_modal import Head
+        from .training.layers import linear_weight
 
         rng = np.random.default_rng(self.seed)
         inner = max(1, task.width // self.hyper.reduction)
         down, up = linear_weight(rng, task.width, inner), linear_weight(rng, inner, task.width)
         if not self.hyper.iterations:
-            up = np.zeros_like(up)  # without training the random block would only disturb zero-shot
+            up = np.zeros_like(up)  # an untrained random block would distort zero-shot
         trained = self._train(task, Head(self._initial(task, rng), down, up, self.hyper.ratio), rng)
         self.weight_ = trained.weight
         self.down_, self.up_ = (block for block in (trained.down, trained.up) if block is not None)
 
     def _logits(self, queries: Queries) -> Array:
-        from .training.heads import bottleneck_numpy
+        from .training.layers import bottleneck_numpy
 
         share = self.hyper.alpha
         features = bottleneck_numpy(queries.features, self.down_, self.up_, self.hyper.ratio)

@@ -1,8 +1,7 @@
-"""Cross-modal linear probe: a linear classifier whose training samples are photos and texts alike."""
+"""Cross-modal linear probe: a linear classifier trained on photos and texts."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,37 +10,34 @@ import numpy as np
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
-from .seen_classes import with_unseen
+from .training.seen_classes import with_unseen
 
 if TYPE_CHECKING:
-    from .training.heads import Head
+    from .training.cross_modal import Head
 
 
 class CrossModalLinear(Method):
     """Lin et al., "Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models", CVPR 2023.
 
-    CLIP puts photos and texts into one space, so a class's name is one more shot of it: one linear classifier is
-    trained on both, and on the rows of any further modality in that space, such as sound.
+    CLIP embeds photos and texts in one space, so the class name is one more shot: a linear classifier is trained on
+    both, and on the rows of any further modality in that space, such as audio. logits = s·W·x for L2-normalised rows x.
+    W (C, d) is initialised with the zero-shot weights or at random and minimises one cross-entropy over batches with an
+    equal share of each modality. The optimizer is AdamW; the learning rate rises linearly for 50 steps and then falls
+    along a cosine.
 
-    logits = s·W·x for L2-normalised rows x; W (C, d) starts at the zero-shot weights or at random and minimises
-    one cross-entropy over batches of which each modality gives an equal share. AdamW; the learning rate rises
-    linearly for 50 steps and then follows a cosine.
+    The authors take the iteration with the best validation accuracy out of 12,800 with batches of 8 or 32. Here a few
+    hundred steps of 256 rows suffice, and the number of steps, of which 0 is zero-shot, is chosen on the shots
+    (`iterations=12800`, `batch_size=32` are the authors'). Their script for this row of the paper starts at random
+    (`init="random"`, which needs a higher rate and more steps); those for the other rows start at zero-shot, which is
+    safe at one shot. Their loader refuses a batch whose share of a modality is not smaller than that modality; here the
+    share is reduced. With several augmented views, their feature extraction keeps the last one; here all are rows.
 
-    The authors take the iteration that is best on a validation set out of 12,800 with batches of 8 or 32; here a
-    few hundred steps of 256 rows do, and the support set chooses their number, of which 0 is zero-shot
-    (`iterations=12800`, `batch_size=32` bring the authors' schedule back). Their script for this row of the paper
-    starts at random (`init="random"`, which needs a higher rate and more steps), those for the other rows at
-    zero-shot, which harms nothing at one shot.
-    Their loader refuses a batch whose share of a modality is not smaller than that modality; here the share
-    shrinks to it. With several views their feature extraction keeps the last only; here all are rows.
-
-    A class without photos still has its texts among the training rows; the photos' softmax leaves it out, as they
-    would only push it away.
+    A class without shots is trained on its texts. The softmax of photos leaves it out.
 
     Learnt arrays: `weight_` (C, d), `scale_` (); and `text_` (C, d), `unseen_` (C,) bool.
 
     See Also:
-        UniModalLinear: photos only. CrossModalWiseFt: half-way back to zero-shot. CrossModalAdapter: with a
+        UniModalLinear: photos only. CrossModalWiseFt: interpolated with zero-shot. CrossModalAdapter: with a
         bottleneck.
 
     >>> import numpy as np
@@ -65,27 +61,27 @@ class CrossModalLinear(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of the cross-modal linear probe."""
 
-        init: str = hyper("zero-shot", "where the classifier starts", choices=("zero-shot", "random"))
-        iterations: int = hyper(200, "steps; 0 leaves zero-shot", low=0, high=1_000_000, grid=(0, 200))
-        batch_size: int = hyper(256, "rows per step, shared equally by the modalities", low=1, high=1_000_000)
-        lr: float = hyper(1e-4, "AdamW's highest learning rate", low=0, high=10, grid=(1e-4, 3e-4))
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
-        warmup: int = hyper(50, "steps of the linear warm-up", low=0, high=1_000_000)
+        init: str = hyper("zero-shot", "initial weights of the classifier", choices=("zero-shot", "random"))
+        iterations: int = hyper(200, "training steps; 0 is zero-shot", low=0, high=1_000_000, grid=(0, 200))
+        batch_size: int = hyper(256, "rows per step, in equal shares of the modalities", low=1, high=1_000_000)
+        lr: float = hyper(1e-4, "peak learning rate of AdamW, with cosine decay", low=0, high=10, grid=(1e-4, 3e-4))
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
+        warmup: int = hyper(50, "length of the linear warm-up in steps", low=0, high=1_000_000)
 
     hyper: Hyper
     texts: ClassVar[bool] = True
 
     def _fit(self, task: FewShotTask) -> None:
-        from .training.heads import Head
+        from .training.cross_modal import Head
 
         rng = np.random.default_rng(self.seed)
         trained = self._train(task, Head(self._initial(task, rng)), rng)
         self.weight_ = trained.weight
 
     def _initial(self, task: FewShotTask, rng: np.random.Generator) -> Array:
-        """(C, d) weights to start from; also notes what `_logits` needs besides the trained weights."""
-        from .training.heads import zero_shot_weights
-        from .training.loop import linear_weight
+        """(C, d) initial weights; also sets the other arrays that `_logits` needs."""
+        from .training.cross_modal import zero_shot_weights
+        from .training.layers import linear_weight
 
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
         self.text_ = zero_shot_weights(task)
@@ -96,9 +92,9 @@ class CrossModalLinear(Method):
         return linear_weight(rng, task.width, task.num_classes) if self.hyper.init == "random" else self.text_
 
     def _train(self, task: FewShotTask, head: Head, rng: np.random.Generator) -> Head:
-        """Train the rows of the classes that have training rows; the others keep their start."""
-        from .training.heads import Head, extra_rows, joint_batches, text_rows, train_head
-        from .training.optimisers import warmup_cosine
+        """Train the weights of the classes that have training rows; the others keep their initial weights."""
+        from .training.cross_modal import Head, extra_rows, joint_batches, text_rows, train_head
+        from .training.optimizers import warmup_cosine
 
         if not self.hyper.iterations:
             return head
@@ -111,21 +107,20 @@ class CrossModalLinear(Method):
         if self.texts:
             names[len(sources[0][0]) :][: len(sources[1][0])] = True
         unseen = ~np.isin(classes, labels[~names])
-        batches = joint_batches([len(rows) for rows, _ in sources], self.hyper.batch_size, rng)
+        counts = [len(rows) for rows, _ in sources]
 
         def schedule(step: int) -> float:
             h = self.hyper
             return warmup_cosine(step, h.lr, h.iterations, warmup=h.warmup, floor=min(1e-5, h.lr))
 
-        trained, self.history_ = train_head(
+        trained, (self.history_, self.step_losses_) = train_head(
             Head(head.weight[classes], head.down, head.up, head.ratio),
             (features, np.searchsorted(classes, labels)),
-            itertools.islice(batches, self.hyper.iterations),
+            joint_batches(counts, self.hyper.batch_size, self.hyper.iterations, rng),
             scale=task.logit_scale,
             schedule=schedule,
             weight_decay=self.hyper.weight_decay,
-            per_epoch=max(1, len(features) // self.hyper.batch_size),
-            barred=(~names, unseen) if unseen.any() else None,
+            mask=(~names, unseen) if unseen.any() else None,
         )
         weight = head.weight.copy()
         weight[classes] = trained.weight

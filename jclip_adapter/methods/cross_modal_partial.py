@@ -1,4 +1,4 @@
-"""Cross-modal partial fine-tuning: the end of the image tower and a linear classifier, on photos and texts."""
+"""Cross-modal partial fine-tuning: the image tower's last layers and a linear classifier, on photos and texts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, cuts
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, link_of
+from .training.through_clip import ThroughClip, link_of
 
 
 class CrossModalPartial(ThroughClip):
     """Lin et al., "Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models", CVPR 2023.
 
-    What is fine-tuned is the last block of a ViT with its norm and projection, or the attention pool of a ResNet,
-    together with a linear classifier W that starts at the zero-shot weights. All before that part is computed once,
-    for every photo and its mirror image, and kept. Half of each batch are photos, half are text features, which go to
-    W directly: logits = 54.6·W·x with x normalised, one cross-entropy, AdamW; the rate rises linearly for 50 steps and
-    then follows a cosine.
+    Fine-tunes the last block of a ViT with its norm and projection, or the attention pool of a ResNet, together with a
+    linear classifier W that starts at the zero-shot weights. The output of the layers before is computed once for every
+    photo and its mirror image. Half of each batch are photos, and half are text features, which enter W directly:
+    logits = 54.6·W·x with x normalised. The loss is one cross-entropy; the optimizer is AdamW, whose learning rate
+    rises linearly for 50 steps and then falls along a cosine.
 
-    The authors take the best of 12,800 iterations with batches of 8 on a validation set, at rates of 1e-5 to 1e-7; here
-    a few hundred steps of larger batches do, and the last one counts.
+    The authors take the best of 12,800 iterations with batches of 8 on a validation set, at rates of 1e-5 to 1e-7. Here
+    a few hundred steps of larger batches are run, and the last one is kept.
 
-    A class without photos keeps a row of W that only its texts train; the photos' softmax leaves it out.
+    The row of W of a class without shots is trained on texts only; the softmax of photos leaves the class out.
 
-    Learnt arrays: `encoder_` the weights of the tower's end, `weight_` (C, d), `scale_` () = exp 4.
+    Learnt arrays: `encoder_` the weights of the last layers, `weight_` (C, d), `scale_` () = exp 4.
 
     See Also:
         CrossModalLinear: only the classifier. Full: all of CLIP.
@@ -54,60 +54,56 @@ class CrossModalPartial(ThroughClip):
     class Hyper(Hyperparameters):
         """Hyper-parameters of partial fine-tuning."""
 
-        iterations: int = hyper(300, "steps", low=0, high=1_000_000)
+        iterations: int = hyper(300, "training steps", low=0, high=1_000_000)
         batch_size: int = hyper(64, "rows per step, half of them texts", low=2, high=1_000_000)
-        lr: float = hyper(1e-5, "AdamW's highest learning rate", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
-        warmup: int = hyper(50, "steps of the linear warm-up", low=0, high=1_000_000)
-        chunk: int = hyper(64, "photos computed at once: less memory, more time", low=1, high=1_000_000)
+        lr: float = hyper(1e-5, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
+        warmup: int = hyper(50, "length of the linear warm-up in steps", low=0, high=1_000_000)
+        chunk: int = hyper(64, "photos encoded at once: fewer need less memory, more time", low=1, high=1_000_000)
 
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.encoder_training import train_through
-        from .training.heads import text_rows, zero_shot_weights
-        from .training.optimisers import AdamW, warmup_cosine
+        from .training.cross_modal import text_rows, zero_shot_weights
+        from .training.loop import Step, resumable, train
+        from .training.optimizers import AdamW, warmup_cosine
         from .training.tuning import trainable
 
         link, hyper = link_of(task), self.hyper
         self.scale_ = np.array(np.exp(4.0), dtype=np.float32)
         views, visual = self._cached(task), link.model.visual
         texts, text_labels = text_rows(task)
-        half = hyper.batch_size // 2
-        barred = np.ones(task.num_classes, dtype=np.float32)
-        barred[task.seen] = 0
+        share = hyper.batch_size // 2
+        unseen = np.ones(task.num_classes, dtype=np.float32)
+        unseen[task.seen] = 0
         weight = jt.array(zero_shot_weights(task))
 
         with trainable(link.model, visual.in_tail) as (weights, _):
             params = [*weights.values(), weight]
 
-            def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
+            def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+                rows, rng = batch
                 photos = visual.tail(jt.array(views[rng.integers(len(views), size=len(rows)), rows]))
-                drawn = rng.permutation(len(texts))[:half]
-                loss = self._loss(
-                    photos, jt.array(texts[drawn]), weight, (task.support_labels[rows], text_labels[drawn]), barred
-                )
-                return float(loss.item()), jt.grad(loss, params)
+                drawn = rng.permutation(len(texts))[:share]
+                labels = task.support_labels[rows], text_labels[drawn]
+                return Step(self._loss(photos, jt.array(texts[drawn]), weight, labels, unseen))
 
-            self.history_ = train_through(
+            self.history_, self.step_losses_ = train(
                 step,
                 AdamW(params, hyper.lr, weight_decay=hyper.weight_decay),
-                rows=len(task.support_labels),
-                steps=hyper.iterations,
-                batch_size=half,
-                schedule=lambda _, number: warmup_cosine(
+                resumable(len(task.support_labels), share, self.seed, steps=hyper.iterations),
+                schedule=lambda number: warmup_cosine(
                     number, hyper.lr, hyper.iterations, warmup=hyper.warmup, floor=min(1e-5, hyper.lr)
                 ),
-                seed=self.seed,
                 checkpoint=self.checkpoint,
             )
             self.encoder_ = {key: np.array(value.numpy(), dtype=np.float32) for key, value in weights.items()}
         self.weight_ = np.asarray(weight.numpy(), dtype=np.float32)
 
     def _cached(self, task: FewShotTask) -> Array:
-        """(2, N, …) what the image tower computes before its trained end, of each photo and its mirror image."""
+        """(2, N, …) input of the image tower's trained layers, for each photo and its mirror image."""
         from jclip_adapter.data.photos.preprocess import normalise_pixels
         from jclip_adapter.runtime import jt
 
@@ -127,15 +123,15 @@ class CrossModalPartial(ThroughClip):
         texts: Any,
         weight: Any,
         labels: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-        barred: Array,
+        unseen: Array,
     ) -> Any:
-        """One cross-entropy over photos, which cannot be of a barred class, and texts."""
+        """One cross-entropy over photos, whose softmax leaves out the unseen classes, and texts."""
         from jclip_adapter.models.clip.model import normalise
         from jclip_adapter.runtime import jt
 
         logits = float(self.scale_) * jt.nn.matmul_transpose(jt.concat([normalise(photos), texts], dim=0), weight)
         out = np.zeros(logits.shape, dtype=np.float32)
-        out[: len(labels[0])] = -1e6 * barred
+        out[: len(labels[0])] = -1e6 * unseen
         target = np.concatenate(labels).astype(np.int32)
         return jt.nn.cross_entropy_loss(logits + jt.array(out), jt.array(target))
 

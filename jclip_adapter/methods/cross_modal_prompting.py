@@ -1,4 +1,4 @@
-"""Cross-modal prompting: CoOp whose batches hold texts beside photos."""
+"""Cross-modal prompting: CoOp trained on photos and texts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class CrossModalPrompting(Coop):
     """Lin et al., "Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models", CVPR 2023.
 
-    CoOp's prompts are classifier weights in the space of photos and texts, so the hand-written prompts of a class are
-    further samples of it: every batch of photos is joined by as many text features, drawn among all classes'
-    templates, in one cross-entropy. The authors publish no code for this row of their tables; all else is CoOp's.
+    CoOp whose batches also contain text features: learnt prompts are classifier weights in the joint space of photos
+    and texts, so the hand-written prompts of a class are further training rows. Every batch of photos is extended by as
+    many text features, drawn among all classes' templates, in one cross-entropy. The authors published no code for this
+    row of their tables; everything else is as in CoOp.
 
-    Only the classes with photos take part. A class without photos gets the shared vectors before its name.
+    Only the classes with shots are trained on. A class without shots gets the shared vectors before its name.
 
     Learnt arrays: `vectors_` (M, D) or (C, M, D), `text_` (C, d) the prompts' features, `scale_` ().
 
@@ -47,7 +48,7 @@ class CrossModalPrompting(Coop):
     )
 
     def _batch(self, task: FewShotTask, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        from .training.heads import text_rows
+        from .training.cross_modal import text_rows
         from .training.prompting import Batch
 
         photos = super()._batch(task, rows, rng)

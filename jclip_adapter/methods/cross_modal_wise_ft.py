@@ -13,14 +13,14 @@ from .cross_modal_linear import CrossModalLinear
 class CrossModalWiseFt(CrossModalLinear):
     """Lin et al., 2023 (see CrossModalLinear), after Wortsman et al., "Robust fine-tuning of zero-shot models", 2022.
 
-    The cross-modal linear probe, whose classifier is then drawn back towards zero-shot:
-    W = α·W_trained + (1−α)·W_zero-shot, logits = s·W·x, with the zero-shot weights normalised and the sum not.
+    The cross-modal linear probe, interpolated with zero-shot: W = α·W_trained + (1−α)·W_zero-shot, logits = s·W·x, with
+    normalised zero-shot weights and a sum that is not normalised.
 
-    The authors take α = 0.5 and W as it is best on a validation set; here α is chosen with the rest, and 0 is
-    zero-shot. Their function changes the trained head in place; here both are kept, so that another α needs no
-    further training.
+    The authors use α = 0.5 and choose W on a validation set. Here α, of which 0 is zero-shot, is chosen together with
+    the other hyper-parameters. Their function changes the trained head in place; here both are kept, so that another α
+    needs no training.
 
-    An unseen class has its texts among the training rows (see CrossModalLinear), and its zero-shot row in the sum.
+    A class without shots is trained on its texts (see CrossModalLinear) and interpolated like the others.
 
     Learnt arrays: `weight_` W_trained (C, d), `text_` W_zero-shot (C, d), `scale_` (), `unseen_` (C,) bool.
 
@@ -49,10 +49,15 @@ class CrossModalWiseFt(CrossModalLinear):
     class Hyper(CrossModalLinear.Hyper):
         """Hyper-parameters of cross-modal WiSE-FT."""
 
-        iterations: int = hyper(200, "steps; 0 leaves zero-shot", low=0, high=1_000_000)
-        lr: float = hyper(1e-3, "AdamW's highest learning rate", low=0, high=10, grid=(3e-4, 1e-3))
+        iterations: int = hyper(200, "training steps; 0 is zero-shot", low=0, high=1_000_000)
+        lr: float = hyper(1e-3, "peak learning rate of AdamW, with cosine decay", low=0, high=10, grid=(3e-4, 1e-3))
         alpha: float = hyper(
-            0.5, "share α of the trained weights", low=0, high=1, grid=(0.0, 0.1, 0.3, 0.5, 0.7), refit=False
+            0.5,
+            "share α of the trained weights; the rest is zero-shot",
+            low=0,
+            high=1,
+            grid=(0.0, 0.1, 0.3, 0.5, 0.7),
+            refit=False,
         )
 
     hyper: Hyper

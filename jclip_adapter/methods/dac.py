@@ -1,4 +1,4 @@
-"""DAC: a cache of the shots in a space learnt to bring photos of a class together, and tuned class texts."""
+"""DAC: a cache of the shots in a space learnt with a contrastive loss, and tuned class texts."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 
 class Dac(SeenClassMethod):
     """Gondal et al., "Domain Aligned CLIP for Few-shot Classification", WACV 2024: DAC-V and DAC-VT.
 
-    A linear adapter on the image features is learnt with an intra-modal contrastive loss, so that photos of one
-    class come together, and its features are the keys and the question of Tip-Adapter's cache; DAC-VT also tunes
-    the class texts: logits = s·Q·T′ᵀ + α·exp(−β(1 − q′·k′))·Y with q′ = normalise(A·q), k′ = normalise(A·f).
+    A linear adapter A of the image features is trained with an intra-modal contrastive loss, which brings photos of the
+    same class together. The adapted features are the keys and queries of Tip-Adapter's cache. DAC-VT also tunes the
+    class texts: logits = s·Q·T′ᵀ + α·exp(−β(1 − q′·k′))·Y with q′ = normalise(A·q) and k′ = normalise(A·f).
 
-    What follows the paper: the linear adapter, its contrastive loss among photos, the cache, the tuned texts, and
-    the two variants (`variant` "visual" keeps T′ = T). There is no code, and only these facts were at hand, so the
-    rest is ours: A starts at the identity; the loss is the supervised contrastive one of Khosla et al. (2020),
-    −mean over pairs of a class of ln softmax(f′_i·f′_j/τ) over the batch without i itself; the texts start at T and
-    minimise the cross-entropy of s·F·T′ᵀ on the unadapted features, normalised at every step, apart from A; AdamW
-    for both, weight decay pulling A to the identity and T′ to T; a batch is whole classes; α and β as in
-    Tip-Adapter; the number of steps; the rates and τ, chosen on shots (results/defaults.csv). Every augmented view
-    takes part in the contrastive loss and a shot's mean view is its key.
+    The authors published no code. The linear adapter, the contrastive loss among photos, the cache, the tuned texts and
+    the two variants (`variant="visual"` keeps T′ = T) follow the paper. The rest is of this repository: A starts at the
+    identity; the loss is the supervised contrastive loss of Khosla et al. (2020), −mean over pairs of a class of ln
+    softmax(f′_i·f′_j/τ) over the batch without i; the texts start at T and minimise the cross-entropy of s·F·T′ᵀ on the
+    unadapted features, normalised at every step, independently of A; both use AdamW, with weight decay towards the
+    identity and towards T; batches consist of whole classes; α and β are as in Tip-Adapter; the number of steps, the
+    learning rates and τ were chosen on shots (results/defaults.csv). All augmented views enter the contrastive loss,
+    and the mean view of a shot is its key.
 
-    Where no class has two photos (one shot and no views) there is no pair to learn from, and A stays the identity.
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    If no class has two photos (one shot, no augmented views), there are no pairs, and A stays the identity. A class
+    without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
     Learnt arrays: `adapter_` (d, d), `keys_` (N, d) adapted, `key_labels_` (N,) counted among the classes with
-    shots, `tuned_` (S, d) their texts T′, `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
+    shots, `tuned_` (S, d) their texts T′, `seen_` (S,) their indices, `text_` (C, d), `scale_` ().
 
     See Also:
         TipAdapter: the cache without any training. ClipAdapter: trains against the texts instead.
@@ -61,29 +61,35 @@ class Dac(SeenClassMethod):
 
         variant: str = hyper(
             "visual+text",
-            "DAC-V or DAC-VT: whether the texts are tuned too",
+            "DAC-V, or DAC-VT, which tunes the texts too",
             choices=("visual", "visual+text"),
             grid=("visual", "visual+text"),
         )
         alpha: float = hyper(
-            1.17, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0, 5.0, 8.0), refit=False
+            1.17,
+            "weight α of the cache logits",
+            low=0,
+            high=1000,
+            grid=(0.0, 0.5, 1.17, 2.0, 3.0, 5.0, 8.0),
+            refit=False,
         )
         beta: float = hyper(
-            1.0, "sharpness of the cache's similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5, 10.0), refit=False
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5, 10.0), refit=False
         )
-        epochs: int = hyper(10, "passes over the shots to train the image adapter", low=0, high=100_000)
-        lr: float = hyper(3e-4, "learning rate of the image adapter", low=0, high=10)
-        temperature: float = hyper(0.07, "τ of the contrastive loss", low=1e-3, high=100)
-        text_epochs: int = hyper(10, "passes over the shots to tune the texts", low=0, high=100_000)
-        text_lr: float = hyper(1e-4, "learning rate of the texts", low=0, high=10)
-        weight_decay: float = hyper(1e-2, "pull of the adapter to the identity, of the texts to T", low=0, high=10)
-        batch_size: int = hyper(512, "photos per step, made up to whole classes", low=1, high=10_000_000)
+        epochs: int = hyper(10, "passes over the shots for the image adapter", low=0, high=100_000)
+        lr: float = hyper(3e-4, "learning rate of AdamW for the image adapter", low=0, high=10)
+        temperature: float = hyper(0.07, "temperature τ of the contrastive loss", low=1e-3, high=100)
+        text_epochs: int = hyper(10, "passes over the shots for the texts", low=0, high=100_000)
+        text_lr: float = hyper(1e-4, "learning rate of AdamW for the texts", low=0, high=10)
+        weight_decay: float = hyper(1e-2, "weight decay towards the identity and towards T", low=0, high=10)
+        batch_size: int = hyper(
+            512, "approximate number of photos per step, rounded to whole classes", low=1, high=10_000_000
+        )
 
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
         rng = np.random.default_rng(self.seed)
-        self.history_ = []
         self.adapter_ = self._train_adapter(*task.photo_rows(), rng)
         self.tuned_ = task.text_features
         if self.hyper.variant == "visual+text":
@@ -99,49 +105,50 @@ class Dac(SeenClassMethod):
         from jclip_adapter.runtime import jt
 
         from .training.contrastive import class_batches, contrastive_loss
-        from .training.optimisers import AdamW
+        from .training.loop import Step, train
+        from .training.optimizers import AdamW
 
-        # What is trained is the difference from the identity: weight decay then pulls to the identity.
+        # The difference from the identity is trained, so that weight decay pulls towards the identity.
         change, start = jt.array(np.zeros_like(identity)), jt.array(identity)
-        optimiser = AdamW([change], lr=self.hyper.lr, weight_decay=self.hyper.weight_decay)
-        for epoch in range(1, self.hyper.epochs + 1):
-            losses = []
-            for chosen in class_batches(labels, self.hyper.batch_size, rng):
-                loss = contrastive_loss(
-                    jt.nn.matmul_transpose(jt.array(rows[chosen]), start + change),
-                    labels[chosen],
-                    self.hyper.temperature,
-                )
-                optimiser.step(loss)
-                losses.append(float(loss.item()))
-            self.history_.append({"epoch": epoch, "contrastive_loss": float(np.mean(losses))})
+
+        def step(chosen: npt.NDArray[np.int64]) -> Step:
+            adapted = jt.nn.matmul_transpose(jt.array(rows[chosen]), start + change)
+            return Step(contrastive_loss(adapted, labels[chosen], self.hyper.temperature))
+
+        history = train(
+            step,
+            AdamW([change], self.hyper.lr, weight_decay=self.hyper.weight_decay),
+            class_batches(labels, self.hyper.batch_size, self.hyper.epochs, rng),
+        )
+        self.history_ = [{"epoch": row["epoch"], "contrastive_loss": row["loss"]} for row in history.epochs]
+        self.step_losses_ = history.step_losses
         return np.asarray(identity + change.numpy(), dtype=np.float32)
 
     def _tune_texts(self, task: FewShotTask, rng: np.random.Generator) -> Array:
         """(S, d) texts of the classes with shots."""
         from jclip_adapter.runtime import jt
 
-        from .training.loop import train_epochs, unit_rows
-        from .training.optimisers import AdamW
+        from .training.layers import unit_rows
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW
 
         start, change = jt.array(task.text_features), jt.array(np.zeros_like(task.text_features))
 
         def tuned() -> Any:
             return unit_rows(start + change)
 
-        def logits(batch: Any, _: Any) -> Any:
-            return task.logit_scale * jt.nn.matmul_transpose(batch, tuned())
+        def step(chosen: npt.NDArray[np.int64]) -> Step:
+            batch = jt.array(task.support_features[chosen])
+            logits = task.logit_scale * jt.nn.matmul_transpose(batch, tuned())
+            return classification(logits, task.support_labels[chosen])
 
-        self.history_ += train_epochs(
-            logits,
-            jt.nn.cross_entropy_loss,
-            AdamW([change], lr=self.hyper.text_lr, weight_decay=self.hyper.weight_decay),
-            task.support_features,
-            task.support_labels,
-            epochs=self.hyper.text_epochs,
-            batch_size=self.hyper.batch_size,
-            rng=rng,
+        history = train(
+            step,
+            AdamW([change], self.hyper.text_lr, weight_decay=self.hyper.weight_decay),
+            shuffled(len(task.support_labels), self.hyper.batch_size, self.hyper.text_epochs, rng),
         )
+        self.history_ += history.epochs
+        self.step_losses_ += history.step_losses
         return np.asarray(tuned().numpy(), dtype=np.float32)
 
     def _scores(self, queries: Queries, zero_shot: Array) -> Array:

@@ -1,4 +1,4 @@
-"""EM-Dirichlet: the queries' class distributions clustered together, one Dirichlet per class."""
+"""EM-Dirichlet: joint clustering of the queries' class distributions, one Dirichlet per class."""
 
 from __future__ import annotations
 
@@ -13,36 +13,35 @@ from jclip_adapter.core.task import FewShotTask, Queries, softmax
 from .base import Hyperparameters, Meta, Method, hyper
 from .training import dirichlet
 
-FLOOR = 1e-6  # below 1/C for every C that fits in memory, so that it never outweighs the assigned class
+FLOOR = 1e-6  # below 1/C for every C that fits in memory, so that it never exceeds the assigned class
 
 
 class EmDirichlet(Method):
     """Martin et al., "Transductive Zero-Shot and Few-Shot CLIP", CVPR 2024: EM-Dirichlet.
 
-    All queries are classified at once: zero-shot turns each into a distribution over the classes, and these are
-    clustered, one Dirichlet distribution per class, with a penalty on the number of clusters in use.
+    All queries are classified jointly. Zero-shot gives each a distribution over the classes, and these are clustered
+    with one Dirichlet distribution per class and a penalty on the number of clusters.
 
-    With z = softmax(T·cosine), u = z and α = 1, repeat: (1) y_k = mean of ln z over the queries, weighted by
-    u_k, and over the shots of class k where there are any; (2) α_k = maximum-likelihood Dirichlet of y_k, by
-    majorise-minimise steps from the last α_k (`learning.dirichlet.fit_dirichlet`); (3) v = ln(mean u) + 1;
-    (4) u = softmax over k of (ln Dirichlet(z; α_k) + (λ/n)·v_k) with λ/n = ⌊C/k_eff⌋. Without shots the clusters
-    are then given their classes by Hungarian assignment; with shots cluster k is class k.
+    With z = softmax(T·cosine), u = z and α = 1, repeat: (1) y_k = mean of ln z over the queries, weighted by u_k, and
+    over the shots of class k; (2) α_k = maximum-likelihood Dirichlet of y_k, by majorise-minimise steps from the
+    previous α_k (`training.dirichlet.fit_dirichlet`); (3) v = ln(mean u) + 1; (4) u = softmax over k of (ln
+    Dirichlet(z; α_k) + (λ/n)·v_k) with λ/n = ⌊C/k_eff⌋. Without shots, clusters are then assigned to classes by
+    Hungarian assignment; with shots, cluster k is class k.
 
-    Scores: ln max(u, 1e-6·z) with the columns of u in the order of the matched classes: the highest is the
-    assigned class, and the classes that u rules out follow in zero-shot's order.
+    The scores are ln max(u, 1e-6·z), with the columns of u in the order of the assigned classes. The highest score is
+    that of the assigned class, and the classes that u excludes follow in zero-shot's order.
 
-    Where the authors' code differs: k_eff is 5 whatever it was given without shots; here it is what is asked for,
-    and 0 stands for as many classes as zero-shot finds among the queries. It takes 1,000 majorise-minimise
-    steps; 10, warm-started, cost a hundredth, and left unfinished they keep tiny clusters from becoming spikes
-    (`mm_steps=1000` is theirs). It computes in float32, here float64. Its tasks are 75 queries of 3 to 10
-    classes: pass such groups to `logits` one by one. `batch_size` splits at random, never in the given order,
-    since a list sorted by class would tell the labels.
+    Differences from the authors' code: without shots its k_eff is always 5; here it is the given value, and 0 means the
+    number of classes that zero-shot predicts. It takes 1,000 majorise-minimise steps; 10 warm-started steps take a
+    hundredth of the time, and stopping early keeps small clusters from collapsing (`mm_steps=1000` is theirs). It
+    computes in float32, this in float64. Its tasks are 75 queries of 3 to 10 classes: pass such groups to `logits` one
+    by one. `batch_size` splits queries at random, because a list sorted by class would reveal the labels.
 
-    Only batches with many queries per class gain; a photo collection that holds hundreds of classes with a few
-    photos each loses accuracy. Shots that are left out are such a collection: what selection can find out on
-    them is whether EM hurts there (`iterations` 0 is zero-shot), not k_eff, which is a property of the queries.
+    It helps only in batches with many queries per class; on hundreds of classes with a few photos each it reduces
+    accuracy. Held-out shots are such a case, so selection on them can tell whether EM hurts there (`iterations=0` is
+    zero-shot), but not k_eff, which is a property of the queries.
 
-    An unseen class starts from its text like the others and is fitted to the queries alone.
+    A class without shots is initialised with its text like the others and fitted on the queries alone.
 
     Learnt arrays: `text_` (C, d), `support_sum_` (C, C) sum of ln z over each class's shots, `support_count_` (C,).
 
@@ -73,14 +72,16 @@ class EmDirichlet(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of EM-Dirichlet."""
 
-        temperature: float = hyper(30.0, "what cosines are multiplied by before the softmax", low=0, high=1000)
-        iterations: int = hyper(20, "EM steps; 0 for zero-shot", low=0, high=10_000, grid=(0, 20), refit=False)
-        mm_steps: int = hyper(10, "majorise-minimise steps at most per EM step", low=1, high=100_000, refit=False)
+        temperature: float = hyper(30.0, "factor T of the cosines before the softmax", low=0, high=1000)
+        iterations: int = hyper(20, "EM steps; 0 is zero-shot", low=0, high=10_000, grid=(0, 20), refit=False)
+        mm_steps: int = hyper(
+            10, "maximum number of majorise-minimise steps per EM step", low=1, high=100_000, refit=False
+        )
         k_eff: int = hyper(
-            0, "classes expected in a batch; 0: as many as zero-shot finds", low=0, high=1_000_000, refit=False
+            0, "expected classes in a batch; 0 for those that zero-shot predicts", low=0, high=1_000_000, refit=False
         )
         batch_size: int = hyper(
-            0, "queries clustered together, drawn at random; 0 for all", low=0, high=10_000_000, refit=False
+            0, "queries clustered together, chosen at random; 0 for all", low=0, high=10_000_000, refit=False
         )
 
     hyper: Hyper
@@ -122,7 +123,7 @@ class EmDirichlet(Method):
         )
         if not self.support_count_.any():
             matched = dirichlet.match_clusters(u, probabilities)
-            # A cluster without queries stays with its own class where no other cluster has got it.
+            # An empty cluster keeps its own class unless another cluster was assigned to it.
             own = np.arange(classes)
             matched = np.where((matched < 0) & ~np.isin(own, matched), own, matched)
             clusters = np.flatnonzero(matched >= 0)

@@ -1,4 +1,4 @@
-"""Fine-tuning of all of CLIP."""
+"""Full fine-tuning of CLIP, interpolated with zero-shot."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .text_tower import TextTower
 class Full(TextTower):
     """Wortsman et al., "Robust Fine-tuning of Zero-shot Models", CVPR 2022: the original WiSE-FT.
 
-    Cross-entropy of s·x·Tᵀ moves every weight of both towers but the temperature (of a ResNet also not the running
-    means of its norms); photos are cropped and flipped anew at every step. Afterwards the weights go part of the way
-    back: θ ← (1 − α)·θ₀ + α·θ, α = 1 leaves them as trained.
+    Cross-entropy of s·x·Tᵀ trains every weight of both towers except the temperature (and the running statistics of a
+    ResNet's batch norms). Photos are cropped and flipped anew at every step. Then the weights are interpolated: θ ← (1
+    − α)·θ₀ + α·θ; α = 1 keeps the trained weights.
 
-    Every class's first prompt is its text, encoded anew at every step; there the authors train a linear layer that
-    starts at the texts. The softmax of the loss runs over the classes that have photos. A class without photos has its
-    text from the tuned tower.
+    Every class is represented by its first prompt, encoded anew at every step; the authors instead train a linear layer
+    that starts at the texts. The softmax of the loss runs over the classes with shots only. A class without shots uses
+    its text feature from the tuned tower.
 
     Learnt arrays: `encoder_` CLIP's weights, `text_` (C, d), `scale_` ().
 
@@ -51,7 +51,9 @@ class Full(TextTower):
     class Hyper(TextTower.Hyper):
         """Hyper-parameters of full fine-tuning."""
 
-        chunk: int = hyper(64, "texts or photos computed at once: less memory, more time", low=1, high=1_000_000)
+        chunk: int = hyper(
+            64, "texts or photos encoded at once: fewer need less memory, more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 

@@ -1,4 +1,4 @@
-"""GDA: Gaussian discriminant analysis of the shots beside the zero-shot classifier, without training."""
+"""GDA: Gaussian discriminant analysis of the shots, added to zero-shot, without training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, class_means
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 Matrix = npt.NDArray[np.float64]
 
@@ -19,7 +19,7 @@ Matrix = npt.NDArray[np.float64]
 def precision(features: npt.NDArray[Any], labels: npt.NDArray[np.int64], means: Matrix) -> Matrix:
     """Kubokawa and Srivastava's estimate of the inverse of the covariance that all classes share.
 
-    Σ̂ = XᵀX / (n−1) of the rows X less their class's mean; P = d·((n−1)·Σ̂ + tr(Σ̂)·I)⁺. It stays well
+    Σ̂ = XᵀX / (n−1) of the rows X minus their class's mean; P = d·((n−1)·Σ̂ + tr(Σ̂)·I)⁺. It stays well
     conditioned where there are fewer rows than channels.
 
     Args:
@@ -34,7 +34,7 @@ def precision(features: npt.NDArray[Any], labels: npt.NDArray[np.int64], means: 
     centred = features - means[labels]
     scatter = centred.T @ centred
     trace = float(np.trace(scatter)) / max(1, rows - 1)
-    # Exactly zero is never reached in float: a mean of equal rows rounds.
+    # The trace is never exactly zero, because the mean of equal rows is rounded.
     if trace <= np.finfo(np.float32).eps * max(1.0, float((features**2).sum())) / rows:
         return np.zeros((width, width))
     return np.asarray(width * np.linalg.inv(scatter + trace * np.eye(width)))
@@ -43,20 +43,20 @@ def precision(features: npt.NDArray[Any], labels: npt.NDArray[np.int64], means: 
 class Gda(SeenClassMethod):
     """Wang et al., "A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", ICLR 2024.
 
-    If the photos of every class are Gaussian with one common covariance, Bayes' rule is a linear classifier, which
-    is added to zero-shot: logits = s·Q·Tᵀ + α·(Q·P·μᵀ + b), with class means μ (C, d), the shrunk precision P
+    If the photos of every class are Gaussian with a common covariance, Bayes' rule is a linear classifier. It is added
+    to zero-shot: logits = s·Q·Tᵀ + α·(Q·P·μᵀ + b), with class means μ (C, d), the shrunk precision matrix P
     (`precision`) and b_c = −ln C − ½·μ_cᵀ·P·μ_c.
 
-    Augmented views are rows of their own, not averaged, as the authors do. With one row per class there is no
-    covariance to be seen: P is 0, as their pseudo-inverse makes it, and zero-shot is left; views help even then.
-    They choose α out of the powers of ten from 0.0001 to 100 by validation accuracy (for ImageNet by test accuracy)
-    and start from 0.1. The grid here is finer in the middle; the default was chosen on shots, three a class, without
-    views (results/defaults.csv). The more rows P rests on, the larger the best α.
+    Each augmented view is one row, as in the authors' code. With one row per class the covariance is unknown: P is 0,
+    as their pseudo-inverse gives it, and zero-shot remains. The authors choose α among the powers of ten from 0.0001 to
+    100 by validation accuracy (for ImageNet by test accuracy), starting from 0.1. The grid here is finer in the middle,
+    and the default was chosen on three shots per class without augmented views (results/defaults.csv). The best α grows
+    with the number of rows.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`); the
-    authors take, in their base-to-new experiment, the base photos nearest to the class's text for its Gaussian.
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`). In
+    their base-to-new experiment the authors instead use the base photos nearest to the class's text.
 
-    Learnt arrays: `weight_` (S, d) and `bias_` (S,) of the classes with shots, `seen_` (S,) which these are,
+    Learnt arrays: `weight_` (S, d) and `bias_` (S,) of the classes with shots, `seen_` (S,) their indices,
     `text_` (C, d), `scale_` ().
 
     See Also:
@@ -86,7 +86,7 @@ class Gda(SeenClassMethod):
 
         alpha: float = hyper(
             0.02,
-            "weight of the Gaussian classifier",
+            "weight α of the Gaussian classifier's logits",
             low=0,
             high=10_000,
             grid=(0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0, 100.0),
@@ -101,7 +101,7 @@ class Gda(SeenClassMethod):
         means = class_means(features, labels, task.num_classes)
         shared = precision(features, labels, means)
         weight = means @ shared
-        # Nothing at all is added without scatter: equal scores would be told apart by their rounding.
+        # Without scatter nothing is added: otherwise rounding would decide between equal scores.
         prior = -np.log(task.num_classes) if shared.any() else 0.0
         self.weight_ = weight.astype(np.float32)
         self.bias_ = (prior - (weight * means).sum(axis=1) / 2).astype(np.float32)

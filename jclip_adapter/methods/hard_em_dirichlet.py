@@ -1,4 +1,4 @@
-"""Hard EM-Dirichlet: EM-Dirichlet in which each query belongs to one cluster."""
+"""Hard EM-Dirichlet: EM-Dirichlet with hard assignments."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .em_dirichlet import EmDirichlet
 class HardEmDirichlet(EmDirichlet):
     """Martin et al., "Transductive Zero-Shot and Few-Shot CLIP", CVPR 2024: Hard EM-Dirichlet.
 
-    EM-Dirichlet whose step (4) replaces u by the one-hot vector of its highest entry, after which a cluster can
-    be empty: its mean log-probability is then left alone, and α_k stays as it is. Everything else, the scores,
-    what selection can and cannot find out, unseen classes and where the authors' code differs, is as there; the
-    authors take 10 iterations. In the scores the assigned class has 0, and the others follow in zero-shot's order.
+    EM-Dirichlet whose step (4) replaces u by the one-hot vector of its largest entry. A cluster can then be empty, and
+    keeps its α_k. The scores, the limits of selection, classes without shots and the differences from the authors' code
+    are as in EmDirichlet; the authors take 10 iterations. The score of the assigned class is 0, and the others follow
+    in zero-shot's order.
 
     Learnt arrays: `text_` (C, d), `support_sum_` (C, C) sum of ln z over each class's shots, `support_count_` (C,).
 
@@ -41,6 +41,6 @@ class HardEmDirichlet(EmDirichlet):
     class Hyper(EmDirichlet.Hyper):
         """Hyper-parameters of Hard EM-Dirichlet."""
 
-        iterations: int = hyper(10, "EM steps; 0 for zero-shot", low=0, high=10_000, grid=(0, 10), refit=False)
+        iterations: int = hyper(10, "EM steps; 0 is zero-shot", low=0, high=10_000, grid=(0, 10), refit=False)
 
     hyper: Hyper

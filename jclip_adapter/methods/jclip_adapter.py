@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jclip_adapter.core.task import Array, FewShotTask, Queries, normalise
 
@@ -15,18 +16,18 @@ from .base import Hyperparameters, Meta, Method, hyper
 class JclipAdapter(Method):
     """The JCLIP-Adapter of the 4th Jittor AI challenge's open-domain few-shot track, 2024.
 
-    CLIP stays frozen; a small bottleneck learns what to add to its features:
-    f* = R·A(f) + (1−R)·f with A(f) = W₂·ReLU(W₁·f), for image features f, text features, or both with a
-    bottleneck each; both are normalised and compared as in zero-shot: s·f*·T*ᵀ, trained with cross-entropy.
+    CLIP is frozen, and a residual bottleneck adapts image features, text features, or each of them: f* = R·A(f) +
+    (1−R)·f with A(f) = W₂·ReLU(W₁·f + b₁) + b₂. The adapted features are normalised and compared as in zero-shot,
+    s·f*·T*ᵀ, and trained with cross-entropy.
 
-    The slides that describe it slip in five places (they mix A(f) with A(text) in the formula of f*, apply
-    softmax before a cross-entropy that applies it again, sum the loss over texts instead of classes, run the
-    forward pass twice a step, and leave out the biases). Here the loss is cross-entropy on the logits;
-    `double_softmax` brings the slides' loss back for comparison. The slides name neither ratio nor learning rate; the
-    defaults were chosen on shots (results/defaults.csv).
+    The slides that describe the method have five errors: they confuse A(f) with A(text) in the formula of f*, apply
+    softmax before a cross-entropy that applies it again, sum the loss over texts instead of classes, run the forward
+    pass twice per step, and omit the biases. Here the loss is the cross-entropy of the logits; `double_softmax` gives
+    the slides' loss for comparison. The slides state neither the ratio nor the learning rate; the defaults were chosen
+    on shots (results/defaults.csv).
 
-    An unseen class keeps its text row (with `adapt` "text" or "both": moved by the same bottleneck as the
-    others), so it is scored much as in zero-shot.
+    A class without shots keeps its text feature, which with `adapt` "text" or "both" passes through the same bottleneck
+    as the others.
 
     Learnt arrays: `text_` (C, d) classifier rows as used, `scale_` (), and for image features `down_` (r, d),
     `down_bias_` (r,), `up_` (d, r), `up_bias_` (d,); d the feature width, r the bottleneck's.
@@ -52,24 +53,23 @@ class JclipAdapter(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of JCLIP-Adapter."""
 
-        ratio: float = hyper(
-            0.4, "share R of the adapted feature; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.1, 0.2, 0.4)
-        )
-        width: int = hyper(0, "width r of the bottleneck; 0 for a quarter of the features' width", low=0, high=65536)
-        adapt: str = hyper("image", "which features are adapted", choices=("image", "text", "both"))
+        ratio: float = hyper(0.4, "residual ratio R; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.1, 0.2, 0.4))
+        width: int = hyper(0, "width r of the bottleneck; 0 for a quarter of the feature width", low=0, high=65536)
+        adapt: str = hyper("image", "features that get an adapter", choices=("image", "text", "both"))
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(64, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(3e-4, "AdamW's learning rate", low=0, high=10, grid=(1e-4, 3e-4, 1e-3))
-        weight_decay: float = hyper(1e-2, "AdamW's weight decay", low=0, high=10)
-        double_softmax: bool = hyper(False, "apply softmax before the cross-entropy too, as the slides do")
+        lr: float = hyper(3e-4, "learning rate of AdamW", low=0, high=10, grid=(1e-4, 3e-4, 1e-3))
+        weight_decay: float = hyper(1e-2, "weight decay of AdamW", low=0, high=10)
+        double_softmax: bool = hyper(False, "apply softmax before the cross-entropy, as the original slides do")
 
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import train_epochs, unit_rows
-        from .training.optimisers import AdamW
+        from .training.layers import unit_rows
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW
 
         rng = np.random.default_rng(self.seed)
         ratio, scale = self.hyper.ratio, task.logit_scale
@@ -85,24 +85,20 @@ class JclipAdapter(Method):
             mixed = ratio * (jt.nn.matmul_transpose(hidden, up) + up_bias) + (1 - ratio) * features
             return unit_rows(mixed)
 
-        def logits(batch: Any, _: Any) -> Any:
-            return scale * jt.nn.matmul_transpose(adapted(batch, image), adapted(rows, text))
-
         def loss(scores: Any, target: Any) -> Any:
             if self.hyper.double_softmax:
                 scores = jt.nn.softmax(scores, dim=1)
             return jt.nn.cross_entropy_loss(scores, target)
 
-        optimiser = AdamW([*(image or []), *(text or [])], self.hyper.lr, weight_decay=self.hyper.weight_decay)
-        self.history_ = train_epochs(
-            logits,
-            loss,
-            optimiser,
-            task.support_features,
-            task.support_labels,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=rng,
+        def step(chosen: npt.NDArray[np.int64]) -> Step:
+            batch = jt.array(task.support_features[chosen])
+            logits = scale * jt.nn.matmul_transpose(adapted(batch, image), adapted(rows, text))
+            return classification(logits, task.support_labels[chosen], loss)
+
+        self.history_, self.step_losses_ = train(
+            step,
+            AdamW([*(image or []), *(text or [])], self.hyper.lr, weight_decay=self.hyper.weight_decay),
+            shuffled(len(task.support_labels), self.hyper.batch_size, self.hyper.epochs, rng),
         )
         self.scale_ = np.array(scale, dtype=np.float32)
         self.text_ = np.asarray(adapted(rows, text).numpy(), dtype=np.float32)
@@ -113,7 +109,7 @@ class JclipAdapter(Method):
         """One bottleneck's weights and biases: (r, d), (r,), (d, r), (d,)."""
         from jclip_adapter.runtime import jt
 
-        from .training.loop import linear_weight
+        from .training.layers import linear_weight
 
         inner = self.hyper.width or max(1, width // 4)
         down, up = linear_weight(rng, width, inner), linear_weight(rng, inner, width)

@@ -9,20 +9,20 @@ import numpy as np
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 
 class LinearProbe(SeenClassMethod):
     """The contest's trained baseline (uyzhang/JCLIP, `baseline_ft.py`), after Radford et al., 2021, §3.
 
-    Multinomial logistic regression on L2-normalised image features, minimising C·ΣCE + ½‖W‖² with a free bias.
-    The original stops scikit-learn's lbfgs at its loose default tolerance (and was reported to predict the same
-    five classes everywhere when it did not converge); here the optimum itself is found, in float64.
+    Multinomial logistic regression on L2-normalised image features: it minimises C·ΣCE + ½‖W‖² with an unpenalised
+    bias. The original stops scikit-learn's L-BFGS at its loose default tolerance; where it did not converge, it was
+    reported to predict the same five classes for every photo. Here the optimum is computed in float64.
 
-    The probe knows no text, so the original can never find a class without shots; here such a class gets its zero-shot
-    score, on the scale of the others' (`methods.seen_classes`).
+    The probe does not use texts, so the original never predicts a class without shots. Here such a class keeps its
+    zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
-    Learnt arrays: `weight_` (S, d) and `bias_` (S,) of the classes with shots, `seen_` (S,) which these are,
+    Learnt arrays: `weight_` (S, d) and `bias_` (S,) of the classes with shots, `seen_` (S,) their indices,
     `text_` (C, d), `scale_` ().
 
     See Also:
@@ -48,8 +48,8 @@ class LinearProbe(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of the linear probe."""
 
-        c: float = hyper(8.96, "inverse strength of the L2 penalty", low=1e-8, high=1e8, grid=(0.1, 1.0, 8.96, 100.0))
-        max_iter: int = hyper(1000, "steps of lbfgs at most", low=1, high=1_000_000)
+        c: float = hyper(8.96, "inverse strength C of the L2 penalty", low=1e-8, high=1e8, grid=(0.1, 1.0, 8.96, 100.0))
+        max_iter: int = hyper(1000, "maximum number of L-BFGS iterations", low=1, high=1_000_000)
 
     hyper: Hyper
 

@@ -1,9 +1,10 @@
-"""LP++: a linear probe that blends the text in with a learnt weight per class."""
+"""LP++: a linear probe with a learnt weight of the text per class."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +12,17 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries, class_means
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
-ALPHA_EVERY = 10  # steps of the weights per step of α, the authors' blocks
+if TYPE_CHECKING:
+    from .training.loop import History
+
+ALPHA_EVERY = 10  # steps of W and b per step of α, as in the authors' code
 
 
 @dataclass
 class Probe:
-    """What LP++ learns.
+    """The learnt parameters of LP++.
 
     Attributes:
         weight: (C, d).
@@ -62,63 +66,68 @@ def train(
     steps: int,
     momentum: float = 0.9,
     accumulate: bool = True,
-) -> tuple[Probe, list[float]]:
+) -> tuple[Probe, History]:
     """Block-coordinate descent on the cross-entropy of F·Wᵀ + b + α∘cosines, in Jittor.
 
     Args:
-        probe: Where it starts; left as it is.
+        probe: Initial values; left unchanged.
         features: (N, d).
         cosines: (N, C) of the features with the class texts.
         labels: (N,) class indices.
         rates: Learning rates of (W, b) and of α.
         steps: Full-batch steps of (W, b).
         momentum: Of the steps of (W, b).
-        accumulate: Whether α's gradient is summed from the first step on, as in the authors' code.
+        accumulate: Whether α's gradient is accumulated over all steps, as in the authors' code.
 
     Returns:
-        The probe after the last step, and the loss before each step.
+        The probe after the last step and the history.
     """
     from jclip_adapter.runtime import jt
 
-    from .training.optimisers import Sgd
+    from .training.loop import Batches, Step
+    from .training.loop import train as run
+    from .training.optimizers import SGD
 
-    weight, bias, alpha = (jt.array(part) for part in (probe.weight, probe.bias, probe.alpha))
+    weight, bias, alpha = params = [jt.array(part) for part in (probe.weight, probe.bias, probe.alpha)]
     rows, near, target = (jt.array(part) for part in (features, cosines, labels.astype(np.int32)))
-    optimiser = Sgd([weight, bias], rates[0], momentum)
-    slope = jt.zeros(alpha.shape)
-    losses: list[Any] = []
-    for step in range(1, steps + 1):
-        loss = jt.nn.cross_entropy_loss(jt.nn.matmul_transpose(rows, weight) + bias + alpha * near, target)
-        *gradients, last = jt.grad(loss, [weight, bias, alpha])
-        optimiser.apply(gradients)
-        slope.update(slope + last.stop_grad() if accumulate else last.stop_grad())
-        if step % ALPHA_EVERY == 0:
-            alpha.update(alpha - rates[1] * slope)
-        losses.append(loss.stop_grad())
-        jt.sync([weight, bias, alpha, slope, losses[-1]])
-    done = Probe(*(np.asarray(part.numpy(), dtype=np.float32) for part in (weight, bias, alpha)))
-    return done, [float(loss.item()) for loss in losses]
+
+    class BlockCoordinateDescent(SGD):
+        """SGD for W and b; α takes a step every ALPHA_EVERY steps."""
+
+        def _updated(self, index: int, value: Any, gradient: Any, lr: float) -> Any:
+            if value is not alpha:
+                return super()._updated(index, value, gradient, lr)
+            total = self.buffers[0][index]
+            total.update(total + gradient if accumulate else gradient)
+            return value if self.steps % ALPHA_EVERY else value - rates[1] * total
+
+    def step(_: None) -> Step:
+        return Step(jt.nn.cross_entropy_loss(jt.nn.matmul_transpose(rows, weight) + bias + alpha * near, target))
+
+    history = run(step, BlockCoordinateDescent(params, rates[0], momentum), Batches(itertools.repeat(None), steps))
+    return Probe(*(np.asarray(part.numpy(), dtype=np.float32) for part in params)), history
 
 
 class LpPlusPlus(SeenClassMethod):
     """Huang et al., "LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP", CVPR 2024.
 
-    The linear probe's loss with the text as a learnt share of each class's weight, started near its solution and
-    descended with step sizes that the data gives: logits = Q·Wᵀ + b + α_c·(Q·Tᵀ)_c, cosines not multiplied by s.
-    W starts at the class sums of the features, α at 250 times the mean cosine of photos with their text; W and b
-    take full-batch steps with momentum (`step_sizes`), α one step to their ten.
+    A linear probe in which the text is a part of each class's weight, with a learnt coefficient: logits = Q·Wᵀ + b +
+    α_c·(Q·Tᵀ)_c, where cosines are not multiplied by s. It is initialised near its solution and optimised by block
+    coordinate descent with step sizes computed from the data (`step_sizes`). W starts at the class sums of the
+    features, and α at 250 times the mean cosine of photos with their text. W and b take full-batch steps with momentum;
+    α takes one step after every ten of them.
 
-    The code differs from the paper's text in three places, on which its numbers rest and which are kept: W starts
-    at class sums instead of means (`init` "mean" brings the means); the step of W is twice 1/L of the softmax's
-    bound, and has momentum on top; α's gradient is never set to zero, so that each step uses the sum of all since
-    the first (`accumulate` off brings the plain gradient). The authors keep the best of 300 epochs on a validation
-    set of K photos a class; here the last is taken, of as many as were best on left-out shots (results/defaults.csv).
-    `alpha_factor` is chosen on the shots: the greater it is, the more is left to the text.
+    The authors' code differs from the paper in three places that its results depend on, and is followed here: W starts
+    at class sums instead of means (`init="mean"` gives means); the step size of W is twice 1/L of the softmax's bound,
+    with momentum; α's gradient is never reset, so that each step uses the sum of all gradients since the first
+    (`accumulate=False` gives the plain gradient). The authors keep the best of 300 epochs on a validation set of K
+    photos per class. Here the last epoch is kept, and the number of epochs was chosen on held-out shots
+    (results/defaults.csv). `alpha_factor` is chosen on the shots; larger values give the text more weight.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
-    Learnt arrays: `weight_` (S, d), `bias_` (S,) and `alpha_` (S,) of the classes with shots, `seen_` (S,) which
-    these are, `text_` (C, d), `scale_` ().
+    Learnt arrays: `weight_` (S, d), `bias_` (S,) and `alpha_` (S,) of the classes with shots, `seen_` (S,) their
+    indices, `text_` (C, d), `scale_` ().
 
     See Also:
         LinearProbe: without the text. Clap: another classifier that starts from the text. Gda: a closed form.
@@ -145,11 +154,11 @@ class LpPlusPlus(SeenClassMethod):
 
         epochs: int = hyper(120, "full-batch steps", low=0, high=100_000)
         alpha_factor: float = hyper(
-            250.0, "initial weight of the text per unit of mean cosine", low=0, high=1e6, grid=(250.0, 1000.0)
+            250.0, "initial weight α of the text, divided by the mean cosine", low=0, high=1e6, grid=(250.0, 1000.0)
         )
         momentum: float = hyper(0.9, "momentum of the linear layer's steps", low=0, high=1)
-        init: str = hyper("sum", "start of the linear layer: class sums or means", choices=("sum", "mean"))
-        accumulate: bool = hyper(True, "sum the gradients of the text's weight over all steps, as the authors do")
+        init: str = hyper("sum", "initial weights: class sums or class means of the features", choices=("sum", "mean"))
+        accumulate: bool = hyper(True, "accumulate α's gradient over all steps, as in the authors' code")
 
     hyper: Hyper
 
@@ -163,7 +172,7 @@ class LpPlusPlus(SeenClassMethod):
         bias = np.random.default_rng(self.seed).uniform(-bound, bound, task.num_classes)
         alpha = np.full(task.num_classes, initial_alpha(cosines, labels, self.hyper.alpha_factor))
         probe = Probe(*(part.astype(np.float32) for part in (weight, bias, alpha)))
-        probe, losses = train(
+        probe, (self.history_, self.step_losses_) = train(
             probe,
             features,
             cosines,
@@ -173,7 +182,6 @@ class LpPlusPlus(SeenClassMethod):
             momentum=self.hyper.momentum,
             accumulate=self.hyper.accumulate,
         )
-        self.history_ = [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate(losses, start=1)]
         self.weight_, self.bias_, self.alpha_ = probe.weight, probe.bias, probe.alpha
 
     def _scores(self, queries: Queries, zero_shot: Array) -> Array:

@@ -1,10 +1,9 @@
-"""Multi-Modal Adapter: attention between an image and all class texts, which adapts both."""
+"""Multi-Modal Adapter: attention between an image and all class texts that adapts both."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,35 +13,37 @@ from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, Method, hyper
 
+if TYPE_CHECKING:
+    from .training.loop import Batches, History
+
 _PREFIX = "module_"
 
 
 class MultimodalAdapter(Method):
     """Seputis et al., "Multi-Modal Adapter for Vision-Language Models", 2024.
 
-    For each image, masked attention over the C class texts and the image itself says what to add to both, so that
-    the texts are adapted to the image that they are compared with.
+    For each image, masked attention over the C class texts and the image computes a residual for both, so that the
+    texts are adapted to the image that they are compared with. The sequence [t_1 … t_C, x] passes through two linear
+    layers d→r→a, multi-head attention of width a, and a→r, GELU, r→d. With its normalised outputs m̂: x' =
+    normalise(R·m̂_x + (1−R)·x), t'_i = normalise(R·m̂_i + (1−R)·t_i), logits_i = s·x'·t'_i. It is trained with
+    cross-entropy and Adam with an L2 penalty, and has 107,712 parameters at d = 512. `training.multimodal` computes it
+    without building the sequences.
 
-    The sequence [t_1 … t_C, x] goes through down d→r→a (two linear layers), multi-head attention of width a, and up
-    a→r, GELU, r→d. With its normalised rows m̂: x' = normalise(R·m̂_x + (1−R)·x), t'_i = normalise(R·m̂_i +
-    (1−R)·t_i), logits_i = s·x'·t'_i, trained with cross-entropy by Adam with an L2 penalty. 107,712 numbers at
-    d = 512. `learning.multimodal` computes it without building the sequences.
+    The authors' code differs from the paper:
 
-    Where the authors' code differs from the paper, and what is done here:
+    - Mask: in the paper, texts attend only to the image and the image only to texts. The code passes a 0/1 matrix where
+      PyTorch adds the mask, so scores between text and image increase by 1 and nothing is masked. Their results were
+      computed so: `mask="add"` is the default, `mask="block"` is the paper's.
+    - Ratio: the paper weights the original feature by λ = 0.2, the code by 0.8. R = 0.2 is the code's.
+    - Momentum: the paper states 0.5, which the code does not pass to Adam. It is not used here.
+    - The code fails on a batch of one image. This one does not.
+    - Epochs: the code runs up to 200 and keeps the best by validation accuracy. Here few epochs at a lower rate, chosen
+      on shots (results/defaults.csv), are run, and the ratio, of which 0 is zero-shot, is chosen on the shots
+      (`lr=5e-3`, `epochs=200` are the authors').
 
-    - The mask. In the paper, texts see only the image and the image only texts; the code passes a 0/1 matrix where
-      PyTorch adds what it is given, so scores between text and image rise by 1 and nothing is blocked. Their
-      numbers were computed so: `mask="add"` is the default, `mask="block"` is the paper's.
-    - The ratio. The paper weights the original by λ = 0.2, the code by 0.8; R = 0.2 is the code's.
-    - The paper names a momentum of 0.5 that the code never gives to Adam. There is none here.
-    - The code breaks on a batch of one image; here it does not.
-    - The code runs up to 200 epochs and keeps the one with the best validation accuracy; here few epochs at a
-      lower rate are run, chosen on shots (results/defaults.csv), and the support set chooses the ratio, of which 0
-      is zero-shot
-      (`lr=5e-3`, `epochs=200` bring the authors' schedule back).
-
-    `adapt="image"` is the paper's variant without adapted texts. The softmax of the loss runs over the classes that
-    have shots; an unseen class's text takes part in the attention and is adapted like any other.
+    `adapt="image"` is the paper's variant that does not adapt the texts. The softmax of the loss runs over the classes
+    with shots only. The texts of
+    classes without shots take part in the attention and are adapted like the others.
 
     Learnt arrays: the module's weights `module_…_` (see `multimodal.draw`), `text_` (C, d), `scale_` ().
 
@@ -69,21 +70,21 @@ class MultimodalAdapter(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of the Multi-Modal Adapter."""
 
-        ratio: float = hyper(0.2, "share R of the module's rows; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.2))
-        mask: str = hyper("add", "the code's mask (+1) or the paper's (−inf)", choices=("add", "block"))
-        adapt: str = hyper("both", "adapt texts and image, or the image only", choices=("both", "image"))
+        ratio: float = hyper(0.2, "residual ratio R; 0 is zero-shot", low=0, high=1, grid=(0.0, 0.2))
+        mask: str = hyper("add", "attention mask: +1 (authors' code) or −inf (paper)", choices=("add", "block"))
+        adapt: str = hyper("both", "adapt texts and image, or only the image", choices=("both", "image"))
         attention: int = hyper(128, "width a of the attention, a multiple of the heads", low=1, high=65536)
-        inner: int = hyper(32, "width r of the narrow layers", low=1, high=65536)
-        heads: int = hyper(4, "attention heads", low=1, high=1024)
+        inner: int = hyper(32, "width r of the bottleneck layers", low=1, high=65536)
+        heads: int = hyper(4, "number of attention heads", low=1, high=1024)
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(2e-3, "Adam's learning rate", low=0, high=10)
-        weight_decay: float = hyper(1e-4, "Adam's L2 penalty", low=0, high=10)
+        lr: float = hyper(2e-3, "learning rate of Adam", low=0, high=10)
+        weight_decay: float = hyper(1e-4, "L2 penalty of Adam", low=0, high=10)
 
         def __post_init__(self) -> None:
             super().__post_init__()
             if self.attention % self.heads:
-                raise UsageError(f"attention={self.attention} is no multiple of heads={self.heads}.")
+                raise UsageError(f"attention={self.attention} is not a multiple of heads={self.heads}.")
 
     hyper: Hyper
 
@@ -100,47 +101,40 @@ class MultimodalAdapter(Method):
             setattr(self, f"{_PREFIX}{name}_", array)
 
     def _train(self, task: FewShotTask, weights: dict[str, Array], rng: np.random.Generator) -> dict[str, Array]:
-        from .training.heads import shuffled
+        from .training.loop import shuffled
 
-        rows = len(task.support_labels)
-        per_epoch = -(-rows // min(self.hyper.batch_size, rows))
-        batches = shuffled(rows, self.hyper.batch_size, rng, drop_last=False)
-        trained, self.history_ = self.train(
-            weights, task, itertools.islice(batches, per_epoch * self.hyper.epochs), per_epoch=per_epoch
-        )
+        batches = shuffled(len(task.support_labels), self.hyper.batch_size, self.hyper.epochs, rng)
+        trained, (self.history_, self.step_losses_) = self.train(weights, task, batches)
         return trained
 
-    def train(
-        self, weights: dict[str, Array], task: FewShotTask, batches: Any, *, per_epoch: int = 1
-    ) -> tuple[dict[str, Array], list[dict[str, float]]]:
-        """Train the module by Adam, as the authors do.
+    def train(self, weights: dict[str, Array], task: FewShotTask, batches: Batches) -> tuple[dict[str, Array], History]:
+        """Train the module with Adam, as the authors do.
 
         Args:
-            weights: To start from, as `multimodal.draw` returns them.
+            weights: Initial values, as `multimodal.draw` returns them.
             task: Its support rows and texts.
             batches: Row numbers of each step.
-            per_epoch: Steps per entry of the history.
 
         Returns:
-            The trained weights, and the history as `heads.train_steps` returns it.
+            The trained weights and the history.
         """
         from jclip_adapter.runtime import jt
 
-        from .training.heads import train_steps
-        from .training.optimisers import Adam
+        from .training.loop import Step, classification, train
+        from .training.optimizers import Adam
 
         params = {name: jt.array(array) for name, array in weights.items()}
         text = jt.array(task.text_features).stop_grad()
         seen = task.seen
         every = len(seen) == task.num_classes
 
-        def logits(chosen: npt.NDArray[np.int64]) -> Any:
-            scores = self.scores(jt.array(task.support_features[chosen]), text, params, task.logit_scale)
-            return scores if every else scores[:, jt.array(seen.astype(np.int32))]
+        def step(rows: npt.NDArray[np.int64]) -> Step:
+            scores = self.scores(jt.array(task.support_features[rows]), text, params, task.logit_scale)
+            return classification(scores if every else scores[:, jt.array(seen.astype(np.int32))], labels[rows])
 
-        optimiser = Adam(list(params.values()), self.hyper.lr, weight_decay=self.hyper.weight_decay)
+        optimizer = Adam(list(params.values()), self.hyper.lr, weight_decay=self.hyper.weight_decay)
         labels = np.searchsorted(seen, task.support_labels)
-        history = train_steps(logits, labels, optimiser, batches, per_epoch=per_epoch)
+        history = train(step, optimizer, batches)
         return {name: np.asarray(value.numpy()) for name, value in params.items()}, history
 
     def scores(self, images: Any, text: Any, weights: dict[str, Any], scale: float) -> Any:
@@ -158,7 +152,7 @@ class MultimodalAdapter(Method):
         from .training.multimodal import score_in_chunks
 
         scale = float(self.scale_)
-        if not (self.hyper.ratio and self.hyper.epochs):  # untrained, the module would only disturb zero-shot
+        if not (self.hyper.ratio and self.hyper.epochs):  # an untrained module would distort zero-shot
             return np.asarray(scale * (queries.features @ self.text_.T), dtype=np.float32)
         text = jt.array(self.text_)
         names = [name for name in self.learnt() if name.startswith(_PREFIX)]

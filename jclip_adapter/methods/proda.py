@@ -1,4 +1,4 @@
-"""ProDA: a distribution of classifiers, from many learnt prompts."""
+"""ProDA: a normal distribution of classifiers, estimated from many learnt prompts."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, cuts, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, drawn_views, link_of
+from .training.through_clip import ThroughClip, drawn_views, link_of
 
 
 class Proda(ThroughClip):
     """Lu et al., "Prompt Distribution Learning", CVPR 2022: ProDA.
 
     CoOp with P prompts of M vectors each, whose features T_pc are samples of a normal distribution of class weights.
-    Instead of the expected loss over that distribution its upper bound is trained: with μ̂_c the normalised mean over
-    prompts, the logit of class c for a photo x of class y is
+    Instead of the expected loss over that distribution, its upper bound is minimised. With μ̂_c the normalised mean
+    over prompts, the logit of class c for a photo x of class y is
 
         s·x·μ̂_c + ½s²·Σ_d x_d²·(Cov_yy + Cov_cc − 2·Cov_yc)_d,
 
-    so that classes keep a distance in every direction in which their prompts vary. λ times the mean |cosine| of two
-    prompts' mean deviations keeps the prompts from becoming one. Every step takes `prompt_batch` of the prompts;
-    scoring is s·x·μ̂ over all of them.
+    so that classes stay apart in every direction in which their prompts vary. λ times the mean absolute cosine of two
+    prompts' mean deviations keeps the prompts different. Every step uses `prompt_batch` of the prompts; prediction is
+    s·x·μ̂ over all of them.
 
-    No code of the authors was found; the formula is that of a re-implementation (Chris210634/word_soups), whose
-    covariances are diagonal with divisor P + 1. For λ's term the paper compares prompts without a class name; this one
-    compares what each prompt adds to the classes' features. Half of the prompts end with the name, a quarter begins
-    with it and a quarter has it inside. Rate and batches of 20 photos are the paper's; momentum, weight decay and
-    schedule are CoOp's. The prompts of a step are drawn anew each time. A step costs four of CoOp's, so there are 25
-    epochs; the paper's 100 are `epochs=100`.
+    No code of the authors was found. The formula is that of a re-implementation (Chris210634/word_soups), whose
+    covariances are diagonal with divisor P + 1. For λ's term, the paper compares prompts without a class name; this
+    implementation compares what each prompt adds to the classes' features. The class name is at the end of half of the
+    prompts, at the beginning of a quarter and inside a quarter. Learning rate and batches of 20 photos are the paper's;
+    momentum, weight decay and schedule are CoOp's. The prompts of a step are drawn at random. A step takes as long as
+    four of CoOp's, so the default is 25 epochs; `epochs=100` is the paper's.
 
-    The softmax runs over the classes that have photos. A class without photos gets the same P prompts; vectors of its
-    own stay as they started.
+    The softmax runs over the classes with shots only. A class without shots gets the same P prompts; separate vectors
+    of its own keep their initial values.
 
     Learnt arrays: `vectors_` (P, M, D) or (P, C, M, D), `text_` (C, d) the prompts' mean features, `scale_` ().
 
@@ -64,21 +64,24 @@ class Proda(ThroughClip):
 
         prompts: int = hyper(32, "number P of prompts", low=1, high=1024)
         prompt_batch: int = hyper(4, "prompts per step", low=1, high=1024)
-        context: int = hyper(16, "number M of vectors per prompt", low=1, high=64)
-        class_specific: bool = hyper(False, "vectors of its own for every class, as CoOp has")
-        orthogonality: float = hyper(0.1, "weight λ of the prompts' mean |cosine|", low=0, high=1000)
+        context: int = hyper(16, "number M of learnt vectors per prompt", low=1, high=64)
+        class_specific: bool = hyper(False, "learn separate vectors for every class")
+        orthogonality: float = hyper(0.1, "weight λ of the loss on the prompts' mean absolute cosine", low=0, high=1000)
         epochs: int = hyper(25, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(20, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(1e-3, "SGD's learning rate, the highest of its cosine", low=0, high=10)
-        momentum: float = hyper(0.9, "SGD's momentum", low=0, high=1)
-        weight_decay: float = hyper(5e-4, "SGD's L2 penalty", low=0, high=10)
-        chunk: int = hyper(128, "class prompts computed at once: less memory, a third more time", low=1, high=1_000_000)
+        lr: float = hyper(1e-3, "peak learning rate of SGD, with cosine decay", low=0, high=10)
+        momentum: float = hyper(0.9, "momentum μ of SGD", low=0, high=1)
+        weight_decay: float = hyper(5e-4, "L2 penalty of SGD", low=0, high=10)
+        chunk: int = hyper(
+            128, "prompts encoded at once: fewer need less memory, a third more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
+        from .training.loop import Step
         from .training.prompt_distribution import SPREAD, distribution_loss
         from .training.prompting import Batch, class_prompts, encode_prompts, gradients
 
@@ -94,17 +97,18 @@ class Proda(ThroughClip):
             return encode_prompts(link.model, forms[prompt % len(forms)][classes], own)
 
         def parts(prompts: npt.NDArray[np.int64], classes: npt.NDArray[np.int64]) -> list[functools.partial[Any]]:
-            """Functions that give the (n, d) text features of some prompts for some classes, prompt by prompt."""
+            """Functions that compute the (n, d) text features of some prompts for some classes, prompt by prompt."""
             pieces = cuts(classes, self.hyper.chunk)
             return [functools.partial(encode, int(prompt), piece) for prompt in prompts for piece in pieces]
 
-        def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
+        def step(draw: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+            rows, rng = draw
             batch = Batch(drawn_views(views, rows, rng), labels[rows], task.logit_scale)
             chosen = rng.permutation(self.hyper.prompts)[:per_step]
             loss = functools.partial(distribution_loss, batch, prompts=per_step, weight=self.hyper.orthogonality)
-            return gradients(parts(chosen, task.seen), loss, [vectors])
+            return Step(*gradients(parts(chosen, task.seen), loss, [vectors]))
 
-        self.history_ = self._train_prompts(step, [vectors], len(labels))
+        self._train_prompts(step, [vectors], len(labels))
         self.vectors_ = np.asarray(vectors.numpy(), dtype=np.float32)
         every = np.arange(self.hyper.prompts)
         with jt.no_grad():
@@ -114,7 +118,7 @@ class Proda(ThroughClip):
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
 
     def _start(self, task: FewShotTask, width: int) -> Array:
-        """(P, M, D) or (P, C, M, D) vectors to start from."""
+        """(P, M, D) or (P, C, M, D) initial vectors."""
         classes = (task.num_classes,) if self.hyper.class_specific else ()
         size = (self.hyper.prompts, *classes, self.hyper.context, width)
         return np.asarray(0.02 * np.random.default_rng(self.seed).standard_normal(size), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""ProGrad: CoOp whose steps may not contradict zero-shot."""
+"""ProGrad: CoOp without the gradient component that conflicts with zero-shot."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class Prograd(Coop):
     """Zhu et al., "Prompt-aligned Gradient for Prompt Tuning", ICCV 2023: ProGrad.
 
-    CoOp with a teacher: with p the zero-shot probabilities and q the prompts', the general direction is the gradient
-    k of T²·mean(−p·log q), both softened by T. Where the task's gradient g points against it (g·k < 0, per parameter),
-    that part is taken out: g − λ·(g·k̂)·k̂. The step is SGD's on what is left.
+    CoOp with zero-shot as a teacher. With the zero-shot probabilities p and the prompts' q, the general direction k is
+    the gradient of T²·mean(−p·log q), both at temperature T. If the task's gradient g conflicts with it (g·k < 0, per
+    parameter), that component is removed: g − λ·(g·k̂)·k̂. The rest is used in an SGD step.
 
-    As in the authors' code the words of a template stand behind zero vectors in the M places (`init` says which; the
-    photo's class name follows).
+    As in the authors' code, the embeddings of a template fill the last of the M places, and zero vectors the places
+    before them (`init` is the template).
 
-    A class without photos gets the shared vectors before its name.
+    A class without shots gets the shared vectors before its name.
 
     Learnt arrays: `vectors_` (M, D) or (C, M, D), `text_` (C, d), `scale_` ().
 
@@ -54,9 +54,9 @@ class Prograd(Coop):
     class Hyper(Coop.Hyper):
         """Hyper-parameters of ProGrad."""
 
-        init: str = hyper("a photo of a", "phrase at the end of the vectors' places; empty draws all of them")
-        strength: float = hyper(1.0, "share λ of what runs against zero-shot that is taken out", low=0, high=10)
-        temperature: float = hyper(1.0, "T of the teacher's and the prompts' softmax", low=1e-3, high=1000)
+        init: str = hyper("a photo of a", "phrase that initialises the last vectors, after zeros; empty for random")
+        strength: float = hyper(1.0, "share λ of the conflicting gradient component that is removed", low=0, high=10)
+        temperature: float = hyper(1.0, "temperature T of the teacher's and the prompts' softmax", low=1e-3, high=1000)
 
     hyper: Hyper
 

@@ -1,4 +1,4 @@
-"""ProKeR: kernel ridge regression on what zero-shot leaves over, without training."""
+"""ProKeR: kernel ridge regression on the residual of zero-shot, without training."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 
 def kernel(first: npt.NDArray[Any], second: npt.NDArray[Any], beta: float) -> npt.NDArray[Any]:
-    """k(x, y) = exp(−β(1 − x·y)): of rows (M, d) and (n, d), the (M, n) similarities."""
+    """(M, n) kernel values k(x, y) = exp(−β(1 − x·y)) of rows (M, d) and (n, d)."""
     return np.asarray(np.exp(beta * (first @ second.T - 1)))
 
 
 class Proker(SeenClassMethod):
     """Bendou et al., "ProKeR: A Kernel Perspective on Few-Shot Adaptation of Large Vision-Language Models", CVPR 2025.
 
-    Tip-Adapter is a local smoother of labels; its kernel used globally, in ridge regression towards zero-shot, does
-    not count near shots twice: A = (K/λ + I)⁻¹·(Y − F·Tᵀ) and logits = Q·Tᵀ + k(Q, F)·A, with the shots F (n, d),
-    their one-hot labels Y and the kernel k(x, y) = exp(−β(1 − x·y)), K = k(F, F).
+    Tip-Adapter smooths labels locally. ProKeR uses its kernel globally, in ridge regression towards zero-shot, so that
+    similar shots do not count twice: A = (K/λ + I)⁻¹·(Y − F·Tᵀ) and logits = Q·Tᵀ + k(Q, F)·A, with the shots F (n, d),
+    their one-hot labels Y, the kernel k(x, y) = exp(−β(1 − x·y)) and K = k(F, F).
 
-    The formula is that of a derivative of the authors' code (omarnust/BReg-Adapter), whose solution lacks the
-    1/λ that ridge regression would have in front of A; the search for λ makes up for it. The cosines are not
-    multiplied by the logit scale, so the scores lie near 0…1. λ → 0 is zero-shot. Defaults are the values fixed
-    for 4 shots of ImageNet; the grid is coarser than the authors' 20×10 points.
+    The formula is that of a derivative of the authors' code (omarnust/BReg-Adapter), which omits the factor 1/λ of
+    ridge regression in front of A; the search for λ compensates for it. Cosines are not multiplied by the logit scale,
+    so logits are about 0 to 1. λ → 0 is zero-shot. The defaults are the authors' values for 4 shots on ImageNet; the
+    grid is coarser than their 20×10 points.
 
-    Augmented views are rows of their own, as in the authors' code, whose ten views cost a hundredfold memory; above
-    `max_rows` rows the shots' normalised mean views are taken instead.
+    Each augmented view is one row, as in the authors' code, whose ten views need a hundred times the memory. Above
+    `max_rows` rows, the mean view of each shot is used instead.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
-    Learnt arrays: `keys_` (n, d) and `coefficients_` (n, S) of the classes with shots, `seen_` (S,) which these are,
+    Learnt arrays: `keys_` (n, d) and `coefficients_` (n, S) of the classes with shots, `seen_` (S,) their indices,
     `text_` (C, d), `scale_` ().
 
     See Also:
@@ -63,9 +63,11 @@ class Proker(SeenClassMethod):
     class Hyper(Hyperparameters):
         """Hyper-parameters of ProKeR."""
 
-        beta: float = hyper(1.5, "sharpness of the kernel", low=1e-3, high=1000, grid=(1.5, 3.0))
-        lmbda: float = hyper(0.05, "λ: how far from zero-shot", low=1e-9, high=1e9, grid=(0.003, 0.01, 0.03, 0.1, 0.3))
-        max_rows: int = hyper(6000, "rows of the kernel, above which views are averaged", low=1, high=100_000)
+        beta: float = hyper(1.5, "sharpness β of the kernel", low=1e-3, high=1000, grid=(1.5, 3.0))
+        lmbda: float = hyper(
+            0.05, "regularisation λ towards zero-shot", low=1e-9, high=1e9, grid=(0.003, 0.01, 0.03, 0.1, 0.3)
+        )
+        max_rows: int = hyper(6000, "maximum rows of the kernel; above it, views are averaged", low=1, high=100_000)
 
     hyper: Hyper
 

@@ -1,4 +1,4 @@
-"""Fine-tuning of the text tower, on features of the photos."""
+"""Fine-tuning of the text tower on photo features, interpolated with zero-shot."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy.typing as npt
 from jclip_adapter.core.task import EncoderLink, FewShotTask, normalise
 
 from .base import Hyperparameters, Meta, hyper
-from .through_clip import ThroughClip, drawn_views, link_of
+from .training.through_clip import ThroughClip, drawn_views, link_of
 
 
 class TextTower(ThroughClip):
     """Wortsman et al., "Robust Fine-tuning of Zero-shot Models", CVPR 2022: fine-tuning, here of the text tower.
 
-    Cross-entropy of s·x·Tᵀ moves the weights of the text transformer, its last norm, its positions and its
-    projection; the table of word embeddings stays, as all but a few of its rows get no gradient. The photos'
-    features are computed once. Afterwards the weights go part of the way back: θ ← (1 − α)·θ₀ + α·θ, which is
-    WiSE-FT; α = 1 leaves them as trained.
+    Cross-entropy of s·x·Tᵀ trains the weights of the text transformer, its final norm, its position embeddings and its
+    projection. The token embeddings are frozen, because all but a few of their rows get no gradient. Photo features are
+    computed once. Then the weights are interpolated as in WiSE-FT: θ ← (1 − α)·θ₀ + α·θ; α = 1 keeps the trained
+    weights.
 
-    Every class's first prompt is its text. Contest entrants trained so with AdamW or SGD at rates of 1e-6 to 3e-6. The
-    softmax of the loss runs over the classes that have photos. A class without photos has its text from the tuned
-    tower.
+    Every class is represented by its first prompt. Contest entrants trained so with AdamW or SGD at rates of 1e-6 to
+    3e-6. The softmax of the loss runs over the classes with shots only. A class without shots uses its text feature
+    from the tuned tower.
 
     Learnt arrays: `encoder_` the tower's weights, `text_` (C, d), `scale_` ().
 
@@ -55,12 +55,14 @@ class TextTower(ThroughClip):
 
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(32, "shots per step", low=1, high=1_000_000)
-        optimiser: str = hyper("adamw", "how the weights move", choices=("adamw", "sgd"))
-        lr: float = hyper(3e-6, "the highest learning rate of its cosine", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's decay, or SGD's L2 penalty", low=0, high=10)
-        interpolation: float = hyper(1.0, "α: 0 is zero-shot, 1 is as trained", low=0, high=1)
-        crop: float = hyper(0.5, "smallest share of a photo's area that a training crop shows", low=0.01, high=1)
-        chunk: int = hyper(128, "texts or photos computed at once: less memory, more time", low=1, high=1_000_000)
+        optimiser: str = hyper("adamw", "the optimizer", choices=("adamw", "sgd"))
+        lr: float = hyper(3e-6, "peak learning rate, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW, or L2 penalty of SGD", low=0, high=10)
+        interpolation: float = hyper(1.0, "share α of the trained weights; the rest is zero-shot", low=0, high=1)
+        crop: float = hyper(0.5, "minimum share of a photo's area in a random crop", low=0.01, high=1)
+        chunk: int = hyper(
+            128, "texts or photos encoded at once: fewer need less memory, more time", low=1, high=1_000_000
+        )
 
     hyper: Hyper
 
@@ -73,8 +75,8 @@ class TextTower(ThroughClip):
         from jclip_adapter.models.clip.tokenizer import model_tokens
         from jclip_adapter.runtime import jt
 
-        from .training.encoder_training import train_through
-        from .training.optimisers import AdamW, Sgd, cosine
+        from .training.loop import Step, resumable, train
+        from .training.optimizers import SGD, AdamW, cosine
         from .training.tuning import both_towers, encoded, text_parts, trainable
 
         link, hyper = link_of(task), self.hyper
@@ -84,20 +86,18 @@ class TextTower(ThroughClip):
             params = list(weights.values())
             texts = text_parts(link.model, tokens[task.seen], hyper.chunk)
 
-            def step(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[float, list[Any]]:
-                photos = self._photos(task, link, rows, rng)
-                return both_towers(texts, photos, place[rows], task.logit_scale, params)
+            def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
+                photos = self._photos(task, link, *batch)
+                return Step(*both_towers(texts, photos, place[batch[0]], task.logit_scale, params))
 
-            self.history_ = train_through(
+            batches = resumable(len(place), hyper.batch_size, self.seed, epochs=hyper.epochs)
+            self.history_, self.step_losses_ = train(
                 step,
                 AdamW(params, hyper.lr, weight_decay=hyper.weight_decay)
                 if hyper.optimiser == "adamw"
-                else Sgd(params, hyper.lr, 0.9, hyper.weight_decay),
-                rows=len(place),
-                epochs=hyper.epochs,
-                batch_size=hyper.batch_size,
-                schedule=lambda epoch, _: cosine(epoch, hyper.lr, hyper.epochs),
-                seed=self.seed,
+                else SGD(params, hyper.lr, 0.9, hyper.weight_decay),
+                batches,
+                schedule=lambda number: cosine(number // batches.per_epoch, hyper.lr, hyper.epochs),
                 checkpoint=self.checkpoint,
             )
             for key, value in weights.items():
@@ -110,7 +110,7 @@ class TextTower(ThroughClip):
     def _photos(
         self, task: FewShotTask, link: EncoderLink, rows: npt.NDArray[np.int64], rng: np.random.Generator
     ) -> Sequence[Any]:
-        """Functions that give the (n, d) features of the photos of a step."""
+        """Functions that compute the (n, d) features of the photos of a step."""
         from jclip_adapter.runtime import jt
 
         features = drawn_views(task.photo_views(), rows, rng)

@@ -1,4 +1,4 @@
-"""Tip-Adapter: a cache of the shots beside the zero-shot classifier, without training."""
+"""Tip-Adapter: a cache of the shots, added to zero-shot, without training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
+from .training.seen_classes import SeenClassMethod
 
 
 def cache_keys(task: FewShotTask) -> tuple[Array, npt.NDArray[np.int64]]:
-    """The rows of the cache, class by class.
+    """The keys of the cache, sorted by class.
 
     Args:
         task: The task.
@@ -28,7 +28,7 @@ def cache_keys(task: FewShotTask) -> tuple[Array, npt.NDArray[np.int64]]:
 
 
 def class_sums(values: Array, labels: npt.NDArray[np.int64]) -> Array:
-    """Sum the columns of each class: values·Y for one-hot Y, without the product.
+    """Sum the columns of each class: values·Y for one-hot Y.
 
     Args:
         values: (M, N).
@@ -44,18 +44,18 @@ def class_sums(values: Array, labels: npt.NDArray[np.int64]) -> Array:
 class TipAdapter(SeenClassMethod):
     """Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", ECCV 2022.
 
-    The shots are a cache that is asked by similarity; each votes for its class, on top of zero-shot:
-    logits = s·Q·Tᵀ + α·exp(−β(1 − Q·Fᵀ))·Y, with the shots F (N, d) as keys and their one-hot labels Y as values.
+    A cache of the shots votes by similarity, in addition to zero-shot: logits = s·Q·Tᵀ + α·exp(−β(1 − Q·Fᵀ))·Y, with
+    the shots' features F (N, d) as keys and their one-hot labels Y as values.
 
-    The authors average ten augmented views of each shot, un-normalised, and normalise the mean; views are kept
-    normalised here, which changes the keys little, and without views the shot itself is the key. They search α
-    and β on a validation set of up to 200×20 points, for ImageNet on the test set; here the grid is small, holds
-    α = 0 (zero-shot), and is searched on the shots.
+    The authors average ten augmented views of each shot before normalising. Here the views are normalised first, which
+    changes the keys little; without augmented views the shot itself is the key. They search α and β on a validation
+    set, on up to 200×20 points, and for ImageNet on the test set. Here a small grid that contains α = 0 (zero-shot) is
+    searched on the shots.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
     Learnt arrays: `keys_` (N, d) sorted by class, `key_labels_` (N,) counted among the classes with shots,
-    `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
+    `seen_` (S,) their indices, `text_` (C, d), `scale_` ().
 
     See Also:
         TipAdapterF: the same with the keys trained. Ape: fewer channels, values weighted by how wrong text is.
@@ -82,10 +82,15 @@ class TipAdapter(SeenClassMethod):
         """Hyper-parameters of Tip-Adapter; the defaults are the authors' for ImageNet."""
 
         alpha: float = hyper(
-            1.17, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0, 5.0, 8.0), refit=False
+            1.17,
+            "weight α of the cache logits",
+            low=0,
+            high=1000,
+            grid=(0.0, 0.5, 1.17, 2.0, 3.0, 5.0, 8.0),
+            refit=False,
         )
         beta: float = hyper(
-            1.0, "sharpness of the cache's similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5, 10.0), refit=False
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5, 10.0), refit=False
         )
 
     hyper: Hyper

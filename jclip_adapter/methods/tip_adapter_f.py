@@ -1,4 +1,4 @@
-"""Tip-Adapter-F: Tip-Adapter whose keys are trained."""
+"""Tip-Adapter-F: Tip-Adapter with trained keys."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
-from .seen_classes import SeenClassMethod
 from .tip_adapter import cache_keys, class_sums
+from .training.seen_classes import SeenClassMethod
 
 
 def cache_logits(batch: Any, keys: Any, values: Any, text: Any, *, alpha: float, beta: float, scale: float) -> Any:
@@ -37,7 +37,7 @@ def cache_logits(batch: Any, keys: Any, values: Any, text: Any, *, alpha: float,
 
 
 def sorted_views(task: FewShotTask) -> list[Array]:
-    """What is trained on: each augmented view of the shots, else the shots, class by class as `cache_keys`."""
+    """The augmented views of the shots, or the shots themselves if there are none, sorted like `cache_keys`."""
     order = np.argsort(task.support_labels, kind="stable")
     return [view[order] for view in task.photo_views()]
 
@@ -45,21 +45,20 @@ def sorted_views(task: FewShotTask) -> list[Array]:
 class TipAdapterF(SeenClassMethod):
     """Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", ECCV 2022, §3.2.
 
-    Tip-Adapter with the keys F as the weights of a linear layer: they start as the shots' features and are trained
-    with cross-entropy on logits = s·Q·Tᵀ + α·exp(−β(1 − Q·Fᵀ))·Y; the values Y stay. They are not normalised
-    again. AdamW with ε 1e-4 and PyTorch's weight decay of 0.01, which the code has without naming it; the rate
-    falls as a cosine to 0 over all batches.
+    Tip-Adapter whose keys F are the weights of a linear layer: they are initialised with the shots' features and
+    trained with cross-entropy on logits = s·Q·Tᵀ + α·exp(−β(1 − Q·Fᵀ))·Y. The values Y are fixed, and the keys are not
+    normalised again. The optimizer is AdamW with ε = 1e-4 and PyTorch's default weight decay of 0.01; the learning rate
+    falls along a cosine over all steps.
 
-    The authors encode each shot anew, freshly augmented, in every epoch, keep the epoch that is best on the test
-    set, and report the better of it and of a search for α and β afterwards. Here each epoch takes the next of the
-    task's views, or the shots themselves without views; the last epoch is kept; α and β of use are searched on the
-    shots, those of training stay. On cached features without views a shot meets its own key in training, as it does
-    not where images are augmented anew.
+    The authors encode a newly augmented copy of each shot in every epoch, keep the epoch with the best test accuracy,
+    and search α and β afterwards. Here each epoch uses the next augmented view, or the shots themselves if there are
+    none; the last epoch is kept. α and β for prediction are searched on the shots, and those for training are fixed.
+    Without augmented views, a shot meets its own key during training.
 
-    A class without shots keeps its zero-shot score, on the scale of the others' (`methods.seen_classes`).
+    A class without shots keeps its zero-shot score, rescaled to the scores of the others (`training.seen_classes`).
 
     Learnt arrays: `keys_` (N, d) sorted by class, `key_labels_` (N,) counted among the classes with shots,
-    `seen_` (S,) which these are, `text_` (C, d), `scale_` ().
+    `seen_` (S,) their indices, `text_` (C, d), `scale_` ().
 
     See Also:
         TipAdapter: without training. ApeT: trains a residual per class instead of every key.
@@ -86,45 +85,41 @@ class TipAdapterF(SeenClassMethod):
         """Hyper-parameters of Tip-Adapter-F; the defaults are the authors' for ImageNet."""
 
         alpha: float = hyper(
-            1.17, "weight of the cache", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0), refit=False
+            1.17, "weight α of the cache logits", low=0, high=1000, grid=(0.0, 0.5, 1.17, 2.0, 3.0), refit=False
         )
-        beta: float = hyper(1.0, "sharpness of its similarity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False)
-        train_alpha: float = hyper(1.17, "weight of the cache in training", low=0, high=1000)
-        train_beta: float = hyper(1.0, "sharpness of its similarity in training", low=0, high=1000)
+        beta: float = hyper(
+            1.0, "sharpness β of the cache affinity", low=0, high=1000, grid=(1.0, 3.0, 5.5), refit=False
+        )
+        train_alpha: float = hyper(1.17, "α during training", low=0, high=1000)
+        train_beta: float = hyper(1.0, "β during training", low=0, high=1000)
         epochs: int = hyper(20, "passes over the shots", low=0, high=100_000)
         batch_size: int = hyper(256, "shots per step", low=1, high=1_000_000)
-        lr: float = hyper(1e-3, "AdamW's learning rate, the highest of its cosine", low=0, high=10)
-        weight_decay: float = hyper(0.01, "AdamW's weight decay", low=0, high=10)
+        lr: float = hyper(1e-3, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
+        weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
 
     hyper: Hyper
 
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.loop import Scheduled, train_epochs
-        from .training.optimisers import AdamW, cosine
+        from .training.loop import Step, classification, shuffled, train
+        from .training.optimizers import AdamW, cosine
 
         keys, self.key_labels_ = cache_keys(task)
         views = sorted_views(task)
         weight, text = jt.array(keys), jt.array(task.text_features).stop_grad()
         values = jt.array(np.eye(task.num_classes, dtype=np.float32)[self.key_labels_]).stop_grad()
         options = {"alpha": self.hyper.train_alpha, "beta": self.hyper.train_beta, "scale": task.logit_scale}
-        per_epoch = -(-len(keys) // self.hyper.batch_size)
-        adam = AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay)
+        batches = shuffled(len(keys), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
+        optimizer = AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay)
 
-        def logits(_: Any, chosen: npt.NDArray[np.int64]) -> Any:
-            batch = jt.array(views[adam.steps // per_epoch % len(views)][chosen])
-            return cache_logits(batch, weight, values, text, **options)
+        def step(rows: npt.NDArray[np.int64]) -> Step:
+            view = views[optimizer.steps // batches.per_epoch % len(views)]
+            logits = cache_logits(jt.array(view[rows]), weight, values, text, **options)
+            return classification(logits, self.key_labels_[rows])
 
-        self.history_ = train_epochs(
-            logits,
-            jt.nn.cross_entropy_loss,
-            Scheduled(adam, lambda step: cosine(step, self.hyper.lr, self.hyper.epochs * per_epoch)),
-            keys,
-            self.key_labels_,
-            epochs=self.hyper.epochs,
-            batch_size=self.hyper.batch_size,
-            rng=np.random.default_rng(self.seed),
+        self.history_, self.step_losses_ = train(
+            step, optimizer, batches, schedule=lambda number: cosine(number, self.hyper.lr, batches.steps)
         )
         self.keys_ = np.asarray(weight.numpy(), dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""TransCLIP: all queries classified at once, as Gaussians around class prototypes that agree with neighbours."""
+"""TransCLIP: joint classification of all queries by a Gaussian mixture with a neighbourhood term."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from jclip_adapter.core.task import FewShotTask, Queries, softmax
 from .base import Hyperparameters, Meta, Method, hyper
 from .training.transduction import affinity, transclip
 
-PREFIX = "base_"  # of the learnt arrays that belong to the method below
+PREFIX = "base_"  # of the learnt arrays that belong to the base method
 
 
 class TransClip(Method):
     """Zanella, Gérin, Ben Ayed, "Boosting Vision-Language Models with Transduction", NeurIPS 2024: TransCLIP.
 
-    All queries are classified at once, so that photos alike get the same class: a Gaussian per class with one
-    shared diagonal covariance, a vote of the nearest neighbours, and a pull towards CLIP's own probabilities.
+    All queries are classified jointly, so that similar photos get the same class: one Gaussian per class with a shared
+    diagonal covariance, a Laplacian term over nearest neighbours, and a KL term towards CLIP's predictions.
 
-    With ŷ = softmax of the base's logits, z = ŷ, μ_c = normalised mean of z·f over c's 8 most confident queries
-    (with shots: of its shots), σ² = 1/d, and W the cosines to the 3 nearest neighbours among the queries, repeat:
-    (a) ℓ = −½ Σ_j (f_j − μ_cj)²/σ_j²; (b) five times z ∝ ŷ^λ·exp((ℓ + (50/6)(Wᵀz + Wz))/50); (c) μ = normalised
-    mean of the queries weighted by z; (d) σ² = their mean square distance; and (a), (b) once more in the end.
-    With shots, they vote in (b) with their labels and weigh γ·50/N in (c) and (d), where the queries weigh 1/M.
-    Scores: ln z.
+    With ŷ = softmax of the base's logits, z = ŷ, μ_c = normalised mean of z·f over the 8 queries most confidently
+    predicted as c (with shots: of its shots), σ² = 1/d, and W the cosines with the 3 nearest neighbours among the
+    queries, repeat: (a) ℓ = −½ Σ_j (f_j − μ_cj)²/σ_j²; (b) five times z ∝ ŷ^λ·exp((ℓ + (50/6)(Wᵀz + Wz))/50); (c) μ =
+    normalised mean of the queries weighted by z; (d) σ² = their mean squared distance; finally (a) and (b) once more.
+    Shots enter (b) with their labels, and (c) and (d) with weight γ·50/N, where queries have weight 1/M. The scores are
+    ln z.
 
-    `base` refines another method's logits ("on top") rather than zero-shot's: that method has learnt from the
-    shots already, so they do not take part again, as in the authors' code.
+    `base` refines the logits of another method instead of zero-shot. That method was fitted on the shots, so they are
+    not used again, as in the authors' code.
 
-    Where the authors' code differs, with shots only: it multiplies rows of W ordered [shots; queries] with z
-    ordered [queries; shots], so wrong rows vote; here they are aligned. It drops every shot's nearest query as if
-    that were the shot itself; here only a query itself is dropped (`drop_nearest` brings theirs back). It keeps z,
-    μ and σ² from one γ tried to the next and returns the last, not the best; here each starts afresh.
+    Differences from the authors' code, with shots only: it multiplies rows of W ordered [shots; queries] by z ordered
+    [queries; shots]; here the order is the same. It removes every shot's nearest query as if it were the shot itself;
+    here only a query itself is removed (`drop_nearest` is theirs). It continues z, μ and σ² from one γ to the next and
+    returns the last instead of the best; here each γ starts anew.
 
-    It expects that most classes are among the queries. A prototype starts from eight of them whether its class is
-    there or not, so a batch of few classes loses much (75 photos of 5 of 62 classes: 66 % where zero-shot has
-    92 %); `em-dirichlet` is made for those.
+    The method assumes that most classes occur among the queries. Every prototype is initialised with eight of them, so
+    a batch of few classes loses accuracy (75 photos of 5 of 62 classes: 66 %, zero-shot 92 %); `em-dirichlet` is made
+    for those.
 
-    Shots that are left out for choosing γ are queries with every class present and hardly a photo of the same
-    class beside it, so neighbours mislead there more than among real queries: they can tell how far to trust the
-    shots (γ) and ŷ (λ), not how many neighbours to ask. The authors look at validation photos' nearest test
-    photos; here no query takes part in the choice.
+    Held-out shots contain every class, with hardly a photo of the same class beside each, so neighbours mislead more
+    among them than among real queries. They are used to choose the weights of the shots (γ) and of ŷ (λ), not the
+    number of neighbours. The authors use the test photos nearest to validation photos; here no query is used for
+    selection.
 
-    An unseen class's prototype starts from the queries that ŷ is most confident of; later it is like any other.
+    The prototype of a class without shots is initialised with the queries most confidently predicted as it.
 
     Learnt arrays: `shots_` (N, d) and `labels_` (N,), none where `base` is not zero-shot, and the base's own
     arrays with `base_` before their names.
@@ -79,21 +79,25 @@ class TransClip(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of TransCLIP."""
 
-        gamma: float = hyper(0.002, "weight of the shots", low=0, high=1000, grid=(0.002, 0.01, 0.02, 0.2), refit=False)
-        lambda_zero_shot: float = hyper(1.0, "pull towards ŷ without shots or on top", low=0, high=100, refit=False)
-        lambda_few_shot: float = hyper(
-            0.5, "pull towards ŷ with shots", low=0, high=100, grid=(0.5, 1.0, 2.0), refit=False
+        gamma: float = hyper(
+            0.002, "weight γ of the shots", low=0, high=1000, grid=(0.002, 0.01, 0.02, 0.2), refit=False
         )
-        neighbours: int = hyper(3, "nearest queries that vote", low=0, high=10_000, refit=False)
+        lambda_zero_shot: float = hyper(
+            1.0, "weight λ of the prediction ŷ, without shots or with `base`", low=0, high=100, refit=False
+        )
+        lambda_few_shot: float = hyper(
+            0.5, "weight λ of the prediction ŷ, with shots", low=0, high=100, grid=(0.5, 1.0, 2.0), refit=False
+        )
+        neighbours: int = hyper(3, "number of nearest queries in the affinity matrix", low=0, high=10_000, refit=False)
         iterations: int = hyper(10, "updates of the prototypes", low=0, high=10_000, refit=False)
-        drop_nearest: bool = hyper(False, "leave each shot's nearest query out of the vote, as the authors do")
+        drop_nearest: bool = hyper(False, "leave out each shot's nearest query, as the authors' code does")
         base: str = hyper("zero-shot", "method whose logits are refined")
-        base_values: str = hyper("", "its hyper-parameters, as name=value,name=value")
+        base_values: str = hyper("", "hyper-parameters of `base`, as name=value,name=value")
 
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        # Prototypes that stand in for texts do so for the base too.
+        # Prototypes in place of texts are the base's texts too.
         base = self._base().fit(dataclasses.replace(task, has_text=True))
         for name in [name for name in vars(self) if name.startswith(PREFIX)]:
             delattr(self, name)
@@ -103,11 +107,11 @@ class TransClip(Method):
         self.shots_, self.labels_ = task.support_features[:rows], task.support_labels[:rows]
 
     def _base(self) -> Method:
-        """The method below, not fitted."""
+        """The base method, not fitted."""
         from . import get
 
         if self.hyper.base == self.meta.name:
-            raise UsageError(f"base={self.hyper.base} cannot lie below itself.", "zero-shot can, for one.")
+            raise UsageError(f"base={self.hyper.base} cannot refine itself.", "Give another method, such as zero-shot.")
         pairs = [pair.partition("=") for pair in self.hyper.base_values.split(",") if pair]
         return get(self.hyper.base)(seed=self.seed, **{name.strip(): value for name, _, value in pairs})
 

@@ -1,4 +1,4 @@
-"""Uni-modal linear probe: what cross-modal adaptation is compared with."""
+"""Uni-modal linear probe: the baseline of cross-modal adaptation, trained on photos alone."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from .cross_modal_linear import CrossModalLinear
 class UniModalLinear(CrossModalLinear):
     """Lin et al., 2023 (see CrossModalLinear): their linear probe without texts.
 
-    The cross-modal linear probe with photos as its only training samples: same classifier, optimiser and schedule,
-    every row of a batch a photo.
+    The cross-modal linear probe with photos as its only training rows; classifier, optimizer and schedule are the same.
+    The paper's row "linear probing" starts at random (`init="random"`). The default starts at the zero-shot weights,
+    which is the classifier that WiSE-FT interpolates.
 
-    The paper's row "linear probing" starts at random (`init="random"`); the default starts at the zero-shot
-    weights, which is the classifier that WiSE-FT then interpolates.
-
-    The softmax of the loss runs over the classes that have photos. The others keep their zero-shot weights, or,
-    where the classifier started at random and its scores have a scale of their own, zero-shot scores brought to
-    that scale.
+    The softmax of the loss runs over the classes with shots only. The others keep their zero-shot weights or, if the
+    classifier started at random, their zero-shot scores rescaled to the classifier's.
 
     Learnt arrays: `weight_` (C, d), `scale_` (), `text_` (C, d), `unseen_` (C,) bool.
 
     See Also:
-        CrossModalLinear: texts as samples too. WiseFt: half-way back to zero-shot. LinearProbe: the optimum of a
+        CrossModalLinear: texts as samples too. WiseFt: interpolated with zero-shot. LinearProbe: the optimum of a
         regularised objective instead of a schedule.
 
     >>> import numpy as np

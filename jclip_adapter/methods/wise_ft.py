@@ -1,4 +1,4 @@
-"""WiSE-FT: a classifier trained on photos, interpolated with zero-shot."""
+"""WiSE-FT: a linear classifier trained on photos, interpolated with zero-shot."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from .cross_modal_wise_ft import CrossModalWiseFt
 class WiseFt(CrossModalWiseFt):
     """Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
 
-    A fine-tuned model is more accurate, the zero-shot model more robust: the weights between them are both.
+    A fine-tuned model is more accurate and the zero-shot model more robust; interpolated weights combine both: W =
+    α·W_trained + (1−α)·W_zero-shot, logits = s·W·x. W_trained starts at the zero-shot weights and is trained on photos
+    with cross-entropy (optimizer and schedule as in CrossModalLinear).
 
-    W = α·W_trained + (1−α)·W_zero-shot, logits = s·W·x, where W_trained starts at the zero-shot weights and is
-    trained on the photos by cross-entropy (optimiser and schedule as in CrossModalLinear).
+    On features only the classifier can be interpolated, which is the paper's variant "LC". `full` is the other variant,
+    which interpolates every weight. The paper's α = 0.5 is the default.
 
-    On features only the classifier can be interpolated, the paper's variant "LC"; its other one interpolates every
-    weight of the image encoder. The paper's α = 0.5 is the default.
-
-    The softmax of the loss runs over the classes that have photos; the others keep their zero-shot weights.
+    The softmax of the loss runs over the classes with shots only; the others keep their zero-shot weights.
 
     Learnt arrays: `weight_` W_trained (C, d), `text_` W_zero-shot (C, d), `scale_` (), `unseen_` (C,) bool.
 

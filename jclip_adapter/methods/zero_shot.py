@@ -1,4 +1,4 @@
-"""Zero-shot CLIP: the baseline that every adaptation has to beat."""
+"""Zero-shot CLIP, the baseline of all other methods."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import FewShotTask, Queries, check_rows
 
 from .base import Hyperparameters, Meta, Method, hyper
-from .training.named import named_scores
+from .training.imagenet_head import imagenet_scores
 
 
 class ZeroShot(Method):
     """Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021.
 
-    Each class is the mean of its prompts' text features; a photo belongs to the class with the highest cosine:
-    logits = s·Q·Tᵀ with the model's logit scale s. No photo is used, so unseen classes are like any other.
+    Each class is represented by the mean of its prompts' text features, and a photo is assigned to the class with the
+    highest cosine: logits = s·Q·Tᵀ with the model's logit scale s. No photos are used, so classes without shots are
+    like any other.
 
-    With `names`, an ImageNet network beside CLIP (or in its place) says what it thinks of those classes that are
-    ImageNet's too: names·log p is added (`learning.named`). That is of this repository.
+    With `names`, names·log p is added, where p are the class probabilities of an ImageNet network beside CLIP, or in
+    its place, for the classes that are also ImageNet's (`training.imagenet_head`). This part is of this repository.
 
     Learnt arrays: `text_` (C, d), `scale_` (); with `names` also `head_` (K, d'), `head_bias_` (K,), `means_` (K, C)
-    which of the network's K classes mean which.
+    the share of each of the network's K classes in each class.
 
     See Also:
         LinearProbe: no text, only photos. JclipAdapter: both.
@@ -50,26 +51,26 @@ class ZeroShot(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of zero-shot."""
 
-        names: float = hyper(0.0, "weight of an ImageNet network's own classes; 0 for none", low=0, high=1000)
+        names: float = hyper(0.0, "weight of the ImageNet network's log-probabilities; 0 for none", low=0, high=1000)
 
     hyper: Hyper
 
     def check_needs(self, task: FewShotTask) -> None:
-        """As every method; with `names` there has to be an ImageNet network."""
+        """As for every method; with `names`, require an ImageNet network."""
         if not self.hyper.names:
             super().check_needs(task)
-        elif task.named_head is None:
-            raise DataError("names=… needs an ImageNet network, and there is none.", "Give --auxiliary NAME.")
+        elif task.imagenet_head is None:
+            raise DataError("names=… needs an ImageNet network, but the task has none.", "Give --auxiliary NAME.")
 
     @property
     def uses_auxiliary(self) -> bool:
-        """With `names`."""
+        """True with `names`."""
         return bool(self.hyper.names)
 
     def _fit(self, task: FewShotTask) -> None:
         self.text_ = task.text_features
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
-        head = task.named_head if self.hyper.names else None
+        head = task.imagenet_head if self.hyper.names else None
         if head is not None:
             self.head_, self.head_bias_, self.means_ = head.weight, head.bias, head.matrix
 
@@ -81,5 +82,5 @@ class ZeroShot(Method):
         if rows is None:
             raise DataError("the ImageNet network's un-normalised features are needed too.", "Give photos.")
         checked = check_rows(rows, "the ImageNet network's features", self.head_.shape[1])
-        named = named_scores(checked @ self.head_.T + self.head_bias_, self.means_)
+        named = imagenet_scores(checked @ self.head_.T + self.head_bias_, self.means_)
         return np.asarray(scores + self.hyper.names * named, dtype=np.float32)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.core.errors import UsageError
-from jclip_adapter.core.task import Array, Later
+from jclip_adapter.core.task import Array, Lazy
 from jclip_adapter.data.photos.preprocess import PixelTransform
 from jclip_adapter.data.photos.reading import Reading
 
@@ -44,7 +44,7 @@ class ImageEncoder(ABC):
     has_text: ClassVar[bool]
 
     def __post_init__(self) -> None:
-        self._image_tower = Later(self._make_image_tower)
+        self._image_tower = Lazy(self._make_image_tower)
 
     @property
     @abstractmethod

@@ -6,7 +6,7 @@ import pytest
 from jclip_adapter.core.errors import WeightsError
 from jclip_adapter.core.task import EncoderLink
 from jclip_adapter.data.photos.preprocess import PixelTransform, normalise_pixels
-from jclip_adapter.methods.training.folds import _encoded_anew
+from jclip_adapter.methods.training.folds import _reencoded
 from jclip_adapter.models.clip.config import ACTIVATIONS, ClipConfig, infer_config
 from jclip_adapter.models.clip.model import CLIP, build_model, state_arrays
 from jclip_adapter.models.clip.shapes import shapes_of
@@ -179,7 +179,7 @@ def test_held_out_shots_are_encoded_with_the_model_s_own_settings():
     model = build_model(random_state(TINY), config)
     photos = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     link = EncoderLink(model, ("a", "b"), ("a", "b"), lambda rows, *_: photos[rows])
-    found = _encoded_anew(link, np.arange(2), lambda _: {})
+    found = _reencoded(link, np.arange(2), lambda _: {})
     with jt.no_grad():
         wanted = model.encode_image((photos.transpose(0, 3, 1, 2) / np.float32(255) - 0.5) / 0.5).numpy()
         other = build_model(random_state(TINY)).encode_image(normalise_pixels(photos)).numpy()

@@ -20,7 +20,7 @@ from jclip_adapter import storage
 from jclip_adapter.cli.runs import ADAPTER, CHECKPOINT
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.data.submission import RESULT, write_submission
-from jclip_adapter.methods.training import encoder_training
+from jclip_adapter.methods.training import checkpoint
 from tests.conftest import PREDICT, RUN, TRAIN, Cli
 from tests.methods.conformance.worlds import quick_values
 from tests.stopping import stop_before
@@ -476,7 +476,7 @@ OTHER = (*MINE, "--set", "lr=0.01")
 def stopped(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """The state of a training that Ctrl-C ended, in the run folder "mine"."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder_training, "PAUSE_S", 0.0)
+        patch.setattr(checkpoint, "PAUSE_S", 0.0)
         stop_before(5, patch, KeyboardInterrupt)
         done = cli(*MINE)
     assert done.status == 130
@@ -525,7 +525,7 @@ def test_a_training_that_writes_a_state_replaces_the_one_it_has_told_of(
     stopped: bytes, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """E1: the new state is the newer training's, and goes on."""
-    monkeypatch.setattr(encoder_training, "PAUSE_S", 0.0)
+    monkeypatch.setattr(checkpoint, "PAUSE_S", 0.0)
     with pytest.MonkeyPatch.context() as patch:
         stop_before(5, patch, KeyboardInterrupt)
         assert cli(*OTHER).status == 130

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -50,7 +52,8 @@ def test_no_pair_no_loss(rows):
 @pytest.mark.parametrize("size", [1, 6, 100])
 def test_batches_are_whole_classes(size):
     labels = np.repeat(np.arange(7), 3)
-    batches = list(class_batches(labels, size, np.random.default_rng(1)))
+    found = class_batches(labels, size, 1, np.random.default_rng(1))
+    batches = list(itertools.islice(found.stream, found.steps))
     np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(21))
     for batch in batches:
         classes, counts = np.unique(labels[batch], return_counts=True)
@@ -60,4 +63,5 @@ def test_batches_are_whole_classes(size):
 
 
 def test_a_single_class_is_one_batch():
-    assert [batch.tolist() for batch in class_batches(np.zeros(3, int), 1, np.random.default_rng(0))] == [[0, 1, 2]]
+    batches = class_batches(np.zeros(3, int), 1, 2, np.random.default_rng(0))
+    assert (batches.steps, batches.per_epoch, next(iter(batches.stream)).tolist()) == (2, 1, [0, 1, 2])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.methods.training.optimisers import Sgd
+from jclip_adapter.methods.training.optimizers import SGD
 from jclip_adapter.methods.training.prompting import (
     POSITIONS,
     Batch,
@@ -125,7 +125,7 @@ def test_both_gradients_and_the_step_are_prograds(model, case):
     final = projected(wanted, general, arguments["lambda_"])
     assert_gradient(final, PROGRAD, f"grad_final_{case}")
     settings = arguments["sgd"]
-    Sgd([vectors], settings["lr"], settings["momentum"], settings["weight_decay"]).apply([final])
+    SGD([vectors], settings["lr"], settings["momentum"], settings["weight_decay"]).apply([final])
     np.testing.assert_allclose(vectors.numpy(), PROGRAD[f"ctx_after_{case}"], atol=PROGRAD.tolerance("ctx_after_atol"))
 
 

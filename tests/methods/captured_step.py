@@ -9,7 +9,7 @@ import pytest
 
 from jclip_adapter.core.task import EncoderLink, FewShotTask, normalise
 from jclip_adapter.methods import Method
-from jclip_adapter.methods.training import encoder_training
+from jclip_adapter.methods.training import loop
 from tests.reference_text_tower import healthy_state
 
 NAMES = ("red dog", "blue house", "owl")
@@ -58,15 +58,16 @@ def captured_step(method: Method, task: FewShotTask, deviation: float = 0.4) -> 
 
     found = []
 
-    def instead(step, optimiser, *, rows, **_):
-        (value,) = optimiser.params
+    def instead(step, optimizer, batches, **_):
+        (value,) = optimizer.params
+        rows = len(task.support_labels)
         at = (deviation * np.random.default_rng(2).standard_normal(tuple(value.shape))).astype(np.float32)
         value.update(jt.array(at))
-        loss, (gradient,) = step(np.arange(rows), np.random.default_rng(3))
+        loss, (gradient,), *_ = step((np.arange(rows), np.random.default_rng(3)))
         found.append(Step(loss, np.array(gradient.numpy()), at))
-        return []
+        return loop.History([], [])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder_training, "train_through", instead)
+        patch.setattr(loop, "train", instead)
         method.fit(task)
     return found[0]

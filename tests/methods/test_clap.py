@@ -4,7 +4,7 @@ import pytest
 from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods import create
 from jclip_adapter.methods.clap import multipliers, penalty, scores
-from jclip_adapter.methods.training.optimisers import Sgd
+from jclip_adapter.methods.training.optimizers import SGD
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
 from tests.methods.few_shot_worlds import top1, without, world
@@ -31,7 +31,7 @@ def test_loss_gradient_and_steps_are_the_originals(golden):
     settings = golden.facts["arguments"]["sgd"]
     features, labels = jt.array(normalise(golden["train_raw"])), jt.array(golden["train_labels"].astype(np.int32))
     prototypes, base, alpha = (jt.array(golden[key]) for key in ("base_text_features", "base_text_features", "alpha"))
-    optimiser = Sgd([prototypes], settings["lr"], settings["momentum"], settings["wd"])
+    optimiser = SGD([prototypes], settings["lr"], settings["momentum"], settings["wd"])
     for step, expected in enumerate(golden["losses"]):
         held = penalty(prototypes, base, alpha)
         loss = jt.nn.cross_entropy_loss(scores(features, prototypes, 100.0), labels) + held

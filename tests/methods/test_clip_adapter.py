@@ -6,6 +6,7 @@ import pytest
 from jclip_adapter.core.task import FewShotTask, Queries, normalise
 from jclip_adapter.methods import create
 from jclip_adapter.methods.clip_adapter import ClipAdapter, adapter_scores, train_adapter
+from jclip_adapter.methods.training.loop import Batches
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
 
@@ -70,7 +71,7 @@ def test_loss_and_gradients_are_the_originals(golden):
 def test_sgd_steps_are_the_originals(golden):
     sgd, facts = golden.facts["arguments"]["sgd"], facts_of(golden)
     values = {key: sgd[key] for key in ("lr", "momentum", "weight_decay")}
-    everything = itertools.repeat(np.arange(len(golden["train_raw"])), sgd["steps"])
+    everything = Batches(itertools.repeat(np.arange(len(golden["train_raw"]))), sgd["steps"])
     down, up, history = train_adapter(
         (golden["fc0"], golden["fc2"]),
         (golden["train_raw"], golden["train_labels"]),
@@ -81,8 +82,7 @@ def test_sgd_steps_are_the_originals(golden):
     )
     np.testing.assert_allclose(down, golden["fc0_after20"], atol=golden.tolerance("after20_weight_atol"))
     np.testing.assert_allclose(up, golden["fc2_after20"], atol=golden.tolerance("after20_weight_atol"))
-    losses = [row["loss"] for row in history]
-    np.testing.assert_allclose(losses, golden["losses20"], rtol=golden.tolerance("grad_rtol"))
+    np.testing.assert_allclose(history.step_losses, golden["losses20"], rtol=golden.tolerance("grad_rtol"))
 
 
 def test_logits_follow_the_formula(world):

@@ -53,7 +53,7 @@ def test_unseen_classes_do_not_collapse():
 
 
 def test_the_width_of_the_attention_is_divided_by_the_heads():
-    with pytest.raises(UsageError, match="no multiple of heads"):
+    with pytest.raises(UsageError, match="not a multiple of heads"):
         create("multimodal-adapter", attention=10, heads=4)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from jclip_adapter.core.task import FewShotTask, Labelled, Queries, normalise
-from jclip_adapter.methods.seen_classes import only_seen, with_unseen
+from jclip_adapter.methods.training.seen_classes import only_seen, with_unseen
 
 
 def task(labels, **further):

@@ -4,7 +4,7 @@ import pytest
 from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods import create
 from jclip_adapter.methods.tip_adapter_f import cache_logits
-from jclip_adapter.methods.training.optimisers import AdamW, cosine
+from jclip_adapter.methods.training.optimizers import AdamW, cosine
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
 from tests.methods.few_shot_worlds import top1, without, world

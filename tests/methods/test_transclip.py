@@ -215,7 +215,7 @@ def test_on_top_it_starts_from_the_bases_logits(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"base": "transclip"}, "below itself"),
+        ({"base": "transclip"}, "cannot refine itself"),
         ({"base": "linear-prob"}, "Did you mean 'linear-probe'"),
         ({"base": "linear-probe", "base_values": "d=3"}, "no hyper-parameter 'd'"),
     ],

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jclip_adapter.core.task import FewShotTask, NamedHead, Queries, class_means
+from jclip_adapter.core.task import FewShotTask, ImageNetHead, Queries, class_means
 from jclip_adapter.methods import create
 from jclip_adapter.methods import load as load_method
-from jclip_adapter.methods.training.named import named_scores
-from jclip_adapter.methods.two_views import left_out_cosines, unit, weigh
+from jclip_adapter.methods.training.imagenet_head import imagenet_scores
+from jclip_adapter.methods.two_views import held_out_cosines, unit, weigh
 from jclip_adapter.methods.zero_shot import ZeroShot
 
 CLASSES, WIDTH, SECOND = 8, 16, 24
@@ -37,7 +37,7 @@ def drawn(shots: int, noise: float, second: float, domains: tuple[str, ...] = ()
 def test_a_shots_own_class_is_judged_without_it() -> None:
     rng = np.random.default_rng(3)
     rows, labels = rng.standard_normal((9, 5)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 3])
-    found, alone = left_out_cosines(rows, labels, 4)
+    found, alone = held_out_cosines(rows, labels, 4)
     assert alone.tolist() == [True] * 8 + [False]
     for number in range(8):
         rest = np.delete(np.arange(9), number)
@@ -93,17 +93,17 @@ def test_each_domain_has_weights_of_its_own() -> None:
     assert not np.allclose(found, create("two-views", strength=0.1, by_domain=False).fit(worse).logits(asked), atol=0.1)
 
 
-def head_of(task: FewShotTask, known: int) -> NamedHead:
+def head_of(task: FewShotTask, known: int) -> ImageNetHead:
     """A last layer that finds the first `known` classes, each under two ids."""
     means = unit(class_means(task.auxiliary, task.support_labels, CLASSES))
     weight = np.repeat(6 * means, 2, axis=0).astype(np.float32)
     ids = tuple((2 * number, 2 * number + 1) if number < known else () for number in range(CLASSES))
-    return NamedHead(weight, np.zeros(len(weight), np.float32), ids)
+    return ImageNetHead(weight, np.zeros(len(weight), np.float32), ids)
 
 
 def test_names_of_what_stands_beside_clip() -> None:
     task = drawn(4, 4.0, 0.3)
-    task = dataclasses.replace(task, named_head=head_of(task, CLASSES))
+    task = dataclasses.replace(task, imagenet_head=head_of(task, CLASSES))
     asked = Queries(task.support_features, auxiliary=task.auxiliary)
     plain, named = (create("zero-shot", names=share).fit(task).logits(asked) for share in (0.0, 100.0))
     hits = [(scores.argmax(axis=1) == task.support_labels).mean() for scores in (plain, named)]
@@ -117,9 +117,9 @@ def test_names_of_what_stands_beside_clip() -> None:
 def test_classes_without_a_name_share_what_is_left() -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1]]))
     means = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0]])
-    np.testing.assert_allclose(np.exp(named_scores(logits, means)), [[0.7, 0.2, 0.1]], atol=1e-3)
+    np.testing.assert_allclose(np.exp(imagenet_scores(logits, means)), [[0.7, 0.2, 0.1]], atol=1e-3)
     zeros = np.zeros((3, 2), np.float32), np.zeros(3, np.float32)
-    shares = NamedHead(*zeros, ((0,), (0, 1), ())).matrix
+    shares = ImageNetHead(*zeros, ((0,), (0, 1), ())).matrix
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 0]])
 
 
@@ -132,7 +132,7 @@ def test_zero_shot_scores_are_as_before_without_names() -> None:
 @pytest.mark.parametrize("name", ["two-views", "zero-shot"])
 def test_a_head_is_saved_with_the_method(name: str, tmp_path: Path) -> None:
     task = drawn(2, 0.5, 0.5)
-    task = dataclasses.replace(task, named_head=head_of(task, 3))
+    task = dataclasses.replace(task, imagenet_head=head_of(task, 3))
     method = create(name, names=1.0).fit(task)
     method.save(tmp_path / "x.safetensors")
     asked = Queries(task.support_features, auxiliary=task.auxiliary)

@@ -41,7 +41,7 @@ from jclip_adapter.evaluation.selection import choose
 from jclip_adapter.features.overlap import in_two_classes, two_class_warning
 from jclip_adapter.features.task_encoder import fingerprint
 from jclip_adapter.methods import Method, create
-from jclip_adapter.methods.through_clip import ThroughClip
+from jclip_adapter.methods.training.through_clip import ThroughClip
 from jclip_adapter.storage import read_json
 
 from .chain import chain_sha256
@@ -117,7 +117,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
     method = create(settings.method, seed=settings.seed, **choice.values)
     state = settings.run_folder / CHECKPOINT
     if isinstance(method, ThroughClip):
-        from jclip_adapter.methods.training.encoder_training import Checkpoint
+        from jclip_adapter.methods.training.checkpoint import Checkpoint
 
         method.checkpoint = Checkpoint(state, _fingerprint(method, task, setup), resume=resume)
         method.checkpoint.check()

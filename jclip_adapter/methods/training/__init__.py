@@ -1,1 +1,1 @@
-"""Arithmetic that several methods share: optimisers, training loops, heads, clustering. It knows tasks, no methods."""
+"""Modules that several methods share: base classes, the training loop, optimizers, layers, clustering."""

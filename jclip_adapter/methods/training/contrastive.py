@@ -1,4 +1,4 @@
-"""The supervised contrastive loss, and batches that it can learn from."""
+"""The supervised contrastive loss, and batches of whole classes for it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy.typing as npt
 
 from jclip_adapter.runtime import jt
 
-from .loop import unit_rows
+from .layers import unit_rows
+from .loop import Batches
 
 
 def contrastive_loss(rows: Any, labels: npt.NDArray[np.int64], temperature: float) -> Any:
     """Supervised contrastive loss (Khosla et al., 2020, "out"): −mean_i mean_j ln softmax_{k≠i}(f_i·f_k/τ)_j.
 
     Args:
-        rows: (R, d) jt.Var, normalised here.
-        labels: (R,) classes; row i is averaged over the rows j ≠ i of its class, and rows without any do not count.
+        rows: (R, d) jt.Var; normalised inside.
+        labels: (R,) classes; rows without another row of their class are left out.
         temperature: τ.
 
     Returns:
@@ -35,20 +36,21 @@ def contrastive_loss(rows: Any, labels: npt.NDArray[np.int64], temperature: floa
     return -(jt.array(weights) * log_share).sum()
 
 
-def class_batches(
-    labels: npt.NDArray[np.int64], size: int, rng: np.random.Generator
-) -> Iterator[npt.NDArray[np.int64]]:
-    """Row numbers of batches that hold whole classes, at least two where there are, of about `size` rows.
+def class_batches(labels: npt.NDArray[np.int64], size: int, epochs: int, rng: np.random.Generator) -> Batches:
+    """Batches of whole classes, if possible at least two per batch, as ascending row numbers.
 
     Args:
         labels: (R,) classes.
-        size: Rows per batch, about.
-        rng: Draws the classes' order.
-
-    Yields:
-        Row numbers, ascending.
+        size: Approximate number of rows per batch.
+        epochs: Number of epochs.
+        rng: Shuffles the classes.
     """
     classes = np.unique(labels)
     count = max(1, min(-(-len(labels) // size), len(classes) // 2))
-    for part in np.array_split(rng.permutation(classes), count):
-        yield np.flatnonzero(np.isin(labels, part))
+
+    def stream() -> Iterator[npt.NDArray[np.int64]]:
+        while True:
+            for part in np.array_split(rng.permutation(classes), count):
+                yield np.flatnonzero(np.isin(labels, part))
+
+    return Batches(stream(), epochs * count, count)

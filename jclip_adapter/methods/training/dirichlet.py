@@ -1,6 +1,6 @@
-"""Dirichlet distributions fitted by expectation and maximisation: what the EM-Dirichlet methods compute.
+"""EM clustering with Dirichlet distributions, for the EM-Dirichlet methods.
 
-scipy is imported where it is used: listing the methods must not wait for it.
+scipy is imported inside the functions, because listing the methods must not wait for it.
 """
 
 from __future__ import annotations
@@ -9,34 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-SMALL = 1e-4  # below it the formula of the curvature cancels to nothing, and its Taylor series is exact
+SMALL = 1e-4  # below it the curvature's formula cancels, and its Taylor series is exact in float64
 EPSILON = 1e-15  # the authors': added to probabilities before ln, and the weight below which a cluster is empty
-EMPTY = -10.0  # mean log-probability that the authors give an empty cluster
 
 
-def curvature(alpha: npt.ArrayLike) -> Floats:
+def curvature(alpha: Floats, slope: Floats) -> Floats:
     """Curvature c(α) = |2·(ψ(α+1)·α − lnΓ(α+1))/α²| of the parabola that bounds lnΓ(α+1) in the MM step.
 
-    The authors' float32 formula cancels near 0 (5e4 at α = 1e-6, where the truth is 1.645); here its series
-    ψ′(1) − 4/3·ζ(3)·α + 3/2·ζ(4)·α² stands there.
+    The authors' float32 formula cancels near 0 (5e4 at α = 1e-6, where the truth is 1.645); here the Taylor series
+    ψ′(1) − 4/3·ζ(3)·α + 3/2·ζ(4)·α² replaces it there.
 
     Args:
         alpha: Parameters ≥ 0, any shape.
+        slope: ψ(α+1), which costs most of the time and which the caller needs too.
 
     Returns:
         The same shape; ψ′(1) = π²/6 at 0.
-
-    >>> curvature([0.0, 1.0]).round(4).tolist()
-    [1.6449, 0.8456]
     """
-    from scipy.special import digamma
-
-    alpha = np.asarray(alpha, dtype=np.float64)
-    return _curvature(alpha, digamma(alpha + 1))
-
-
-def _curvature(alpha: Floats, slope: Floats) -> Floats:
-    """`curvature` for which ψ(α+1) is known already: it is what costs the time."""
     from scipy.special import gammaln
 
     safe = np.maximum(alpha, SMALL)
@@ -56,10 +45,10 @@ def fit_dirichlet(
 
     Args:
         means: (…, K, D) mean log-probabilities y of K distributions over D outcomes.
-        start: (…, K, D) parameters > 0 to start from.
-        steps: Steps at most.
-        every: Look whether to stop only after so many steps, as the authors do.
-        tolerance: Stop where ‖Δα‖²/‖α‖², over all rows together, is smaller.
+        start: (…, K, D) initial parameters > 0.
+        steps: Maximum number of steps.
+        every: Steps between two tests of convergence, as in the authors' code.
+        tolerance: Stop when ‖Δα‖²/‖α‖² over all rows together is smaller.
 
     Returns:
         (…, K, D) parameters.
@@ -73,7 +62,7 @@ def fit_dirichlet(
     alpha = np.asarray(start, dtype=np.float64)
     for step in range(steps):
         slope = digamma(alpha + 1)
-        bound = _curvature(alpha, slope)
+        bound = curvature(alpha, slope)
         linear = slope - digamma(alpha.sum(axis=-1, keepdims=True)) - bound * alpha - means
         following = (-linear + np.sqrt(linear**2 + 4 * bound)) / (2 * bound)
         if step and step % every == 0 and np.sum((following - alpha) ** 2) < tolerance * np.sum(alpha**2):
@@ -111,8 +100,8 @@ def em_dirichlet(
         support_count: (C,) number of these rows.
         penalty: λ/n, the weight of the logarithm of a cluster's share.
         iterations: EM steps.
-        mm_steps: Steps at most of `fit_dirichlet` in each.
-        hard: Whether each query belongs to its best cluster only.
+        mm_steps: Maximum number of steps of `fit_dirichlet` in each.
+        hard: Whether each query is assigned to its best cluster only.
 
     Returns:
         The assignments u (n, C), the parameters alpha (C, C), and v (C,).
@@ -124,9 +113,9 @@ def em_dirichlet(
     v = np.zeros(u.shape[1])
     for _ in range(iterations):
         weight = u.sum(axis=0) + support_count
-        held = weight > EPSILON  # an empty cluster keeps its parameters
-        means = (u.T @ logs + support_sum)[held] / weight[held, None]
-        alpha[held] = fit_dirichlet(means, alpha[held], mm_steps)
+        nonempty = weight > EPSILON  # an empty cluster keeps its parameters
+        means = (u.T @ logs + support_sum)[nonempty] / weight[nonempty, None]
+        alpha[nonempty] = fit_dirichlet(means, alpha[nonempty], mm_steps)
         v = np.log(u.mean(axis=0) + EPSILON) + 1
         scores = log_density(logs, alpha) + penalty * v
         if hard:
@@ -137,44 +126,8 @@ def em_dirichlet(
     return u, alpha, v
 
 
-def objective(
-    probabilities: npt.ArrayLike,
-    support_sum: npt.ArrayLike,
-    support_count: npt.ArrayLike,
-    u: npt.ArrayLike,
-    alpha: npt.ArrayLike,
-    *,
-    penalty: float,
-) -> float:
-    """The objective of `em_dirichlet`: −½ log-likelihood of queries and support − λ·Σ_k ū_k ln ū_k + Σ u ln u.
-
-    As in the authors' `objective_function`, which they never call; their steps follow it without the ½.
-
-    Args:
-        probabilities: As in `em_dirichlet`; so are the support's sums and counts and the penalty.
-        support_sum: (C, C).
-        support_count: (C,).
-        u: (n, C) assignments.
-        alpha: (C, C) parameters.
-        penalty: λ/n.
-
-    Returns:
-        Its value.
-    """
-    from scipy.special import gammaln
-
-    u, alpha = np.asarray(u, np.float64), np.asarray(alpha, np.float64)
-    queries = np.sum(u * log_density(np.log(np.asarray(probabilities, np.float64) + EPSILON), alpha))
-    constant = gammaln(alpha.sum(axis=1)) - gammaln(alpha).sum(axis=1)
-    support = np.sum(np.asarray(support_count) * constant) + np.sum(np.asarray(support_sum) * (alpha - 1))
-    share = u.mean(axis=0)
-    partition = np.sum(share * np.log(share + EPSILON))
-    entropy = np.sum(u * np.log(u + EPSILON))
-    return float(-0.5 * (queries + support) - penalty * len(u) * partition + entropy)
-
-
 def match_clusters(u: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Give every cluster that holds a query a class of its own: Hungarian assignment, as the authors do.
+    """Assign a class to every nonempty cluster by Hungarian assignment, as the authors do.
 
     A cluster's prototype is the mean class distribution of its queries; the assignment maximises the sum of the
     probabilities that the prototypes give to their classes.
@@ -184,7 +137,7 @@ def match_clusters(u: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArra
         probabilities: (n, C) class probabilities.
 
     Returns:
-        (C,) class of each cluster, −1 for the clusters that hold no query.
+        (C,) class of each cluster, −1 for empty clusters.
 
     >>> match_clusters([[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.2, 0.8]]).tolist()
     [1, -1]
@@ -192,7 +145,7 @@ def match_clusters(u: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArra
     from scipy.optimize import linear_sum_assignment
 
     member, probabilities = np.asarray(u).argmax(axis=1), np.asarray(probabilities, dtype=np.float64)
-    # In the order in which they appear among the queries, as the authors': it settles ties.
+    # In the order of their first query, as in the authors' code: it decides ties.
     clusters = member[np.sort(np.unique(member, return_index=True)[1])]
     prototypes = np.stack([probabilities[member == cluster].mean(axis=0) for cluster in clusters])
     rows, columns = linear_sum_assignment(prototypes, maximize=True)

@@ -1,4 +1,4 @@
-"""Left-out shots: the only photos that a choice may be judged on where the user sets none apart."""
+"""Cross-validation folds of the shots, for selection without a validation set."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _BATCH = 64  # photos encoded at once
 
 
 def folds(task: FewShotTask, most: int = MAX_FOLDS) -> list[tuple[FewShotTask, Labelled]]:
-    """Split the shots of a task into what is fitted on and what is held out.
+    """Split the shots of a task into training and held-out shots.
 
     Args:
         task: The task.
-        most: Folds at most; with more shots per class, several are held out together.
+        most: Maximum number of folds; with more shots per class, several are held out together.
 
     Returns:
-        Pairs of a smaller task and the left-out shots; none where no class has two shots. A class with one shot
-        keeps it in every fold.
+        Pairs of a smaller task and its held-out shots; empty if no class has two shots. A class with one shot keeps it
+        in every fold.
     """
     place = np.zeros(len(task.support_labels), dtype=np.int64)
     for label in task.seen:
@@ -43,12 +43,12 @@ def _shots(task: FewShotTask, held: npt.NDArray[np.bool_]) -> Labelled:
     queries = Queries(task.support_features, task.support_raw, task.auxiliary)[held]
     link, rows = task.encoder, np.flatnonzero(held)
     if link is not None:
-        queries = replace(queries, encode=lambda change: _encoded_anew(link, rows, change))
+        queries = replace(queries, encode=lambda change: _reencoded(link, rows, change))
     return Labelled(queries, task.support_labels[held])
 
 
-def _encoded_anew(link: EncoderLink, rows: npt.NDArray[np.int64], change: Callable[[Weights], Weights]) -> Array:
-    """(n, d) features of some support photos through a changed CLIP."""
+def _reencoded(link: EncoderLink, rows: npt.NDArray[np.int64], change: Callable[[Weights], Weights]) -> Array:
+    """(n, d) features of support photos from a fine-tuned CLIP."""
     from jclip_adapter.models.clip.model import build_model, state_arrays
 
     from .tuning import encoded, photo_parts

@@ -1,55 +1,130 @@
-"""The training loop that methods with a gradient share."""
+"""The training loop of all methods that use gradients, and the batches that it runs over."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.core.console import progress
 from jclip_adapter.core.errors import DivergedError
-from jclip_adapter.core.task import Array
 from jclip_adapter.runtime import jt
 
-from .optimisers import Optimiser
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .optimizers import Optimizer
 
 logger = logging.getLogger(__name__)
+Indices = npt.NDArray[np.int64]
 
 
-def linear_weight(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
-    """(outputs, inputs) weights drawn as PyTorch's Linear does: uniform in ±1/√inputs."""
-    bound = 1 / math.sqrt(inputs)
-    return rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32)
+class Step(NamedTuple):
+    """What one training step computes.
 
-
-def unit_rows(rows: Any) -> Any:
-    """Divide the rows (…, d) of a jt.Var by their norm; rows of zeros stay zeros, and so does their gradient.
-
-    Without the lower bound a row of zeros, which a ReLU may leave, would make every gradient NaN.
+    Attributes:
+        loss: Mean loss of the batch: a scalar jt.Var, or a number where the gradients are given.
+        gradients: One per parameter; None lets the loop differentiate the loss.
+        correct: How many rows of the batch are classified correctly, a scalar jt.Var; None where this is not measured.
+        rows: Rows of the batch, its weight in the epoch's mean loss.
     """
-    return rows / jt.sqrt(jt.maximum((rows * rows).sum(dim=-1, keepdims=True), 1e-12))
+
+    loss: Any
+    gradients: Any = None
+    correct: Any = None
+    rows: int = 1
 
 
-def check_loss(loss: float, epoch: int) -> float:
-    """The loss, if it is a finite number.
+class History(NamedTuple):
+    """The course of a training.
+
+    Attributes:
+        epochs: Per epoch: "epoch" from 1, mean "loss" and, where it is measured, "top1" in percent.
+        step_losses: The loss of every step.
+    """
+
+    epochs: list[dict[str, float]]
+    step_losses: list[float]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a training.
+
+    Attributes:
+        stream: The batches, at least `steps` of them.
+        steps: Number of steps.
+        per_epoch: Steps per epoch; the last epoch may be shorter.
+    """
+
+    stream: Iterable[Any]
+    steps: int
+    per_epoch: int = 1
+
+
+def permutations(rows: int, size: int, rng: np.random.Generator, *, drop_last: bool) -> Iterator[Indices]:
+    """Endless batches of `size` row numbers, drawn without replacement, reshuffled after every pass.
 
     Args:
-        loss: Mean over an epoch.
-        epoch: Its number, from 1.
-
-    Raises:
-        DivergedError: it is none; `Method.fit` adds the hyper-parameters that may be to blame.
+        rows: Number of rows.
+        size: Rows per batch, at most all of them.
+        rng: Shuffles.
+        drop_last: Whether a smaller last batch of a pass is dropped.
     """
-    if not math.isfinite(loss):
-        raise DivergedError(f"the loss is {loss} in epoch {epoch}")
-    return loss
+    size = min(size, rows)
+    while True:
+        order = rng.permutation(rows)
+        for first in range(0, rows - size + 1 if drop_last else rows, size):
+            yield order[first : first + size]
+
+
+def shuffled(rows: int, size: int, epochs: int, rng: np.random.Generator) -> Batches:
+    """Shuffled batches of row numbers; the last batch of an epoch may be smaller.
+
+    Args:
+        rows: Number of rows.
+        size: Rows per batch.
+        epochs: Number of epochs.
+        rng: Shuffles.
+    """
+    per_epoch = -(-rows // size)
+    return Batches(permutations(rows, size, rng, drop_last=False), epochs * per_epoch, per_epoch)
+
+
+def resumable(rows: int, size: int, seed: int, *, epochs: int | None = None, steps: int = 0) -> Batches:
+    """Shuffled batches of full size, each a pair of row numbers and the generator of its epoch.
+
+    The generator is made of the seed and the epoch's number, and everything random in a step is drawn from it. So a
+    training that is resumed after an epoch draws the same numbers as an uninterrupted one.
+
+    Args:
+        rows: Number of rows.
+        size: Rows per batch; a smaller last batch of an epoch is dropped.
+        seed: The seed.
+        epochs: Number of epochs; None for `steps` steps.
+        steps: Number of steps, if the number of epochs is not given.
+    """
+    size = min(size, rows)
+    per_epoch = rows // size
+
+    def stream() -> Iterator[tuple[Indices, np.random.Generator]]:
+        for epoch in itertools.count():
+            rng = np.random.default_rng([seed, epoch])
+            order = rng.permutation(rows)
+            for first in range(0, per_epoch * size, size):
+                yield order[first : first + size], rng
+
+    return Batches(stream(), steps if epochs is None else epochs * per_epoch, per_epoch)
 
 
 def count_hits(scores: Any, target: Any) -> Any:
-    """How many rows score highest where they should, as a jt.Var.
+    """Number of rows whose highest score is that of the target class, as a jt.Var.
 
     The first of several equal scores counts, as in numpy's argmax. Jittor's own argmax is made of cub, whose sources
     in CUDA 13 need C++17, which Jittor does not ask nvcc for.
@@ -64,66 +139,105 @@ def count_hits(scores: Any, target: Any) -> Any:
     return (highest.min(dim=1) == target).sum()
 
 
-class Scheduled:
-    """An optimiser of `learning.optimisers` whose learning rate is a function of the step's number.
+def classification(scores: Any, labels: Indices, loss: Callable[[Any, Any], Any] | None = None) -> Step:
+    """The step of a classifier.
 
     Args:
-        optimiser: The optimiser.
-        schedule: Takes the number of the step, from 0, returns its learning rate.
+        scores: (B, C) jt.Var.
+        labels: (B,) class indices.
+        loss: Takes the scores and (B,) jt.Var labels, returns a scalar; None for cross-entropy.
     """
-
-    def __init__(self, optimiser: Optimiser, schedule: Callable[[int], float]) -> None:
-        self.optimiser = optimiser
-        self.schedule = schedule
-
-    def step(self, loss: Any) -> None:
-        """Move the parameters down the gradient of a loss, a scalar jt.Var."""
-        self.optimiser.step(loss, self.schedule(self.optimiser.steps))
+    target = jt.array(labels.astype(np.int32))
+    value = (loss or jt.nn.cross_entropy_loss)(scores, target)
+    return Step(value, correct=count_hits(scores, target), rows=len(labels))
 
 
-def train_epochs(
-    logits: Callable[[Any, npt.NDArray[np.int64]], Any],
-    loss: Callable[[Any, Any], Any],
-    optimiser: Any,
-    features: Array,
-    labels: npt.NDArray[np.int64],
+def train(
+    step: Callable[[Any], Step],
+    optimizer: Optimizer,
+    batches: Batches,
     *,
-    epochs: int,
-    batch_size: int,
-    rng: np.random.Generator,
-) -> list[dict[str, float]]:
-    """Minimise a loss over shuffled mini-batches, reporting each epoch.
+    schedule: Callable[[int], float] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> History:
+    """Run a training.
 
     Args:
-        logits: Takes a batch (B, d) jt.Var and its row numbers (B,), returns (B, C).
-        loss: Takes logits (B, C) and labels (B,), returns a scalar.
-        optimiser: A Jittor optimiser, or `Scheduled`, over the parameters that `logits` uses.
-        features: (N, d) training rows.
-        labels: (N,) class indices.
-        epochs: Passes over the rows.
-        batch_size: Rows per step; the last batch may be smaller.
-        rng: Shuffles the rows.
+        step: Computes the loss of a batch.
+        optimizer: Over the parameters that the loss depends on.
+        batches: The batches.
+        schedule: Learning rate by the number of the step, from 0; None for the optimizer's own.
+        checkpoint: Where the state is saved between epochs and resumed from; None for nowhere. Needs `resumable`
+            batches.
 
     Returns:
-        Per epoch: "epoch" from 1, mean "loss", and "top1" in percent, both over the epoch's own steps.
+        The history.
+
+    Raises:
+        DivergedError: a loss is NaN or infinite; `Method.fit` adds the hyper-parameters that may be the cause.
     """
-    history: list[dict[str, float]] = []
-    rows = len(features)
-    for epoch in range(1, epochs + 1):
-        order = rng.permutation(rows)
-        losses: list[Any] = []
-        hits: list[Any] = []
-        for first in range(0, rows, batch_size):
-            chosen = order[first : first + batch_size]
-            target = jt.array(labels[chosen].astype(np.int32))
-            scores = logits(jt.array(features[chosen]), chosen)
-            value = loss(scores, target)
-            optimiser.step(value)
-            # Only remembered here: reading a value would make Jittor stop and compute at every step.
-            losses.append(value.stop_grad() * len(chosen))
-            hits.append(count_hits(scores, target))
-        total = check_loss(float(jt.concat([x.reshape((1,)) for x in losses]).sum().item()), epoch)
-        correct = int(jt.concat([x.reshape((1,)) for x in hits]).sum().item())
-        history.append({"epoch": epoch, "loss": total / rows, "top1": 100.0 * correct / rows})
-        logger.info("epoch %2d/%d  loss %.4f  train top-1 %.1f %%", epoch, epochs, total / rows, history[-1]["top1"])
+    history = History([], [])
+    if checkpoint is not None:
+        saved = checkpoint.read([*optimizer.state(), "losses", "step_losses"])
+        if saved:
+            optimizer.restore(saved)
+            epochs = [{"epoch": number, "loss": float(loss)} for number, loss in enumerate(saved["losses"], 1)]
+            history = History(epochs, saved["step_losses"].tolist())
+            logger.info("going on after epoch %d", len(epochs))
+
+    def state() -> dict[str, npt.NDArray[Any]]:
+        losses = np.array([row["loss"] for row in history.epochs])
+        return {**optimizer.state(), "losses": losses, "step_losses": np.array(history.step_losses)}
+
+    steps, done = batches.steps, len(history.step_losses)
+    stream = itertools.islice(batches.stream, done, None)
+    with (
+        checkpoint.guard() if checkpoint is not None else contextlib.nullcontext(),
+        progress(total=steps, initial=done, desc="training", unit="step", delay=2) as bar,
+    ):
+        for first in range(done, steps, batches.per_epoch):
+            taken = []
+            for number in range(first, min(first + batches.per_epoch, steps)):
+                found = step(next(stream))
+                rate = None if schedule is None else schedule(number)
+                if found.gradients is None:
+                    optimizer.step(found.loss, rate)
+                else:
+                    optimizer.apply(found.gradients, rate)
+                # Executed now: otherwise the graph would grow, and hold the arrays of every step. Reading the loss is
+                # left to the end of the epoch, as it would make a GPU wait.
+                measured = [x.stop_grad() for x in (found.loss, found.correct) if isinstance(x, jt.Var)]
+                jt.sync([*optimizer.variables(), *measured])
+                taken.append(found._replace(gradients=None))
+                bar.update()
+            _record(history, taken)
+            bar.set_postfix_str(f"epoch {len(history.epochs)} loss {history.epochs[-1]['loss']:.4f}", refresh=False)
+            if checkpoint is not None:
+                checkpoint.keep(state)
+    if history.epochs:
+        logger.info("trained %d steps; %s", steps, ", ".join(f"{k} {v:.4g}" for k, v in history.epochs[-1].items()))
     return history
+
+
+def check_loss(loss: float, epoch: int) -> float:
+    """The mean loss of an epoch.
+
+    Raises:
+        DivergedError: it is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise DivergedError(f"the loss is {loss} in epoch {epoch}")
+    return loss
+
+
+def _record(history: History, taken: list[Step]) -> None:
+    """Add an epoch's steps to the history."""
+    losses = [float(found.loss.item() if isinstance(found.loss, jt.Var) else found.loss) for found in taken]
+    rows = np.array([found.rows for found in taken])
+    epoch = len(history.epochs) + 1
+    row = {"epoch": epoch, "loss": check_loss(float(np.average(losses, weights=rows)), epoch)}
+    if taken[0].correct is not None:
+        row["top1"] = 100.0 * sum(int(found.correct.item()) for found in taken) / int(rows.sum())
+    history.epochs.append(row)
+    history.step_losses.extend(losses)
+    logger.debug("epoch %d: loss %.4f", epoch, row["loss"])

@@ -1,7 +1,7 @@
-"""Low-rank additions to the attention of CLIP's towers (Hu et al., "LoRA", 2022; rank-stabilised, Kalajdzievski, 2023).
+"""Low-rank adaptation of the attention in CLIP's towers (Hu et al., "LoRA", 2022; Kalajdzievski, "rsLoRA", 2023).
 
-Queries, keys and values of every block get x·Aᵀ·Bᵀ·α/√r on top of x·Wᵀ, with A (r, w) and B (w, r) to be learnt.
-After training the product is added to W, so that scoring costs what it cost before.
+Queries, keys and values of every block get x·Aᵀ·Bᵀ·α/√r on top of x·Wᵀ, with trained A (r, w) and B (w, r).
+After training the product is merged into W, so that prediction costs no more than before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from jclip_adapter.core.task import Array, Weights
 from jclip_adapter.runtime import jt
 
-from .loop import linear_weight
+from .layers import linear_weight
 
 PROJECTIONS = ("q", "k", "v")
 
@@ -33,12 +33,12 @@ def attention_layers(model: Any) -> dict[str, Any]:
 
 
 def draw(model: Any, rank: int, rng: np.random.Generator) -> dict[str, Array]:
-    """A and B of every projection, so that nothing is added at first.
+    """Initial A and B of every projection; the low-rank term is zero at first.
 
     Args:
         model: The CLIP.
         rank: r.
-        rng: Draws A as PyTorch's Linear is drawn, uniform in ±1/√w; B is zero.
+        rng: Draws A, uniform in ±1/√w as PyTorch's Linear; B is zero.
 
     Returns:
         Arrays by "LAYER.q.A", "LAYER.q.B" and so on.
@@ -53,10 +53,10 @@ def draw(model: Any, rank: int, rng: np.random.Generator) -> dict[str, Array]:
 
 
 class Dropout:
-    """Which inputs of the additions are dropped in a step: the same ones each time that the step is computed.
+    """Dropout masks of a step, the same each time that the step is computed.
 
     Args:
-        rate: Share that is dropped; 0 for none.
+        rate: Dropout rate; 0 for none.
         seed: Of the step.
     """
 
@@ -65,7 +65,7 @@ class Dropout:
         self.seed = seed
 
     def mask(self, name: str, shape: tuple[int, ...]) -> Any:
-        """Zeros and 1/(1 − rate), a jt.Var of this shape, for the layer of this name; None without dropout."""
+        """A jt.Var of this shape with entries 0 and 1/(1 − rate) for the layer of this name; None without dropout."""
         if not self.rate:
             return None
         rng = np.random.default_rng([self.seed, *name.encode()])
@@ -77,16 +77,16 @@ class Dropout:
 def added(
     model: Any, arrays: Mapping[str, Any], alpha: float, dropout: Dropout | None = None, *, through: bool = True
 ) -> Iterator[None]:
-    """Let a model compute with additions; afterwards it is as before.
+    """Add the low-rank terms to a model within this block.
 
     Args:
         model: The CLIP.
         arrays: jt.Vars by the names that `draw` gives.
         alpha: α.
-        dropout: Of the additions' input, in training.
-        through: Whether gradients pass through the additions to their input. The authors' code (golden: clip_lora)
-            leaves that out where it has no dropout, as it takes the additions out of the weights before the
-            backward pass; with dropout, its default, they pass.
+        dropout: Of the terms' input, in training.
+        through: Whether gradients pass through the terms to their input. In the authors' code (golden: clip_lora)
+            they do with dropout, its default. Without dropout they do not, because the terms are removed from the
+            weights before the backward pass.
     """
     layers = attention_layers(model)
 
@@ -113,10 +113,10 @@ def added(
 
 
 def merged(base: Weights, arrays: Mapping[str, Array], alpha: float) -> dict[str, Array]:
-    """The attention weights with the additions in them.
+    """The attention weights with the low-rank terms merged into them.
 
     Args:
-        base: CLIP's weights without them.
+        base: CLIP's original weights.
         arrays: A and B by the names that `draw` gives.
         alpha: α.
 

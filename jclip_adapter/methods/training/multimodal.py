@@ -23,11 +23,11 @@ import numpy as np
 from jclip_adapter.core.task import Array
 from jclip_adapter.runtime import jt
 
-from .loop import linear_weight, unit_rows
+from .layers import linear_weight, unit_rows
 
 
 def draw(rng: np.random.Generator, width: int, attention: int, inner: int) -> dict[str, Array]:
-    """Weights as PyTorch draws them by default.
+    """Weights as PyTorch initialises them by default.
 
     Args:
         rng: Draws.
@@ -59,7 +59,7 @@ def linear(rows: Any, weight: Any, bias: Any) -> Any:
 
 
 def narrow_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: int, mask: str) -> tuple[Any, Any]:
-    """The module up to its last layer, whose input g this is.
+    """The input g of the module's last layer.
 
     Args:
         images: (B, d) L2-normalised image features, a jt.Var as all arrays here.
@@ -70,7 +70,7 @@ def narrow_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: i
             only the image and the image only the texts, as the paper says.
 
     Returns:
-        g of the text rows, (B, C, r), or (B, 1, r) where it is the same for every text; and of the image row,
+        g of the text rows, (B, C, r), or (B, 1, r) if it is the same for every text; and of the image row,
         (B, r).
     """
     text_heads, image_heads = (_heads(rows, weights, heads) for rows in (texts, images))
@@ -91,9 +91,9 @@ def narrow_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: i
         alone = jt.matmul(jt.nn.softmax(between, dim=1), text.value)  # (C, r)
         towards_image = jt.nn.matmul_transpose(image.key, text.query) + added  # (B, C)
         share = jt.sigmoid(towards_image - _log_sum(between).unsqueeze(0)).unsqueeze(2)
-        # Sums of products that Jittor fuses: there is never one (B, C, r) array per head.
+        # Jittor fuses these sums of products, so there is no (B, C, r) array per head.
         text_rows = text_rows + alone.unsqueeze(0) + share * (image.value.unsqueeze(1) - alone.unsqueeze(0))
-    # Fused with the sum before it, erf would keep the compiler from vectorising either.
+    # Fused with the sum before it, erf would prevent the compiler from vectorising both.
     return gelu(text_rows.stop_fuse()), gelu(image_rows)
 
 
@@ -132,24 +132,6 @@ def _log_sum(scores: Any) -> Any:
     return jt.log(jt.exp(scores - top).sum(dim=1)) + top.squeeze(1)
 
 
-def module_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: int, mask: str) -> Any:
-    """What the module returns (golden: clip_mma): (C+1, B, d), the texts' rows first.
-
-    Args:
-        images: As in `narrow_rows`, like the other arguments.
-        texts: As there.
-        weights: As there.
-        heads: As there.
-        mask: As there.
-    """
-    text_rows, image_row = narrow_rows(images, texts, weights, heads=heads, mask=mask)
-    if text_rows.shape[1] != texts.shape[0]:
-        text_rows = text_rows.broadcast((images.shape[0], texts.shape[0], text_rows.shape[2]))
-    stacked = jt.concat([text_rows.transpose(1, 0, 2), image_row.unsqueeze(0)], dim=0)
-    flat = stacked.reshape((-1, stacked.shape[2]))
-    return linear(flat, weights["up"], weights["up_bias"]).reshape((*stacked.shape[:2], -1))
-
-
 def adapted_logits(
     images: Any,
     texts: Any,
@@ -161,7 +143,7 @@ def adapted_logits(
     ratio: float,
     scale: float,
 ) -> Any:
-    """Logits of images against texts that each image adapts for itself (golden: clip_mma).
+    """Logits of images against texts that are adapted to each image (golden: clip_mma).
 
     logits_bi = s·x'_b·t'_bi with x' = normalise(R·m̂ + (1−R)·x) and t' likewise, m̂ the module's normalised row.
 
@@ -172,7 +154,7 @@ def adapted_logits(
         heads: As there.
         mask: As there.
         adapt: "both", or "image" to leave the texts as they are.
-        ratio: Share R of the module's row.
+        ratio: Residual ratio R.
         scale: s.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Many learnt prompts per class, whose text features are taken as samples of a distribution."""
+"""The loss of prompt distribution learning (ProDA)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from jclip_adapter.models.clip.model import normalise
 from jclip_adapter.runtime import jt
 
-from .loop import unit_rows
+from .layers import unit_rows
 from .prompting import Batch
 
-# Of the class name, prompt by prompt: half of them end with it, a quarter begins with it, a quarter has it inside.
+# Position of the class name, prompt by prompt: half at the end, a quarter at the beginning, a quarter inside.
 SPREAD = ("end", "front", "end", "middle")
 
 
@@ -22,7 +22,7 @@ def upper_bound(batch: Batch, texts: Any) -> Any:
     For a photo x of class y the logit of class c is s·x·μ̂_c + ½s²·Σ_d x_d²·(Cov_yy + Cov_cc − 2·Cov_yc)_d, where μ̂ is
     the normalised mean over prompts and the covariances, with divisor P + 1, are taken coordinate by coordinate. With
     δ_pc = T_pc − mean_p T_pc the bracket is Σ_p (δ_py − δ_pc)²/(P + 1): its three parts are matrix products, and no
-    covariance of two classes, C×C×d numbers in all, is ever written down.
+    covariance of two classes, C×C×d numbers in all, is ever stored.
 
     Args:
         batch: Photos, labels and scale.
@@ -44,13 +44,13 @@ def upper_bound(batch: Batch, texts: Any) -> Any:
 
 
 def semantic_orthogonality(rows: Any) -> Any:
-    """How much prompts say the same: the mean |cosine| of all pairs.
+    """Similarity of prompts: the mean |cosine| of all pairs.
 
     Args:
-        rows: (P, d) jt.Var, one row per prompt, of any length.
+        rows: (P, d) jt.Var, one row per prompt, of any norm.
 
     Returns:
-        A scalar jt.Var from 0, orthogonal, to 1; 0 for a single prompt, which has no pair.
+        A scalar jt.Var from 0 (orthogonal) to 1; 0 for a single prompt.
     """
     count = int(rows.shape[0])
     unit = unit_rows(rows)

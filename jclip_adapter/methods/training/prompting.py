@@ -1,9 +1,8 @@
-"""Learnt prompts: vectors in place of words, before, around or behind the class names, through CLIP's text tower.
+"""Learnt prompts: trained vectors before, around or behind the class name, encoded by CLIP's text tower.
 
-A prompt is tokenised with a placeholder word for each vector. The embeddings of all other tokens are looked up once;
-every step then only puts the vectors into their places. The mask is causal, so what follows cannot change anything
-before it: nothing is computed behind a prompt's end, and a beginning that all prompts share, such as the vectors before
-the class names, is computed once for all of them.
+A prompt is tokenised with a placeholder for each vector. The embeddings of all other tokens are looked up once; every
+step inserts the vectors. The attention mask is causal, so nothing is computed behind a prompt's end, and a beginning
+that all prompts share, such as the vectors before the class names, is computed once for all of them.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ POSITIONS = ("end", "middle", "front")  # of the class name
 
 @dataclass(frozen=True)
 class Prompts:
-    """Class prompts with places for vectors.
+    """Class prompts with positions for vectors.
 
     Attributes:
-        fixed: (C, L, D) embeddings of the words, in their places, zeros where vectors go; L is the longest prompt's.
-        place: (C, L) which vector stands there, 0…M−1, or −1 for a word.
+        fixed: (C, L, D) embeddings of the words, zeros at the vectors' positions; L is the longest prompt's length.
+        place: (C, L) index of the vector at each position, 0…M−1, or −1 for a word.
         end: (C,) position of each prompt's end-of-text token.
-        shared: How many positions are the same in all prompts, from the first on, where they share their vectors.
+        shared: Number of leading positions that are the same in all prompts, if they share their vectors.
     """
 
     fixed: Array
@@ -54,12 +53,12 @@ def class_prompts(model: Any, names: Sequence[str], count: int, position: str = 
 
     Args:
         model: The CLIP.
-        names: C class names, spelled as they should be read.
+        names: C class names in words.
         count: M.
-        position: Where the name stands: "end" behind the vectors, "middle" between their halves, "front" before them.
+        position: Position of the name: "end" behind the vectors, "middle" between them, "front" before them.
 
     Raises:
-        UsageError: a prompt is longer than CLIP reads.
+        UsageError: a prompt is longer than CLIP's context.
     """
     tokens = model_tokens([f"{'X ' * count}{name}." for name in names], model.config).astype(np.int64)
     end = tokens.argmax(axis=1)
@@ -81,7 +80,7 @@ def class_prompts(model: Any, names: Sequence[str], count: int, position: str = 
 
 
 def encode_prompts(model: Any, prompts: Prompts, vectors: Any) -> Any:
-    """Text features of prompts with vectors in their places.
+    """Text features of prompts with vectors inserted.
 
     Args:
         model: The CLIP.
@@ -99,7 +98,7 @@ def encode_prompts(model: Any, prompts: Prompts, vectors: Any) -> Any:
     rows = jt.concat([vectors.reshape((-1, width)), jt.zeros((1, width))], dim=0)
 
     def embedded(chosen: npt.NDArray[np.int64], first: int, last: int) -> Any:
-        """(n, last − first, D) what the tower reads at these positions of some prompts."""
+        """(n, last − first, D) embeddings at these positions of some prompts."""
         fixed, here = prompts.fixed[chosen, first:last], place[chosen, first:last]
         words = jt.array(fixed) + model.positional_embedding[first:last]
         if (here < 0).all():
@@ -107,13 +106,13 @@ def encode_prompts(model: Any, prompts: Prompts, vectors: Any) -> Any:
         index = np.where(here < 0, int(rows.shape[0]) - 1, here).reshape(-1)
         return words + rows[jt.array(index.astype(np.int32))].reshape(fixed.shape)
 
-    memories = model.transformer.remember(embedded(np.arange(1), 0, shared), causal_mask(shared))
+    cache = model.transformer.remember(embedded(np.arange(1), 0, shared), causal_mask(shared))
     groups = of_like_length(prompts.end + 1 - shared)
     texts = []
     for chosen in groups:
         end = prompts.end[chosen]
         rest = embedded(chosen, shared, int(end.max()) + 1)
-        texts.append(model.project_text(rest, end - shared, memories))
+        texts.append(model.project_text(rest, end - shared, cache))
     if len(texts) == 1:
         return texts[0]
     order = np.argsort(np.concatenate(groups))
@@ -154,7 +153,7 @@ def of_like_length(lengths: npt.NDArray[np.int64], group_cost: int = 64) -> list
 def shifted_features(
     model: Any, prompts: Prompts, vectors: Any, meta: Sequence[Any], photos: Array
 ) -> list[Callable[[], Any]]:
-    """Text features of all prompts as each photo sees them (Zhou et al., CoCoOp, CVPR 2022; golden: coop_cocoop).
+    """Text features of all prompts for each photo (Zhou et al., CoCoOp, CVPR 2022; golden: coop_cocoop).
 
     Args:
         model: The CLIP.
@@ -164,7 +163,7 @@ def shifted_features(
         photos: (B, d) L2-normalised features.
 
     Returns:
-        Per photo x a function that gives (C, d), not normalised: the vectors are moved by W₂·ReLU(W₁·x + b₁) + b₂.
+        Per photo x a function that computes (C, d), not normalised, from vectors shifted by W₂·ReLU(W₁·x + b₁) + b₂.
     """
     inner, inner_bias, outer, outer_bias = meta
 
@@ -177,7 +176,7 @@ def shifted_features(
 
 @dataclass(frozen=True)
 class Batch:
-    """Photos to be classified by prompts.
+    """Photos that are classified by prompts.
 
     Attributes:
         features: (B, d) L2-normalised.
@@ -211,7 +210,7 @@ class Batch:
 
 
 def projected(wanted: Any, general: Any, strength: float) -> Any:
-    """A gradient without what runs against the direction of general knowledge (ProGrad; golden: prograd).
+    """A gradient without the component that conflicts with the general direction (ProGrad; golden: prograd).
 
     With g the first and k the second: g − λ·(g·k̂)·k̂ where g·k < 0, else g.
 
@@ -230,14 +229,14 @@ def projected(wanted: Any, general: Any, strength: float) -> Any:
 def gradients(
     features: Sequence[Callable[[], Any]], loss: Callable[[Any], Any], params: Sequence[Any]
 ) -> tuple[float, list[Any]]:
-    """Loss and exact gradients with the memory of one part at a time.
+    """Loss and exact gradients with the memory of one chunk (gradient checkpointing).
 
-    All parts but the last are computed without a graph; the loss is differentiated by their rows and through the last
-    part; then each of the others is computed again and its share of that gradient is sent back through it. With a
-    single part nothing is computed twice.
+    All chunks but the last are computed without a graph. The loss is differentiated with respect to their rows and
+    through the last chunk. Then each of the others is computed again, and its part of that gradient is propagated
+    through it. With a single chunk nothing is computed twice.
 
     Args:
-        features: Each returns (n, d) rows that depend on the parameters.
+        features: Each computes (n, d) rows that depend on the parameters.
         loss: Takes all rows, (C, d), returns a scalar jt.Var.
         params: The parameters, jt.Vars.
 

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression by scikit-learn, of two classes too."""
+"""Multinomial logistic regression with scikit-learn, also for two classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fit_softmax(
     """Minimise C·ΣCE + ½‖W‖² with a free bias.
 
     Args:
-        model: With its solver's settings; C is set here.
+        model: Provides the solver's settings; its C is set here.
         c: C.
         rows: (N, d).
         labels: (N,) of S ≥ 2 classes.
@@ -25,7 +25,7 @@ def fit_softmax(
     Returns:
         (S, d) weights and (S,) biases, classes ascending.
     """
-    # Of two classes scikit-learn fits one row w, whose softmax twin (−w/2, w/2) has half the penalty ½‖w‖².
+    # For two classes scikit-learn fits one row w; the equivalent softmax (−w/2, w/2) has half the penalty ½‖w‖².
     binary = len(np.unique(labels)) == 2
     model.C = c * (2 if binary else 1)
     model.fit(rows, labels)

@@ -1,4 +1,4 @@
-"""What TransCLIP computes: neighbours' votes, and Gaussian classes that agree with them."""
+"""The algorithm of TransCLIP: the affinity of neighbours and block-coordinate updates."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CONFIDENT = 8  # the queries that a prototype starts from
 
 
 def affinity(rows: Floats, queries: Floats, neighbours: int, *, skip: str, block: int = 1024) -> csr_matrix:
-    """Cosines to the nearest queries.
+    """Affinity matrix: cosines with the nearest queries.
 
     Args:
         rows: (R, d) normalised features.
         queries: (M, d) normalised features.
-        neighbours: How many are kept per row; fewer where there are not as many.
-        skip: "self" leaves row i's query i out, "nearest" the nearest query, "none" nothing.
+        neighbours: Number of neighbours per row, at most all queries.
+        skip: "self" leaves out query i in row i, "nearest" the nearest query, "none" nothing.
         block: Rows computed at once, which bounds the memory.
 
     Returns:
@@ -71,8 +71,7 @@ def transclip(
         shots: (N, d) normalised features; None for none.
         labels: (N,) their classes.
         gamma: Weight of the shots.
-        start: Where to start from, z, prototypes and variances (the authors go on from
-            those of the last γ); None for afresh.
+        start: Initial z, prototypes and variances (the authors use those of the previous γ); None for the default.
 
     Returns:
         ln z (M, C), prototypes (C, d), variances (d,).
@@ -92,7 +91,7 @@ def transclip(
     mutual = (votes[:size].T + votes[:size]) / 6
     from_shots = votes[size:].T @ known / 6
     for iteration in range(iterations + 1):
-        # Σ f²/σ² is the same for every class and falls out of z.
+        # Σ f²/σ² is the same for every class and cancels in z.
         likelihood = (queries / variance) @ centres.T - 0.5 * (centres**2 / variance).sum(axis=1)
         fixed = anchor + likelihood / TAU + from_shots
         for _ in range(INNER):
@@ -108,13 +107,13 @@ def transclip(
         centres = normalise(moment).astype(np.float64)
         spread = (queries**2).sum(axis=0) / size + weight * squares
         spread = spread - 2 * (moment * centres).sum(axis=0) + mass @ centres**2
-        # A dimension in which all photos agree must not divide by 0.
+        # Avoids a division by zero in a dimension in which all photos are equal.
         variance = np.maximum(spread / mass.sum(), 1e-8)
     return log_z - np.log(total), centres, variance
 
 
 def _centres(queries: Floats, prior: Floats, sums: Floats) -> Floats:
-    """(C, d) first prototypes: of the shots' sums where there are any, else of the most confident queries."""
+    """(C, d) initial prototypes: from the shots, or from the most confident queries of classes without shots."""
     confident = np.argsort(-prior, axis=0, kind="stable")[:CONFIDENT]
     weights = np.take_along_axis(prior, confident, axis=0)
     means = np.einsum("kc,kcd->cd", weights, queries[confident])

@@ -1,4 +1,4 @@
-"""Training CLIP's own weights: which ones, on which photos and texts, and with the memory of a few rows at a time."""
+"""Fine-tuning of CLIP's weights: selecting them, encoding photos and texts in chunks, the loss and its gradients."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Part = Callable[[], Any]
 
 @contextlib.contextmanager
 def trainable(model: Any, wanted: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], dict[str, Array]]]:
-    """Let some of a model's own weights be trained in place; afterwards they are as before.
+    """Make some of a model's weights trainable in place, and restore them afterwards.
 
     Args:
         model: The CLIP.
-        wanted: Whether the weight of this name is to be trained.
+        wanted: Whether the weight of this name is trained.
 
     Yields:
-        The jt.Vars by OpenAI's key names, and what they were before.
+        The jt.Vars by OpenAI's key names, and their original values.
     """
     params = {key: value for key, value in model.named_parameters() if wanted(key)}
     before = {key: np.array(value.numpy(), dtype=np.float32) for key, value in params.items()}
@@ -45,12 +45,12 @@ def trainable(model: Any, wanted: Callable[[str], bool]) -> Iterator[tuple[dict[
 
 
 def text_parts(model: Any, tokens: npt.NDArray[Any], size: int) -> list[Part]:
-    """Functions that give the (n, d) features of some texts each, from tokens (C, L); `size` texts at once."""
+    """Functions that each compute the (n, d) features of up to `size` texts, from tokens (C, L)."""
     return [functools.partial(model.encode_text, piece) for piece in cuts(tokens, size)]
 
 
 def photo_parts(model: Any, pixels: npt.NDArray[np.uint8], size: int) -> list[Part]:
-    """Functions that give the (n, d) features of some photos each, from pixels (B, n, n, 3); `size` photos at once."""
+    """Functions that each compute the (n, d) features of up to `size` photos, from pixels (B, n, n, 3)."""
     values = normalise_pixels(pixels, model.config.pixels)
     return [functools.partial(model.encode_image, piece) for piece in cuts(values, size)]
 
@@ -71,11 +71,11 @@ def cross_entropy(photos: Any, texts: Any, labels: npt.NDArray[np.int64], scale:
 def both_towers(
     texts: Sequence[Part], photos: Sequence[Part], labels: npt.NDArray[np.int64], scale: float, params: Sequence[Any]
 ) -> tuple[float, list[Any]]:
-    """Loss and gradients where photos and texts both depend on the parameters, part by part.
+    """Loss and gradients where photo and text features both depend on the parameters, chunk by chunk.
 
     Args:
-        texts: Give the (C, d) text features.
-        photos: Give the (B, d) photo features.
+        texts: Compute the (C, d) text features.
+        photos: Compute the (B, d) photo features.
         labels: (B,) class indices.
         scale: Logit scale.
         params: The parameters.
@@ -92,6 +92,6 @@ def both_towers(
 
 
 def encoded(parts: Sequence[Part]) -> Array:
-    """(R, d) features of all parts, without gradients."""
+    """(R, d) features of all chunks, without gradients."""
     with jt.no_grad():
         return np.concatenate([np.asarray(part().numpy(), dtype=np.float32) for part in parts])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.core.errors import UsageError, WeightsError, suggest
-from jclip_adapter.core.task import Array, NamedHead, Weights
+from jclip_adapter.core.task import Array, ImageNetHead, Weights
 from jclip_adapter.data.photos.margin_crop import TRANSFORM, VERSION
 from jclip_adapter.data.photos.preprocess import PixelTransform
 from jclip_adapter.data.photos.reading import AS_SEEN, Reading
@@ -80,14 +80,14 @@ class BackboneEncoder(ImageEncoder):
         weight, bias = self.network.head
         return self.state[weight], self.state[bias]
 
-    def named_head(self, names: Sequence[str], domains: Sequence[str] = ()) -> NamedHead:
+    def imagenet_head(self, names: Sequence[str], domains: Sequence[str] = ()) -> ImageNetHead:
         """What the network's own 1000 classes say of a data set's.
 
         Args:
             names: C class names, as the data set spells them.
             domains: C domain names; empty for none.
         """
-        return NamedHead(*self.head, tuple(match.ids for match in match_names(names, domains)))
+        return ImageNetHead(*self.head, tuple(match.ids for match in match_names(names, domains)))
 
     def _make_image_tower(self) -> Callable[[npt.NDArray[np.uint8]], Array]:
         return self.network.tower(self.state, self.image_size, runtime.has_fast_products())

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jclip_adapter import runtime
 from jclip_adapter.core.choices import SAMPLE
 from jclip_adapter.core.errors import UsageError, WeightsError
-from jclip_adapter.core.task import Array, Later, Weights
+from jclip_adapter.core.task import Array, Lazy, Weights
 from jclip_adapter.data.photos.preprocess import VERSION, PixelTransform, normalise_pixels
 from jclip_adapter.data.photos.reading import AS_SEEN, Reading
 from jclip_adapter.models import weights as clip_weights
@@ -38,7 +38,7 @@ R = TypeVar("R")
 _ARITHMETIC = 3  # raise it when a change of the model's code changes features
 
 
-class _Unbuilt(Later["CLIP"]):
+class _Unbuilt(Lazy["CLIP"]):
     """A CLIP of which only the weights were read: whatever finds its features in the store needs no Jittor.
 
     Args:
@@ -98,7 +98,7 @@ class Encoder(ImageEncoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._text_tower = Later(self._make_text_tower)
+        self._text_tower = Lazy(self._make_text_tower)
 
     @property
     def model(self) -> CLIP:

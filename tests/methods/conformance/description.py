@@ -37,13 +37,13 @@ USES = {"support", "raw", "views", "text_views", "validation", "extra"}
 
 
 def check_hyperparameters_are_described(name: str) -> None:
-    """Each has a line of help, and a range or choices that its default keeps; free text is refused by `fit`."""
+    """Each has a line of help, and a range or choices that its default keeps; `fit` refuses unsuitable free text."""
     method = get(name)
     fields = dataclasses.fields(method.Hyper)
     assert not fields or inspect.getdoc(method.Hyper)
     for item in fields:
         facts = item.metadata
-        assert facts["help"], item.name
+        assert len(facts["help"].split()) > 1, item.name
         assert "\n" not in facts["help"], item.name
         if isinstance(item.default, str) and not facts["choices"]:
             with pytest.raises(UsageError):

@@ -12,7 +12,7 @@ import pytest
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import Queries, normalise
 from jclip_adapter.methods import get
-from jclip_adapter.methods.training.encoder_training import Checkpoint
+from jclip_adapter.methods.training.checkpoint import Checkpoint
 from tests.stopping import stop_before
 
 from .tiny_clip import tiny_world

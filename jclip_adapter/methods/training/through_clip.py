@@ -1,8 +1,8 @@
-"""What methods share that train through CLIP's towers instead of on its features."""
+"""The base class of methods that train through CLIP's towers instead of on its features."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries
-
-from .base import Method
+from jclip_adapter.methods.base import Method
 
 if TYPE_CHECKING:
-    from .training.encoder_training import Checkpoint, Step
+    from .checkpoint import Checkpoint
+    from .loop import Step
 
 
 class ThroughClip(Method):
-    """A method whose gradients pass through CLIP; scoring is s·x·Tᵀ with the text features that it ends with.
+    """A method whose gradients pass through CLIP; its logits are s·x·Tᵀ with the text features after training.
 
-    Set `checkpoint` before `fit`, and a training that is stopped goes on from its last checkpoint.
+    With `checkpoint` set before `fit`, an interrupted training is resumed from its last checkpoint.
 
     Learnt arrays: `text_` (C, d) L2-normalised, `scale_` ().
     """
@@ -29,29 +29,24 @@ class ThroughClip(Method):
     text_: Array
     scale_: Array
 
-    def _train_prompts(self, step: Step, params: Sequence[Any], rows: int) -> list[dict[str, float]]:
+    def _train_prompts(self, step: Callable[[Any], Step], params: Sequence[Any], rows: int) -> None:
         """Train as CoOp's authors do: SGD, one epoch at a rate of 1e-5, then a cosine per epoch.
 
         Args:
-            step: Gives loss and gradients.
+            step: Computes loss and gradients of a batch of `loop.resumable`.
             params: jt.Vars.
-            rows: Support rows.
-
-        Returns:
-            The history.
+            rows: Number of support rows.
         """
-        from .training.encoder_training import train_through
-        from .training.optimisers import Sgd, constant_warmup_cosine
+        from .loop import resumable, train
+        from .optimizers import SGD, constant_warmup_cosine
 
         hyper: Any = self.hyper
-        return train_through(
+        batches = resumable(rows, hyper.batch_size, self.seed, epochs=hyper.epochs)
+        self.history_, self.step_losses_ = train(
             step,
-            Sgd(params, hyper.lr, hyper.momentum, hyper.weight_decay),
-            rows=rows,
-            epochs=hyper.epochs,
-            batch_size=hyper.batch_size,
-            schedule=lambda epoch, _: constant_warmup_cosine(epoch, hyper.lr, hyper.epochs),
-            seed=self.seed,
+            SGD(params, hyper.lr, hyper.momentum, hyper.weight_decay),
+            batches,
+            schedule=lambda number: constant_warmup_cosine(number // batches.per_epoch, hyper.lr, hyper.epochs),
             checkpoint=self.checkpoint,
         )
 
@@ -71,5 +66,5 @@ def link_of(task: FewShotTask) -> EncoderLink:
 
 
 def drawn_views(views: Array, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Array:
-    """(B, d) features of some rows, each of a copy that is drawn anew."""
+    """(B, d) features of support rows, each of a randomly drawn augmented view; `views` is (V, N, d)."""
     return np.asarray(views[rng.integers(len(views), size=len(rows)), rows])

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from jclip_adapter.methods.training.optimisers import Adam, AdamW, Sgd, constant_warmup_cosine, cosine, warmup_cosine
+from jclip_adapter.methods.training.optimizers import SGD, Adam, AdamW, constant_warmup_cosine, cosine, warmup_cosine
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
 
@@ -33,9 +33,9 @@ def float32(array):
     return jt.array(array.astype(np.float32)).stop_grad()
 
 
-def adam(*, decay, decoupled, eps, betas=(0.9, 0.999)):
+def adam(*, decay, decoupled, eps):
     """PyTorch's Adam and AdamW in float64."""
-    theta, first, second = START.copy(), 0.0, 0.0
+    theta, first, second, betas = START.copy(), 0.0, 0.0, (0.9, 0.999)
     for step, rate in enumerate(RATES, start=1):
         slope = gradient(theta)
         if decoupled:
@@ -63,9 +63,6 @@ def test_adam_and_adamw_are_pytorchs(eps, decay):
 
 def test_adamw_decays_by_default():
     np.testing.assert_allclose(descend(AdamW), adam(decay=0.01, decoupled=True, eps=1e-8), rtol=2e-5)
-    np.testing.assert_allclose(
-        descend(AdamW, betas=(0.5, 0.9)), adam(decay=0.01, decoupled=True, eps=1e-8, betas=(0.5, 0.9)), rtol=2e-5
-    )
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -76,7 +73,18 @@ def test_sgd_starts_with_the_gradient_itself(momentum, decay):
         slope = gradient(theta) + decay * theta
         velocity = slope if velocity is None else momentum * velocity + slope
         theta = theta - rate * velocity
-    np.testing.assert_allclose(descend(Sgd, momentum=momentum, weight_decay=decay), theta, rtol=1e-5)
+    np.testing.assert_allclose(descend(SGD, momentum=momentum, weight_decay=decay), theta, rtol=1e-5)
+
+
+def test_tiny_gradients_do_not_become_nan():
+    """The square of 1e-18 is a denormal number in float32."""
+    for optimizer in (Adam, AdamW):
+        theta = jt.array(np.ones(64, np.float32))
+        steps = optimizer([theta], 1e-3, eps=1e-3)
+        for _ in range(3):
+            steps.apply([jt.array(np.geomspace(1e-25, 1e-16, 64).astype(np.float32))])
+            jt.sync(steps.variables())
+        assert np.isfinite(theta.numpy()).all()
 
 
 def test_a_step_without_a_rate_takes_the_constructors():
@@ -85,12 +93,8 @@ def test_a_step_without_a_rate_takes_the_constructors():
 
 
 def test_a_rate_of_zero_moves_nothing():
-    for optimiser in (Adam, AdamW, Sgd):
+    for optimiser in (Adam, AdamW, SGD):
         np.testing.assert_array_equal(descend(optimiser, rates=[0.0, 0.0], weight_decay=0.1), START.astype(np.float32))
-
-
-def test_nothing_to_learn_is_no_error():
-    AdamW([], 1e-3).step(jt.array(1.0))
 
 
 @pytest.mark.golden

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 
 from jclip_adapter.core.task import FewShotTask, normalise
-from jclip_adapter.methods.training.heads import (
+from jclip_adapter.methods.training.cross_modal import (
     Head,
-    bottleneck,
-    bottleneck_numpy,
     extra_rows,
     joint_batches,
-    shuffled,
     text_rows,
     train_head,
     zero_shot_weights,
 )
-from jclip_adapter.methods.training.optimisers import warmup_cosine
+from jclip_adapter.methods.training.layers import bottleneck, bottleneck_numpy
+from jclip_adapter.methods.training.loop import Batches
+from jclip_adapter.methods.training.optimizers import warmup_cosine
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
 
@@ -74,7 +73,12 @@ def test_training_is_the_originals(golden, case):
 
     def train(steps):
         head, history = train_head(
-            start_of(golden, case), rows, batches[:steps], scale=scale, schedule=schedule, weight_decay=arguments["wd"]
+            start_of(golden, case),
+            rows,
+            Batches(batches[:steps], steps),
+            scale=scale,
+            schedule=schedule,
+            weight_decay=arguments["wd"],
         )
         return [part for part in (head.down, head.up, head.weight) if part is not None], head, history
 
@@ -85,8 +89,7 @@ def test_training_is_the_originals(golden, case):
         np.testing.assert_allclose(
             array, golden[f"{case}_param{number}_last"], atol=golden.tolerance("weight_atol"), err_msg=case
         )
-    losses = [row["loss"] for row in history]
-    np.testing.assert_allclose(losses, golden[f"{case}_losses"], rtol=golden.tolerance("loss_rtol"))
+    np.testing.assert_allclose(history.step_losses, golden[f"{case}_losses"], rtol=golden.tolerance("loss_rtol"))
     test = normalise(golden["test"])
     if head.down is not None:
         test = bottleneck_numpy(test, head.down, head.up, head.ratio)
@@ -130,19 +133,8 @@ def test_rows_are_the_views_templates_and_modalities_where_there_are_any(task):
     np.testing.assert_array_equal(extra_rows(rich)[0][1], [2])
 
 
-def test_shuffled_batches_cover_the_rows_and_go_on():
-    stream = shuffled(5, 2, np.random.default_rng(1), drop_last=False)
-    epochs = [[next(stream) for _ in range(3)] for _ in range(2)]
-    assert [len(batch) for batch in epochs[0]] == [2, 2, 1]
-    assert sorted(np.concatenate(epochs[0])) == sorted(np.concatenate(epochs[1])) == list(range(5))
-    assert [list(batch) for batch in epochs[0]] != [list(batch) for batch in epochs[1]]
-    full = shuffled(5, 2, np.random.default_rng(1), drop_last=True)
-    assert [len(next(full)) for _ in range(5)] == [2] * 5
-    assert sorted(next(shuffled(3, 9, np.random.default_rng(1), drop_last=True))) == [0, 1, 2]
-
-
 def test_each_modality_gives_an_equal_share_of_a_batch():
-    batch = next(joint_batches([10, 6, 1], 9, np.random.default_rng(2)))
+    batch = next(joint_batches([10, 6, 1], 9, 1, np.random.default_rng(2)).stream)
     assert [int(((batch >= low) & (batch < high)).sum()) for low, high in ((0, 10), (10, 16), (16, 17))] == [3, 3, 1]
 
 
@@ -154,14 +146,14 @@ def test_a_bottleneck_is_the_same_in_numpy():
     np.testing.assert_allclose(bottleneck(*map(jt.array, (x, down, up)), 0.3).numpy(), expected, atol=1e-6)
 
 
-def test_barred_rows_leave_the_barred_classes_alone():
+def test_masked_rows_leave_the_masked_classes_alone():
     rng = np.random.default_rng(6)
     rows = normalise(rng.standard_normal((4, 8))), np.array([0, 1, 0, 2])
     head = Head(rng.standard_normal((3, 8)).astype(np.float32))
-    barred = np.array([True, True, True, False]), np.array([False, False, True])
-    facts = {"scale": 10.0, "schedule": lambda step: 1e-2, "weight_decay": 0.0, "barred": barred}
-    photos, _ = train_head(head, rows, [np.array([0, 1, 2])] * 3, **facts)
+    mask = np.array([True, True, True, False]), np.array([False, False, True])
+    facts = {"scale": 10.0, "schedule": lambda step: 1e-2, "weight_decay": 0.0, "mask": mask}
+    photos, _ = train_head(head, rows, Batches([np.array([0, 1, 2])] * 3, 3), **facts)
     np.testing.assert_array_equal(photos.weight[2], head.weight[2])
     assert (photos.weight[:2] != head.weight[:2]).all()
-    text, _ = train_head(head, rows, [np.array([3])], **facts)
+    text, _ = train_head(head, rows, Batches([np.array([3])], 1), **facts)
     assert (text.weight != head.weight).all()

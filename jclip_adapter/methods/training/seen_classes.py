@@ -1,4 +1,4 @@
-"""Methods that learn from photos, on tasks where some classes have none."""
+"""The base class of methods that fit only the classes with shots, and the scores of the other classes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.core.task import Array, FewShotTask, Queries
-
-from .base import Method
+from jclip_adapter.methods.base import Method
 
 
 def only_seen(task: FewShotTask) -> FewShotTask:
-    """The task of telling apart the classes that have shots; the same task where all have.
+    """The task reduced to the classes with shots; the same task if all have shots.
 
     >>> task = FewShotTask([[1.0, 0.0]], [1], [[1.0, 0.0], [0.0, 1.0]], ("cat", "dog"))
     >>> only_seen(task).class_names
@@ -24,7 +23,7 @@ def only_seen(task: FewShotTask) -> FewShotTask:
     seen = task.seen
     if len(seen) == task.num_classes:
         return task
-    head = task.named_head
+    head = task.imagenet_head
     return dataclasses.replace(
         task,
         support_labels=np.searchsorted(seen, task.support_labels),
@@ -33,7 +32,7 @@ def only_seen(task: FewShotTask) -> FewShotTask:
         class_names=tuple(task.class_names[number] for number in seen),
         domains=tuple(task.domains[number] for number in seen) if task.domains else (),
         text_views=tuple(task.text_views[number] for number in seen) if task.text_views else (),
-        named_head=head and dataclasses.replace(head, ids=tuple(head.ids[number] for number in seen)),
+        imagenet_head=head and dataclasses.replace(head, ids=tuple(head.ids[number] for number in seen)),
         validation=None,
         extra_features=None,
         extra_labels=None,
@@ -41,16 +40,16 @@ def only_seen(task: FewShotTask) -> FewShotTask:
 
 
 def with_unseen(scores: npt.NDArray[Any], zero_shot: npt.NDArray[Any], seen: npt.NDArray[np.int64]) -> Array:
-    """Add the classes without shots to the scores of the others, by their zero-shot scores on the same scale.
+    """Add the classes without shots, by zero-shot scores on the same scale.
 
-    Per query, zero-shot scores are shifted and stretched such that their mean and standard deviation over the seen
-    classes become those of `scores`. A method that raises, sharpens or flattens its classes' scores so does not
-    bury the others, or lift them.
+    Per query, zero-shot scores are shifted and scaled so that their mean and standard deviation over the classes with
+    shots become those of `scores`. Otherwise a method that shifts or scales its scores would always or never predict
+    the other classes.
 
     Args:
-        scores: (M, S) of the classes that have shots.
-        zero_shot: (M, C) of all classes.
-        seen: (S,) which classes have shots.
+        scores: (M, S) scores of the classes with shots.
+        zero_shot: (M, C) zero-shot scores of all classes.
+        seen: (S,) indices of the classes with shots.
 
     Returns:
         (M, C).
@@ -60,7 +59,7 @@ def with_unseen(scores: npt.NDArray[Any], zero_shot: npt.NDArray[Any], seen: npt
     """
     prior = zero_shot[:, seen]
     spread = prior.std(axis=1, keepdims=True)
-    # A single class, or classes of the same text, have no spread to compare with.
+    # A single class, or classes with equal texts, have no standard deviation.
     factor = np.where(spread > 1e-4, scores.std(axis=1, keepdims=True) / np.maximum(spread, 1e-4), 1.0)
     result = scores.mean(axis=1, keepdims=True) + factor * (zero_shot - prior.mean(axis=1, keepdims=True))
     result[:, seen] = scores
@@ -68,10 +67,10 @@ def with_unseen(scores: npt.NDArray[Any], zero_shot: npt.NDArray[Any], seen: npt
 
 
 class SeenClassMethod(Method):
-    """A method that fits the classes with shots; the others keep their zero-shot scores, on its scale.
+    """A method that fits the classes with shots; the others keep their zero-shot scores, rescaled to its own.
 
-    What a classifier learns about a class without photos is only that it is always wrong, so it would never be
-    chosen again. Here the seen classes are a task of their own, and `with_unseen` adds the rest.
+    A classifier trained with a class without photos would learn never to predict it. Here the classes with shots are
+    fitted as a task of their own, and `with_unseen` adds the others.
 
     Learnt arrays: `seen_` (S,) the classes with shots, `text_` (C, d), `scale_` (), and those of the method.
     """
