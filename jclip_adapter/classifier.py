@@ -21,7 +21,7 @@ from jclip_adapter.methods import load as load_method
 from jclip_adapter.models import backbones
 from jclip_adapter.models.backbones.encoder import load_backbone
 from jclip_adapter.models.clip.encoder import load_encoder
-from jclip_adapter.storage import Kind, check_manifest, read_json, write_XXwrite_together
+from jclip_adapter.storage import Kind, check_manifest, read_json, write_checked_json, write_together
 from jclip_adapter.storage.kinds import unchanged_json
 
 _ADAPTER, _FACTS = "adapter.safetensors", "classifier.json"
