@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from jclip_adapter import __version__
-from jclip_adapter.cli.app import build_parser, main
+from jclip_adapter.cli.app import main
+from jclip_adapter.cli.parser import build_parser
 from jclip_adapter.cli.settings import GENERAL, OPTIONS
 from jclip_adapter.methods import available
 

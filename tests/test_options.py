@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jclip_adapter.cli import options
-from jclip_adapter.cli.app import build_parser, main
+from jclip_adapter.cli.app import main
 from jclip_adapter.cli.options import EVERY, Option
+from jclip_adapter.cli.parser import build_parser
 from jclip_adapter.cli.settings import GENERAL, OPTIONS, Settings, build_settings
 from jclip_adapter.core.errors import UsageError
 

@@ -121,7 +121,7 @@ def test_evaluation_on_the_rest_of_the_training_photos(trained: Path, cli: Cli) 
     assert "6 photos not used for training" in outcome.out
     assert "12 photos not used" in cli("--evaluate", "--weights", "tiny.pkl", "--holdout", 0).out
     Path("Dataset/TestSetA_labels.txt").unlink()
-    assert "12 photos of" in cli("--evaluate", "--weights", "tiny.pkl").out
+    assert "12 photos not used" in cli("--evaluate", "--weights", "tiny.pkl").out
 
 
 def test_hyperparameters_are_chosen_on_the_shots_if_asked(workplace: Path, cli: Cli) -> None:

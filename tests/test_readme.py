@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ROOT, readme
-from jclip_adapter.cli.app import build_parser
+from jclip_adapter.cli.parser import build_parser
 from jclip_adapter.cli.settings import OPTIONS
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.strict_yaml import read_yaml_mapping

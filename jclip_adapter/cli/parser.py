@@ -97,6 +97,19 @@ COMMANDS = {
 }
 
 
+class _Read(argparse.Action):
+    """Stores what an option reads of its text; argparse's own `type` would hide the option's message."""
+
+    def __init__(self, *, item: Option, **more: Any) -> None:
+        super().__init__(**more)
+        self._item = item
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: Any, option_string: object = None
+    ) -> None:
+        setattr(namespace, self.dest, self._item.read(values))
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser that reports mistakes in one line, with a suggestion."""
 
@@ -194,10 +207,11 @@ def _add_option(group: argparse._ArgumentGroup, item: Option) -> None:
         group.add_argument(item.flag, action="store_const", const=True, help=text)
         return
     shown = item.shown or str(item.default if item.default not in ({}, (), None) else "")
-    more: dict[str, Any] = {"nargs": "+"} if item.kind == "texts" else {}
-    if item.kind == "assignments":
-        more["action"] = "append"
+    if item.kind == "texts":
+        more: dict[str, Any] = {"nargs": "+"}
+    elif item.kind == "assignments":
+        more = {"action": "append"}
     else:
-        more["type"] = item.read if item.kind != "texts" else str
+        more = {"action": _Read, "item": item}
     metavar = item.metavar or f"{{{','.join(item.choices)}}}"
     group.add_argument(item.flag, metavar=metavar, help=f"{text} ({shown})" if shown else text, **more)

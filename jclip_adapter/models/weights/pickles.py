@@ -154,6 +154,8 @@ def read_pickle(stream: Stream, symbols: Symbols, persistent: Call | None = None
     """
     try:
         return _Unpickler(stream, symbols, persistent).load()
+    except WeightsError:
+        raise
     except _FAULTS as error:
         raise WeightsError(f"its pickle is damaged or malformed ({_short(str(error))}).") from error
 
