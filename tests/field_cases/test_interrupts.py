@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.terminal import ROOT, Terminal, start
+from tests import ROOT
+from tests.terminal import Terminal, start
 from tests.tiny_contest import WEIGHTS, lay_out
 
 RUNNER = str(ROOT / "runner.py")

@@ -15,7 +15,7 @@ import pytest
 from jclip_adapter import runtime
 from jclip_adapter.core.errors import SetupError
 from jclip_adapter.runtime import compiled
-from tests.terminal import ROOT
+from tests import ROOT
 
 # A module that behaves as Jittor's import does: it leaves as often as a file says, and then works.
 FAKE = """

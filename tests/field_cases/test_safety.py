@@ -20,13 +20,13 @@ from jclip_adapter import storage
 from jclip_adapter.cli.runs import ADAPTER, CHECKPOINT
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.data.submission import RESULT, write_submission
-from jclip_adapter.methods.training import checkpoint
+from jclip_adapter.methods.training import encoder_training
+from tests import ROOT
 from tests.conftest import PREDICT, RUN, TRAIN, Cli
 from tests.methods.conformance.worlds import quick_values
 from tests.stopping import stop_before
 from tests.tiny_contest import WEIGHTS, write_photo
 
-ROOT = Path(__file__).resolve().parents[2]
 ZERO_SHOT = (*WEIGHTS, "--method", "zero-shot", "--device", "cpu")
 
 
