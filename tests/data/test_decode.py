@@ -1,5 +1,6 @@
 import hashlib
 import io
+import itertools
 import os
 import zlib
 
@@ -100,14 +101,14 @@ def test_a_jpeg_with_a_hole_or_an_early_end_is_refused(options):
             decode.open_image(broken, "x.jpg")
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
-@pytest.mark.parametrize("shade", [0, 127, 128, 255])
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (640, 480)])
-def test_an_even_jpeg_is_whole(mode, options, shade, size):
-    buffer = io.BytesIO()
-    Image.new("L", size, shade).convert(mode).save(buffer, "JPEG", **options)
-    decode.open_image(buffer.getvalue(), "even.jpg")
+def test_an_even_jpeg_is_whole(size, subtests):
+    kinds = [{}, {"optimize": True}, {"progressive": True}]
+    for mode, options, shade in itertools.product(["RGB", "L", "CMYK"], kinds, [0, 127, 128, 255]):
+        with subtests.test(mode=mode, options=options, shade=shade):
+            buffer = io.BytesIO()
+            Image.new("L", size, shade).convert(mode).save(buffer, "JPEG", **options)
+            decode.open_image(buffer.getvalue(), "even.jpg")
 
 
 @pytest.mark.parametrize("quality", [1, 50, 100])

@@ -87,7 +87,7 @@ def test_a_script_without_a_guard_in_a_folder_of_misleading_names(tmp_path: Path
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from jclip_adapter.decode import Job\nfrom jclip_adapter.decoders import decode\n"
+        "from jclip_adapter.data.photos.decode import Job\nfrom jclip_adapter.data.photos.decoders import decode\n"
         f"print(len(list(decode([Job(*job) for job in {[tuple(job[:3]) for job in jobs[:20]]!r}], 2, 'cpu'))))\n"
     )
     done = subprocess.run([sys.executable, script], cwd=work, capture_output=True, text=True, check=False, timeout=60)

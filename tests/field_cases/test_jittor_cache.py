@@ -47,9 +47,7 @@ def try_import_jit_utils_core(silent=None): pass
 """
 PROGRAM = """
 import sys
-from jclip_adapter import runtime
-from jclip_adapter.cli import entry
-from jclip_adapter.cli.commands import list as command
+from jclip_adapter.cli import app as cli, entry, runtime
 runtime.onednn.link = lambda home: True
 from jclip_adapter.core.console import tell
 command.run = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")

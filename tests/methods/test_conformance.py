@@ -6,7 +6,7 @@ import pytest
 
 from jclip_adapter.methods import available, get
 
-from .conformance import CHECKS, FEATURES_ONLY, THROUGH_CLIP, checks_for
+from .conformance import CHECKS, FEATURES_ONLY, THROUGH_CLIP, checks_for, rooms_for
 
 
 def test_the_suite_is_whole():
@@ -18,20 +18,20 @@ def test_the_suite_is_whole():
     kinds = {(("encoder" in get(name).meta.needs), ("images" in get(name).meta.tunes)) for name in available()}
     assert kinds == {(False, False), (True, False), (True, True)}
     assert [len(checks_for(name)) for name in ("zero-shot", "coop", "full")] == [52, 60, 58]
+    for name in available():
+        assert [check for room in rooms_for(name).values() for check in room] == checks_for(name)
 
 
 @pytest.mark.parametrize(
-    ("name", "check"),
+    ("name", "room"),
     [
-        pytest.param(
-            name,
-            check,
-            id=f"{name}-{check.__name__.removeprefix('check_')}",
-            marks=pytest.mark.xdist_group(name),  # a method's checks share what was fitted for them
-        )
+        # A method's checks share what was fitted for them, and run in one process.
+        pytest.param(name, room, id=f"{name}-{room}", marks=pytest.mark.xdist_group(name))
         for name in available()
-        for check in checks_for(name)
+        for room in rooms_for(name)
     ],
 )
-def test_conforms(name, check):
-    check(name)
+def test_conforms(name, room, subtests):
+    for check in rooms_for(name)[room]:
+        with subtests.test(check.__name__):
+            check(name)

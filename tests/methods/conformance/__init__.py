@@ -32,3 +32,11 @@ def checks_for(name: str) -> list[Check]:
     meta = get(name).meta
     checks = [check for check in CHECKS if check not in FEATURES_ONLY or "images" not in meta.tunes]
     return [*checks, *THROUGH_CLIP] if "encoder" in meta.needs else checks
+
+
+def rooms_for(name: str) -> dict[str, list[Check]]:
+    """The checks of one method, by the module that they stand in."""
+    rooms: dict[str, list[Check]] = {}
+    for check in checks_for(name):
+        rooms.setdefault(check.__module__.rpartition(".")[2], []).append(check)
+    return rooms

@@ -69,16 +69,19 @@ def test_the_watch_sees_what_python_would_do(events: list[str]) -> None:
     assert "os.system" in events
 
 
-@pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("wrap", [bytes, jittor, zipped], ids=["plain", "jittor", "zip"])
-def test_refused(name: str, wrap: Any, tmp_path: Path, events: list[str]) -> None:
+def test_refused(wrap: Any, tmp_path: Path, events: list[str], subtests: pytest.Subtests) -> None:
     file = tmp_path / "ViT-B-32.pkl"
-    file.write_bytes(wrap(HOSTILE[name]))
-    with pytest.raises(WeightsError) as caught:
-        read_state_dict(file)
-    assert events == []
-    assert str(file) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert len(HOSTILE) > 370
+    for name, content in HOSTILE.items():
+        with subtests.test(name):
+            events.clear()
+            file.write_bytes(wrap(content))
+            with pytest.raises(WeightsError) as caught:
+                read_state_dict(file)
+            assert events == []
+            assert str(file) in str(caught.value)
+            assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -176,12 +179,14 @@ def test_other_compressions(method: int, tmp_path: Path) -> None:
         read_state_dict(tmp_path / "x.pt")
 
 
-@pytest.mark.parametrize("name", archives())
-def test_archives_are_refused(name: str, tmp_path: Path, events: list[str]) -> None:
-    (tmp_path / "x.pt").write_bytes(archives()[name])
-    with pytest.raises(WeightsError, match=r"x\.pt"):
-        read_state_dict(tmp_path / "x.pt")
-    assert events == []
+def test_archives_are_refused(tmp_path: Path, events: list[str], subtests: pytest.Subtests) -> None:
+    for name, content in archives().items():
+        with subtests.test(name):
+            events.clear()
+            (tmp_path / "x.pt").write_bytes(content)
+            with pytest.raises(WeightsError, match=r"x\.pt"):
+                read_state_dict(tmp_path / "x.pt")
+            assert events == []
 
 
 @pytest.mark.parametrize("names", [["data.txt"], ["a/data.pkl", "b/data.pkl"], ["a/b/data.pkl"]])
