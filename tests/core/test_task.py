@@ -23,8 +23,10 @@ def test_arrays_are_float32_and_read_only():
 
 def test_the_callers_arrays_stay_writable():
     mine = np.eye(2, 4, dtype=np.float32)
-    FewShotTask(**{**GOOD, "text_features": mine})
+    task = FewShotTask(**{**GOOD, "text_features": mine})
     mine[0, 0] = 5
+    assert mine[0, 0] == 5
+    assert task.text_features[0, 0] == 1
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,9 @@ def test_no_method_is_cut_off_its_axis(top1):
     cells = [cell(name, value + seed, seed=seed) for name, value in top1.items() for seed in (0, 1)]
     figure = benchmark_figure(cells)
     figure.draw_without_rendering()
+    assert figure.axes
     for axes in figure.axes:
+        assert axes.get_lines()
         low, high = axes.get_ylim()
         for line in axes.get_lines():
             assert all(low <= value <= high for value in line.get_ydata())

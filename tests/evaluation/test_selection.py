@@ -116,7 +116,9 @@ def test_a_class_with_one_shot_is_never_held_out():
     task = world(shots=2)
     keep = np.array([True, False] + [True] * 10)
     small = replace(task, support_features=task.support_features[keep], support_labels=task.support_labels[keep])
-    for part, left_out in folds(small):
+    parts = list(folds(small))
+    assert parts
+    for part, left_out in parts:
         assert 0 in part.seen
         assert 0 not in left_out.labels
 
@@ -147,7 +149,9 @@ def test_of_equal_candidates_the_defaults_win():
 def test_left_out_shots_can_be_encoded_anew():
     """For methods that tune CLIP: through the changed weights, each shot its own photo."""
     given = conformance_world("full")
-    for part, left_out in folds(given.task):
+    parts = list(folds(given.task))
+    assert parts
+    for part, left_out in parts:
         plain = left_out.queries.encode(lambda _: {})
         np.testing.assert_allclose(normalise(plain), left_out.queries.features, atol=1e-5)
         doubled = left_out.queries.encode(lambda base: {"visual.proj": 2 * base["visual.proj"]})

@@ -57,7 +57,9 @@ def facts_of(golden, **changed):
 
 
 def sizes(golden):
-    return sorted(int(key.removeprefix("module_out_b")) for key in golden.arrays if key.startswith("module_out_b"))
+    found = sorted(int(key.removeprefix("module_out_b")) for key in golden.arrays if key.startswith("module_out_b"))
+    assert found
+    return found
 
 
 @pytest.mark.golden

@@ -101,7 +101,9 @@ def test_a_rate_of_zero_moves_nothing():
 def test_the_warm_up_is_the_originals():
     golden = Golden("cross_modal")
     facts = golden.facts["arguments"]
-    for name in (key for key in golden.arrays if key.endswith("_lrs")):
+    names = [key for key in golden.arrays if key.endswith("_lrs")]
+    assert len(names) > 1
+    for name in names:
         lr = facts["adapter" if name.startswith("adapter") else "linear"]["lr"]
         warmup, floor = facts["warmup"]["iters"], facts["warmup"]["min_lr"]
         stated = re.search(r"T_max (\d+)", facts["logit_scale"]) if "short" in name else None
