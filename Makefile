@@ -51,7 +51,8 @@ test-oldest test-newest: test-%: $(VENV)/dev.stamp
 
 coverage: $(VENV)/dev.stamp
 	$(BIN)/python -c "from jclip_adapter import runtime; runtime.start('cpu')"
-	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest -n auto --maxprocesses 4 --dist loadgroup $(TESTS)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto --maxprocesses 4 --dist loadgroup $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under 95
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import pytest
 
-from jclip_adapter import storage
 from jclip_adapter.cli.app import main
 from jclip_adapter.models.weights import confined
 
@@ -19,7 +18,6 @@ from .tiny_contest import WEIGHTS, write_contest
 TRAIN = ("--train", *WEIGHTS, "--set", "epochs=2")
 PREDICT = ("--predict", "result.txt", *WEIGHTS)
 RUN = "results/runs/Dataset-A-tiny.pkl-seed-jclip-adapter-4shot-seed0"
-TINY_WEIGHTS = "tiny-weights"  # the folder of the session's tiny.pkl
 
 
 class Outcome(NamedTuple):
@@ -51,33 +49,19 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of a tiny CLIP in JCLIP's file format; not to be changed."""
     from .random_weights import TINY, random_state, write_jclip
 
-    path = tmp_path_factory.mktemp(TINY_WEIGHTS) / "tiny.pkl"
+    path = tmp_path_factory.mktemp("weights") / "tiny.pkl"
     write_jclip(path, random_state(TINY))
     return path
 
 
-@pytest.fixture(scope="session", autouse=True)
-def converted_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The child process that reads `tiny_weights` runs once per session: it takes longer than most commands do.
+@pytest.fixture(autouse=True)
+def weights_are_read_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pickled weights are read by the same code without a process around it, which takes longer than most commands do.
 
-    Every other file is read as ever; tests/models/clip/weights tests the reading.
+    Tests of that process are marked `confined`.
     """
-    genuine = confined._write_in_child
-    copies: dict[str, Path] = {}
-
-    def write(source: Path, digest: str, target: Path) -> None:
-        known = source.resolve().parent.name.startswith(TINY_WEIGHTS)
-        if known and digest in copies:
-            storage.write_bytes(target, copies[digest].read_bytes(), storage.KEPT)
-            return
-        genuine(source, digest, target)
-        if known:
-            copies[digest] = tmp_path_factory.mktemp("converted") / target.name
-            shutil.copy(target, copies[digest])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(confined, "_write_in_child", write)
-        yield
+    if request.node.get_closest_marker("confined") is None:
+        monkeypatch.setattr(confined, "_write_in_child", confined._write)
 
 
 @pytest.fixture

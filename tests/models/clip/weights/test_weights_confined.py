@@ -19,6 +19,8 @@ from jclip_adapter.models.weights import KNOWN, confined, download, load_weights
 from jclip_adapter.storage import sha256_file
 from tests import ROOT
 
+pytestmark = pytest.mark.confined
+
 GENUINE = ROOT / "tests/golden/weights"
 FILE = GENUINE / "jclip-torch.pkl"
 
