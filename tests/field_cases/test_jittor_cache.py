@@ -47,10 +47,11 @@ def try_import_jit_utils_core(silent=None): pass
 """
 PROGRAM = """
 import sys
-from jclip_adapter.cli import app as cli, entry, runtime
+from jclip_adapter import runtime
+from jclip_adapter.cli import app, entry
 runtime.onednn.link = lambda home: True
 from jclip_adapter.core.console import tell
-command.run = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
+app._list = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
 entry.run(["--list"])
 """
 

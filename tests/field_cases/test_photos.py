@@ -623,7 +623,7 @@ def test_folders_without_photos_and_those_that_cannot_be_walked_are_refused(work
 _CHILD = """
 import json, sys
 from jclip_adapter.data.photos.decode import PhotoError, read_square
-from jclip_adapter.reading import Reading
+from jclip_adapter.data.photos.reading import Reading
 try:
     told = read_square(sys.argv[1], 224)[1].mean(axis=(0, 1)).tolist()
 except PhotoError as error:
