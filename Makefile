@@ -4,11 +4,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 RUN = $(BIN)/python runner.py
 
-.PHONY: help demo test lint format sample doctor clean
+.PHONY: help demo test test-oldest test-newest coverage lint format sample doctor clean
 
 help:
 	@echo "make demo     train on the built-in sample, evaluate, predict, check the submission"
 	@echo "make test     make the environment and run the tests"
+	@echo "make test-oldest, make test-newest   the tests with the oldest, the newest packages that pyproject.toml allows"
+	@echo "make coverage run the tests and report the lines and branches that none of them reaches"
 	@echo "make lint     ruff, mypy, docstring coverage, file sizes"
 	@echo "make format   let ruff format the code"
 	@echo "make sample   measure the sample over five seeds, and renew results/ and the READMEs' figures"
@@ -37,7 +39,22 @@ demo: $(VENV)/run.stamp
 # Jittor compiles its core before the tests share the cores: of two that start it at once, one would wait for nothing.
 test: $(VENV)/dev.stamp
 	$(BIN)/python -c "from jclip_adapter import runtime; runtime.start('cpu')"
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(TESTS)
+
+# In an environment of its own each; Jittor's compile cache is the usual one, which depends on neither.
+test-oldest test-newest: test-%: $(VENV)/dev.stamp
+	$(PYTHON) -m venv $(VENV)-$*
+	$(BIN)/python -m tools.dependency_bounds $* > $(VENV)-$*/requirements.txt
+	$(VENV)-$*/bin/python -m pip install --quiet --upgrade -r $(VENV)-$*/requirements.txt
+	$(VENV)-$*/bin/python -c "from jclip_adapter import runtime; runtime.start('cpu')"
+	$(VENV)-$*/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(TESTS)
+
+coverage: $(VENV)/dev.stamp
+	$(BIN)/python -c "from jclip_adapter import runtime; runtime.start('cpu')"
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto --maxprocesses 4 --dist loadgroup $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under 95
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -60,4 +77,4 @@ doctor: $(VENV)/run.stamp
 	$(RUN) --doctor
 
 clean:
-	rm -rf $(VENV) data/sample/photos results/runs results/features result.txt result.zip result.rejects.txt
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest data/sample/photos results/runs results/features result.txt result.zip result.rejects.txt

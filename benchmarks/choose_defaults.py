@@ -4,8 +4,8 @@
 
 Each candidate is fitted on three quarters of the 4 shots per class and scored on the left-out ones, in turn
 (`jclip_adapter.evaluation.selection`); test photos are read but never used. The candidate with the best mean accuracy
-over the files, and over the methods that share their defaults, is the default; tests/test_defaults.py compares it with
-what the code declares.
+over the files, and over the methods that share their defaults, is the default;
+tests/benchmarks/test_defaults.py compares it with what the code declares.
 """
 
 from __future__ import annotations

@@ -47,13 +47,13 @@ check kernel 150
 step doctor 30 "$python" runner.py --doctor --device cuda
 # 2. features beside the CPU's, and those of genuine tiny models
 check features 120
-step golden 60 "$python" -m pytest -q -p no:cacheprovider tests/test_models_golden.py tests/clip/test_model.py
+step golden 60 "$python" -m pytest -q -p no:cacheprovider tests/models/test_models_golden.py tests/models/clip/test_model.py
 # 3. the main job
 check sample 60
 # 4. methods that train through CLIP, and others with a gradient
 check trainings 110
 # 5. the tests for a GPU
-step gpu_tests 60 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/test_gpu.py
+step gpu_tests 60 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/runtime/test_gpu.py
 # 6. speed beside PyTorch's
 check speed 120
 

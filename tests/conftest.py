@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from jclip_adapter.cli.app import main
+from jclip_adapter.models.weights import confined
 
 from .tiny_contest import WEIGHTS, write_contest
 
@@ -51,6 +52,16 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.pkl"
     write_jclip(path, random_state(TINY))
     return path
+
+
+@pytest.fixture(autouse=True)
+def weights_are_read_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pickled weights are read by the same code without a process around it, which takes longer than most commands do.
+
+    Tests of that process are marked `confined`.
+    """
+    if request.node.get_closest_marker("confined") is None:
+        monkeypatch.setattr(confined, "_write_in_child", confined._write)
 
 
 @pytest.fixture

@@ -38,7 +38,9 @@ EXTRACT = ("--extract", "features.npz", "--shots", "1,4", *WEIGHTS)
 WATCHED = """
 import json, sys
 sys.path.insert(0, {root!r})
-from jclip_adapter import cli, encoder, methods
+from jclip_adapter import methods
+from jclip_adapter.cli import app
+from jclip_adapter.models.clip import encoder
 counts = dict.fromkeys(("images", "texts", "fit", "logits"), 0)
 def count(kind, name):
     genuine = getattr(kind, name)
@@ -50,7 +52,7 @@ for kind, name in ((encoder.Encoder, "images"), (encoder.Encoder, "texts")):
     count(kind, name)
 for name in ("fit", "logits"):
     count(methods.Method, name)
-status = cli.main(sys.argv[1:])
+status = app.main(sys.argv[1:])
 counts["jittor"] = int("jittor" in sys.modules)
 print(json.dumps(counts), file=sys.stderr)
 sys.exit(status)

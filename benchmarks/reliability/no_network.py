@@ -30,7 +30,7 @@ from jclip_adapter.storage import ANY, write_safetensors, write_text
 
 from . import outcome
 
-SHORT_SUITE = ("tests/storage", "tests/test_decode.py", "tests/test_decoders.py", "tests/clip/weights")
+SHORT_SUITE = ("tests/storage", "tests/data/test_decode.py", "tests/data/test_decoders.py", "tests/models/clip/weights")
 _LOG = "JCLIP_NETWORK_LOG"
 _HOOK = f"""
 import os, socket, sys

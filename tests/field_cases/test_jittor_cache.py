@@ -15,7 +15,7 @@ import pytest
 from jclip_adapter import runtime
 from jclip_adapter.core.errors import SetupError
 from jclip_adapter.runtime import compiled
-from tests.terminal import ROOT
+from tests import ROOT
 
 # A module that behaves as Jittor's import does: it leaves as often as a file says, and then works.
 FAKE = """
@@ -48,11 +48,10 @@ def try_import_jit_utils_core(silent=None): pass
 PROGRAM = """
 import sys
 from jclip_adapter import runtime
-from jclip_adapter.cli import entry
-from jclip_adapter.cli.commands import list as command
+from jclip_adapter.cli import app, entry
 runtime.onednn.link = lambda home: True
 from jclip_adapter.core.console import tell
-command.run = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
+app._list = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
 entry.run(["--list"])
 """
 
@@ -125,7 +124,9 @@ def test_every_library_that_jittor_compiled_is_whole() -> None:
 )
 def test_a_library_that_is_cut_short_is_seen(cut: Callable[[int], int], tmp_path: Path) -> None:
     """E4: `jit_utils_core*.so` cut short was a bare bus error, also in --doctor; the others likewise."""
-    for library in libraries():
+    found = libraries()
+    assert found
+    for library in found:
         data = library.read_bytes()
         path = tmp_path / "deep" / library.name
         path.parent.mkdir(exist_ok=True)

@@ -26,6 +26,7 @@ from jclip_adapter.data.photos.tiff import with_directory
 from jclip_adapter.data.photos.white_level import find_white_level
 from jclip_adapter.data.sets import PHOTO_SUFFIXES, load_dataset
 from jclip_adapter.models.clip.encoder import load_encoder
+from tests import ROOT
 from tests.conftest import Cli
 from tests.tiny_contest import WEIGHTS, picture, write_photo
 
@@ -854,7 +855,7 @@ def test_cut_out_objects_keep_their_accuracy_on_white(tmp_path, accuracy):
 
 def test_the_documented_figures_are_the_measured_ones():
     """Issue B: docs/photos.md has the figures of results/transparency.json."""
-    root = Path(__file__).parents[2]
+    root = ROOT
     found = json.loads((root / "results/transparency.json").read_text(encoding="utf-8"))["zero_shot_top1"]
     text = " ".join((root / "docs/photos.md").read_text(encoding="utf-8").split())
     assert f"on white {100 * found['white']:.1f} %, on grey {100 * found['grey']:.1f} %" in text

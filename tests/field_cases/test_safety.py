@@ -20,13 +20,13 @@ from jclip_adapter import storage
 from jclip_adapter.cli.runs import ADAPTER, CHECKPOINT
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.data.submission import RESULT, write_submission
-from jclip_adapter.methods.training import checkpoint
+from jclip_adapter.methods.training import encoder_training
+from tests import ROOT
 from tests.conftest import PREDICT, RUN, TRAIN, Cli
 from tests.methods.conformance.worlds import quick_values
 from tests.stopping import stop_before
 from tests.tiny_contest import WEIGHTS, write_photo
 
-ROOT = Path(__file__).resolve().parents[2]
 ZERO_SHOT = (*WEIGHTS, "--method", "zero-shot", "--device", "cpu")
 
 
@@ -106,24 +106,25 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("content", FOREIGN)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_foreign_file_stays_as_it_is(
-    place: str, content: str, workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    place: str, workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
     """E2: refused in one line before the long work; every file is byte-identical."""
     command, name = PLACES[place]
     path = workplace / name
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(FOREIGN[content])
-    before = snapshot(workplace)
     monkeypatch.setattr("jclip_adapter.runtime.start", no_jittor)
-    done = cli(*[word.format(name) for word in command])
-    assert done.status == 2, done
-    assert done.err.startswith("error: ")
-    assert done.err.count("\n") == 1
-    assert Path(name).name in done.err
-    assert snapshot(workplace) == before
+    for kind, content in FOREIGN.items():
+        with subtests.test(kind):
+            path.write_bytes(content)
+            before = snapshot(workplace)
+            done = cli(*[word.format(name) for word in command])
+            assert done.status == 2, done
+            assert done.err.startswith("error: ")
+            assert done.err.count("\n") == 1
+            assert Path(name).name in done.err
+            assert snapshot(workplace) == before
 
 
 @pytest.mark.parametrize("name", ["p1.jpg", "P1.JPEG", "p1.png", "p1.webp"])

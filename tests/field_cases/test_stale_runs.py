@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jclip_adapter.storage.folders import write_manifest
+from tests.cli.test_pipeline_through_clip import flags
 from tests.conftest import Cli
-from tests.test_pipeline_through_clip import flags
 from tests.tiny_contest import WEIGHTS, write_photo
 
 from .test_datasets import FLAGS, both, total

@@ -1,4 +1,4 @@
-"""What CoOp and its kin do with their options; tests/learning/test_prompting.py compares losses and gradients."""
+"""CoOp and its kin: their options. methods/training/test_prompting.py compares losses and gradients."""
 
 import numpy as np
 import pytest

@@ -9,6 +9,8 @@ import pytest
 from benchmarks.reliability.damage import Artefact, artefacts, damaged, spoil
 from jclip_adapter.storage import read_json, sha256_file, write_json
 
+pytestmark = pytest.mark.confined
+
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> list[Artefact]:

@@ -14,6 +14,8 @@ from jclip_adapter import storage
 from jclip_adapter.core.errors import SetupError
 from tests.tiny_contest import lay_out
 
+pytestmark = pytest.mark.confined
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:

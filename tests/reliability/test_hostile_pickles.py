@@ -7,9 +7,13 @@ import pickle  # noqa: TID251  (what our reader must not do)
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.reliability import hostile_files
 from benchmarks.reliability.hostile_pickles import genuine, hostile, refuse
 from jclip_adapter.core.errors import WeightsError
+
+pytestmark = pytest.mark.confined
 
 
 def test_there_are_enough_different_ones() -> None:

@@ -15,6 +15,8 @@ from benchmarks.reliability.mutated_headers import READERS, spread, work
 from benchmarks.reliability.mutations import formats
 from jclip_adapter.core.errors import DataError
 
+pytestmark = pytest.mark.confined
+
 
 def test_some_of_every_format() -> None:
     found = work(0, 600, 1, READERS, lambda _: None)

@@ -22,9 +22,9 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
 def test_a_failing_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), storage.atomic_write(path, storage.ANY) as handle:
+    with pytest.raises(RuntimeError, match="stop"), storage.atomic_write(path, storage.ANY) as handle:
         handle.write(b"new")
-        raise RuntimeError
+        raise RuntimeError("stop")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -127,9 +127,9 @@ def test_files_that_belong_together_are_replaced_together(tmp_path):
 
 def test_a_failing_writer_leaves_the_old_files(tmp_path):
     old_files(tmp_path)
-    with pytest.raises(RuntimeError), storage.write_together(tmp_path, *RUN) as fresh:
+    with pytest.raises(RuntimeError, match="stop"), storage.write_together(tmp_path, *RUN) as fresh:
         storage.write_text(fresh / "a", "new")
-        raise RuntimeError
+        raise RuntimeError("stop")
     assert storage.check_manifest(tmp_path)
     assert (tmp_path / "a").read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "other", storage.MANIFEST}
@@ -162,9 +162,9 @@ def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path):
         with storage.replace_folder(target) as fresh:
             storage.write_text(fresh / "a", text)
             storage.write_manifest(fresh, ["a"])
-    with pytest.raises(RuntimeError), storage.replace_folder(target) as fresh:
+    with pytest.raises(RuntimeError, match="stop"), storage.replace_folder(target) as fresh:
         storage.write_text(fresh / "a", "half")
-        raise RuntimeError
+        raise RuntimeError("stop")
     assert (target / "a").read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
 

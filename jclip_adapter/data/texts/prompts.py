@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import re
@@ -257,7 +258,7 @@ def _load(path: Path, name: str) -> PromptSet:
         raise UsageError(
             f"{path}: 'spellings' have no effect where names are raw.", "Drop them, or write 'names: spelled'."
         )
-    common = {} if names == "raw" else _common_spellings()
+    common = {} if names == "raw" else _common_spellings(_FOLDER / _SPELLINGS_FILE)
     return PromptSet(name, _frozen(templates), names, _frozen({**common, **own}), frozenset(own))
 
 
@@ -271,8 +272,8 @@ def _load_base(path: Path, base: Any) -> PromptSet:
     return _load(file, base)
 
 
-def _common_spellings() -> dict[str, str]:
-    file = _FOLDER / _SPELLINGS_FILE
+@functools.cache
+def _common_spellings(file: Path) -> dict[str, str]:
     return read_spellings(file, read_yaml_mapping(file))
 
 

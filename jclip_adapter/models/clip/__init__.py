@@ -1,6 +1,6 @@
 """CLIP in Jittor, with the calls of uyzhang/JCLIP: `load`, `tokenize`, `encode_image`, `encode_text`.
 
-    from jclip_adapter import clip
+    from jclip_adapter.models import clip
 
     model, preprocess = clip.load("ViT-B-32.pkl")
     image = preprocess(Image.open("dog.jpg")).unsqueeze(0)

@@ -53,8 +53,10 @@ def check_learnt_arrays_are_numpy(name: str) -> None:
 
 
 def check_history_is_numbers(name: str) -> None:
-    """What training reports is a list of rows of numbers, as the reports and plots read it."""
+    """A method that trains in passes or steps reports rows of numbers, as the reports and plots read them; no other."""
     method, _ = fitted(name)
+    counts = {"epochs", "iterations", "steps_per_shot"} & {item.name for item in dataclasses.fields(method.Hyper)}
+    assert bool(method.history_) == (bool(counts) and not method.meta.transductive)
     for row in method.history_:
         assert row
         assert all(isinstance(key, str) and np.isfinite(value) for key, value in row.items())

@@ -62,7 +62,9 @@ def check_hyperparameters_can_be_typed(name: str) -> None:
 
 def check_grids_lie_in_their_ranges(name: str) -> None:
     """Every value that selection tries is allowed, and there are several."""
-    for item in dataclasses.fields(get(name).Hyper):
+    tried = [item for item in dataclasses.fields(get(name).Hyper) if item.metadata["grid"]]
+    assert tried
+    for item in tried:
         grid = item.metadata["grid"]
         assert len(set(grid)) == len(grid) != 1, item.name
         for value in grid:
@@ -86,6 +88,7 @@ def check_values_that_need_no_fit(name: str) -> None:
     """Those marked so take effect without `fit`, as if fitted with them; the others are refused."""
     method, given = fitted(name)
     refit, free = grids(type(method), {})
+    assert refit or free
     for key, values in free.items():
         fresh = quick(name, **{key: values[-1]}).fit(given.task)
         np.testing.assert_array_equal(

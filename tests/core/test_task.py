@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import FewShotTask, normalise, softmax, text_classifier
+
+GOOD = {
+    "support_features": np.eye(3, 4),
+    "support_labels": [0, 1, 1],
+    "text_features": np.eye(2, 4),
+    "class_names": ("a", "b"),
+}
+
+
+def test_arrays_are_float32_and_read_only():
+    task = FewShotTask(**GOOD)
+    assert task.support_features.dtype == task.text_features.dtype == np.float32
+    assert (task.num_classes, task.width, task.seen.tolist()) == (2, 4, [0, 1])
+    for array in (task.support_features, task.text_features, task.support_labels):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+def test_the_callers_arrays_stay_writable():
+    mine = np.eye(2, 4, dtype=np.float32)
+    task = FewShotTask(**{**GOOD, "text_features": mine})
+    mine[0, 0] = 5
+    assert mine[0, 0] == 5
+    assert task.text_features[0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"support_labels": [0, 1]}, "labels"),
+        ({"support_labels": [0, 1, 2]}, "0…1"),
+        ({"support_labels": [0, 1, -1]}, "-1"),
+        ({"support_features": np.eye(3, 5)}, "5 wide"),
+        ({"support_features": np.full((3, 4), np.nan)}, "NaN"),
+        ({"text_features": np.zeros(4)}, "shape"),
+        ({"class_names": ("a",)}, "1 entries for 2 classes"),
+        ({"domains": ("x", "y", "z")}, "domains has 3"),
+        ({"support_raw": np.eye(2, 4)}, "2 rows instead of 3"),
+        ({"text_views": (np.eye(1, 4),)}, "text_views has 1"),
+        ({"support_views": np.zeros((2, 3, 5))}, "5 wide"),
+    ],
+)
+def test_contradictions_are_refused(change, message):
+    with pytest.raises(DataError, match=message):
+        FewShotTask(**{**GOOD, **change})
+
+
+def test_a_row_of_zeros_stays_zero():
+    assert normalise([[0.0, 0.0], [3.0, 4.0]]).tolist() == [[0, 0], [pytest.approx(0.6), pytest.approx(0.8)]]
+
+
+def test_softmax_of_large_logits_is_finite():
+    np.testing.assert_allclose(softmax([[1000.0, 1000.0, -1000.0]]), [[0.5, 0.5, 0.0]])
+
+
+def test_text_classifier_normalises_each_template_first():
+    views = np.array([[[10.0, 0.0], [0.0, 0.1]]])
+    np.testing.assert_allclose(text_classifier(views), [[0.5**0.5, 0.5**0.5]], rtol=1e-6)

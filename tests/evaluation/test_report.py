@@ -1,0 +1,109 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jclip_adapter.evaluation.metrics import by_domain
+from jclip_adapter.evaluation.report import (
+    benchmark_figure,
+    benchmark_picture,
+    benchmark_table,
+    confusion_picture,
+    markdown_table,
+    score_table,
+    training_curves,
+)
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def test_curves_are_a_picture_and_the_same_each_time():
+    history = [{"epoch": 1, "loss": 2.0, "top1": 10.0}, {"epoch": 2, "loss": 1.0, "top1": 50.0}]
+    data = training_curves(history, "test")
+    assert opened(data).width > 300
+    assert data == training_curves(history, "test")
+    assert data != training_curves(history[:1], "test")
+
+
+def test_confusion_shows_the_matrix():
+    diagonal = opened(confusion_picture(np.eye(4, dtype=np.int64) * 3, ["a", "a", "b", "b"]))
+    other = opened(confusion_picture(np.ones((4, 4), dtype=np.int64), ["a", "a", "b", "b"]))
+    assert np.asarray(diagonal).mean() > np.asarray(other).mean()
+
+
+def test_a_class_without_photos_is_no_division_by_zero():
+    assert opened(confusion_picture(np.zeros((2, 2), dtype=np.int64), ["", ""])).height > 100
+
+
+def test_tables_line_up():
+    lines = markdown_table(["method", "top-1"], [["zero-shot", "58.0 %"], ["a", "9.0 %"]]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1] == "|-----------|-------:|"
+
+
+def test_scores_stand_beside_zero_shots():
+    logits = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    scores = by_domain(logits, [0, 0, 1], ("x", "y"))
+    baseline = by_domain(-logits, [0, 0, 1], ("x", "y"))
+    table = score_table(scores, baseline, "mine")
+    total = table.splitlines()[-1]
+    assert [cell.strip() for cell in total.split("|")[1:5]] == ["total", "3", "0.0 %", "100.0 %"]
+
+
+def cell(method, top1, *, seed=1, transductive=False, dataset="toy", **further):
+    facts = {"dataset": dataset, "method": method, "shots": 4, "seed": seed, "top1": top1, "fit_seconds": 0.1}
+    return {**facts, "transductive": transductive, **further}
+
+
+def test_benchmark_tables_have_intervals_and_keep_transductive_methods_apart():
+    cells = [cell("zero-shot", 60.0), cell("gda", 60.0), cell("gda", 80.0, seed=2), cell("gda", 70.0, seed=3)]
+    table = benchmark_table([*cells, cell("transclip", 65.0, transductive=True)])
+    inductive, transductive = table.split("### Transductive methods")
+    # t(0.975; 2) = 4.302653, deviation 10, √3
+    assert "70.0 ± 24.8" in inductive
+    assert "transclip" not in inductive
+    assert "transclip" in transductive
+    assert "gda" not in transductive
+
+
+def test_what_a_method_was_not_run_on_is_a_dash():
+    table = benchmark_table([cell("gda", 60.0), cell("gda", 70.0, dataset="other"), cell("ape", 65.0)])
+    assert [word.strip() for word in table.splitlines()[4].split("|")[1:4]] == ["ape", "–", "65.0"]
+
+
+def test_the_benchmark_is_a_picture_and_the_same_each_time():
+    cells = [cell("zero-shot", 60.0), cell("gda", 70.0), cell("linear-probe", 20.0)]
+    assert opened(benchmark_picture(cells)).width > 300
+    assert benchmark_picture(cells) == benchmark_picture(cells)
+
+
+@pytest.mark.parametrize(
+    "top1", [{"zero-shot": 60.0, "gda": 70.0, "linear-probe": 3.0}, {"zero-shot": 60.0, "gda": 58.0}, {"gda": 1.0}]
+)
+def test_no_method_is_cut_off_its_axis(top1):
+    """A linear probe at one shot lies far below the others; its marker is still in the picture, and readable."""
+    cells = [cell(name, value + seed, seed=seed) for name, value in top1.items() for seed in (0, 1)]
+    figure = benchmark_figure(cells)
+    figure.draw_without_rendering()
+    assert figure.axes
+    for axes in figure.axes:
+        assert axes.get_lines()
+        low, high = axes.get_ylim()
+        for line in axes.get_lines():
+            assert all(low <= value <= high for value in line.get_ydata())
+        ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+        assert len(ticks) >= 3
+        assert ticks[0] <= min(top1.values()) + 3
+
+
+def test_plus_or_minus_says_of_what():
+    several = benchmark_table([cell("gda", 60.0, seed=seed) for seed in (1, 2, 3)])
+    assert several.endswith("mean over 3 seeds, ± half the width of its 95 % confidence interval (Student's t).")
+    one = benchmark_table([cell("gda", 60.0)])
+    assert "±" not in one
+    assert one.endswith("one draw of the shots.")
