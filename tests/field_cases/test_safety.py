@@ -20,6 +20,7 @@ from jclip_adapter import storage
 from jclip_adapter.cli.runs import ADAPTER, CHECKPOINT
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.data.submission import RESULT, write_submission
+from jclip_adapter.methods.training import checkpoint
 from tests import ROOT
 from tests.conftest import PREDICT, RUN, TRAIN, Cli
 from tests.methods.conformance.worlds import quick_values
