@@ -25,7 +25,7 @@ from .options import (
     TRAIN,
     Option,
 )
-from .settings import GENERAL, OPTIONS
+from .settings import DETAILS, GENERAL, OPTIONS
 
 RESULT = "result.txt"
 _DESCRIPTION = "Few-shot image classification with CLIP in Jittor: from a few photos per class to a classifier.\n"
@@ -110,6 +110,18 @@ class _Read(argparse.Action):
         setattr(namespace, self.dest, self._item.read(values))
 
 
+class _Help(argparse.Action):
+    """Prints the help without the options that few need, so that it fits a screen."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**{**more, "nargs": 0, "default": argparse.SUPPRESS})
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser._action_groups = [group for group in parser._action_groups if group.title != DETAILS]
+        parser.print_help()
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser that reports mistakes in one line, with a suggestion."""
 
@@ -175,17 +187,25 @@ def subcommand_parser(command: Command, program: str = "jclip-adapter") -> argpa
         command: Which.
         program: Its name in `--help` and messages.
     """
-    parser = _new(f"{program} {command.name}", f"{command.help[0].upper()}{command.help[1:]}.")
+    operands = command.metavar if isinstance(command.metavar, tuple) else (command.metavar,)
+    words = [f"[{word}]" if command.optional else word for word in operands if word]
+    parser = _new(
+        f"{program} {command.name}",
+        f"{command.help[0].upper()}{command.help[1:]}.",
+        " ".join([program, command.name, *words, "[options]"]),
+    )
     command.add_operands(parser)
-    parser.add_argument("-h", "--help", action="help", help="this text")
+    parser.add_argument("-h", "--help", action=_Help, help="this text; --help-all shows the rarer options too")
+    parser.add_argument("--help-all", action="help", help=argparse.SUPPRESS)
     every = (*OPTIONS.values(), *GENERAL)
     _add_options(parser, [item for item in every if not set(command.contexts).isdisjoint(item.commands)])
     return parser
 
 
-def _new(program: str, description: str) -> _Parser:
+def _new(program: str, description: str, usage: str | None = None) -> _Parser:
     return _Parser(
         prog=program,
+        usage=usage,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_WEIGHTS = "ViT-B/32"
 RUNS = Path("results/runs")
 _BENCHMARK = "with --benchmark (--method all,encoder,NAME; --shots 1,2,4; --seed 1,2)"
-_DETAILS = "details"
+DETAILS = "details"
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class Settings:
         metavar="FILE.csv",
         group=_BENCHMARK,
     )
-    resume: bool = option(False, "go on with a stopped training through CLIP", (TRAIN,), kind="switch", group=_DETAILS)
+    resume: bool = option(False, "go on with a stopped training through CLIP", (TRAIN,), kind="switch", group=DETAILS)
     shard: Part | None = option(  # noqa: RUF009  (ruff takes a Part for mutable)
         None,
         "one of n processes that share the encoding and --cache; the last one writes",
@@ -208,20 +208,20 @@ class Settings:
         kind="other",
         metavar="i/n",
         parse=parse_part,
-        group=_DETAILS,
+        group=DETAILS,
     )
     run: str = option(
-        "", "run folder", ON_RUNS, metavar="DIR", shown=f"{RUNS}/…, named after the settings", group=_DETAILS
+        "", "run folder", ON_RUNS, metavar="DIR", shown=f"{RUNS}/…, named after the settings", group=DETAILS
     )
     device: str = option(
-        "auto", "where Jittor computes", (*WITH_METHODS, EXTRACT, DOCTOR), choices=DEVICES, group=_DETAILS
+        "auto", "where Jittor computes", (*WITH_METHODS, EXTRACT, DOCTOR), choices=DEVICES, group=DETAILS
     )
     precision: str = option(
         "float32",
         "of CLIP's matrix products; bfloat16: CUDA, and CPUs with AVX-512 BF16 or AMX; float16: CUDA",
         ON_PHOTOS,
         choices=PRECISIONS,
-        group=_DETAILS,
+        group=DETAILS,
     )
     batch_size: int = option(
         0,
@@ -232,7 +232,7 @@ class Settings:
         low=0,
         high=8192,
         shown="by device",
-        group=_DETAILS,
+        group=DETAILS,
     )
     workers: int = option(
         -1,
@@ -243,21 +243,21 @@ class Settings:
         low=-1,
         high=256,
         shown="by photos and cores",
-        group=_DETAILS,
+        group=DETAILS,
     )
     exif: str = option(
         "apply",
         "turn photos as their EXIF orientation says, or keep them as stored",
         ON_PHOTOS,
         choices=EXIF,
-        group=_DETAILS,
+        group=DETAILS,
     )
     transparent: str = option(
         "white",
         "what shows through transparent pixels; drop: the colours stored under them",
         ON_PHOTOS,
         choices=TRANSPARENT,
-        group=_DETAILS,
+        group=DETAILS,
     )
     white_level: int = option(
         0,
@@ -268,20 +268,20 @@ class Settings:
         low=255,
         high=65535,
         shown="by the data set's values",
-        group=_DETAILS,
+        group=DETAILS,
     )
     cache: str = option(
-        "results/features", "where features and converted weights are kept", ON_PHOTOS, metavar="DIR", group=_DETAILS
+        "results/features", "where features and converted weights are kept", ON_PHOTOS, metavar="DIR", group=DETAILS
     )
     top: int = option(
-        5, "ids per line of the result", (PREDICT, CLASSIFY, CHECK), kind="whole", metavar="K", low=1, group=_DETAILS
+        5, "ids per line of the result", (PREDICT, CLASSIFY, CHECK), kind="whole", metavar="K", low=1, group=DETAILS
     )
     on_bad_image: str = option(
         "fallback",
         "a test photo that cannot be read: stop, or write the most expected classes for it",
         (PREDICT,),
         choices=("stop", "fallback"),
-        group=_DETAILS,
+        group=DETAILS,
     )
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     shot_counts: tuple[int, ...] = ()
@@ -354,7 +354,7 @@ GENERAL = (  # options of the command line alone
         "YAML file with any of these settings; flags come first",
         tuple(name for name in EVERY if name in {*ON_DATA, BENCHMARK_FILES}),
         metavar="FILE",
-        group=_DETAILS,
+        group=DETAILS,
     ),
     Option(
         "dry_run",
@@ -362,9 +362,9 @@ GENERAL = (  # options of the command line alone
         "show how the data set is read, and do nothing else",
         ON_PHOTOS,
         kind="switch",
-        group=_DETAILS,
+        group=DETAILS,
     ),
-    Option("quiet", False, "no messages, only results and errors", EVERY, kind="switch", group=_DETAILS),
+    Option("quiet", False, "no messages, only results and errors", EVERY, kind="switch", group=DETAILS),
 )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from jclip_adapter.cli.app import main
+from jclip_adapter.cli.commands.list import describe_method
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.evaluation.selection import grids, select
 from jclip_adapter.methods import create, get
@@ -146,15 +147,20 @@ def listing(names: tuple[str, ...]) -> str:
 
 
 def check_the_runner_lists_it(name: str) -> None:
-    """In a row with its year and summary."""
+    """Once with its idea; and by itself with year, needs, and each hyper-parameter, within 80 columns."""
     from jclip_adapter.methods import available
 
-    meta = get(name).meta
-    rows = [line for line in listing(tuple(available())).splitlines() if re.match(rf"\|\s*{name}\s*\|", line)]
-    assert len(rows) == 1
-    assert str(meta.year) in rows[0]
-    assert meta.summary in rows[0]
-    assert ("transductive" in rows[0].split("|")[-2]) == meta.transductive
+    method = get(name)
+    meta = method.meta
+    everything = listing(tuple(available()))
+    assert len(re.findall(rf"^{name} ", everything, re.MULTILINE)) == 1
+    assert meta.summary in " ".join(everything.split())
+    alone = describe_method(method)
+    assert str(meta.year) in alone
+    assert ("transductive" in alone) == meta.transductive
+    for key in method(seed=0).hyper.as_dict():
+        assert f"  {key}=" in alone
+    assert max(map(len, (everything + alone).splitlines())) <= 80
 
 
 @functools.cache
