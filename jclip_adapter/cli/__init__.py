@@ -1,1 +1,4 @@
 """The command line: options, commands, run folders."""
+
+STOPPED = 130
+"""The exit status after Ctrl-C."""

@@ -17,7 +17,7 @@ from jclip_adapter.core.problems import one_line
 from jclip_adapter.runtime import interruption
 from jclip_adapter.runtime.jittor_messages import in_one_line
 
-from .entry import STOPPED
+from . import STOPPED
 from .options import BENCHMARK, BENCHMARK_FILES, CLASSIFY, PREDICT, refuse_without_effect
 from .parser import COMMANDS, parse
 from .settings import GENERAL, OPTIONS, Settings, build_settings, names_in, parse_assignments

@@ -12,8 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-STOPPED = 130
-"""The exit status after Ctrl-C."""
+from . import STOPPED
 
 
 def run(

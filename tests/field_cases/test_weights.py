@@ -19,8 +19,8 @@ from jclip_adapter.models.clip.config import VIT_B_32, ClipConfig
 from jclip_adapter.models.clip.encoder import load_encoder
 from jclip_adapter.models.clip.tokenizer import token_ids
 from jclip_adapter.models.description.find import configure
-from jclip_adapter.models.weights import KNOWN, Loaded, convert, read_state_dict
-from jclip_adapter.models.weights.origin import Origin
+from jclip_adapter.models.weights import KNOWN, convert, read_state_dict
+from jclip_adapter.models.weights.origin import Loaded, Origin
 from jclip_adapter.models.weights.safetensors_file import read_with_facts
 from jclip_adapter.storage import read_json, write_safetensors
 from tests.conftest import Cli, Outcome

@@ -21,8 +21,7 @@ from jclip_adapter.data.photos.reading import AS_SEEN, Reading
 from jclip_adapter.models import weights as clip_weights
 from jclip_adapter.models.base import BATCH, ImageEncoder, check_batch_size, pad
 from jclip_adapter.models.description.find import configure
-from jclip_adapter.models.weights import Loaded
-from jclip_adapter.models.weights.origin import Origin
+from jclip_adapter.models.weights.origin import Loaded, Origin
 from jclip_adapter.runtime import onednn
 from jclip_adapter.storage import sha256_file
 

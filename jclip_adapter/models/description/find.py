@@ -29,7 +29,7 @@ from .open_clip import is_open_clip, named_open_clip, read_open_clip
 from .openai import has_openai_mlps, has_openai_sizes, is_toy, sizes_in_words
 
 if TYPE_CHECKING:
-    from jclip_adapter.models.weights import Loaded
+    from jclip_adapter.models.weights.origin import Loaded
 
 _log = logging.getLogger(__name__)
 _OPEN_CLIP, _HUGGING_FACE = "open_clip_config.json", "config.json"

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from .confined import Loaded, convert, load_weights
+from .confined import convert, load_weights
 from .download import KNOWN, KnownWeights, resolve
 from .reader import read_state_dict
 
-__all__ = ["KNOWN", "KnownWeights", "Loaded", "convert", "load_weights", "read_state_dict", "resolve"]
+__all__ = ["KNOWN", "KnownWeights", "convert", "load_weights", "read_state_dict", "resolve"]

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jclip_adapter import storage
 from jclip_adapter.core.console import doing
@@ -26,10 +26,9 @@ from jclip_adapter.core.errors import AdapterError, SetupError, UsageError, Weig
 from jclip_adapter.storage.kinds import unchanged_safetensors
 
 from .download import check_published, resolve
-from .origin import FORMAT, Origin, is_index
+from .origin import FORMAT, Loaded, is_index
 from .reader import WeightFile, is_safetensors, read_weight_file
 from .safetensors_file import read_index
-from .tensors import Floats
 
 _log = logging.getLogger(__name__)
 
@@ -41,22 +40,6 @@ MEMORY_PER_BYTE = 6  # of the file; bytes widened to single precision take 5, ha
 _SECONDS, _BYTES_PER_SECOND = 120, 1_000_000  # of computing; the slowest files seen take a tenth of that
 _ERRORS = {kind.__name__: kind for kind in (WeightsError, SetupError, UsageError)}
 _CODE = "import sys; sys.path[:] = {path!r}; from jclip_adapter.models.weights.confined import serve; sys.exit(serve())"
-
-
-class Loaded(NamedTuple):
-    """Weights and where they came from.
-
-    Attributes:
-        path: The file.
-        sha256: Of the file; of weights in several parts, of their names and SHA-256.
-        state: OpenAI's name → float32 array, as `read_weight_file` gives it.
-        origin: How the file was written.
-    """
-
-    path: Path
-    sha256: str
-    state: dict[str, Floats]
-    origin: Origin
 
 
 def load_weights(name_or_path: str | Path, cache: Path | None = None) -> Loaded:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from jclip_adapter.core.errors import WeightsError
 
+from .tensors import Floats
+
 FORMAT = "jclip-adapter"  # the format's name in the metadata of what this program writes
 _INDEX = ".safetensors.index.json"
 _DAMAGED = "Convert the weights again."
@@ -58,3 +60,19 @@ class Origin(NamedTuple):
         if not named or not (model is None or isinstance(model, dict)):
             raise WeightsError("its metadata are damaged.", _DAMAGED)
         return cls(form, layout, tuple(map(str, notes)), model, str(facts.get("source_sha256", "")))
+
+
+class Loaded(NamedTuple):
+    """Weights and where they came from.
+
+    Attributes:
+        path: The file.
+        sha256: Of the file; of weights in several parts, of their names and SHA-256.
+        state: OpenAI's name → float32 array, as `read_weight_file` gives it.
+        origin: How the file was written.
+    """
+
+    path: Path
+    sha256: str
+    state: dict[str, Floats]
+    origin: Origin
