@@ -72,7 +72,8 @@ class Command:
             parser.add_argument(self.name, nargs="?", default="", metavar=self.metavar)
         else:
             count = len(self.metavar) if isinstance(self.metavar, tuple) else None
-            parser.add_argument(self.name, nargs=count, metavar=self.metavar)
+            words = " ".join(self.metavar) if isinstance(self.metavar, tuple) else self.metavar
+            parser.add_argument(self.name, nargs=count, metavar=words)  # argparse takes no tuple for an operand
 
 
 COMMANDS = {

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from jclip_adapter.cli.app import main
+from jclip_adapter.cli.parser import COMMANDS
 from jclip_adapter.data.sets import load_dataset
 from jclip_adapter.data.submission import check_submission
 from jclip_adapter.features.encoding import SHARD_ROWS
@@ -515,3 +516,61 @@ def test_nothing_is_written_outside_results(workplace: Path, cli: Cli) -> None:
         "results",
         "tiny.pkl",
     ]
+
+
+def test_the_one_run_on_the_data_is_taken(workplace: Path, cli: Cli) -> None:
+    """Evaluation and prediction need no flags but those of their own, as long as there is one run."""
+    train = ("--train", "--weights", "tiny.pkl", "--method", "tip-adapter", "--shots", 1)
+    done = cli(*train)
+    assert done.status == 0
+    assert "next: python runner.py --evaluate --run results/runs/" in done.out
+    evaluated = cli("--evaluate", "--holdout", 1)
+    assert evaluated.status == 0, evaluated.err
+    assert "the one run on this data is taken: results/runs/" in evaluated.err
+    assert "tip-adapter on 6 photos" in evaluated.out
+    predicted = cli("--predict", "result.txt", "--top", 2)
+    assert predicted.status == 0, predicted.err
+    assert len(Path("result.txt").read_text().splitlines()[0].split()) == 3
+    other = cli("--evaluate", "--method", "clip-adapter")
+    assert other.status == 2
+    assert "there is no trained run" in other.err
+    assert cli(*train[:-1], 2).status == 0
+    several = cli("--evaluate")
+    assert several.status == 2
+    assert "there is no trained run" in several.err
+    assert "--run" in several.err
+    assert cli("--evaluate", "--shots", 2).status == 0
+
+
+def test_subcommands_do_what_the_flags_do(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installed command's form, with operands and options of its own."""
+    given = ("--weights", "tiny.pkl", "--method", "tip-adapter", "--shots", 1)
+    assert cli("train", *given).status == 0
+    assert cli("predict", "one.txt").status == 0
+    assert cli("--predict", "two.txt").status == 0
+    assert Path("one.txt").read_bytes() == Path("two.txt").read_bytes()
+    assert cli("check", "one.txt").status == 0
+    assert "hyper-parameters" in cli("list", "tip-adapter").out
+    for words, told in (
+        (("trian",), "Did you mean 'train'?"),
+        (("train", "--holdout", 1), "unknown option '--holdout'"),
+        (("check",), "required: FILE"),
+        (("list", "tip-adaptor"), "Did you mean 'tip-adapter'?"),
+        (("evaluate", "photo.jpg"), "unexpected argument 'photo.jpg'"),
+    ):
+        refused = cli(*words)
+        assert refused.status == 2, words
+        assert told in refused.err, words
+
+
+def test_a_subcommand_s_help_fits_a_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in COMMANDS:
+        shown = {}
+        for flag in ("--help", "--help-all"):
+            with pytest.raises(SystemExit) as left:
+                main([name, flag])
+            assert left.value.code == 0
+            shown[flag] = capsys.readouterr().out
+        assert len(shown["--help"].splitlines()) <= 50, name
+        assert set(shown["--help"].splitlines()) <= set(shown["--help-all"].splitlines()) | {""}, name
