@@ -12,6 +12,7 @@ import pytest
 
 from jclip_adapter.errors import DataError, UsageError
 from jclip_adapter.methods import create, get, load
+from jclip_adapter.report import training_curves
 
 from .worlds import (
     CLASSES,
@@ -52,12 +53,14 @@ def check_learnt_arrays_are_numpy(name: str) -> None:
                 assert np.isfinite(value).all(), key
 
 
-def check_history_is_numbers(name: str) -> None:
+def check_history_is_numbers_and_can_be_drawn(name: str) -> None:
     """What training reports is a list of rows of numbers, as the reports and plots read it."""
     method, _ = fitted(name)
     for row in method.history_:
         assert row
         assert all(isinstance(key, str) and np.isfinite(value) for key, value in row.items())
+    if method.history_:
+        assert training_curves(method.history_, name).startswith(b"\x89PNG")
 
 
 def check_hyperparameters_stay(name: str) -> None:
