@@ -33,7 +33,8 @@ part() { # NUMBER REQUIREMENT…: they and what they need, but for what an earli
   [ "$number" = 2 ] && (cd "$site/1/site" && ls) | grep -vx __pycache__ | (cd "$site/2/site" && xargs rm -rf)
   find "$site/$number/site" -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -rf {} +
   rm -rf "$site/$number"/site/{bin,jittor/test,sklearn/datasets/data,sklearn/datasets/images,matplotlib/mpl-data/sample_data}
-  tar -C "$site/$number" -cf - site | xz -T0 -9e >"$bundle/site-$number.tar.xz"
+  tar -C "$site/$number" -cf - site | xz -T0 -9e >"$site/packed" # in place only when it is whole
+  mv "$site/packed" "$bundle/site-$number.tar.xz"
 }
 # shellcheck disable=SC2046,SC2086  # one word per requirement
 part 1 $(grep -vE "^(#|\$|jittor==|onednn-)|$later|$never" requirements.txt) astunparse 'setuptools<82' pytest==9.0.3

@@ -42,10 +42,10 @@ def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def training_curves(history: Sequence[dict[str, float]], title: str) -> bytes:
-    """Draw training loss and, where it is known, top-1 over epochs.
+    """Draw each quantity of a training over epochs, those epochs that have it.
 
     Args:
-        history: Per epoch: "epoch", "loss", and perhaps "top1" in percent.
+        history: Per epoch: "epoch", and any of "loss", other losses by name, and "top1" in percent.
         title: Above the picture.
 
     Returns:
@@ -53,13 +53,13 @@ def training_curves(history: Sequence[dict[str, float]], title: str) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    epochs = [row["epoch"] for row in history]
-    panels = [("loss", "loss", _BLUE), ("top1", "top-1 in %", _ORANGE)]
-    panels = [panel for panel in panels if panel[0] in history[0]]
-    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
-    for number, (key, label, colour) in enumerate(panels, 1):
-        axes = figure.add_subplot(1, len(panels), number)
-        axes.plot(epochs, [row[key] for row in history], color=colour, marker=".", linewidth=1.5)
+    keys = list(dict.fromkeys(key for row in history for key in row if key != "epoch"))
+    figure = Figure(figsize=(4 * len(keys), 3.2), layout="constrained")
+    for number, key in enumerate(keys, 1):
+        label, colour = ("top-1 in %", _ORANGE) if key == "top1" else (key.replace("_", " "), _BLUE)
+        rows = [row for row in history if key in row]
+        axes = figure.add_subplot(1, len(keys), number)
+        axes.plot([row["epoch"] for row in rows], [row[key] for row in rows], color=colour, marker=".", linewidth=1.5)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.set_title(f"training {label}")

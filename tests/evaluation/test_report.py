@@ -107,3 +107,11 @@ def test_plus_or_minus_says_of_what():
     one = benchmark_table([cell("gda", 60.0)])
     assert "±" not in one
     assert one.endswith("one draw of the shots.")
+
+
+def test_curves_of_a_training_in_two_parts() -> None:
+    """Epochs of dac's first part have a loss of its own, and neither "loss" nor "top1"."""
+    first = [{"epoch": 1, "contrastive_loss": 2.0}, {"epoch": 2, "contrastive_loss": 1.5}]
+    second = [{"epoch": 1, "loss": 1.0, "top1": 40.0}, {"epoch": 2, "loss": 0.5, "top1": 60.0}]
+    widths = [Image.open(io.BytesIO(training_curves(part, "dac"))).width for part in (first, second, first + second)]
+    assert widths == [440, 880, 1320]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.evaluation.report import training_curves
 from jclip_adapter.methods import create, get, load
 
 from .worlds import (
@@ -52,7 +53,7 @@ def check_learnt_arrays_are_numpy(name: str) -> None:
                 assert np.isfinite(value).all(), key
 
 
-def check_history_is_numbers(name: str) -> None:
+def check_history_is_numbers_and_can_be_drawn(name: str) -> None:
     """A method that trains in passes or steps reports rows of numbers, as the reports and plots read them; no other."""
     method, _ = fitted(name)
     counts = {"epochs", "iterations", "steps_per_shot"} & {item.name for item in dataclasses.fields(method.Hyper)}
@@ -60,6 +61,8 @@ def check_history_is_numbers(name: str) -> None:
     for row in method.history_:
         assert row
         assert all(isinstance(key, str) and np.isfinite(value) for key, value in row.items())
+    if method.history_:
+        assert training_curves(method.history_, name).startswith(b"\x89PNG")
 
 
 def check_hyperparameters_stay(name: str) -> None:
