@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
 from jclip_adapter.cli.app import main
 from jclip_adapter.models.weights import confined
 
 from .tiny_contest import WEIGHTS, write_contest
+
+settings.register_profile("tests", deadline=None)  # a busy machine is no fault of what is tested
+settings.load_profile("tests")
 
 TRAIN = ("--train", *WEIGHTS, "--set", "epochs=2")
 PREDICT = ("--predict", "result.txt", *WEIGHTS)

@@ -26,6 +26,7 @@ EXCEPTIONS = {
     ("runtime/interruption.py", "fresh.replace"): "the C++ compiler's output, in Jittor's cache, put in place whole",
     ("runtime/interruption.py", "path.parent.mkdir"): "Jittor's cache, before its first file",
     ("cli/runs.py", "method.save"): "a method's own save, which calls storage.write_safetensors",
+    ("classifier.py", "self.method_.save"): "a method's own save, which calls storage.write_safetensors",
     ("runtime/kernels.py", "fresh.replace"): "the C++ compiler's output, in Jittor's cache, put in place whole",
     ("runtime/kernels.py", "fresh.unlink"): "what a compiler that failed has left",
     ("runtime/onednn.py", "there.mkdir"): "the folder in Jittor's cache where it looks for oneDNN",
