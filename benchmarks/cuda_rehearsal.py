@@ -199,8 +199,8 @@ def prepare(home: Path) -> tuple[dict[str, str], Path]:
     environment = _python_path(environment)
     # The program's own folder of links, with an nvcc in it that keeps a record.
     code = (
-        "from jclip_adapter import runtime; from jclip_adapter.runtime import cuda;"
-        "found = cuda.find_cuda(); cache = runtime.cache_folder();"
+        "from jclip_adapter.runtime import cuda, planning;"
+        "found = cuda.find_cuda(); cache = planning.cache_folder();"
         "cache.mkdir(parents=True, exist_ok=True); found.toolkit.link(cache); print(found.toolkit.compiler(cache))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

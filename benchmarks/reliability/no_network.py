@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks import ROOT
 from jclip_adapter.data.sample import SAMPLE_WEIGHTS, read_sample_weights
-from jclip_adapter.runtime import jittor_home
+from jclip_adapter.runtime.planning import jittor_home
 from jclip_adapter.storage import ANY, write_safetensors, write_text
 
 from . import outcome

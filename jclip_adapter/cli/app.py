@@ -14,7 +14,7 @@ from typing import Any
 from jclip_adapter.core.console import be_quiet, complain, streams
 from jclip_adapter.core.errors import AdapterError, UsageError
 from jclip_adapter.core.problems import one_line
-from jclip_adapter.runtime import interruption
+from jclip_adapter.runtime import interruption, planning
 from jclip_adapter.runtime.jittor_messages import in_one_line
 
 from . import STOPPED
@@ -141,9 +141,8 @@ def _ends_soon(command: str) -> contextlib.AbstractContextManager[None]:
     """Within this block Ctrl-C ends a command that computes within seconds, whatever it is doing."""
     if command in _AT_ONCE:
         return contextlib.nullcontext()
-    from jclip_adapter import runtime
 
-    return interruption.deadline(runtime.cache_folder(), runtime.compiler_path())
+    return interruption.deadline(planning.cache_folder(), planning.compiler_path())
 
 
 def _contexts(arguments: argparse.Namespace, chosen: Iterable[str]) -> list[str]:

@@ -21,39 +21,26 @@ import importlib.util
 import logging
 import os
 import platform
-import re
-import shutil
 import signal
 import ssl
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from jclip_adapter.core import console
-from jclip_adapter.core.choices import DEVICES
 from jclip_adapter.core.errors import SetupError, UsageError
-from jclip_adapter.storage import read_json
 
-from . import compiled, cuda_guard, interruption, onednn, python_headers
-from .cuda import Cuda, find_cuda
-from .cuda_toolkit import Toolkit
+from . import build, compiled, cuda_guard, interruption, onednn, planning, python_headers
 from .jittor_messages import reason
 from .kernels import shorten_compilation
+from .planning import CUDA13_FLAGS, Plan
 
 logger = logging.getLogger(__name__)
 
-# Optional parts of Jittor that would be downloaded at import and that nothing here uses.
-_WITHOUT = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "use_mpi": "0"}
-# CUDA 13 took two fields from cudaDeviceProp that Jittor prints; two others of the same type stand in for them.
-_CUDA13_FLAGS = "-DcomputeMode=integrated -DclockRate=warpSize"
-_READY = "jittor is ready"
-_FIRST_TIME = "Jittor compiles its core: about 2 minutes on 2 cores, once for this machine."
 _RERUN = "JCLIP_ADAPTER_RERUN"  # set where a command has already been started anew
 # What Jittor's core is compiled with, if it is set.
 _FLAGS = (
@@ -69,133 +56,15 @@ _FLAGS = (
 )
 # What stays set after the start: Jittor's and this program's caches stay where they are.
 _KEPT = ("JITTOR_HOME",)
-_CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGILL)
-# Ends with its parent: it has a session of its own, so that Ctrl-C does not end the compilers amid their work.
-_CHILD = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)
-import jittor
-from jittor_utils import cache_path
-{use}
-print({ready!r}, cache_path, flush=True)
-os._exit(0)  # at its own end Jittor may wait for ever for a compile thread that has not started yet
-"""
-_PROGRESS = re.compile(r"Compiling ([A-Za-z_]+)\w*\((\d+)/(\d+)\)")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How Jittor is going to be started.
-
-    Attributes:
-        device: "cpu" or "cuda".
-        reason: Why this device, in words.
-        environment: What has to be set before the import.
-        insisted: Whether nothing else will do.
-        toolkit: The CUDA toolkit that is going to be used, if any.
-    """
-
-    device: str
-    reason: str
-    environment: dict[str, str] = field(default_factory=dict)
-    insisted: bool = False
-    toolkit: Toolkit | None = None
-
-
-def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
-    """Decide the device and the environment for Jittor.
-
-    Args:
-        device: "auto" takes CUDA only where a driver initialises and nvcc is there; "cpu" and "cuda" insist.
-        cuda: What was found; looked up if not given.
-
-    Returns:
-        The plan; nothing is changed yet.
-
-    Raises:
-        UsageError: an unknown device.
-        SetupError: "cuda" was asked for and cannot be had.
-    """
-    if device not in DEVICES:
-        raise UsageError(f"there is no device '{device}'.", f"Known are: {', '.join(DEVICES)}.")
-    environment = {**_WITHOUT, "JITTOR_HOME": str(jittor_home())}
-    environment["log_silent"] = os.environ.get("log_silent", "1")
-    # Threads that wait for one another by spinning take the core from the one that they wait for, wherever there are
-    # more threads than free cores: training steps on shared machines took several times longer.
-    environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "passive")
-    environment["python_config_path"] = os.environ.get("python_config_path") or python_headers.config(cache_folder())
-    on_cpu = {**environment, "nvcc_path": "", "cache_name": _cache_name("cpu")}
-    if device == "cpu":
-        return Plan("cpu", "asked for", on_cpu)
-    cuda = cuda or find_cuda()
-    obstacle = cuda.obstacle
-    if obstacle and device == "cuda":
-        raise SetupError(f"CUDA was asked for: {obstacle}.", f"{cuda.cure} Or use --device cpu.")
-    if obstacle:
-        return Plan("cpu", obstacle, on_cpu)
-    environment["cache_name"] = _cache_name("cuda")
-    environment["nvcc_path"] = cuda.toolkit.compiler(cache_folder()) if cuda.toolkit else cuda.nvcc
-    if cuda.version >= (13, 0):
-        environment["cc_flags"] = f"{os.environ.get('cc_flags', '')} {_CUDA13_FLAGS}".strip()
-    if cuda.cudnn != 8:
-        environment["conv_opt"] = "1"  # leaves cuDNN out; cuBLAS and cuRAND stay
-    return Plan("cuda", cuda.reason, environment, device == "cuda", cuda.toolkit)
-
-
-def _cache_name(device: str) -> str:
-    """The name of a cache that holds one device's core alone.
-
-    Jittor keeps CUDA's core in a folder within the CPU's, and imports the one that was compiled first for both: with
-    one name for both devices, or one that other programs use, whichever comes second does not start. Left to itself
-    Jittor names its cache after the git branch around the environment, and compiles everything again for each.
-    """
-    return f"{os.environ.get('cache_name', 'jclip-adapter')}-{device}"
-
-
-def jittor_home() -> Path:
-    """The folder below which Jittor keeps its `.cache/jittor`.
-
-    As Jittor itself finds it: the environment variable JITTOR_HOME, else the one that it remembered from an
-    earlier run, else the home folder.
-    """
-    if os.environ.get("JITTOR_HOME"):
-        return Path(os.environ["JITTOR_HOME"]).absolute()
-    remembered = Path.home() / ".cache" / "jittor" / "config.json"
-    folder = read_json(remembered).get("JITTOR_HOME") if remembered.is_file() else None
-    return Path(folder).absolute() if folder else Path.home()
 
 
 def has_fast_products() -> bool:
     """Whether products on the CPU can be oneDNN's own; where a plan was made, it is the CPU's."""
-    return current_device() != "cuda" and onednn.has_products(jittor_home())
+    return current_device() != "cuda" and onednn.has_products(planning.jittor_home())
 
 
 def _needs_onednn(plan: Plan) -> bool:
     return plan.device == "cpu" and sys.platform == "linux" and platform.machine() == "x86_64"
-
-
-def cache_folder() -> Path:
-    """Where Jittor keeps what it compiles, and this program what belongs to it."""
-    return jittor_home() / ".cache" / "jittor"
-
-
-def compiler_path() -> str:
-    """Path of the C++ compiler; empty if there is none."""
-    return os.environ.get("cc_path") or shutil.which("g++") or ""
-
-
-@functools.cache
-def compiler() -> str:
-    """The C++ compiler's first version line; empty if there is none."""
-    path = compiler_path()
-    if not path:
-        return ""
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.split("\n", 1)[0]
 
 
 def _marker(plan: Plan) -> Path:
@@ -206,12 +75,12 @@ def _marker(plan: Plan) -> Path:
         str(spec.origin if spec else ""),
         sys.version,
         platform.platform() + platform.node(),
-        compiler(),
+        planning.compiler(),
         *(f"{key}={value}" for key, value in sorted(plan.environment.items())),
         *(f"{key}={os.environ[key]}" for key in _FLAGS if key in os.environ and key not in plan.environment),
     ]
     digest = hashlib.sha256("\n".join(circumstances).encode()).hexdigest()[:16]
-    return jittor_home() / ".cache" / "jittor" / f"jclip_adapter_{digest}.ready"
+    return planning.jittor_home() / ".cache" / "jittor" / f"jclip_adapter_{digest}.ready"
 
 
 def check_requirements() -> None:
@@ -224,7 +93,7 @@ def check_requirements() -> None:
         raise SetupError(f"this is Python {platform.python_version()}.", "Use Python 3.10, 3.11 or 3.12.")
     if importlib.util.find_spec("jittor") is None:
         raise SetupError("Jittor is not installed.", "Run `pip install -r requirements.txt`.")
-    if not compiler():
+    if not planning.compiler():
         raise SetupError(
             "there is no g++, which Jittor compiles its kernels with.",
             "Install it (Debian and Ubuntu: apt-get install g++).",
@@ -274,7 +143,7 @@ def choose(device: str = "auto") -> str:
                 "Choose the device before anything is computed.",
             )
     elif device != "auto" or not _chosen():
-        _chosen()[:] = [make_plan(device)]
+        _chosen()[:] = [planning.make_plan(device)]
     return current_device()
 
 
@@ -297,7 +166,7 @@ def start(device: str = "auto") -> Any:
     if _started():
         return sys.modules["jittor"]
     plan = _chosen()[0]
-    home = jittor_home()
+    home = planning.jittor_home()
     _link_onednn(home, plan)
     with _own_environment():
         try:
@@ -307,18 +176,20 @@ def start(device: str = "auto") -> Any:
             if plan.device != "cuda" or plan.insisted:
                 raise
             logger.warning("CUDA is found, but does not work (%s); the CPU is used.", error.message)
-            plan = make_plan("cpu")
+            plan = planning.make_plan("cpu")
             marker = _prepare(plan)
         with console.doing("starting Jittor"):
             jittor = _import(marker)
     if plan.device == "cuda" and not jittor.has_cuda:
-        raise SetupError("Jittor was built without CUDA.", f"Delete {cache_folder()} and run the command again.")
+        raise SetupError(
+            "Jittor was built without CUDA.", f"Delete {planning.cache_folder()} and run the command again."
+        )
     jittor.flags.use_cuda = int(plan.device == "cuda")
     if plan.device == "cpu":
-        shorten_compilation(jittor, home / ".cache" / "jittor", compiler())
+        shorten_compilation(jittor, home / ".cache" / "jittor", planning.compiler())
     else:
         cuda_guard.guard(jittor)
-        if _CUDA13_FLAGS in plan.environment.get("cc_flags", ""):
+        if CUDA13_FLAGS in plan.environment.get("cc_flags", ""):
             cuda_guard.leave_cub_out()
     _started().append(plan)
     logger.info("Jittor runs on %s (%s)", plan.device, plan.reason)
@@ -365,28 +236,18 @@ def _restore(before: dict[str, str]) -> None:
 
 def _prepare(plan: Plan) -> Path:
     """Compile what a plan needs, unless that is done; returns the mark of it."""
-    python_headers.write(cache_folder())
+    python_headers.write(planning.cache_folder())
     if plan.toolkit is not None:
-        plan.toolkit.link(cache_folder())
+        plan.toolkit.link(planning.cache_folder())
     os.environ.update(plan.environment)
     marker = _marker(plan)
-    broken = compiled.remove_broken(_compiled_folder())
+    broken = compiled.remove_broken(planning.compiled_folder())
     if broken:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         logger.warning("%s%s was cut short; Jittor compiles it again", broken[0], more)
     if broken or not compiled.is_noted(marker):
-        compiled.note(marker, _compile_in_child(plan))
+        compiled.note(marker, build.compile_core(plan))
     return marker
-
-
-def _compiled_folder() -> Path:
-    """Where this version of Jittor keeps what it compiles."""
-    return cache_folder() / f"jt{_version()}"
-
-
-def _version() -> str:
-    """Jittor's version, as its folder is named: the first three numbers."""
-    return ".".join(importlib.metadata.version("jittor").split(".")[:3])
 
 
 def _import(marker: Path) -> Any:
@@ -419,7 +280,7 @@ def _import(marker: Path) -> Any:
         ) from error
     except (ImportError, OSError, RuntimeError, AssertionError) as error:
         marker.unlink(missing_ok=True)
-        folder = jittor_home() / ".cache" / "jittor"
+        folder = planning.jittor_home() / ".cache" / "jittor"
         raise SetupError(
             f"Jittor does not start ({reason(str(error).splitlines())}).",
             f"Run the command again; if that does not help, delete {folder} and run it once more.",
@@ -478,98 +339,6 @@ def _run_again() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (the same program and arguments)
-
-
-def _compile_in_child(plan: Plan) -> str:
-    """Do the first import in a child process, until it really succeeds.
-
-    Jittor leaves with status 0 after it rebuilt a part of itself, so only the line that the child prints after
-    the import counts.
-
-    Returns:
-        The folder that Jittor keeps its libraries in.
-
-    Raises:
-        SetupError: it does not succeed.
-    """
-    cores = _compiled_folder().rglob(compiled.CORE[0])
-    told = not any(plan.environment.get("cache_name", "") in path.parts for path in cores)
-    if told:
-        console.note(_FIRST_TIME)
-    # On CUDA a kernel is compiled and run too: only that shows whether compiler, driver and GPU fit together.
-    use = "jittor.flags.use_cuda = 1; (jittor.ones(2) + 1).numpy(); " if plan.device == "cuda" else ""
-    code = _CHILD.format(use=use, ready=_READY)
-    output: list[str] = []
-    for _ in range(3):
-        with _child_process(
-            [sys.executable, "-c", code],
-            # Only the talkative log tells how far the compilation is.
-            {**os.environ, **plan.environment, "log_silent": "0"},
-        ) as child:
-            output = list(_show_progress(child, told))
-        ready = [line for line in output if line.startswith(_READY)]
-        if ready:
-            return ready[-1].removeprefix(_READY).strip()
-        if -child.returncode in _CRASHES and compiled.remove_core(_compiled_folder()):
-            logger.warning("Jittor's compiled core crashes: %s; it is compiled again", _end_of(child.returncode))
-        elif child.returncode != 0:
-            break
-    raise SetupError(
-        f"Jittor could not be compiled: {(reason(output) or _end_of(child.returncode)).rstrip('.')}.",
-        "Run `python runner.py --doctor`; if its checks pass, delete "
-        f"{jittor_home() / '.cache' / 'jittor'} and run the command again.",
-    )
-
-
-def _end_of(status: int) -> str:
-    """How a process ended, in words."""
-    return f"its process died ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
-
-
-@contextlib.contextmanager
-def _child_process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A child with a session of its own, which is killed with all its children where this block is left early."""
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-    ) as child:
-        try:
-            yield child
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            raise
-
-
-def _show_progress(child: subprocess.Popen[bytes], told: bool = False) -> Iterator[str]:
-    """Turn Jittor's compile counter into a progress bar; yields the lines that are no progress."""
-    assert child.stdout is not None  # noqa: S101  (Popen was given a pipe; this tells the type checker)
-    bar: Any = None
-    rest = b""
-    while chunk := child.stdout.read1(65536):  # type: ignore[attr-defined]
-        *pieces, rest = re.split(rb"[\r\n]", rest + chunk)
-        for piece in pieces:
-            line = piece.decode("utf-8", "replace")
-            match = _PROGRESS.search(line)
-            if not match:
-                if line.strip():
-                    yield line
-                continue
-            total = int(match[3])
-            if bar is None or bar.total != total:
-                if bar is not None:
-                    bar.close()
-                if bar is None and not told:
-                    console.note(_FIRST_TIME)
-                bar = console.progress(total=total, desc=f"compiling {match[1].strip('_')[:24]}", unit="file")
-            bar.update(int(match[2]) - bar.n)
-    if bar is not None:
-        bar.close()
-    yield rest.decode("utf-8", "replace")
 
 
 def __getattr__(name: str) -> Any:

@@ -71,7 +71,7 @@ class Toolkit:
         """The folder of links that belongs to these parts.
 
         Args:
-            cache: The folder that `runtime.cache_folder` names.
+            cache: The folder that `planning.cache_folder` names.
         """
         parts = "\n".join([self.nvcc, *map(str, self.include), *map(str, self.lib)])
         return cache / f"jclip_adapter_cuda_{hashlib.sha256(parts.encode()).hexdigest()[:16]}"

@@ -19,7 +19,7 @@ def place(home: Path) -> Path:
     """Where Jittor looks for oneDNN's lib and include.
 
     Args:
-        home: The folder that `runtime.jittor_home` names.
+        home: The folder that `planning.jittor_home` names.
     """
     return home / ".cache" / "jittor" / "mkl" / FOLDER
 
@@ -44,7 +44,7 @@ def link(home: Path) -> bool:
     gone, are renewed.
 
     Args:
-        home: The folder that `runtime.jittor_home` names.
+        home: The folder that `planning.jittor_home` names.
 
     Returns:
         Whether oneDNN is in place.

@@ -32,7 +32,7 @@ def config(cache: Path) -> str:
     Images with Python's headers often lack that script, and environments made of them always do.
 
     Args:
-        cache: The folder that `runtime.cache_folder` names; ours is written there by `write`.
+        cache: The folder that `planning.cache_folder` names; ours is written there by `write`.
     """
     genuine = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}-config"
     return str(genuine if genuine.is_file() else _ours(cache))

@@ -21,6 +21,7 @@ import pytest
 from jclip_adapter import runtime
 from jclip_adapter.cli.commands import train as training
 from jclip_adapter.models.weights import download, read_state_dict
+from jclip_adapter.runtime import planning
 from jclip_adapter.runtime.cuda import Cuda
 from tests import ROOT
 from tests.conftest import PREDICT, RUN, TRAIN, Cli, Outcome
@@ -534,7 +535,7 @@ def test_told_offline(workplace: Path, cli: Cli) -> None:
 
 def test_told_without_cuda(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_started", list)
-    monkeypatch.setattr(runtime, "find_cuda", lambda: Cuda(driver=False, reason="no CUDA driver"))
+    monkeypatch.setattr(planning, "find_cuda", lambda: Cuda(driver=False, reason="no CUDA driver"))
     told(cli(*TRAIN, "--device", "cuda"), "CUDA was asked for: no CUDA driver", "--device cpu")
 
 

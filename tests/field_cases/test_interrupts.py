@@ -102,10 +102,10 @@ def test_ctrl_c_while_something_is_imported(program: str, module: str, place: Pa
 def test_ctrl_c_where_python_ignores_errors(place: Path, terminals: list[Terminal]) -> None:
     """E1: in a callback, such as logging's after a fork, Python prints a traceback and the command goes on."""
     code = (
-        "import time\nfrom jclip_adapter.cli import app, entry\n"
+        "import time\nfrom jclip_adapter.cli import entry\nfrom jclip_adapter.cli.commands import doctor as command\n"
         "class Slow:\n    def __del__(self):\n        print('working', flush=True)\n        time.sleep(20)\n"
         "def doctor(*_):\n    Slow()\n    time.sleep(20)\n"
-        "app._doctor = doctor\nentry.run(['--doctor'])"
+        "command.run = doctor\nentry.run(['--doctor'])"
     )
     terminal = start(["-c", code], place)
     terminals.append(terminal)
@@ -148,11 +148,12 @@ def test_a_killed_child_does_not_end_the_start_of_jittor(place: Path) -> None:
 def test_an_error_that_ctrl_c_caused_is_a_stop(place: Path, terminals: list[Terminal]) -> None:
     """E1: what fails since Ctrl-C ended a child, or a library that turns it into an error of its own."""
     code = (
-        "import time\nfrom jclip_adapter.cli import app, entry\nfrom jclip_adapter.core.errors import SetupError\n"
+        "import time\nfrom jclip_adapter.cli import entry\nfrom jclip_adapter.cli.commands import doctor as command\n"
+        "from jclip_adapter.core.errors import SetupError\n"
         "def doctor(*_):\n    print('working', flush=True)\n"
         "    try:\n        time.sleep(20)\n"
         "    except KeyboardInterrupt:\n        raise SetupError('a kernel could not be compiled.') from None\n"
-        "app._doctor = doctor\nentry.run(['--doctor'])"
+        "command.run = doctor\nentry.run(['--doctor'])"
     )
     terminal = start(["-c", code], place)
     terminals.append(terminal)

@@ -14,7 +14,7 @@ import pytest
 
 from jclip_adapter import runtime
 from jclip_adapter.core.errors import SetupError
-from jclip_adapter.runtime import compiled
+from jclip_adapter.runtime import build, compiled, planning
 from tests import ROOT
 
 # A module that behaves as Jittor's import does: it leaves as often as a file says, and then works.
@@ -48,10 +48,11 @@ def try_import_jit_utils_core(silent=None): pass
 PROGRAM = """
 import sys
 from jclip_adapter import runtime
-from jclip_adapter.cli import app, entry
+from jclip_adapter.cli import entry
+from jclip_adapter.cli.commands import list as command
 runtime.onednn.link = lambda home: True
 from jclip_adapter.core.console import tell
-app._list = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
+command.run = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
 entry.run(["--list"])
 """
 
@@ -162,8 +163,8 @@ def test_a_core_that_crashes_is_mended(fake: Path, monkeypatch: pytest.MonkeyPat
     folder.mkdir(parents=True)
     (folder / "jit_utils_core.so").write_bytes(b"crashes")
     monkeypatch.setattr(compiled, "is_whole", lambda _: True)
-    plan = runtime.Plan("cpu", "test", {})
-    assert runtime._compile_in_child(plan) == str(fake)
+    plan = planning.Plan("cpu", "test", {})
+    assert build.compile_core(plan) == str(fake)
     assert not (folder / "jit_utils_core.so").exists()
 
 
@@ -171,4 +172,4 @@ def test_a_core_that_always_crashes_names_the_signal_and_the_cure(fake: Path) ->
     """E4: told in one line, and not tried for ever."""
     (fake / "jittor.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGBUS)")
     with pytest.raises(SetupError, match=rf"died \({signal.SIGBUS.name}\).*delete"):
-        runtime._compile_in_child(runtime.Plan("cpu", "test", {}))
+        build.compile_core(planning.Plan("cpu", "test", {}))

@@ -16,6 +16,7 @@ from jclip_adapter.core.errors import UsageError, WeightsError
 from jclip_adapter.core.task import Lazy
 from jclip_adapter.models.clip.encoder import load_encoder
 from jclip_adapter.models.weights import read_state_dict
+from jclip_adapter.runtime import planning
 from tests.conftest import PREDICT, Cli
 from tests.random_weights import write_jclip
 
@@ -78,7 +79,7 @@ def test_a_missing_temperature_is_told_by_its_name(workplace: Path) -> None:
 
 
 def test_the_device_chosen_is_the_one_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    plans: list[runtime.Plan] = []
+    plans: list[planning.Plan] = []
     monkeypatch.setattr(runtime, "_started", list)
     monkeypatch.setattr(runtime, "_chosen", lambda: plans)
     assert runtime.current_device() == ""

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from benchmarks import ROOT, cuda_rehearsal
-from jclip_adapter import runtime
 from jclip_adapter.cli.commands import doctor
 from jclip_adapter.core.errors import SetupError
-from jclip_adapter.runtime import cuda
+from jclip_adapter.runtime import cuda, planning
 from jclip_adapter.runtime.cuda import Cuda
 
 H200 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0), 9, (13, 0), (9, 0))
@@ -68,11 +67,11 @@ class Driver:
 @pytest.mark.parametrize("name", REFUSED)
 def test_the_cpu_is_taken_with_a_reason(name: str) -> None:
     found, reason = REFUSED[name]
-    plan = runtime.make_plan("auto", found)
+    plan = planning.make_plan("auto", found)
     assert (plan.device, plan.environment["nvcc_path"]) == ("cpu", "")
     assert reason in plan.reason
     with pytest.raises(SetupError, match="CUDA was asked for"):
-        runtime.make_plan("cuda", found)
+        planning.make_plan("cuda", found)
     findings = doctor._cuda(found)
     assert any(reason in finding.found for finding in findings)
     assert all(finding.cure for finding in findings)
@@ -81,13 +80,13 @@ def test_the_cpu_is_taken_with_a_reason(name: str) -> None:
 @pytest.mark.parametrize("name", TAKEN)
 def test_cuda_is_taken(name: str) -> None:
     found = TAKEN[name]
-    plan = runtime.make_plan("auto", found)
+    plan = planning.make_plan("auto", found)
     assert plan.device == "cuda"
     assert plan.environment["nvcc_path"] == found.nvcc
     assert ("cc_flags" in plan.environment) == (found.version[0] == 13)
     assert (plan.environment.get("conv_opt") == "1") == (found.cudnn != 8)
     assert not plan.insisted
-    assert runtime.make_plan("cuda", found).insisted
+    assert planning.make_plan("cuda", found).insisted
 
 
 @pytest.mark.parametrize(
@@ -125,6 +124,7 @@ import logging, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 from jclip_adapter import runtime
 from jclip_adapter.core.errors import SetupError
+from jclip_adapter.runtime import build, planning
 runtime.onednn.link = lambda home: True
 runtime.shorten_compilation = lambda *_: True
 plans = []
@@ -132,9 +132,9 @@ def compiled(plan):
     plans.append(plan.device)
     if plan.device == "cuda":
         raise SetupError("nvcc fatal: no such architecture.")
-runtime._compile_in_child = compiled
-gpu = runtime.Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0))
-runtime.find_cuda = lambda: gpu
+build.compile_core = compiled
+gpu = planning.Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0))
+planning.find_cuda = lambda: gpu
 try:
     runtime.start(sys.argv[1])
 except SetupError as error:
@@ -173,7 +173,7 @@ def test_each_device_has_a_cache_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv("cache_name", raising=False)
         if given:
             monkeypatch.setenv("cache_name", given)
-        names = [runtime.make_plan(device, H200).environment["cache_name"] for device in ("cpu", "cuda", "auto")]
+        names = [planning.make_plan(device, H200).environment["cache_name"] for device in ("cpu", "cuda", "auto")]
         assert names[0] != names[1] == names[2]
         assert not {"default", "mine", "main"} & set(names)  # those of other programs that use Jittor
         assert given is None or all(name.startswith("mine") for name in names)
@@ -182,11 +182,12 @@ def test_each_device_has_a_cache_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
 BESIDE = """
 import sys, os, json, types
 from jclip_adapter import runtime
+from jclip_adapter.runtime import build, planning
 runtime.onednn.link = lambda home: True
 runtime.shorten_compilation = lambda *_: True
 runtime.cuda_guard.guard = runtime.cuda_guard.leave_cub_out = lambda *_: None
-runtime._compile_in_child = lambda plan: ""
-runtime.find_cuda = lambda: runtime.Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0))
+build.compile_core = lambda plan: ""
+planning.find_cuda = lambda: planning.Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0))
 runtime.start(sys.argv[1])
 import jittor, subprocess
 print(json.dumps([jittor.seen, sorted(os.environ)]))

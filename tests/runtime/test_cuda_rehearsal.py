@@ -15,7 +15,7 @@ import sys
 import pytest
 
 from benchmarks import ROOT, cuda_rehearsal
-from jclip_adapter import runtime
+from jclip_adapter.runtime import planning
 from tests import cuda_stub
 
 TOOLKIT = cuda_stub.toolkit()
@@ -43,12 +43,12 @@ print(share.numpy().shape, slope.numpy().shape, count_hits(scores, target).item(
 def environment() -> dict[str, str]:
     """A process's with this finds a GPU. It lies in Jittor's cache, so that a second run compiles nothing."""
     assert TOOLKIT is not None
-    stub = cuda_stub.build(runtime.cache_folder() / "jclip_adapter_cuda_stub", TOOLKIT)
+    stub = cuda_stub.build(planning.cache_folder() / "jclip_adapter_cuda_stub", TOOLKIT)
     if importlib.util.find_spec("nvidia") is not None:
         del stub["PYTHONPATH"]  # NVIDIA's own headers are installed
     named = {name: value for name, value in os.environ.items() if name != "nvcc_path"}
     paths = os.pathsep.join(filter(None, [str(ROOT), stub.pop("PYTHONPATH", "")]))
-    return {**named, **stub, "JITTOR_HOME": str(runtime.jittor_home()), "PYTHONPATH": paths}
+    return {**named, **stub, "JITTOR_HOME": str(planning.jittor_home()), "PYTHONPATH": paths}
 
 
 def run(environment: dict[str, str], *command: str, **more: str) -> subprocess.CompletedProcess[str]:

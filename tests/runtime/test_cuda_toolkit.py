@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jclip_adapter import runtime
 from jclip_adapter.cli.commands import doctor
 from jclip_adapter.core.errors import SetupError
+from jclip_adapter.runtime import planning
 from jclip_adapter.runtime.cuda import Cuda
 from jclip_adapter.runtime.cuda_toolkit import Toolkit, find_toolkit
 
@@ -124,10 +124,10 @@ def test_libraries_of_another_cuda_do_not_count(tmp_path: Path, site: Path) -> N
     assert found.missing == ("cublas",)
     cuda = Cuda(True, "1 device", found.nvcc, (13, 0), toolkit=found)
     assert cuda.obstacle == f"{found.nvcc} comes without cublas.h with libcublas.so, which Jittor needs"
-    plan = runtime.make_plan("auto", cuda)
+    plan = planning.make_plan("auto", cuda)
     assert (plan.device, plan.reason) == ("cpu", cuda.obstacle)
     with pytest.raises(SetupError, match="pip install nvidia-cublas nvidia-curand"):
-        runtime.make_plan("cuda", cuda)
+        planning.make_plan("cuda", cuda)
     assert "pip install nvidia-cublas" in doctor._cuda(cuda)[0].cure
 
 
@@ -141,8 +141,8 @@ def test_jittor_is_given_the_joined_toolkit(tmp_path: Path, site: Path, monkeypa
     monkeypatch.setenv("JITTOR_HOME", str(tmp_path / "home"))
     package(site, "cu13", "libcublas.so.13", "libcurand.so.10")
     found = find_toolkit(str(toolkit(tmp_path / "cuda")), 13)
-    plan = runtime.make_plan("cuda", Cuda(True, "1 device", found.nvcc, (13, 0), toolkit=found))
-    assert plan.environment["nvcc_path"] == found.compiler(runtime.cache_folder())
+    plan = planning.make_plan("cuda", Cuda(True, "1 device", found.nvcc, (13, 0), toolkit=found))
+    assert plan.environment["nvcc_path"] == found.compiler(planning.cache_folder())
     assert Path(plan.environment["nvcc_path"]).is_relative_to(tmp_path / "home")
 
 

@@ -12,7 +12,7 @@ import pytest
 from jclip_adapter import runtime
 from jclip_adapter.cli.commands import doctor
 from jclip_adapter.core.errors import SetupError
-from jclip_adapter.runtime import python_headers
+from jclip_adapter.runtime import planning, python_headers
 
 
 def answer(path: str, flag: str) -> str:
@@ -43,7 +43,7 @@ def test_one_of_ours_answers_where_there_is_none(tmp_path: Path, monkeypatch: py
 
 def test_a_path_that_the_user_names_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("python_config_path", "/mine/python3-config")
-    assert runtime.make_plan("cpu").environment["python_config_path"] == "/mine/python3-config"
+    assert planning.make_plan("cpu").environment["python_config_path"] == "/mine/python3-config"
 
 
 def test_missing_headers_are_told_before_compiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

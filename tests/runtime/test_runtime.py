@@ -10,7 +10,7 @@ from benchmarks import ROOT
 from jclip_adapter import runtime
 from jclip_adapter.cli.commands import doctor
 from jclip_adapter.core.errors import SetupError, UsageError
-from jclip_adapter.runtime import onednn
+from jclip_adapter.runtime import build, onednn, planning
 from jclip_adapter.runtime.cuda import Cuda
 
 NO_DRIVER = Cuda(False, "no CUDA driver", "/opt/cuda/bin/nvcc", (13, 0))
@@ -19,20 +19,20 @@ GPU_13 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0))
 
 
 def test_nvcc_without_a_driver_means_the_cpu():
-    plan = runtime.make_plan("auto", NO_DRIVER)
+    plan = planning.make_plan("auto", NO_DRIVER)
     assert plan.device == "cpu"
     assert plan.environment["nvcc_path"] == ""
     assert "no CUDA driver" in plan.reason
 
 
 def test_a_driver_without_nvcc_means_the_cpu():
-    plan = runtime.make_plan("auto", Cuda(True, "1 device"))
+    plan = planning.make_plan("auto", Cuda(True, "1 device"))
     assert (plan.device, plan.environment["nvcc_path"]) == ("cpu", "")
     assert "no nvcc" in plan.reason
 
 
 def test_cuda_12_with_cudnn_8_needs_no_help():
-    plan = runtime.make_plan("auto", GPU_12)
+    plan = planning.make_plan("auto", GPU_12)
     assert plan.device == "cuda"
     assert plan.environment["nvcc_path"] == GPU_12.nvcc
     assert not {"cc_flags", "conv_opt"} & plan.environment.keys()
@@ -40,49 +40,49 @@ def test_cuda_12_with_cudnn_8_needs_no_help():
 
 def test_cuda_13_gets_the_fields_that_it_lost_and_goes_without_cudnn(monkeypatch):
     monkeypatch.setenv("cc_flags", "-DMINE")
-    plan = runtime.make_plan("cuda", GPU_13)
+    plan = planning.make_plan("cuda", GPU_13)
     assert plan.environment["cc_flags"].split() == ["-DMINE", "-DcomputeMode=integrated", "-DclockRate=warpSize"]
     assert plan.environment["conv_opt"] == "1"
 
 
 def test_cpu_is_taken_when_asked_for_even_with_a_gpu():
-    assert runtime.make_plan("cpu", GPU_12).environment["nvcc_path"] == ""
+    assert planning.make_plan("cpu", GPU_12).environment["nvcc_path"] == ""
 
 
 def test_cuda_that_cannot_be_had_is_refused():
     with pytest.raises(SetupError, match="CUDA was asked for: no CUDA driver"):
-        runtime.make_plan("cuda", NO_DRIVER)
+        planning.make_plan("cuda", NO_DRIVER)
 
 
 def test_unknown_device():
     with pytest.raises(UsageError, match="no device 'gpu'"):
-        runtime.make_plan("gpu", NO_DRIVER)
+        planning.make_plan("gpu", NO_DRIVER)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_nothing_is_downloaded_at_import(device):
-    environment = runtime.make_plan(device, NO_DRIVER).environment
+    environment = planning.make_plan(device, NO_DRIVER).environment
     assert all(environment[name] == "0" for name in ("use_cutt", "use_cutlass", "use_nccl", "use_mpi"))
 
 
 def test_jittor_home_is_found_as_jittor_finds_it(tmp_path, monkeypatch):
     monkeypatch.delenv("JITTOR_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert runtime.jittor_home() == tmp_path
+    assert planning.jittor_home() == tmp_path
     (tmp_path / ".cache/jittor").mkdir(parents=True)
     (tmp_path / ".cache/jittor/config.json").write_text('{"JITTOR_HOME": "/elsewhere"}')
-    assert runtime.jittor_home() == Path("/elsewhere")
+    assert planning.jittor_home() == Path("/elsewhere")
     monkeypatch.setenv("JITTOR_HOME", str(tmp_path / "mine"))
-    assert runtime.jittor_home() == tmp_path / "mine"
+    assert planning.jittor_home() == tmp_path / "mine"
 
 
 @pytest.fixture
 def fake_jittor(tmp_path, monkeypatch):
     """Puts a module `jittor` of the given source before the real one, for child processes."""
 
-    def put(source: str) -> runtime.Plan:
+    def put(source: str) -> planning.Plan:
         (tmp_path / "jittor.py").write_text(source)
-        return runtime.Plan("cpu", "test", {"PYTHONPATH": str(tmp_path), "FAKE_DIR": str(tmp_path)})
+        return planning.Plan("cpu", "test", {"PYTHONPATH": str(tmp_path), "FAKE_DIR": str(tmp_path)})
 
     return put
 
@@ -96,24 +96,22 @@ def test_the_rerun_exit_is_repeated_until_the_import_succeeds(fake_jittor, tmp_p
         "    print('jit_utils updated, please rerun your command.')\n"
         "    sys.exit(0)\n"
     )
-    runtime._compile_in_child(plan)
+    build.compile_core(plan)
     assert (tmp_path / "once").exists()
 
 
 def test_a_build_that_never_succeeds_is_an_error(fake_jittor):
     with pytest.raises(SetupError, match="could not be compiled"):
-        runtime._compile_in_child(fake_jittor("import sys; sys.exit(0)"))
+        build.compile_core(fake_jittor("import sys; sys.exit(0)"))
 
 
 def test_a_build_that_fails_tells_its_last_words(fake_jittor):
     with pytest.raises(SetupError, match=r"Python\.h: No such file.*delete"):
-        runtime._compile_in_child(fake_jittor("raise RuntimeError('Python.h: No such file')"))
+        build.compile_core(fake_jittor("raise RuntimeError('Python.h: No such file')"))
 
 
 def test_compiling_shows_its_progress(fake_jittor, capsys):
-    runtime._compile_in_child(
-        fake_jittor("print('Compiling jittor_core(1/2) used', 'Compiling jittor_core(2/2)', sep='\\r')")
-    )
+    build.compile_core(fake_jittor("print('Compiling jittor_core(1/2) used', 'Compiling jittor_core(2/2)', sep='\\r')"))
     told = capsys.readouterr().err
     assert "compiles its core" in told
     assert "2/2" in told
@@ -136,8 +134,9 @@ def test_a_broken_cache_names_its_cure(tmp_path):
     (tmp_path / "jittor.py").write_text("raise ImportError('file too short')")
     code = (
         "from jclip_adapter import runtime\n"
+        "from jclip_adapter.runtime import build\n"
         "runtime.onednn.link = lambda home: True\n"
-        "runtime._compile_in_child = lambda plan: None\n"
+        "build.compile_core = lambda plan: None\n"
         "try:\n    runtime.start('cpu')\n"
         "except runtime.SetupError as error:\n    print(error)\n"
     )
@@ -156,7 +155,7 @@ def test_doctor_finds_nothing_wrong_here():
 
 
 def test_doctor_names_a_cure_for_every_problem(monkeypatch):
-    monkeypatch.setattr(runtime, "compiler", lambda: "")
+    monkeypatch.setattr(planning, "compiler", lambda: "")
     monkeypatch.setattr(onednn, "folders", lambda: None)
     problems = [finding for finding in doctor.examine("cpu", start=True) if finding.state == "problem"]
     assert {"C++ compiler", "oneDNN"} <= {finding.subject for finding in problems}
@@ -173,9 +172,9 @@ def test_doctor_says_that_pypis_jclip_is_another(monkeypatch):
 
 def test_threads_wait_without_spinning_unless_told_otherwise(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert runtime.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "passive"
+    assert planning.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "passive"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert runtime.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "active"
+    assert planning.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "active"
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--list"], 0), (["--list", "--shots", "4"], 2)])

@@ -14,7 +14,7 @@ from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.core.console import tell
 from jclip_adapter.core.errors import AdapterError
-from jclip_adapter.runtime import onednn, python_headers
+from jclip_adapter.runtime import onednn, planning, python_headers
 from jclip_adapter.runtime.cuda import Cuda, find_cuda
 from jclip_adapter.runtime.jittor_messages import reason
 
@@ -52,7 +52,7 @@ def examine(device: str = "auto", start: bool = True) -> list[Finding]:
     cuda = find_cuda()
     findings = [_python(), _compiler(), _packages(), _unrelated(), _onednn(), _home(), *_cuda(cuda)]
     try:
-        plan = runtime.make_plan(device, cuda)
+        plan = planning.make_plan(device, cuda)
         findings.append(Finding("device", "ok", f"{plan.device} ({plan.reason})"))
     except AdapterError as error:
         findings.append(Finding("device", "problem", error.message, error.hint))
@@ -73,7 +73,7 @@ def _python() -> Finding:
 
 
 def _compiler() -> Finding:
-    version = runtime.compiler()
+    version = planning.compiler()
     if not version:
         return Finding("C++ compiler", "problem", "no g++", "Install it (Debian and Ubuntu: apt-get install g++).")
     return Finding("C++ compiler", "ok", version)
@@ -106,7 +106,7 @@ def _onednn() -> Finding:
     if folders is None:
         cure = "Run `pip install -r requirements.txt` (onednn-cpu-gomp, onednn-devel-cpu-gomp)."
         return Finding("oneDNN", "problem", "the PyPI packages are missing", cure)
-    place = onednn.place(runtime.jittor_home())
+    place = onednn.place(planning.jittor_home())
     found = onednn.version(place / "include" if place.exists() else folders[1])
     half = "with" if onednn.has_bfloat16() else "without"
     words = f"{'.'.join(map(str, found))}, on a processor {half} products of bfloat16"
@@ -116,7 +116,7 @@ def _onednn() -> Finding:
 
 
 def _home() -> Finding:
-    home = runtime.jittor_home()
+    home = planning.jittor_home()
     existing = home if home.exists() else next(parent for parent in home.parents if parent.exists())
     if not os.access(existing, os.W_OK):
         return Finding("Jittor's cache", "problem", f"{home} cannot be written", "Point JITTOR_HOME elsewhere.")
@@ -159,7 +159,7 @@ def _start(device: str) -> Finding:
 
 
 def _broken_cache() -> str:
-    return f"Delete {runtime.jittor_home() / '.cache' / 'jittor'} and run the command again."
+    return f"Delete {planning.jittor_home() / '.cache' / 'jittor'} and run the command again."
 
 
 def run(invocation: Invocation) -> None:
