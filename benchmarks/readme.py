@@ -1,4 +1,4 @@
-"""Rewrite the generated sections of the READMEs and SECURITY.md: the methods' table and the measured figures.
+"""Rewrite the generated sections of the documents: tables of methods and options, and the measured figures.
 
     python -m benchmarks.readme            rewrite them
     python -m benchmarks.readme --check    change nothing; exit status 1 if they are out of date
@@ -10,73 +10,138 @@ from __future__ import annotations
 
 import argparse
 import csv
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, options_table, told
 from benchmarks.reliability import outcome
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.methods import available, get
 from jclip_adapter.storage import ANY, read_lines, write_text
 
-READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
-SECURITY = ROOT / "SECURITY.md"
-_HEADER = {
-    "en": ["method", "learns", "needs", "idea", "source"],
-    "zh": ["方法", "学习什么", "需要什么", "思路", "出处"],
-}
-_NOTHING = {"en": "nothing", "zh": "无"}
-_SPEED_TASKS = ("encode", "end_to_end", "text")
-_SPEED_HEADER = {
-    "en": ["way", "decoded photos per second", "photo files per second", "prompts per second"],
-    "zh": ["方式", "每秒已解码图片", "每秒图片文件", "每秒文本"],
-}
-_MARK = {"en": " (transductive)", "zh": "（直推式）"}
 SHOTS = "4"
-_TRANSDUCTIVE = {"en": "all queries at once (transductive)", "zh": "同时给出全部测试图片（直推式）"}
-# The only words of the tables' headings; names of methods and domains stay.
-_CHINESE = (
-    (r"\bdomain\b", "领域"),
-    (r"\bphotos\b", "图片数"),
-    (r"\((\d+) shots, mean of (\d+) seeds\)", r"（\1-shot，\2 个种子的均值）"),
-    (r"95 % interval", "95 % 区间"),
-    (r"gain in points", "提升（百分点）"),
-    (r"\btotal\b", "合计"),
-    (r"\| method +\|", "| 方法 |"),
-    (r"over zero-shot", "超过 zero-shot"),
-    (r"on the worst seed", "最差的种子"),
-    (r"over jclip-adapter", "超过 jclip-adapter"),
-    (r"seconds to fit", "训练秒数"),
-    (r"chosen on left-out shots", "在留出样本上选定"),
-    (r"\bdefaults\b", "默认值"),
-)
+MAIN = "open_domain374"  # the data set of the README's column "top-1"
+_METHODS_HEADER = {"en": ["method", "idea", "top-1", "source"], "zh": ["方法", "思路（英文）", "top-1", "出处"]}
+_HEADS_HEADER = {"en": ["classifier", "reads class names", "top-1"], "zh": ["分类器", "读取类别名", "top-1"]}
+_HEADS_TEXT = {
+    "en": "Top-1 with {shots} photos per class on {classes} classes and {queries} test photos:",
+    "zh": "{classes} 个类别、每类 {shots} 张图片、{queries} 张测试图片上的 top-1：",
+}
+_YES, _NO = {"en": "yes", "zh": "是"}, {"en": "no", "zh": "否"}
+_SPEED_TASKS = ("encode", "end_to_end", "text")
+_SPEED_HEADER = ("implementation", "decoded photos per second", "photo files per second", "prompts per second")
+Sections = Mapping[str, Callable[[], str]]
 
 
-def sections(language: str) -> dict[str, str]:
-    """The generated sections by name.
+def documents() -> dict[Path, Sections]:
+    """The documents with generated sections, and per section the function that writes it."""
+    readmes: dict[str, Sections] = {
+        language: {
+            "usual-heads": lambda language=language: usual_heads_table(language),
+            "methods": lambda language=language: methods_table(language),
+        }
+        for language in ("en", "zh")
+    }
+    flags: dict[str, Sections] = {
+        language: {
+            "commands": lambda language=language: options_table.commands_table(language),
+            "options": lambda language=language: options_table.options_table(language),
+        }
+        for language in ("en", "zh")
+    }
+    found: dict[str, Sections] = {
+        "README.md": readmes["en"],
+        "README.zh.md": readmes["zh"],
+        "SECURITY.md": {"reliability": outcome.table},
+        "docs/backbones.md": {
+            "backbones": lambda: quoted_table("backbones.md", "benchmarks.backbone_accuracy"),
+            "two-views": lambda: quoted_table("two-views.md", "benchmarks.two_views"),
+        },
+        "docs/flags.md": flags["en"],
+        "docs/flags.zh.md": flags["zh"],
+        "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table},
+        "docs/sample.md": {"sample": lambda: quoted_table("sample.md", "benchmarks.sample_accuracy")},
+        "docs/speed.md": {"speed": speed_table},
+        "docs/training-through-clip.md": {
+            "encoder": lambda: quoted_table("sample-encoder.md", "benchmarks.sample_encoder")
+        },
+    }
+    return {ROOT / name: sections for name, sections in found.items()}
+
+
+def usual_heads_table(language: str) -> str:
+    """The usual few-shot heads beside methods that read class names, out of results/usual-heads.csv.
 
     Args:
         language: "en" or "zh".
+    """
+    rows = list(csv.DictReader(read_lines(ROOT / "results" / "usual-heads.csv")))
+    text = _HEADS_TEXT[language].format(**rows[0])
+    reads = {"without class names": _NO[language], "with class names": _YES[language]}
+    names = [f"`{row['name']}`" if row["name"] in available() else row["name"] for row in rows]
+    cells = [[name, reads[row["kind"]], f"{float(row['top1']):.1f} %"] for name, row in zip(names, rows, strict=True)]
+    return f"{text}\n\n{markdown_table(_HEADS_HEADER[language], cells)}"
+
+
+def benchmark_top1() -> dict[str, dict[str, float]]:
+    """Top-1 in percent at 4 shots by method and data set, out of results/benchmark.csv.
 
     Raises:
-        DataError: one of the results is missing or holds no table.
+        DataError: it has no cell of 4 shots.
     """
-    return {
-        "methods": methods_table(language),
-        "sample": quoted_table("sample.md", "benchmarks.sample_accuracy", language),
-        "benchmark": benchmark_table(language),
-        "speed": speed_table(language),
-        "encoder": quoted_table("sample-encoder.md", "benchmarks.sample_encoder", language),
-        "backbones": quoted_table("backbones.md", "benchmarks.backbone_accuracy", language),
-        "two-views": quoted_table("two-views.md", "benchmarks.two_views", language),
-    }
+    path = ROOT / "results" / "benchmark.csv"
+    cells: dict[tuple[str, str], list[float]] = {}
+    for row in csv.DictReader(read_lines(path)):
+        if row["shots"] == SHOTS:
+            cells.setdefault((row["method"], row["dataset"]), []).append(float(row["top1"]))
+    if not cells:
+        raise DataError(f"{path} has no cell of {SHOTS} shots.", "Run `python runner.py --benchmark` first.")
+    found: dict[str, dict[str, float]] = {}
+    for (method, dataset), values in cells.items():
+        found.setdefault(method, {})[dataset] = fmean(values)
+    return found
+
+
+def _ranked(names: Sequence[str], top1: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Inductive methods by their top-1 on the main data set, best first; then transductive ones; then the others."""
+
+    def place(name: str) -> tuple[bool, bool, float, str]:
+        measured = top1.get(name, {})
+        return not measured, get(name).meta.transductive, -measured.get(MAIN, 0.0), name
+
+    return sorted(names, key=place)
+
+
+def _name(method: str) -> str:
+    return f"`{method}`" + ("\\*" if get(method).meta.transductive else "")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} %"
 
 
 def methods_table(language: str) -> str:
-    """One line per method, from the methods' own metadata, which is English."""
+    """Name, idea, top-1 and one link per method; the ideas are the methods' own, in English.
+
+    Args:
+        language: "en" or "zh".
+    """
+    top1 = benchmark_top1()
+    rows = []
+    for name in _ranked(available(), top1):
+        meta = get(name).meta
+        link = f"[{meta.year}](https://github.com/{meta.code})" if meta.code else str(meta.year)
+        if meta.arxiv:
+            link = f"[{meta.arxiv}](https://arxiv.org/abs/{meta.arxiv})"
+        rows.append([_name(name), meta.summary, _percent(top1.get(name, {}).get(MAIN)), link])
+    return markdown_table(_METHODS_HEADER[language], rows)
+
+
+def sources_table() -> str:
+    """What each method trains and needs, its paper and the authors' code."""
     rows = []
     for name in available():
         meta = get(name).meta
@@ -85,62 +150,54 @@ def methods_table(language: str) -> str:
             source += f", [arXiv:{meta.arxiv}](https://arxiv.org/abs/{meta.arxiv})"
         if meta.code:
             source += f"; [{meta.code}](https://github.com/{meta.code})"
-        trains = _NOTHING[language] if meta.trains == "nothing" else meta.trains
-        needs = [*meta.needs, *([_TRANSDUCTIVE[language]] if meta.transductive else [])]
-        rows.append([f"`{name}`", trains, ", ".join(needs) or _NOTHING[language], meta.summary, source])
-    return markdown_table(_HEADER[language], rows)
+        rows.append([_name(name), meta.trains, ", ".join(meta.needs) or "nothing", source])
+    return markdown_table(["method", "trains", "needs", "source"], rows)
 
 
-def benchmark_table(language: str) -> str:
-    """Top-1 of every method at 4 shots out of results/benchmark.csv: inductive methods, then transductive ones."""
-    path = ROOT / "results" / "benchmark.csv"
-    cells = [row for row in csv.DictReader(read_lines(path)) if row["shots"] == SHOTS]
-    if not cells:
-        raise DataError(f"{path} has no cell of {SHOTS} shots.", "Run `python runner.py --benchmark` first.")
-    top1: dict[str, dict[str, list[float]]] = {}
-    for row in cells:
-        top1.setdefault(row["method"], {}).setdefault(row["dataset"], []).append(float(row["top1"]))
-    datasets = list(dict.fromkeys(row["dataset"] for row in cells))
-    rows = []
-    # Best first, by the first data set that has them all; transductive methods see all queries, so they stand apart.
-    for name in sorted(top1, key=lambda name: (get(name).meta.transductive, -fmean(top1[name].get(datasets[0], [0])))):
-        shown = f"`{name}`" + (_MARK[language] if get(name).meta.transductive else "")
-        rows.append([shown, *(f"{fmean(top1[name][key]):.1f} %" if key in top1[name] else "–" for key in datasets)])
-    return markdown_table([_HEADER[language][0], *datasets], rows)
+def benchmark_table() -> str:
+    """Top-1 of every measured method at 4 shots on every data set."""
+    top1 = benchmark_top1()
+    datasets = list(dict.fromkeys(dataset for found in top1.values() for dataset in found))
+    rows = [[_name(name), *(_percent(top1[name].get(key)) for key in datasets)] for name in _ranked(list(top1), top1)]
+    return markdown_table(["method", *datasets], rows)
 
 
-def speed_table(language: str) -> str:
-    """Photos and prompts per second on the CPU, each way's best batch, out of results/speed-cpu.csv."""
-    path = ROOT / "results" / "speed-cpu.csv"
+def speed_table() -> str:
+    """Photos and prompts per second on the CPU, each implementation's best batch, out of results/speed-cpu.csv."""
     rates: dict[str, dict[str, float]] = {}
-    for row in csv.DictReader(read_lines(path)):
+    for row in csv.DictReader(read_lines(ROOT / "results" / "speed-cpu.csv")):
         if row["task"] in _SPEED_TASKS:
-            rates.setdefault(row["way"], {}).setdefault(row["task"], 0.0)
-            rates[row["way"]][row["task"]] = max(rates[row["way"]][row["task"]], float(row["per_second"]))
+            found = rates.setdefault(row["way"], {})
+            found[row["task"]] = max(found.get(row["task"], 0.0), float(row["per_second"]))
     rows = [
         [way, *(f"{found[task]:.1f}" if task in found else "–" for task in _SPEED_TASKS)]
         for way, found in rates.items()
     ]
-    return markdown_table(_SPEED_HEADER[language], rows)
+    return markdown_table(_SPEED_HEADER, rows)
 
 
-def quoted_table(name: str, program: str, language: str) -> str:
-    """The table of a file in results/, and the program that writes it; its heading in the language."""
+def quoted_table(name: str, program: str) -> str:
+    """The table of a file in results/.
+
+    Args:
+        name: The file's name.
+        program: The module that writes it, for the error.
+
+    Raises:
+        DataError: the file holds no table.
+    """
     path = ROOT / "results" / name
     lines = [line for line in read_lines(path) if line.startswith("|")]
     if not lines:
         raise DataError(f"{path} holds no table.", f"Run `python -m {program}`.")
-    text = "\n".join(lines)
-    for pattern, chinese in _CHINESE if language == "zh" else ():
-        text = re.sub(pattern, chinese, text)
-    return text
+    return "\n".join(lines)
 
 
-def renewed(text: str, parts: dict[str, str], name: str) -> str:
-    r"""A README's text with its sections replaced.
+def renewed(text: str, parts: Mapping[str, str], name: str) -> str:
+    r"""A document's text with its sections replaced.
 
     Args:
-        text: As it stands.
+        text: The document's present text.
         parts: Sections by name.
         name: What to call the file in an error.
 
@@ -164,7 +221,7 @@ def renewed(text: str, parts: dict[str, str], name: str) -> str:
 
 @told
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite or check the READMEs and SECURITY.md.
+    """Rewrite or check the documents.
 
     Args:
         argv: The arguments; the process's own by default.
@@ -178,10 +235,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if they are out of date")
     check = parser.parse_args(argv).check
     stale = []
-    texts = {path: sections(language) for language, path in READMES.items()}
-    for path, parts in {**texts, SECURITY: {"reliability": outcome.table()}}.items():
+    for path, sections in documents().items():
         old = "".join(f"{line}\n" for line in read_lines(path))
-        new = renewed(old, parts, path.name)
+        new = renewed(old, {name: section() for name, section in sections.items()}, path.name)
         if new != old:
             stale.append(path.name)
             if not check:
