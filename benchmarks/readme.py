@@ -12,6 +12,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -38,35 +39,28 @@ Sections = Mapping[str, Callable[[], str]]
 
 def documents() -> dict[Path, Sections]:
     """The documents with generated sections, and per section the function that writes it."""
-    readmes: dict[str, Sections] = {
-        language: {
-            "usual-heads": lambda language=language: usual_heads_table(language),
-            "methods": lambda language=language: methods_table(language),
-        }
-        for language in ("en", "zh")
-    }
-    flags: dict[str, Sections] = {
-        language: {
-            "commands": lambda language=language: options_table.commands_table(language),
-            "options": lambda language=language: options_table.options_table(language),
-        }
-        for language in ("en", "zh")
-    }
+    readmes, flags = (
+        {language: {name: partial(table, language) for name, table in tables.items()} for language in ("en", "zh")}
+        for tables in (
+            {"usual-heads": usual_heads_table, "methods": methods_table},
+            {"commands": options_table.commands_table, "options": options_table.options_table},
+        )
+    )
     found: dict[str, Sections] = {
         "README.md": readmes["en"],
         "README.zh.md": readmes["zh"],
         "SECURITY.md": {"reliability": outcome.table},
         "docs/backbones.md": {
-            "backbones": lambda: quoted_table("backbones.md", "benchmarks.backbone_accuracy"),
-            "two-views": lambda: quoted_table("two-views.md", "benchmarks.two_views"),
+            "backbones": partial(quoted_table, "backbones.md", "benchmarks.backbone_accuracy"),
+            "two-views": partial(quoted_table, "two-views.md", "benchmarks.two_views"),
         },
         "docs/flags.md": flags["en"],
         "docs/flags.zh.md": flags["zh"],
         "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table},
-        "docs/sample.md": {"sample": lambda: quoted_table("sample.md", "benchmarks.sample_accuracy")},
+        "docs/sample.md": {"sample": partial(quoted_table, "sample.md", "benchmarks.sample_accuracy")},
         "docs/speed.md": {"speed": speed_table},
         "docs/training-through-clip.md": {
-            "encoder": lambda: quoted_table("sample-encoder.md", "benchmarks.sample_encoder")
+            "encoder": partial(quoted_table, "sample-encoder.md", "benchmarks.sample_encoder")
         },
     }
     return {ROOT / name: sections for name, sections in found.items()}
