@@ -205,11 +205,24 @@ def test_make_targets_exist() -> None:
     assert {"demo", "test", "test-oldest"} <= named <= known
 
 
-def test_named_benchmarks_exist() -> None:
-    named = set(re.findall(r"python -m (benchmarks[.\w]+\w)", "".join(map(text_of, [*PAGES, *OTHERS]))))
-    assert len(named) >= 8
+def test_named_modules_exist() -> None:
+    pattern = r"python -m\s+((?:benchmarks|tools|jclip_adapter)[.\w]+\w)"
+    named = set(re.findall(pattern, "".join(map(text_of, [*PAGES, *OTHERS]))))
+    assert len(named) >= 12
     for module in named - {"benchmarks.reliability.NAME"}:
         assert importlib.util.find_spec(module), module
+
+
+def test_named_files_exist() -> None:
+    """Paths of the repository that stand as code, also those that start at a room of the package."""
+    starts = {path.name for top in (ROOT, ROOT / "jclip_adapter") for path in top.iterdir()} - {"results"}
+    named = set(re.findall(r"`([\w.-]+/[\w./-]*)`", "".join(map(text_of, [*PAGES, *OTHERS]))))
+    found = {name for name in named if name.split("/")[0] in starts} - {"data/weights/", "data/sample/photos/"}
+    assert len(found) >= 30
+    places = [Path(), Path("jclip_adapter")]
+    assert [
+        n for n in found if not any((ROOT / top / f"{n}{end}").exists() for top in places for end in ("", ".py"))
+    ] == []
 
 
 @pytest.mark.parametrize("name", PAGES)

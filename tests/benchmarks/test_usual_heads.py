@@ -27,7 +27,14 @@ def content(tmp_path: Path) -> FeatureFile:
     axes = np.eye(2, 3, dtype=np.float32)
     labels = np.repeat(np.arange(2), 4)
     test = axes[[0, 0, 1, 0]]
-    arrays = {"text": axes, "train4_x": axes[labels], "train4_y": labels, "test_x": test, "test_y": [0, 0, 1, 1]}
+    noise = np.random.default_rng(0).normal(scale=0.01, size=(8, 3)).astype(np.float32)
+    arrays = {
+        "text": axes,
+        "train4_x": axes[labels] + noise,
+        "train4_y": labels,
+        "test_x": test,
+        "test_y": [0, 0, 1, 1],
+    }
     np.savez(path, classnames=np.array(["a", "b"]), **arrays)
     return read_feature_file(path)
 
