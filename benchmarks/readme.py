@@ -25,6 +25,7 @@ from jclip_adapter.storage import ANY, read_lines, write_text
 
 SHOTS = "4"
 MAIN = "open_domain374"  # the data set of the README's column "top-1"
+_SOURCES = "docs/methods.md#papers-and-code"
 _METHODS_HEADER = {"en": ["method", "idea", "top-1", "source"], "zh": ["方法", "思路（英文）", "top-1", "出处"]}
 _HEADS_HEADER = {"en": ["classifier", "reads class names", "top-1"], "zh": ["分类器", "读取类别名", "top-1"]}
 _HEADS_TEXT = {
@@ -104,7 +105,7 @@ def _ranked(names: Sequence[str], top1: Mapping[str, Mapping[str, float]]) -> li
 
     def place(name: str) -> tuple[bool, bool, float, str]:
         measured = top1.get(name, {})
-        return not measured, get(name).meta.transductive, -measured.get(MAIN, 0.0), name
+        return MAIN not in measured, get(name).meta.transductive, -measured.get(MAIN, 0.0), name
 
     return sorted(names, key=place)
 
@@ -127,7 +128,7 @@ def methods_table(language: str) -> str:
     rows = []
     for name in _ranked(available(), top1):
         meta = get(name).meta
-        link = f"[{meta.year}](https://github.com/{meta.code})" if meta.code else str(meta.year)
+        link = f"[{meta.year}]({_SOURCES})"
         if meta.arxiv:
             link = f"[{meta.arxiv}](https://arxiv.org/abs/{meta.arxiv})"
         rows.append([_name(name), meta.summary, _percent(top1.get(name, {}).get(MAIN)), link])
