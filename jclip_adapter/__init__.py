@@ -13,11 +13,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .core.version import __version__
+
 if TYPE_CHECKING:
     from .classifier import FewShotClassifier
     from .models import clip
 
-__version__ = "0.2.0"
 __all__ = ["FewShotClassifier", "__version__", "clip"]
 
 

@@ -29,16 +29,16 @@ _AT_ONCE = ("check", "list", "convert")  # commands that compute nothing
 
 @dataclass(frozen=True)
 class Invocation:
-    """One command of a call.
+    """What was asked for.
 
     Attributes:
-        operand: What stands behind the command: a file or files; empty or None for none.
+        operands: What stands behind each command: a file or files; empty or True for none.
         settings: The settings.
-        commands: All commands of the call, as `options` names them.
+        commands: The commands, as `options` names them.
         program: The program's name, for the commands that it suggests.
     """
 
-    operand: Any
+    operands: Mapping[str, Any]
     settings: Settings
     commands: tuple[str, ...]
     program: str
@@ -107,12 +107,11 @@ def _run(arguments: argparse.Namespace, program: str) -> None:
     chosen = _chosen(arguments)
     contexts = _contexts(arguments, chosen)
     settings = _settings(arguments, contexts)
+    operands = {name: getattr(arguments, name) for name in chosen}
+    invocation = Invocation(operands, settings, tuple(contexts), program)
     with _ends_soon(chosen[0]):
-        if arguments.dry_run:
-            _call("dry_run", Invocation(None, settings, tuple(contexts), program))
-            return
-        for name in (name for name in COMMANDS if name in chosen):
-            _call(name, Invocation(getattr(arguments, name), settings, tuple(contexts), program))
+        for name in ["dry_run"] if arguments.dry_run else chosen:
+            _call(name, invocation)
 
 
 def _call(name: str, invocation: Invocation) -> None:

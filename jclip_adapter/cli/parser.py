@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from jclip_adapter import __version__
 from jclip_adapter.core.errors import UsageError, suggest
 from jclip_adapter.core.problems import one_line
+from jclip_adapter.core.version import __version__
 
 from .options import (
     BENCHMARK,

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from jclip_adapter import __version__, runtime
+from jclip_adapter import runtime
 from jclip_adapter.core.errors import DataError, MissingError, UsageError
+from jclip_adapter.core.version import __version__
 from jclip_adapter.data.photos.reading import OPENAI
 from jclip_adapter.evaluation.report import training_curves
 from jclip_adapter.methods import FITTED, Method, create

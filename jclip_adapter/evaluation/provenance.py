@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
 # Modules that no number depends on: what they raise, write, or prepare. A method that imports `runtime` uses Jittor.
-_NO_ARITHMETIC = ("core.errors", "core.choices", "core.problems", "core.console", "storage", "runtime")
+_NO_ARITHMETIC = ("core.errors", "core.choices", "core.problems", "core.console", "core.version", "storage", "runtime")
 _JITTOR = "jittor"
 
 

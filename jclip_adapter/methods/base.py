@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter import __version__
 from jclip_adapter.core.errors import DataError, DivergedError, UsageError, suggest
 from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries, Weights, check_rows, normalise
+from jclip_adapter.core.version import __version__
 from jclip_adapter.storage import Kind, read_safetensors, write_safetensors
 from jclip_adapter.storage.kinds import unchanged_safetensors
 

@@ -523,7 +523,7 @@ def test_the_one_run_on_the_data_is_taken(workplace: Path, cli: Cli) -> None:
     train = ("--train", "--weights", "tiny.pkl", "--method", "tip-adapter", "--shots", 1)
     done = cli(*train)
     assert done.status == 0
-    assert "next: python runner.py --evaluate --run results/runs/" in done.out
+    assert "next: python runner.py --evaluate --run results/runs/" in done.err
     evaluated = cli("--evaluate", "--holdout", 1)
     assert evaluated.status == 0, evaluated.err
     assert "the one run on this data is taken: results/runs/" in evaluated.err

@@ -83,7 +83,7 @@ def test_a_killed_training_goes_on(workplace: Path, cli: Cli) -> None:
     """Killed by SIGKILL in another process; the state of another training is not taken up."""
     arguments = ["--method", "coop", *WEIGHTS, "--run", "run", "--set", "epochs=400", "--workers", "0"]
     program = (
-        "import sys, jclip_adapter.methods.training.encoder_training as t; t.PAUSE_S = 0.0; "
+        "import sys, jclip_adapter.methods.training.checkpoint as t; t.PAUSE_S = 0.0; "
         "from jclip_adapter.cli.app import main;"
         f"sys.exit(main({['--train', *arguments]!r}))"
     )

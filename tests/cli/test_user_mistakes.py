@@ -407,7 +407,7 @@ SPOILT = [
         "prompts: too long",
         f"{T} --prompts p.yaml",
         "word word",
-        "Shorten it",
+        "Shorten the prompt",
         put("p.yaml", f"templates: {{default: ['{'word ' * 90}{{}}']}}\n"),
     ),
 ]

@@ -12,7 +12,7 @@ from .setup import open_data
 def run(invocation: Invocation) -> None:
     """The command: print that the file is valid; a fault is an error."""
     settings = invocation.settings
-    report = check_submission(invocation.operand, open_data(settings), top=settings.top)
+    report = check_submission(invocation.operands["check"], open_data(settings), top=settings.top)
     archive = "and its zip are" if report.zip_checked else "is"
     tell(f"{report.path} {archive} valid: {report.lines} photos, {report.top} ids each")
     for domain, count in report.per_domain.items():

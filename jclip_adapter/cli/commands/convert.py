@@ -9,6 +9,6 @@ from jclip_adapter.models.weights import convert
 
 def run(invocation: Invocation) -> None:
     """The command."""
-    source, target = invocation.operand
+    source, target = invocation.operands["convert"]
     convert(source, target, invocation.settings.model_config)
     tell(f"written: {target}")

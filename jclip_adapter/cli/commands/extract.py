@@ -91,6 +91,6 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
 
 def run(invocation: Invocation) -> None:
     """The command: write the feature file."""
-    settings, target = invocation.settings, invocation.operand
+    settings, target = invocation.settings, invocation.operands["extract"]
     done = extract(settings, Path(target), settings.shot_counts, settings.shard)
     tell(done.told(target) if isinstance(done, Share) else f"written: {done}")

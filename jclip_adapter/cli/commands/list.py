@@ -22,7 +22,8 @@ def run(invocation: Invocation) -> None:
     Raises:
         UsageError: there is no such method.
     """
-    tell(describe_method(get(invocation.operand)) if invocation.operand else listing())
+    method = invocation.operands["list"]
+    tell(describe_method(get(method)) if method else listing())
 
 
 def listing() -> str:

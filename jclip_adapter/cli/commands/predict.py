@@ -176,7 +176,7 @@ def run(invocation: Invocation) -> None:
             told = ", ".join(f"{n} {100 * p:.1f} %" for n, p in zip(guess.names, guess.probabilities, strict=True))
             tell(f"{guess.path}: {guess.problem or told}")
         return
-    target = invocation.operand or RESULT
+    target = invocation.operands["predict"] or RESULT
     done = predict(settings, Path(target), settings.top, settings.on_bad_image, settings.shard)
     if isinstance(done, Share):
         tell(done.told(target))

@@ -26,7 +26,7 @@ from jclip_adapter.cli.runs import (
     versions,
 )
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.console import doing, tell
+from jclip_adapter.core.console import doing, note, tell
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.data.sets import support_lines
@@ -207,7 +207,7 @@ def run(invocation: Invocation) -> None:
     settings = invocation.settings
     predicts = PREDICT in invocation.commands
     if predicts:
-        check_target(Path(RESULT))  # before the training, not after it
+        check_target(Path(invocation.operands["predict"] or RESULT))  # before the training, not after it
     done = train(settings, settings.select or "none", resume=settings.resume, predicts=predicts)
     tell(f"run: {done.folder}")
     support = done.metrics.get("support", {})
@@ -217,4 +217,4 @@ def run(invocation: Invocation) -> None:
             f"{done.method.meta.name} {support['trained_top1']:.1f} %"
         )
     if len(invocation.commands) == 1:
-        tell(f"next: {invocation.again('evaluate')}, or {invocation.again('predict')}")
+        note(f"next: {invocation.again('evaluate')}, or {invocation.again('predict')}")
