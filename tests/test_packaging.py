@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ROOT
+from tests.benchmarks.test_readme import blocks, lay_out_photos
 from tools import dependency_bounds
 from tools.dependency_bounds import allowed, oldest, pinned, requirements
 
@@ -87,6 +88,11 @@ def test_an_installed_wheel_finds_what_comes_with_it(wheel: Path, tmp_path: Path
     assert len(list(Path(facts["sample"]).rglob("*.jpg"))) > 100
     entry = "import sys; from jclip_adapter.cli.entry import main; sys.argv[0] = 'jclip-adapter'; main()"
     assert "jclip-adapter" in run([sys.executable, "-c", entry, "--list"], elsewhere, **paths)
+    lay_out_photos(elsewhere)
+    (example,) = blocks("README.md", "python")
+    said = run([sys.executable, "-c", example.replace('"ViT-B/32"', '"sample"')], elsewhere, **paths)
+    assert "[[" in said
+    assert (elsewhere / "my_classifier").is_dir()
     assert "jclip_adapter.cli.entry:main" in next(site.glob("*.dist-info/entry_points.txt")).read_text()
 
 

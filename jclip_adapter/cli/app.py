@@ -19,7 +19,7 @@ from jclip_adapter.runtime.jittor_messages import in_one_line
 
 from . import STOPPED
 from .options import BENCHMARK, BENCHMARK_FILES, CLASSIFY, PREDICT, refuse_without_effect
-from .parser import COMMANDS, parse
+from .parser import COMMANDS, RESULT, parse
 from .settings import GENERAL, OPTIONS, Settings, build_settings, names_in, parse_assignments
 
 _EXIT_MISTAKE, _EXIT_UNREAD = 2, 141
@@ -47,16 +47,17 @@ class Invocation:
         """What to type for another command on the same data and run.
 
         Args:
-            command: Such as "predict".
+            command: Such as "evaluate", or "predict --images" for photos elsewhere.
         """
         called = f"python {self.program} --{command}" if self.program.endswith(".py") else f"{self.program} {command}"
+        operands = {"predict": RESULT, "predict --images": "PHOTO"}
         settings = self.settings
-        words = [called, *(["result.txt"] if command == "predict" else [])]
+        words = [called, operands.get(command, "")]
         if "data" in settings.given:
             words += ["--data", shlex.quote(settings.data)]
         if Settings(data=settings.data).run_folder != settings.run_folder:
             words += ["--run", shlex.quote(str(settings.run_folder))]
-        return " ".join(words)
+        return " ".join(filter(None, words))
 
 
 def main(

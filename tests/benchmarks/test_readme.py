@@ -262,21 +262,27 @@ def test_the_example_with_a_method_runs(tmp_path: Path, capsys: pytest.CaptureFi
     assert "[0 0 0 0 1 1 1 1 2 2 2 2]" in capsys.readouterr().out
 
 
-def test_the_readme_example_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On photos of the sample, with the sample's CLIP in place of ViT-B/32."""
+def lay_out_photos(place: Path) -> list[str]:
+    """Photos of the sample under the names that the README's example has; returns its classes."""
     from jclip_adapter.data.sample import ensure_sample
 
     folders = sorted((ensure_sample() / "TrainSet" / "Animal").iterdir())[:2]
     for folder in folders:
-        (tmp_path / "my_photos" / folder.name).mkdir(parents=True)
+        (place / "my_photos" / folder.name).mkdir(parents=True)
         for photo in sorted(folder.iterdir())[:3]:
-            shutil.copy(photo, tmp_path / "my_photos" / folder.name)
-    shutil.copy(photo, tmp_path / "holiday.jpg")
+            shutil.copy(photo, place / "my_photos" / folder.name)
+    shutil.copy(photo, place / "holiday.jpg")
+    return [folder.name for folder in folders]
+
+
+def test_the_readme_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On photos of the sample, with the sample's CLIP in place of ViT-B/32."""
+    names = lay_out_photos(tmp_path)
     monkeypatch.chdir(tmp_path)
     (example,) = blocks("README.md", "python")
     assert example.count('"ViT-B/32"') == 1
     run_example(example.replace('"ViT-B/32"', '"sample"'), tmp_path)
-    assert capsys.readouterr().out.startswith(f"['{folders[1].name}']\n[[")
+    assert capsys.readouterr().out.startswith(f"['{names[1]}']\n[[")
     assert (tmp_path / "my_classifier").is_dir()

@@ -60,11 +60,13 @@ class Training:
         folder: The run folder.
         method: The fitted method.
         metrics: metrics.json.
+        test_photos: Whether the data set has photos to predict, as far as is known.
     """
 
     folder: Path
     method: Method
     metrics: dict[str, Any]
+    test_photos: bool = True
 
 
 def train(settings: Settings, selection: str = "none", *, resume: bool = False, predicts: bool = False) -> Training:
@@ -139,7 +141,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
     save_run(settings.run_folder, method, lists, facts, metrics)
     if isinstance(method, ThroughClip) and method.checkpoint is not None:
         method.checkpoint.finish()
-    return Training(settings.run_folder, method, metrics)
+    return Training(settings.run_folder, method, metrics, bool(images.test))
 
 
 def _facts(setup: Setup) -> dict[str, Any]:
@@ -217,4 +219,6 @@ def run(invocation: Invocation) -> None:
             f"{done.method.meta.name} {support['trained_top1']:.1f} %"
         )
     if len(invocation.commands) == 1:
-        note(f"next: {invocation.again('evaluate')}, or {invocation.again('predict')}")
+        note(
+            f"next: {invocation.again('evaluate')}, or {invocation.again('predict' if done.test_photos else 'predict --images')}"
+        )
