@@ -219,6 +219,5 @@ def run(invocation: Invocation) -> None:
             f"{done.method.meta.name} {support['trained_top1']:.1f} %"
         )
     if len(invocation.commands) == 1:
-        note(
-            f"next: {invocation.again('evaluate')}, or {invocation.again('predict' if done.test_photos else 'predict --images')}"
-        )
+        predict = "predict" if done.test_photos else "predict --images"
+        note(f"next: {invocation.again('evaluate')}, or {invocation.again(predict)}")
