@@ -1,4 +1,4 @@
-"""A photo classifier with the conventions of scikit-learn, made of the same parts as the command line."""
+"""A photo classifier with scikit-learn's conventions, built on the same parts as the command line."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _KINDS = {
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
-    """Classifies photos after a few labelled examples of each class.
+    """Few-shot classifier of photos.
 
-    The labels are the classes' names, which CLIP's text encoder reads: "black bear" rather than "class_7".
+    The labels are class names for CLIP's text encoder: "black bear" rather than "class_7".
 
     Args:
         model: Weights as for `--weights`: a name, a file or a folder.
         method: Name of the adaptation method; `jclip_adapter.methods.available()` lists them.
-        hyperparameters: Of the method, by name; None for its defaults.
-        class_names: Labels in words, where they say nothing by themselves; None for the labels.
+        hyperparameters: The method's hyper-parameters by name; None for the defaults.
+        class_names: Labels in words, by label; None for the labels themselves.
         prompts: Prompt set: a name or a YAML file.
         views: Augmented views per photo, for methods that use them.
-        seed: Seeds everything random.
+        seed: Seed of everything random.
         device: "auto", "cpu" or "cuda".
-        precision: Of CLIP's matrix products: "float32", "bfloat16" or "float16".
+        precision: Precision of CLIP's matmuls: "float32", "bfloat16" or "float16".
         batch_size: Photos per forward pass; 0 chooses by device.
         workers: Decoding processes; -1 chooses, 0 uses threads.
-        cache: Folder where features and converted weights are kept.
+        cache: Folder of features and converted weights.
 
     Attributes:
         classes_: (C,) labels, sorted.
@@ -92,7 +92,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.cache = cache
 
     def fit(self, X: Sequence[str | Path], y: Sequence[Any]) -> FewShotClassifier:
-        """Learn from labelled photos.
+        """Fit the method to labelled photos.
 
         Args:
             X: N paths of photos.
@@ -102,9 +102,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             This classifier.
 
         Raises:
-            UsageError: the arguments are no list of paths and one label each, or the method does not exist.
+            UsageError: expected a list of paths and one label each, or an unknown method.
             DataError: a photo cannot be read, or there are fewer than two classes.
-            WeightsError: the weights cannot be had.
+            WeightsError: the weights are missing or cannot be read.
         """
         paths = _paths(X)
         labels = np.asarray(y)
@@ -121,7 +121,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Sequence[str | Path]) -> npt.NDArray[np.float64]:
-        """Probabilities of the classes: the softmax of the method's logits, which need not be calibrated.
+        """Class probabilities: the softmax of the method's logits, not calibrated.
 
         Args:
             X: M paths of photos.
@@ -145,7 +145,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[logits.argmax(axis=1)]
 
     def save(self, folder: str | Path) -> None:
-        """Write the fitted classifier to a folder; CLIP's weights are not among it.
+        """Write the fitted classifier to a folder, without CLIP's weights.
 
         Raises:
             NotFittedError: `fit` was not called.
@@ -168,17 +168,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Read what `save` wrote.
 
         Raises:
-            DataError: it is no classifier or damaged, or its weights are others now.
+            DataError: it is not a classifier, is damaged, or its weights have changed.
         """
         folder = Path(folder)
         if _FACTS not in check_manifest(folder)["files"]:
-            raise DataError(f"{folder} holds no classifier.", "Name the folder that `save` wrote.")
+            raise DataError(f"{folder} does not hold a classifier.", "Give the folder that `save` wrote.")
         facts = read_json(folder / _FACTS)
         found = cls(**facts["parameters"])
         found.classes_ = np.array(facts["classes"])
         found._tasks = found._open(found.classes_)
         if found._tasks.encoder.sha256 != facts["weights_sha256"]:
-            raise DataError(f"{folder} was trained with other weights than {found.model} holds now.", "Fit again.")
+            raise DataError(f"{folder} was trained with other weights than {found.model}.", "Fit again.")
         found.method_ = load_method(folder / _ADAPTER)
         link = found._tasks.link()
         if link:

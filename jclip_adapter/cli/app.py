@@ -1,4 +1,4 @@
-"""The command line: arguments in, calls out, exit status back. Results go to stdout, everything else to stderr."""
+"""The command line: parses arguments, runs commands, returns the exit status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jclip_adapter.core.console import be_quiet, complain, streams
+from jclip_adapter.core.console import be_quiet, print_error, streams
 from jclip_adapter.core.errors import AdapterError, UsageError
 from jclip_adapter.core.problems import one_line
 from jclip_adapter.runtime import interruption, planning
@@ -23,19 +23,19 @@ from .parser import COMMANDS, RESULT, parse
 from .settings import GENERAL, OPTIONS, Settings, build_settings, names_in, parse_assignments
 
 _EXIT_MISTAKE, _EXIT_UNREAD = 2, 141
-_TOGETHER = ("train", "evaluate", "predict")
-_AT_ONCE = ("check", "list", "convert")  # commands that compute nothing
+_COMBINABLE = ("train", "evaluate", "predict")
+_SHORT = ("check", "list", "convert")  # commands that compute nothing
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """What was asked for.
+    """A parsed command line.
 
     Attributes:
-        operands: What stands behind each command: a file or files; empty or True for none.
+        operands: File or files of each command; empty or True for none.
         settings: The settings.
         commands: The commands, as `options` names them.
-        program: The program's name, for the commands that it suggests.
+        program: The program's name, for suggested commands.
     """
 
     operands: Mapping[str, Any]
@@ -44,11 +44,7 @@ class Invocation:
     program: str
 
     def again(self, command: str) -> str:
-        """What to type for another command on the same data and run.
-
-        Args:
-            command: Such as "evaluate", or "predict --images" for photos elsewhere.
-        """
+        """The command line of another command, such as "evaluate" or "predict --images", on the same data and run."""
         called = f"python {self.program} --{command}" if self.program.endswith(".py") else f"{self.program} {command}"
         operands = {"predict": RESULT, "predict --images": "PHOTO"}
         settings = self.settings
@@ -71,7 +67,7 @@ def main(
         switches: As for `parser.build_parser`; the caller has taken them out of `argv`.
 
     Returns:
-        Exit status: 0 done, 2 the user's mistake, 130 stopped by Ctrl-C, 141 stdout was closed by its reader.
+        Exit status: 0 done, 2 user error, 130 stopped by Ctrl-C, 141 stdout was closed by its reader.
     """
     try:
         with streams():
@@ -83,8 +79,7 @@ def main(
     except AdapterError as error:
         return _refuse(str(error), error.details)
     except BrokenPipeError:
-        # Whoever read the results has enough; without this Python would complain when it flushes stdout at its end.
-        sys.stdout = None
+        sys.stdout = None  # or Python would print an error when it flushes stdout at exit
         return _EXIT_UNREAD
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -92,15 +87,15 @@ def main(
     except MemoryError:
         return _refuse("not enough memory. Give a smaller --batch-size, or fewer --workers.")
     except KeyboardInterrupt as stop:
-        complain(f"\n{str(stop) or interruption.MESSAGE}\n")
+        print_error(f"\n{str(stop) or interruption.MESSAGE}\n")
         return STOPPED
     return 0
 
 
 def _refuse(message: str, details: Sequence[str] = ()) -> int:
-    """Print a mistake in one line, and many faults one by one below it; returns the exit status."""
+    """Print an error in one line and its details below; returns the exit status."""
     lines = [f"error: {one_line(message)}", *(f"  {one_line(line)}" for line in details[:40])]
-    complain("".join(f"{line}\n" for line in lines))
+    print_error("".join(f"{line}\n" for line in lines))
     return _EXIT_MISTAKE
 
 
@@ -110,36 +105,36 @@ def _run(arguments: argparse.Namespace, program: str) -> None:
     settings = _settings(arguments, contexts)
     operands = {name: getattr(arguments, name) for name in chosen}
     invocation = Invocation(operands, settings, tuple(contexts), program)
-    with _ends_soon(chosen[0]):
+    with _stop_deadline(chosen[0]):
         for name in ["dry_run"] if arguments.dry_run else chosen:
             _call(name, invocation)
 
 
 def _call(name: str, invocation: Invocation) -> None:
-    """Let a command's module run it; other commands' modules are not imported."""
+    """Import a command's module and run it."""
     importlib.import_module(f"{__package__}.commands.{name}").run(invocation)
 
 
 def _chosen(arguments: argparse.Namespace) -> list[str]:
-    """The commands' names, one of them or several that go together."""
+    """The names of the commands given: one, or several that can be combined."""
     chosen = [name for name in COMMANDS if getattr(arguments, name) not in (None, False)]
     if not chosen:
         raise UsageError(
-            "there is nothing to do.",
+            "no command given.",
             "Give --train, --predict FILE, --evaluate, --benchmark, --extract FILE, --check FILE, --convert IN OUT, "
             "--list or --doctor.",
         )
-    if len(chosen) > 1 and not set(chosen) <= set(_TOGETHER):
+    if len(chosen) > 1 and not set(chosen) <= set(_COMBINABLE):
         raise UsageError(
-            f"{' and '.join(f'--{name}' for name in chosen)} do not go together.",
-            "Give one of them; only --train, --evaluate and --predict may stand together.",
+            f"{' and '.join(f'--{name}' for name in chosen)} cannot be combined.",
+            "Give one of them; only --train, --evaluate and --predict can be combined.",
         )
     return chosen
 
 
-def _ends_soon(command: str) -> contextlib.AbstractContextManager[None]:
-    """Within this block Ctrl-C ends a command that computes within seconds, whatever it is doing."""
-    if command in _AT_ONCE:
+def _stop_deadline(command: str) -> contextlib.AbstractContextManager[None]:
+    """Within this block Ctrl-C ends a command that computes within seconds."""
+    if command in _SHORT:
         return contextlib.nullcontext()
 
     return interruption.deadline(planning.cache_folder(), planning.compiler_path())
@@ -156,7 +151,7 @@ def _contexts(arguments: argparse.Namespace, chosen: Iterable[str]) -> list[str]
 
 
 def _settings(arguments: argparse.Namespace, commands: Sequence[str]) -> Settings:
-    """The settings; an option without effect is refused."""
+    """The settings; raises UsageError for an option without effect."""
     for item in GENERAL:
         if getattr(arguments, item.name) is not None:
             refuse_without_effect(item, commands)
@@ -170,5 +165,5 @@ def _settings(arguments: argparse.Namespace, commands: Sequence[str]) -> Setting
     if CLASSIFY in commands and arguments.predict:
         raise UsageError("with --images the predictions are printed, not written.", "Write --predict --images PATH ….")
     if settings.shard and len(commands) > 1:
-        raise UsageError("--shard goes with --extract or --predict alone.", "Give other commands one of their own.")
+        raise UsageError("--shard needs --extract or --predict alone.", "Run other commands separately.")
     return settings

@@ -1,6 +1,6 @@
-"""The way into the command line. From here on Ctrl-C ends a command with the same status, whatever it is doing.
+"""Entry point of the command line; Ctrl-C ends the process with the same status from here on.
 
-This module imports next to nothing, so that its handler is there while everything else is imported.
+It imports almost nothing, so that its signal handler is installed before the other imports.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from . import STOPPED
 def run(
     argv: Sequence[str] | None = None, program: str = "runner.py", switches: Mapping[str, str] | None = None
 ) -> NoReturn:
-    """Run a command as a process of its own, and end it.
+    """Run a command and exit the process.
 
     Args:
         argv: The arguments; the process's own by default.
         program: The program's name.
         switches: As for `app.build_parser`; the caller has taken them out of `argv`.
     """
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else whoever started it ignores Ctrl-C
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else the parent process ignores Ctrl-C
     if usual:
         signal.signal(signal.SIGINT, leave)
     from .app import main
@@ -38,12 +38,12 @@ def run(
             signal.signal(signal.SIGINT, leave)
     except KeyboardInterrupt:  # where `main` does not catch it
         leave()
-    # What libraries clear up at their end may wait for processes that Ctrl-C has ended too, and Jittor waits for ever
-    # for a compile thread that a busy machine has not started yet (it misses the call to end).
+    # Exit handlers of libraries may wait for processes that Ctrl-C has ended too, and Jittor's may wait forever for a
+    # compile thread that a busy machine has not started yet.
     if status != STOPPED and "jittor" not in sys.modules:
         atexit._run_exitfuncs()
     _flush()
-    # Python's own end is left out: it gives SIGINT its default back while it still takes Jittor apart.
+    # Not sys.exit: Python resets SIGINT to its default while it still finalises Jittor.
     os._exit(status)
 
 
@@ -53,7 +53,7 @@ def main() -> NoReturn:
 
 
 def leave(*_: object) -> NoReturn:
-    """End the process at once, as Ctrl-C asks for where there is nothing to finish."""
+    """End the process immediately after Ctrl-C."""
     try:
         os.write(2, b"\nstopped.\n")
     finally:

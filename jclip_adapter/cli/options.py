@@ -1,6 +1,6 @@
-"""How an option is declared, how its text is read, and with which commands it has an effect.
+"""Declaration of an option: type, default, range, and the commands that use it.
 
-`settings.Settings` is the table of all options; the parser, `--help`, YAML files and every check are made from it.
+`settings.Settings` is the table of all options; the parser, `--help`, YAML files and all checks are derived from it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ TRAIN, EVALUATE, PREDICT, CLASSIFY = "--train", "--evaluate", "--predict", "--pr
 BENCHMARK, BENCHMARK_FILES, EXTRACT = "--benchmark", "--benchmark --features", "--extract"
 CHECK, CONVERT, LIST, DOCTOR = "--check", "--convert", "--list", "--doctor"
 
-ON_RUNS = (TRAIN, EVALUATE, PREDICT, CLASSIFY)  # they make a run folder, or look for one
-ON_PHOTOS = (*ON_RUNS, BENCHMARK, EXTRACT)  # they encode photos
-ON_DATA = (*ON_PHOTOS, CHECK)  # they read a data set
+ON_RUNS = (TRAIN, EVALUATE, PREDICT, CLASSIFY)  # write or read a run folder
+ON_PHOTOS = (*ON_RUNS, BENCHMARK, EXTRACT)  # encode photos
+ON_DATA = (*ON_PHOTOS, CHECK)  # read a data set
 BENCHMARKS = (BENCHMARK, BENCHMARK_FILES)
 WITH_METHODS = (*ON_RUNS, *BENCHMARKS)
 EVERY = (*ON_DATA, BENCHMARK_FILES, CONVERT, LIST, DOCTOR)
 
 Kind = Literal["text", "texts", "whole", "number", "counts", "switch", "assignments", "other"]
 _EXPECTED = {
-    "text": "a text",
+    "text": "text",
     "texts": "a list of texts",
     "whole": "a whole number",
     "number": "a number",
     "counts": "a whole number, or a list of them",
     "switch": "true or false",
     "assignments": "a mapping",
-    "other": "a text",
+    "other": "text",
 }
 
 
@@ -42,20 +42,20 @@ class Option:
     """One option.
 
     Attributes:
-        name: As a key of a YAML file; the flag is written with hyphens.
-        default: Its value where it is not given.
-        help: What it does, for `--help`.
-        commands: Those with which it has an effect.
-        kind: What its value is.
-        metavar: What stands for its value in `--help`.
-        choices: The values allowed; empty for all.
-        low: Least value; None for no limit.
-        high: Largest value.
-        shown: The default as `--help` tells it; empty for the default itself.
-        several: Commands that take a list of values, found in the setting `list_name`.
+        name: Key in a YAML file; the flag has hyphens.
+        default: Default value.
+        help: Description for `--help`.
+        commands: The commands that use it.
+        kind: Type of its value.
+        metavar: Placeholder of its value in `--help`.
+        choices: Allowed values; empty for all.
+        low: Smallest value; None for no limit.
+        high: Largest value; None for no limit.
+        shown: The default in `--help`; empty for the default itself.
+        several: Commands that take a list of values, stored in the setting `list_name`.
         list_name: Name of that setting.
-        words: Words that stand for whole numbers, among those of the kind "counts".
-        parse: Reads the text of an option of the kind "other".
+        words: Whole numbers by word, for the kind "counts".
+        parse: Parses the text of the kind "other".
         group: Heading in `--help`.
     """
 
@@ -77,14 +77,14 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """How it is typed."""
+        """The flag."""
         return f"--{self.name.replace('_', '-')}"
 
     def read(self, text: str) -> Any:
-        """Turn what was typed into the option's value.
+        """Parse the option's text.
 
         Raises:
-            UsageError: it is no such value, or out of range.
+            UsageError: the value is malformed or out of range.
         """
         if self.kind == "whole":
             return self.check(_number(self.flag, text, int))
@@ -101,17 +101,17 @@ class Option:
         return self.check(text)
 
     def check(self, value: Any, where: str = "") -> Any:
-        """Check a value's kind, range and choice, and bring it into the form that the settings hold.
+        """Check a value's type, range and choices.
 
         Args:
-            value: As `read` or YAML gives it.
-            where: What to call it in an error; empty for the flag.
+            value: From `read` or YAML.
+            where: Name for errors; empty for the flag.
 
         Returns:
-            The value; a tuple of numbers for the kind "counts", of texts for "texts".
+            The value; a tuple for the kinds "counts" and "texts".
 
         Raises:
-            UsageError: it is no such value.
+            UsageError: the value is malformed.
         """
         name = where or self.flag
         if isinstance(value, str) and value in self.words:
@@ -122,7 +122,7 @@ class Option:
         if self.parse is not None:
             return self.parse(value)
         if self.choices and value not in self.choices:
-            raise UsageError(f"{name}: '{value}' is not known.", suggest(str(value), self.choices))
+            raise UsageError(f"{name}: unknown value '{value}'.", suggest(str(value), self.choices))
         if self.kind == "texts":
             return (value,) if isinstance(value, str) else tuple(value)
         if self.kind == "counts":
@@ -136,7 +136,7 @@ class Option:
             self._check_range(name, value)
         repeated = next((value for value in values if values.count(value) > 1), None)
         if repeated is not None:
-            raise UsageError(f"{name}: {repeated} stands there twice.", "Give each value once.")
+            raise UsageError(f"{name}: {repeated} is given twice.", "Give each value once.")
         return values
 
     def _fits(self, value: Any) -> bool:
@@ -154,9 +154,9 @@ class Option:
 
     def _check_range(self, name: str, value: float | None) -> None:
         if value is not None and self.low is not None and value < self.low:
-            raise UsageError(f"{name} is {value}.", f"Give {self.low} or more.")
+            raise UsageError(f"{name}: expected at least {self.low}, got {value}.")
         if value is not None and self.high is not None and value > self.high:
-            raise UsageError(f"{name} is {value}.", f"Give {self.high} or less.")
+            raise UsageError(f"{name}: expected at most {self.high}, got {value}.")
 
 
 _OR_LIST = " or a list such as 1,2,4"
@@ -181,7 +181,7 @@ def _number(flag: str, text: str, kind: type[int] | type[float], more: str = "")
 
 
 def option(default: Any, help: str, commands: tuple[str, ...], **more: Any) -> Any:
-    """A dataclass field that declares an option; the arguments are those of `Option`."""
+    """A dataclass field that declares an option; arguments as for `Option`."""
     metadata = {"default": default, "help": help, "commands": commands, **more}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
@@ -189,25 +189,25 @@ def option(default: Any, help: str, commands: tuple[str, ...], **more: Any) -> A
 
 
 def options_of(table: type[Any]) -> dict[str, Option]:
-    """The options that a dataclass declares by `option`, by name."""
+    """The options of a dataclass that `option` declares, by name."""
     return {
         item.name: Option(item.name, **item.metadata) for item in dataclasses.fields(table) if "help" in item.metadata
     }
 
 
 def refuse_without_effect(item: Option, commands: Collection[str]) -> None:
-    """Refuse an option that has no effect with any of the commands that run.
+    """Refuse an option that none of the commands uses.
 
     Raises:
-        UsageError: it has none.
+        UsageError: no command uses it.
     """
     if not has_effect(item, commands):
         given = " and ".join(commands)
         owners = ", ".join(item.commands)
-        cure = f"Add {owners}" if len(item.commands) == 1 else f"It belongs to {owners}: give one of these"
-        raise UsageError(f"{item.flag} has no effect with {given}.", f"{cure}, or leave {item.flag} out.")
+        hint = f"Add {owners}" if len(item.commands) == 1 else f"Add one of {owners}"
+        raise UsageError(f"{item.flag} has no effect with {given}.", f"{hint}, or leave {item.flag} out.")
 
 
 def has_effect(item: Option, commands: Collection[str]) -> bool:
-    """Whether an option has an effect with one of some commands."""
+    """Whether one of the commands uses an option."""
     return not set(item.commands).isdisjoint(commands)

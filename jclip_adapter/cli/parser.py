@@ -1,4 +1,4 @@
-"""The parsers: all commands as flags, as the contest has them, and each command by itself, as a subcommand."""
+"""Argument parsers: one with all commands as flags, for the contest, and one per subcommand."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Command:
     """A command.
 
     Attributes:
-        name: As a subcommand; the flag has two hyphens before it.
-        help: What it does.
-        contexts: What `Option.commands` calls it; several where options depend on each other.
+        name: The subcommand; the flag has two hyphens before it.
+        help: Description.
+        contexts: Its names in `Option.commands`; several where options depend on each other.
         metavar: Its operands.
-        optional: Whether the operand may be left out.
+        optional: Whether the operand is optional.
     """
 
     name: str
@@ -88,18 +88,18 @@ COMMANDS = {
             "FILE",
             optional=True,
         ),
-        Command("benchmark", "methods side by side, on feature files or photos", (BENCHMARK, BENCHMARK_FILES)),
+        Command("benchmark", "compare methods on feature files or photos", (BENCHMARK, BENCHMARK_FILES)),
         Command("extract", "features of the shots and the labelled photos (--shots 1,4)", (EXTRACT,), "FILE.npz"),
-        Command("check", "check a result file as the contest would read it", (CHECK,), "FILE"),
-        Command("convert", "convert weights of any kind to safetensors", (CONVERT,), ("IN", "OUT")),
-        Command("list", "methods, prompt sets and weights; or all about METHOD", (LIST,), "METHOD", optional=True),
-        Command("doctor", "what was found on this machine, and what to do about it", (DOCTOR,)),
+        Command("check", "check a result file by the contest's rules", (CHECK,), "FILE"),
+        Command("convert", "convert weights of any format to safetensors", (CONVERT,), ("IN", "OUT")),
+        Command("list", "methods, prompt sets and weights; or details of METHOD", (LIST,), "METHOD", optional=True),
+        Command("doctor", "check this machine's setup, with hints", (DOCTOR,)),
     )
 }
 
 
 class _Read(argparse.Action):
-    """Stores what an option reads of its text; argparse's own `type` would hide the option's message."""
+    """Parses an option by `Option.read`; argparse's own `type` would hide its error message."""
 
     def __init__(self, *, item: Option, **more: Any) -> None:
         super().__init__(**more)
@@ -124,7 +124,7 @@ class _Help(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser that reports mistakes in one line, with a suggestion."""
+    """An argument parser that raises UsageError with a suggestion."""
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
@@ -139,18 +139,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str], program: str, switches: Mapping[str, str] | None = None) -> argparse.Namespace:
-    """Read the arguments, whichever form they have.
+    """Parse the arguments in either form.
 
     Args:
-        argv: The arguments: a subcommand and its own, or flags.
+        argv: The arguments: a subcommand with its options, or flags.
         program: Its name in `--help` and messages.
         switches: As for `build_parser`.
 
     Returns:
-        Per command what it was given, None or False where it was not; per option its value, None where not given.
+        The operand of each command, None or False where it was not given; the value of each option, None where not
+        given.
 
     Raises:
-        UsageError: an argument is not known, or its value is none.
+        UsageError: an unknown argument or an invalid value.
     """
     if not argv or argv[0].startswith("-") or switches:
         return build_parser(program, switches).parse_args(argv)
@@ -166,11 +167,11 @@ def build_parser(program: str = "runner.py", switches: Mapping[str, str] | None 
 
     Args:
         program: Its name in `--help` and messages.
-        switches: Further switches of this program, with their help.
+        switches: Additional switches by name, with their help.
     """
     called = program if not program.endswith(".py") else f"python {program}"
     parser = _new(program, f"{_DESCRIPTION}{_EXAMPLES.format(program=called)}")
-    commands = parser.add_argument_group("commands (--train, --evaluate and --predict may stand together)")
+    commands = parser.add_argument_group("commands (--train, --evaluate and --predict may be combined)")
     for command in COMMANDS.values():
         command.add_flag(commands)
     for flag, text in (switches or {}).items():
@@ -182,12 +183,7 @@ def build_parser(program: str = "runner.py", switches: Mapping[str, str] | None 
 
 
 def subcommand_parser(command: Command, program: str = "jclip-adapter") -> argparse.ArgumentParser:
-    """The parser of one command, with its own options alone.
-
-    Args:
-        command: Which.
-        program: Its name in `--help` and messages.
-    """
+    """The parser of one command with its own options; `program` is the name in `--help` and messages."""
     operands = command.metavar if isinstance(command.metavar, tuple) else (command.metavar,)
     words = [f"[{word}]" if command.optional else word for word in operands if word]
     parser = _new(

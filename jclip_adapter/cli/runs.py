@@ -1,7 +1,7 @@
-"""Run folders: what a training leaves behind and what a prediction needs.
+"""Run folders: written by a training, read by predictions.
 
-A run folder holds the learnt adapter, the list of photos that it was learnt from, every setting, the metrics per
-epoch and their picture. manifest.json is written last: without it the run is not finished.
+A run folder contains the trained adapter, the list of its shots, all settings, the metrics per epoch and their picture.
+manifest.json is written last: without it the run is unfinished.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from .settings import Settings
 
 logger = logging.getLogger(__name__)
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
-DIGESTS = "support.sha256"  # of the chosen photos, as sha256sum --check reads them
-CHECKPOINT = "checkpoint.safetensors"  # of a training that is under way
+DIGESTS = "support.sha256"  # of the shots, in the format of sha256sum --check
+CHECKPOINT = "checkpoint.safetensors"  # of an unfinished training
 EVALUATION, CONFUSION = "evaluation.json", "confusion.png"
 
 
@@ -66,8 +66,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         CONFUSION: Kind("a picture", unchanged_png),
     }
 )
-"""What this program writes into a run folder, by file name. What the folder's manifest lists is known by that too."""
-# What a run depends on, and so may not be given otherwise at prediction; the paths among it may be spelled anew.
+"""The files of a run folder, by name. A file that the folder's manifest lists is recognised by that too."""
+# Settings that a run depends on, which a prediction must not change.
 _BOUND = (
     "weights",
     "encoder",
@@ -86,13 +86,13 @@ _BOUND = (
     "exif",
     "transparent",
 )
-# What a run that does not tell was trained with: an older version did not know the setting, and did this.
+# Values of settings that the run's older version did not have.
 _BEFORE = {**OPENAI._asdict()}
 _SHOWN = 5
 _PATHS = ("data", "weights", "encoder", "prompts", "support", "model_config", "class_names")
-# Told elsewhere, or without effect on numbers.
+# Compared elsewhere, or without effect on accuracies.
 _IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume"])
-# What evaluation and prediction have of their own.
+# Options of evaluation and prediction alone.
 _AFTERWARDS = frozenset(["labels", "holdout", "images", "top", "on_bad_image", "shard", "follow_links", "white_level"])
 _AGAIN = "Train again with the new setting, or leave it out."
 
@@ -102,9 +102,9 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its folder.
         method: The fitted method.
-        facts: run.json.
+        facts: Content of run.json.
     """
 
     folder: Path
@@ -113,7 +113,7 @@ class Run:
 
 
 def versions() -> dict[str, str]:
-    """What a run's numbers depend on besides its settings."""
+    """Versions and platform that a run's accuracies depend on."""
     packages = ("jittor", "numpy", "pillow", "scipy", "scikit-learn", "ftfy", "instant-clip-tokenizer")
     return {
         "jclip_adapter": __version__,
@@ -125,10 +125,10 @@ def versions() -> dict[str, str]:
 
 
 def check_run_folder(folder: Path) -> None:
-    """Refuse a run folder that cannot be made or holds other things than a run, before the long work.
+    """Refuse a run folder that cannot be created or has other content, before the long computation.
 
     Raises:
-        UsageError: it, or a folder above it, is a file, or it is somebody else's folder.
+        UsageError: it or a parent is a file, or it is not this program's.
         SetupError: it cannot be written.
     """
     check_folder(folder, "a run folder", KINDS)
@@ -137,17 +137,17 @@ def check_run_folder(folder: Path) -> None:
 def save_run(
     folder: Path, method: Method, lists: Mapping[str, str], facts: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
-    """Write a run folder, whole or not at all.
+    """Write a run folder atomically.
 
     Args:
-        folder: Of the run; an older run in it is replaced, at once.
+        folder: The run folder; an older run in it is replaced.
         method: The fitted method.
-        lists: Texts by file name: the photos that it was fitted on, in the contest's line form (SUPPORT), and the
-            SHA-256 of their bytes (DIGESTS).
+        lists: Texts by file name: the shots in the contest's line format (SUPPORT), and the SHA-256 of their bytes
+            (DIGESTS).
         facts: For run.json.
         metrics: For metrics.json.
     """
-    _tell_replaced(folder, facts)
+    _log_replaced(folder, facts)
     with write_together(folder, "a run folder", KINDS) as fresh:
         method.save(fresh / ADAPTER, weights_sha256=facts["weights_sha256"])
         for name, text in lists.items():
@@ -156,13 +156,13 @@ def save_run(
         write_checked_json(fresh / METRICS, metrics)
         if method.history_:
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
-    for name in (EVALUATION, CONFUSION):  # they tell of the adapter that was there before
+    for name in (EVALUATION, CONFUSION):  # of the replaced adapter
         if KINDS[name].owns(folder / name):
             discard(folder / name, KINDS[name])
 
 
-def _tell_replaced(folder: Path, facts: dict[str, Any]) -> None:
-    """Log in what a run that is replaced was trained otherwise than the new one."""
+def _log_replaced(folder: Path, facts: dict[str, Any]) -> None:
+    """Log the settings in which a replaced run differs from the new one."""
     if not (folder / RUN).is_file():
         return
     old = read_json(folder / RUN)
@@ -170,37 +170,38 @@ def _tell_replaced(folder: Path, facts: dict[str, Any]) -> None:
     if old.get("class_names") != facts.get("class_names"):
         changes.append("class names")
     if changes:
-        logger.warning("%s: the run there, with other %s, is replaced; --run keeps both", folder, ", ".join(changes))
+        text = "%s: replaces a run trained with other %s; give --run to keep both"
+        logger.warning(text, folder, ", ".join(changes))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What a run was trained with otherwise, of what its numbers depend on, as "name=value".
+    """Settings in which a run differs from another training, as "name=value".
 
     Args:
         old: The run's run.json.
-        new: "settings" and "hyperparameters" of another training.
+        new: "settings" and "hyperparameters" of the other training.
     """
-    told = []
+    found = []
     for part in ("settings", "hyperparameters"):
         before, after = old.get(part, {}), new[part]
         for name in sorted(before.keys() & after.keys() - _IDLE):
-            if before[name] != after[name] and after[name] != "":  # an empty setting stands for a default
-                told.append(f"{name}={before[name]!r}")
-    return told
+            if before[name] != after[name] and after[name] != "":  # empty for the default
+                found.append(f"{name}={before[name]!r}")
+    return found
 
 
 def load_run(settings: Settings) -> Run:
-    """Read the run that settings name.
+    """Read the run in the settings' run folder.
 
     Args:
-        settings: The settings; their run folder is read. Those that the user gave must not contradict the run's.
+        settings: The settings; those that the user gave must agree with the run's.
 
     Returns:
         The run.
 
     Raises:
         DataError: there is no finished run, or it is damaged.
-        UsageError: a setting contradicts the run's.
+        UsageError: a setting disagrees with the run's.
     """
     folder = settings.run_folder
     if not folder.is_dir():
@@ -209,7 +210,7 @@ def load_run(settings: Settings) -> Run:
     trained = run.facts["settings"]
     for name in _BOUND:
         if name == "model_config" and "model" not in run.facts:
-            continue  # the run is of a version that had no such setting: the stage compares what it comes to
+            continue  # the run's version had no such setting; `setup.check_description` compares its result
         old = trained_with(trained, name)
         if name in settings.given and not _same(name, getattr(settings, name), old):
             raise UsageError(f"{folder} was trained with {name} '{old}', not '{getattr(settings, name)}'.", _AGAIN)
@@ -222,10 +223,10 @@ def load_run(settings: Settings) -> Run:
 
 
 def take_only_run(settings: Settings) -> Settings:
-    """Settings for the one finished run on their data, where they name none; unchanged where there is not just one.
+    """The settings with the only finished run on their data that agrees with them; unchanged if there are others.
 
     Args:
-        settings: The settings. A run that contradicts what the user gave does not count.
+        settings: The settings; unchanged too if they name a run or their run folder exists.
     """
     if settings.run or settings.run_folder.exists() or not settings.given <= {*_BOUND, *_PATHS, *_IDLE, *_AFTERWARDS}:
         return settings
@@ -233,12 +234,12 @@ def take_only_run(settings: Settings) -> Settings:
     if len(found) != 1:
         return settings
     method = read_json(found[0] / RUN)["settings"]["method"]
-    logger.info("the one run on this data is taken: %s (%s)", found[0], method)
+    logger.info("using the only run on this data: %s (%s)", found[0], method)
     return dataclasses.replace(settings, run=str(found[0]), method=method)
 
 
 def _contradicts(settings: Settings, folder: Path) -> bool:
-    """Whether a finished run was trained otherwise than the user asks."""
+    """Whether a finished run disagrees with the settings that the user gave."""
     trained = read_json(folder / RUN).get("settings", {})
     names = [name for name in _BOUND if name in settings.given]
     return any(not _same(name, getattr(settings, name), trained_with(trained, name)) for name in names)
@@ -248,23 +249,18 @@ def open_run(folder: Path) -> Run:
     """Read a finished run.
 
     Raises:
-        DataError: it is not finished, is no run, or is damaged.
+        DataError: it is unfinished, not a run, or damaged.
     """
     if not folder.is_dir():
         raise MissingError(f"there is no run {folder}.", "Give the folder of a finished one.")
     if not {ADAPTER, RUN} <= set(check_manifest(folder)["files"]):
-        raise DataError(f"{folder / MANIFEST} is not that of a trained run.", "Train again, or check --run.")
-    facts = read_json(folder / RUN)  # the manifest has checked it; that of version 0.1.0 has no checksum
+        raise DataError(f"{folder} is not a run folder.", "Train again, or check --run.")
+    facts = read_json(folder / RUN)  # checked by the manifest; version 0.1.0 wrote no checksum into it
     return Run(folder, load_method(folder / ADAPTER), {name: facts[name] for name in facts if name != "seal"})
 
 
 def trained_with(settings: dict[str, Any], name: str) -> Any:
-    """The value of a setting that a run was trained with.
-
-    Args:
-        settings: Those of its run.json.
-        name: Of the setting.
-    """
+    """The value of a setting that a run was trained with, from the settings in its run.json."""
     return settings.get(name, _BEFORE.get(name, getattr(Settings, name)))
 
 
@@ -277,18 +273,18 @@ def _hint(settings: Settings) -> str:
     own = [run.name for run in _finished(settings)]
     hint = "Run --train with the same flags first"
     shown = ", ".join(own[:_SHOWN]) + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else "")
-    return f"{hint}, or give --run {folder}/… with one that was trained on this data ({shown})." if own else f"{hint}."
+    return f"{hint}, or give --run {folder}/… with a run on this data ({shown})." if own else f"{hint}."
 
 
 def _finished(settings: Settings) -> list[Path]:
-    """The folders of finished runs on the settings' data, beside their own run folder."""
+    """Folders of finished runs on the settings' data, in the parent of the run folder."""
     places = [path.parent for path in sorted(settings.run_folder.parent.glob(f"*/{RUN}"))]
     finished = [place for place in places if (place / MANIFEST).is_file()]
     return [place for place in finished if _same("data", settings.data, _data_of(place))]
 
 
 def _data_of(folder: Path) -> str:
-    """The data set that a finished run was trained on; empty where its file cannot be read."""
+    """The data set of a finished run; empty where run.json cannot be read."""
     try:
         facts = read_json(folder / RUN)
     except DataError:

@@ -1,4 +1,4 @@
-"""The table of all options, and how flags, a YAML file and the defaults are put together."""
+"""The table of all options; settings from flags, a YAML file and defaults."""
 
 from __future__ import annotations
 
@@ -51,44 +51,40 @@ DETAILS = "details"
 
 @dataclass(frozen=True)
 class Settings:
-    """Every option of the program, whichever command it belongs to.
-
-    The field's own declaration tells its meaning, range and commands; here is only what that does not tell.
+    """All options of all commands; each field declares its meaning, range and commands.
 
     Attributes:
-        weights: Empty for ViT-B/32, or the sample's on its data (`weights_or_default`).
+        weights: Empty for ViT-B/32, or for the sample's on its data (`weights_or_default`).
         set: The method's hyper-parameters by name, as typed.
         batch_size: 0 chooses by device.
-        workers: −1 for what is faster.
-        exif: "keep" leaves photos as they are stored, as OpenAI's preprocessing does.
-        transparent: "drop" shows the colours that are stored under transparent pixels, as OpenAI's preprocessing does.
-        white_level: 0 finds it on the data set, where a file does not tell it.
+        workers: −1 chooses the faster way.
+        exif: "keep" leaves photos as stored, as in OpenAI's preprocessing.
+        transparent: "drop" shows the colours stored under transparent pixels, as in OpenAI's preprocessing.
+        white_level: 0 infers it from the data set, where a file does not declare it.
         run: Empty for a folder named after the settings (`run_folder`).
-        holdout: None where the labelled test photos come first.
-        given: Names of the options that were given by flag or file.
-        shot_counts: Several values of `shots`, for commands that take a list; empty where none was given.
-        seeds: Several values of `seed`.
+        holdout: None to prefer labelled test photos.
+        given: Names of the options given by flag or file.
+        shot_counts: The values of `shots` for commands that take a list; empty where not given.
+        seeds: The values of `seed`.
     """
 
     data: str = option("Dataset", "contest folder, folder per class, CSV, or 'sample'", ON_DATA, metavar="DIR")
     weights: str = option(
         "",
-        "weight file or folder, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder: the "
-        "shots' means stand in for texts",
+        "weight file or folder, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder and use "
+        "the shots' class means instead of texts",
         ON_PHOTOS,
         metavar="PATH",
         shown=DEFAULT_WEIGHTS,
     )
     model_config: str = option(
         "",
-        "settings of weights without a configuration beside them: an open_clip_config.json or config.json, 'openai', "
-        "or a name of open_clip's such as open_clip:ViT-B-32",
+        "configuration of weights that come without one: an open_clip_config.json or config.json, 'openai', or a "
+        "model of open_clip such as open_clip:ViT-B-32",
         (*ON_PHOTOS, CONVERT),
         metavar="NAME",
     )
-    encoder: str = option(
-        "", "run folder whose tuned CLIP (or prompts) stands in for the weights' own", ON_PHOTOS, metavar="RUN"
-    )
+    encoder: str = option("", "run folder whose tuned CLIP (or prompts) is used", ON_PHOTOS, metavar="RUN")
     auxiliary: str = option(
         "", f"a second network beside CLIP: {', '.join(NETWORKS)}", ON_PHOTOS, metavar="NAME", shown="none"
     )
@@ -105,7 +101,7 @@ class Settings:
     )
     shots: int = option(
         4,
-        "training photos per class, as far as there are so many; or 'all'",
+        "training photos per class, fewer where there are fewer; or 'all'",
         (*WITH_METHODS, EXTRACT),
         kind="counts",
         metavar="K",
@@ -123,7 +119,7 @@ class Settings:
     )
     seed: int = option(
         0,
-        "chooses the shots and everything else random",
+        "seed of the shots and of everything else random",
         (*WITH_METHODS, EXTRACT),
         kind="counts",
         metavar="N",
@@ -143,15 +139,15 @@ class Settings:
         high=1000,
     )
     split: Literal["A", "B"] = option("A", "test set and class list of the contest", ON_DATA, choices=("A", "B"))
-    support: str = option("random", "list of the chosen photos; or 'first', 'random'", ON_RUNS, metavar="LIST.txt")
+    support: str = option("random", "list of the shots; or 'first', 'random'", ON_RUNS, metavar="LIST.txt")
     layout: str = option(
-        "", "what folders of photos are, where they do not tell", ON_DATA, choices=LAYOUTS, shown="by evidence"
+        "", "what the folders are, where that is ambiguous", ON_DATA, choices=LAYOUTS, shown="inferred"
     )
-    follow_links: bool = option(False, "photos may be links that lead out of the data folder", ON_DATA, kind="switch")
+    follow_links: bool = option(False, "allow photos that are links out of the data folder", ON_DATA, kind="switch")
     prompts: str = option("seed", "prompt set: a name or a YAML file", ON_PHOTOS, metavar="NAME")
     class_names: str = option(
         "",
-        "YAML file of 'class: words' lines, for names that say nothing",
+        "YAML file of 'class: words' lines, for names without meaning",
         ON_PHOTOS,
         metavar="FILE",
         shown="class_names.yaml in the data folder",
@@ -166,7 +162,7 @@ class Settings:
     labels: str = option("", "the test photos' labels", (EVALUATE,), metavar="FILE")
     holdout: int | None = option(
         None,
-        "N photos per class that were not chosen (0: all)",
+        "evaluate on N unused training photos per class (0: all)",
         (EVALUATE,),
         kind="whole",
         metavar="N",
@@ -185,7 +181,7 @@ class Settings:
     )
     unseen: float = option(
         0.0,
-        "leave this share of the classes without shots; base and new",
+        "share of the classes without shots; reports base and new",
         BENCHMARKS,
         kind="number",
         metavar="SHARE",
@@ -194,13 +190,13 @@ class Settings:
         group=_BENCHMARK,
     )
     out: str = option(
-        "results.csv",
+        "results/table.csv",
         "one row per cell; tables and picture beside it",
         BENCHMARKS,
         metavar="FILE.csv",
         group=_BENCHMARK,
     )
-    resume: bool = option(False, "go on with a stopped training through CLIP", (TRAIN,), kind="switch", group=DETAILS)
+    resume: bool = option(False, "continue a stopped training through CLIP", (TRAIN,), kind="switch", group=DETAILS)
     shard: Part | None = option(  # noqa: RUF009  (ruff takes a Part for mutable)
         None,
         "one of n processes that share the encoding and --cache; the last one writes",
@@ -218,7 +214,7 @@ class Settings:
     )
     precision: str = option(
         "float32",
-        "of CLIP's matrix products; bfloat16: CUDA, and CPUs with AVX-512 BF16 or AMX; float16: CUDA",
+        "of CLIP's matmuls; bfloat16: CUDA, and CPUs with AVX-512 BF16 or AMX; float16: CUDA",
         ON_PHOTOS,
         choices=PRECISIONS,
         group=DETAILS,
@@ -247,38 +243,38 @@ class Settings:
     )
     exif: str = option(
         "apply",
-        "turn photos as their EXIF orientation says, or keep them as stored",
+        "apply the EXIF orientation of photos, or keep them as stored",
         ON_PHOTOS,
         choices=EXIF,
         group=DETAILS,
     )
     transparent: str = option(
         "white",
-        "what shows through transparent pixels; drop: the colours stored under them",
+        "background of transparent pixels; drop: the colours stored under them",
         ON_PHOTOS,
         choices=TRANSPARENT,
         group=DETAILS,
     )
     white_level: int = option(
         0,
-        "white in 16-bit photos that do not tell it, such as 1023",
+        "white in 16-bit photos that do not declare it, such as 1023",
         ON_PHOTOS,
         kind="whole",
         metavar="N",
         low=255,
         high=65535,
-        shown="by the data set's values",
+        shown="inferred from the data set",
         group=DETAILS,
     )
     cache: str = option(
-        "results/features", "where features and converted weights are kept", ON_PHOTOS, metavar="DIR", group=DETAILS
+        "results/features", "folder of features and converted weights", ON_PHOTOS, metavar="DIR", group=DETAILS
     )
     top: int = option(
         5, "ids per line of the result", (PREDICT, CLASSIFY, CHECK), kind="whole", metavar="K", low=1, group=DETAILS
     )
     on_bad_image: str = option(
         "fallback",
-        "a test photo that cannot be read: stop, or write the most expected classes for it",
+        "for an unreadable test photo: stop, or write the most probable classes over all photos",
         (PREDICT,),
         choices=("stop", "fallback"),
         group=DETAILS,
@@ -294,11 +290,11 @@ class Settings:
                 item.check(value)
         for key in self.set:
             if not isinstance(key, str):
-                raise UsageError(f"set: {key!r} names no hyper-parameter.", "Write key: value, such as ratio: 0.3.")
+                raise UsageError(f"set: {key!r} is not a hyper-parameter.", "Write key: value, such as ratio: 0.3.")
         if "seed" in self.set:
-            raise UsageError("'seed' is no hyper-parameter.", "Use --seed.")
+            raise UsageError("'seed' is not a hyper-parameter.", "Use --seed.")
         if self.labels and self.holdout is not None:
-            raise UsageError("--labels and --holdout exclude each other.", "Choose the photos to evaluate on by one.")
+            raise UsageError("--labels and --holdout cannot be combined.", "Give one of them.")
 
     @property
     def weights_or_default(self) -> str:
@@ -307,15 +303,15 @@ class Settings:
 
     @property
     def reading(self) -> Reading:
-        """How a photo's file becomes a picture."""
+        """How photo files are read."""
         return Reading(self.exif, self.transparent, self.white_level)
 
     @property
     def run_folder(self) -> Path:
-        """Where the run's files lie: the same settings find the same folder again.
+        """The folder of the run with these settings.
 
-        Two data sets, weight files, prompt files or support lists of one name do not share it: whatever lies elsewhere
-        than under its plain name in the working directory is told by a digest of its place, a list by its content.
+        Data, weight and prompt files outside the working directory add a digest of their path, support lists one of
+        their content, so that files of the same name do not share a folder.
         """
         if self.run:
             return Path(self.run)
@@ -342,7 +338,7 @@ class Settings:
         return RUNS / "-".join(parts)
 
     def of(self, command: str) -> dict[str, Any]:
-        """The values of the options that a command has, by name."""
+        """The values of a command's options, by name."""
         return {name: getattr(self, name) for name, item in OPTIONS.items() if command in item.commands}
 
 
@@ -369,7 +365,7 @@ GENERAL = (  # options of the command line alone
 
 
 def _label(value: str) -> str:
-    """Of a path or a name in a run folder's name; names keep theirs."""
+    """A path or a name, for a run folder's name."""
     return _place_label(value) if Path(value).exists() else _plain(value)
 
 
@@ -378,34 +374,34 @@ def _plain(value: str) -> str:
 
 
 def _place_label(value: str) -> str:
-    """The name of a file or folder; with a digest of its place if the name alone does not tell it."""
-    path, here = Path(os.path.abspath(value)), Path.cwd()  # noqa: PTH100  (links keep their own names)
+    """The name of a file or folder; with a digest of its path unless it is in the working directory."""
+    path, here = Path(os.path.abspath(value)), Path.cwd()  # noqa: PTH100  (resolve would follow links)
     place = str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
     name = _plain(path.name)
     return name if name == place else f"{name}@{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}"
 
 
 def _list_label(value: str) -> str:
-    """The name of a support list, and a digest of its content; where there is none, whoever reads it says so."""
+    """The name of a support list and a digest of its content; reading a missing list raises later."""
     path = Path(value)
     content = path.read_bytes() if path.is_file() else b""
     return f"{_plain(path.stem)}@{hashlib.sha256(content).hexdigest()[:6]}"
 
 
 def build_settings(flags: Mapping[str, Any], config: str = "", commands: Collection[str] = EVERY) -> Settings:
-    """Put flags over a YAML file over the defaults.
+    """Settings from flags, a YAML file and defaults, in this order of precedence.
 
     Args:
-        flags: What was typed, by the options' names; absent or None where nothing was.
-        config: Path of a YAML file with the options' names as keys; empty for none. Keys that have no effect with the
-            commands are named in one message and left out, so that one file can serve several commands.
-        commands: Those that run.
+        flags: Values by option name; absent or None where not given.
+        config: Path of a YAML file with the options' names as keys; empty for none. Keys without effect for the
+            commands are logged in one line and ignored, so that one file can serve several commands.
+        commands: The commands that run.
 
     Returns:
         The settings.
 
     Raises:
-        UsageError: an unknown key, a value of another kind than the option's, or a flag without effect.
+        UsageError: an unknown key, a value of the wrong type, or a flag without effect.
     """
     values = _read_config(Path(config), commands) if config else {}
     typed = {name: value for name, value in flags.items() if value is not None}
@@ -418,7 +414,7 @@ def build_settings(flags: Mapping[str, Any], config: str = "", commands: Collect
 
 
 def names_in(config: str) -> frozenset[str]:
-    """The names of the options that a YAML file sets to something."""
+    """Names of the options that a YAML file sets to a true value."""
     return frozenset(str(key).replace("-", "_") for key, value in read_yaml_mapping(Path(config)).items() if value)
 
 
@@ -440,7 +436,7 @@ def _read_config(path: Path, commands: Collection[str]) -> dict[str, Any]:
 
 
 def _apart(given: Mapping[str, Any], commands: Collection[str]) -> dict[str, Any]:
-    """The settings' fields: of options that may be lists, one value, or the list for commands that take one."""
+    """Field values: options that may be lists give one value, or a list for commands that take one."""
     values = dict(given)
     for item in OPTIONS.values():
         if item.list_name and item.name in values:
@@ -449,7 +445,9 @@ def _apart(given: Mapping[str, Any], commands: Collection[str]) -> dict[str, Any
                 if len(several) > 1:
                     listed = ",".join(map(str, several))
                     takers = ", ".join(item.several)
-                    raise UsageError(f"{item.flag} {listed} is a list.", f"Only {takers} take several values.")
+                    raise UsageError(
+                        f"{item.flag}: expected one value, got {listed}.", f"Only {takers} take several values."
+                    )
                 values[item.name] = several[0]
             else:
                 values[item.list_name] = several
@@ -457,19 +455,19 @@ def _apart(given: Mapping[str, Any], commands: Collection[str]) -> dict[str, Any
 
 
 def parse_assignments(pairs: list[str]) -> dict[str, str]:
-    """Take `--set key=value` arguments apart.
+    """Parse `--set key=value` arguments.
 
     >>> parse_assignments(["ratio=0.3", "epochs=5"])
     {'ratio': '0.3', 'epochs': '5'}
 
     Raises:
-        UsageError: one has no "=" or no key, or a key stands twice.
+        UsageError: one has no "=" or no key, or a key is given twice.
     """
     values: dict[str, str] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key.strip():
-            raise UsageError(f"--set {pair} is no assignment.", "Write --set key=value, such as --set ratio=0.3.")
+            raise UsageError(f"--set {pair}: expected key=value.", "Write --set key=value, such as --set ratio=0.3.")
         if key.strip() in values:
             raise UsageError(f"--set gives '{key.strip()}' twice.", "Keep one of them.")
         values[key.strip()] = value.strip()

@@ -1,1 +1,1 @@
-"""What every room uses: errors, checks of input, messages, and the few-shot task."""
+"""Shared by all rooms: errors, input checks, messages, and the few-shot task."""

@@ -1,10 +1,10 @@
-"""The words that users choose between. Without imports, so that `--help` need not load what they stand for."""
+"""Values of options. Without imports, so that `--help` is fast."""
 
 SAMPLE = "sample"  # the built-in data set and CLIP
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("float32", "bfloat16", "float16")  # of matrix products
-NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")  # of ImageNet, in CLIP's place or beside it
-NETWORK_REQUIREMENTS = "requirements-backbones.txt"  # what pip needs for these
-LAYOUTS = ("class", "domain/class")  # what folders of photos are, below train/ and test/ where there are these
+PRECISIONS = ("float32", "bfloat16", "float16")  # of matmuls
+NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")  # trained on ImageNet
+NETWORK_REQUIREMENTS = "requirements-backbones.txt"
+LAYOUTS = ("class", "domain/class")  # of folders of photos, below train/ and test/ if there are such
 ALL_SHOTS = 1_000_000
-"""More photos per class than any data set has: what `--shots all` stands for."""
+"""The value of `--shots all`: more photos per class than any data set has."""

@@ -1,6 +1,7 @@
-"""What a person sees: results on stdout, messages and progress on stderr, also where one of these is closed or full.
+"""Results on stdout, messages and progress on stderr; either may be closed or full.
 
-On a terminal nothing is silent for long: where no output comes for some seconds, a line says what is being done.
+On a terminal a status line appears after a few seconds without output. Where stderr is no terminal, each progress bar
+writes one line when it ends.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from typing import Any, TextIO, TypeVar, overload
 from .errors import SetupError, UsageError
 
 T = TypeVar("T")
-SILENCE_S = 3.0  # after so long without output the line of what is being done appears
+SILENCE_S = 3.0  # seconds without output before the status line appears
 _CLEAR = "\r\x1b[K"
 
 
 @dataclass
 class _State:
-    """What all output of the process depends on.
+    """The state of the process's output.
 
     Attributes:
-        quiet: Neither messages nor progress.
-        doing: What is being done, the innermost last, each with its beginning.
+        quiet: No messages and no progress.
+        doing: Current steps, the innermost last, each with its start time.
         last: When stderr was last written.
-        line: Whether the line of what is being done stands on the terminal.
-        bars: Progress bars that are open.
+        line: Whether the status line is on the terminal.
+        bars: Open progress bars.
     """
 
     quiet: bool = False
@@ -48,7 +49,7 @@ def _state() -> _State:
 
 
 def be_quiet() -> None:
-    """Show no messages and no progress from now on, only results and errors, until `streams` ends."""
+    """Show only results and errors until `streams` ends."""
     _state().quiet = True
     logging.getLogger().setLevel(logging.ERROR)
 
@@ -58,28 +59,48 @@ def progress(iterable: Iterable[T], **options: Any) -> Any: ...
 @overload
 def progress(**options: Any) -> Any: ...
 def progress(iterable: Any = None, **options: Any) -> Any:
-    """A progress bar on stderr; an invisible one where nothing but results is wanted.
+    """A progress bar on stderr: one line at its end where stderr is no terminal, nothing after `be_quiet`.
 
     Args:
-        iterable: What to go through; None for a bar that is moved by `update`.
-        options: As tqdm takes them: total, desc, unit, leave, delay, initial.
+        iterable: The items; None for a bar that is moved by `update`.
+        options: tqdm's: total, desc, unit, unit_scale, leave, delay, initial.
 
     Returns:
         A tqdm.
     """
     from tqdm import tqdm
 
-    bar = tqdm(iterable, disable=_state().quiet, **options)
+    if sys.stderr.isatty():
+        bar = tqdm(iterable, disable=_state().quiet, **options)
+    else:
+        bar = _one_line_bar()(iterable, disable=_state().quiet, file=io.StringIO(), **options)
     _state().bars = [each for each in _state().bars if not each.disable and each.n != each.total] + [bar]
     return bar
 
 
+@functools.cache
+def _one_line_bar() -> Any:
+    """A tqdm that prints "stage: count, seconds" when it is closed, and nothing before."""
+    from tqdm import tqdm
+
+    class OneLine(tqdm):  # type: ignore[type-arg]
+        def close(self) -> None:
+            if not self.disable and self.n and (seconds := time.time() - self.start_t) >= self.delay:
+                counts = dict.fromkeys((self.n, self.total or self.n))  # one where the stage is complete
+                count = " of ".join(tqdm.format_sizeof(each) if self.unit_scale else str(each) for each in counts)
+                unit = self.unit if self.unit_scale else f" {self.unit}{'' if count == '1' else 's'}"
+                print_note(f"{self.desc.removesuffix(': ')}: {count}{unit}, {seconds:.1f} s")
+            super().close()
+
+    return OneLine
+
+
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Name what is being done within this block, for the line that appears where nothing else does.
+    """Set the status line within this block.
 
     Args:
-        what: Such as "fitting gda".
+        what: The step, such as "fitting gda".
     """
     entry = (what, time.monotonic())
     _state().doing.append(entry)
@@ -89,14 +110,14 @@ def doing(what: str) -> Iterator[None]:
         _state().doing.remove(entry)
 
 
-def note(text: str) -> None:
-    """Write a line for the user to stderr, unless nothing but results is wanted."""
+def print_note(text: str) -> None:
+    """Write a line to stderr, unless `be_quiet` was called."""
     if not _state().quiet:
-        complain(f"{text}\n")
+        print_error(f"{text}\n")
 
 
 class _Watched(io.TextIOBase):
-    """A terminal's stderr that remembers when it was written to."""
+    """A terminal's stderr that records when it was last written and clears the status line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -123,15 +144,15 @@ class _Watched(io.TextIOBase):
         return self._stream.encoding
 
 
-def _keep_talking(stream: TextIO, end: threading.Event) -> None:
-    """Say once a second what is being done, while nothing else is written."""
+def _update_status(stream: TextIO, end: threading.Event) -> None:
+    """Write the status line once a second while nothing else is written."""
     state = _state()
     while not end.wait(1.0):
         now = time.monotonic()
         if state.quiet or now - state.last < SILENCE_S:
             continue
         bars = [bar for bar in state.bars if not bar.disable and bar.n != bar.total]
-        with contextlib.suppress(OSError, ValueError):  # where it cannot be written, the work goes on
+        with contextlib.suppress(OSError, ValueError):  # a status line that cannot be written stops no work
             if bars and not state.line:
                 bars[-1].refresh()
                 state.last = now - SILENCE_S + 1  # the bar's clock goes on
@@ -143,8 +164,8 @@ def _keep_talking(stream: TextIO, end: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def _talking() -> Iterator[None]:
-    """Within this block a terminal is never silent for long."""
+def _status_line() -> Iterator[None]:
+    """Show the status line within this block, on a terminal."""
     stream = sys.stderr
     if not stream.isatty():
         yield
@@ -153,7 +174,7 @@ def _talking() -> Iterator[None]:
     _state().last = time.monotonic()
     watched = _Watched(stream)
     sys.stderr = watched
-    thread = threading.Thread(target=_keep_talking, args=(stream, end), daemon=True)
+    thread = threading.Thread(target=_update_status, args=(stream, end), daemon=True)
     thread.start()
     try:
         yield
@@ -166,50 +187,51 @@ def _talking() -> Iterator[None]:
 
 @contextlib.contextmanager
 def streams() -> Iterator[None]:
-    """Make ready for messages and results; at the end, also behind --help, a full disk does not pass for success.
+    """Set up logging and stdout; flush stdout at the end, so that a full disk is an error, after --help too.
 
     Raises:
         UsageError: stdout is closed.
         SetupError: stdout cannot be written.
     """
-    if sys.stderr is None:  # closed: progress bars would fail, and nobody wants the messages
+    if sys.stderr is None:  # closed: progress bars would fail
         sys.stderr = io.StringIO()
     _state().quiet = False
     if sys.stdout is None:
-        raise UsageError("stdout is closed, so there is no place for the results.", "Leave it open, or use a file.")
+        raise UsageError("stdout is closed, so results cannot be printed.", "Leave it open, or redirect it to a file.")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
-    with _talking():
+        sys.stdout.reconfigure(errors="backslashreplace")  # for encodings that lack a character
+    with _status_line():
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
         try:
             yield
         finally:
             _state().quiet = False
-            tell(end="")
+            print_result(end="")
 
 
-def tell(text: str = "", end: str = "\n") -> None:
+def print_result(text: str = "", end: str = "\n") -> None:
     """Print a result.
 
     Raises:
-        BrokenPipeError: nobody reads on.
+        BrokenPipeError: the reader closed the pipe.
         SetupError: stdout cannot be written.
     """
     if text and _state().line:
-        complain("")  # which clears the line of what is being done
+        print_error("")  # clears the status line
     try:
         print(text, end=end, flush=not text)
     except BrokenPipeError:
         raise
     except OSError as error:
-        sys.stdout = None  # or Python would try once more at its end, and complain in lines of its own
+        sys.stdout = None  # or Python would flush again at exit and print a traceback
         raise SetupError(
-            f"cannot write to stdout: {error.strerror or error}.", "Check the free space where it is redirected to."
+            f"cannot write to stdout: {error.strerror or error}.",
+            "Check the free space of the disk it is redirected to.",
         ) from error
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Write to stderr."""
-    with contextlib.suppress(OSError):  # where it is full, the exit status has to do
+    with contextlib.suppress(OSError):  # a full disk; the exit status still tells
         sys.stderr.write(text)
         sys.stderr.flush()

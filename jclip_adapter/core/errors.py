@@ -1,8 +1,7 @@
 """The program's own errors.
 
-Every error that a user can cause is an `AdapterError`: its message says what is wrong and in which file, its
-`hint` says what to do. The command line prints both in one line and leaves with exit status 2. Each derives from the
-built-in error that a user of the library expects too.
+Every error that a user can cause is an `AdapterError`: its message says what is wrong and where, its `hint` what to do.
+The command line prints both in one line and exits with status 2. Each also derives from the matching built-in error.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from collections.abc import Iterable
 
 
 class AdapterError(Exception):
-    """Base of all errors that have a cure on the user's side.
+    """Base of all errors that the user can fix.
 
     Args:
-        message: What is wrong, naming the file or the value.
-        hint: What to do about it, as a full sentence; empty where there is nothing to suggest.
-        details: Further lines, where one error stands for many (every bad line of a list, say). They are shown
-            below the error and are not part of its text, which stays one line.
+        message: What is wrong, with the file or the value.
+        hint: What to do, as a sentence; empty for nothing.
+        details: Further lines, such as every malformed line of a list; shown below the error, not part of its text.
     """
 
     def __init__(self, message: str, hint: str = "", details: Iterable[str] = ()) -> None:
@@ -32,11 +30,11 @@ class AdapterError(Exception):
 
 
 class UsageError(AdapterError, ValueError):
-    """A flag, key, name or value that the program does not know or cannot take."""
+    """An unknown or invalid flag, key, name or value."""
 
 
 class DataError(AdapterError, ValueError):
-    """Photos, class lists, label files or feature files that are missing or contradict each other."""
+    """Missing, damaged or inconsistent photos, class lists, label files or feature files."""
 
 
 class PhotoError(DataError):
@@ -60,7 +58,7 @@ class DivergedError(AdapterError, ArithmeticError):
 
 
 class SetupError(AdapterError, RuntimeError):
-    """The machine lacks something: a compiler, a package, a driver, space or a permission."""
+    """A missing compiler, package, driver, disk space or permission."""
 
 
 class SubmissionError(AdapterError, ValueError):
@@ -68,11 +66,11 @@ class SubmissionError(AdapterError, ValueError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant, or list them.
+    """Suggest the nearest known name, or list all.
 
     Args:
-        name: The name that is unknown.
-        known: The names that would have been right.
+        name: The unknown name.
+        known: The known names.
 
     Returns:
         A sentence for an error's hint.

@@ -1,4 +1,4 @@
-"""The order that people give to numbered files: image_2 before image_10."""
+"""Natural order of file names: image_2 before image_10."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ def natural_key(name: str) -> NaturalKey:
         name: A file or class name.
 
     Returns:
-        A key for `sorted`. Names that differ only in leading zeros are told apart by their plain text, so that
-        the order is total.
+        A key for `sorted`. Names that differ only in leading zeros are ordered as text, so the order is total.
 
     >>> sorted(["image_10.jpg", "image_2.png", "image_2.jpg"], key=natural_key)
     ['image_2.jpg', 'image_2.png', 'image_10.jpg']

@@ -1,8 +1,4 @@
-"""Many faults of one kind of file, told in one error.
-
-Whoever mends a list of 180,000 lines wants to hear of all its faults at once, not of the first one, and not of
-10,000 copies of the same one.
-"""
+"""Collects the faults of a file into one error: all kinds of fault, but not 10,000 examples of one kind."""
 
 from __future__ import annotations
 
@@ -13,14 +9,14 @@ import unicodedata
 from .errors import AdapterError, DataError
 
 SHOWN = 10
-"""How many faults of each kind are written out; the others are counted."""
+"""Number of faults listed per kind; the others are counted."""
 
 
 class Problems:
     """Collects faults and raises them as one error.
 
     Args:
-        source: What was examined, as it begins the error's line: a path.
+        source: The path that was checked, which begins the error message.
         error: The class of the error.
 
     >>> problems = Problems("train.txt")
@@ -43,12 +39,12 @@ class Problems:
         return sum(self._counts.values())
 
     def add(self, kind: str, text: str, hint: str = "") -> None:
-        """Note one fault.
+        """Add one fault.
 
         Args:
             kind: The kind in the plural, such as "malformed lines"; faults are counted by it.
             text: The fault, with file and line.
-            hint: What to do about this kind; used where it is the only kind.
+            hint: What to do about this kind; used if it is the only kind.
         """
         self._counts[kind] = self._counts.get(kind, 0) + 1
         texts = self._texts.setdefault(kind, [])
@@ -58,14 +54,14 @@ class Problems:
             self._hints.setdefault(kind, hint)
 
     def summary(self) -> str:
-        """One line that names the only fault, or counts the faults of each kind."""
+        """One line: the only fault, or the number of faults of each kind."""
         if len(self) == 1:
             return f"{self.source}: {next(iter(self._texts.values()))[0]}."
         kinds = ", ".join(f"{kind} ({count:,})" for kind, count in self._counts.items())
         return f"{self.source}: {len(self):,} problems: {kinds}."
 
     def details(self) -> list[str]:
-        """The faults, at most `SHOWN` of each kind, and how many more there are."""
+        """The faults, at most `SHOWN` of each kind, and the number of others."""
         lines = []
         for kind, texts in self._texts.items():
             lines += [f"{kind}: {text}" for text in texts]
@@ -74,13 +70,13 @@ class Problems:
         return lines
 
     def raise_if_any(self, hint: str = "") -> None:
-        """Raise what was collected, if anything was.
+        """Raise an error with all faults, if there are any.
 
         Args:
-            hint: What to do where there are several kinds of fault, or one kind that brought no hint.
+            hint: What to do about several kinds of fault, or one kind without a hint.
 
         Raises:
-            AdapterError: of the class given to the constructor, its `details` holding the faults.
+            AdapterError: of the class given to the constructor, with the faults in `details`.
         """
         if self._counts:
             own = next(iter(self._hints.values()), "")
@@ -88,20 +84,20 @@ class Problems:
 
 
 def fits_a_line(name: str) -> bool:
-    r"""Whether a name can stand in a text file of one name per line: no control characters, valid Unicode.
+    r"""Whether a name fits a text file of one name per line: no control characters, valid Unicode.
 
     >>> fits_a_line("my cat.jpg"), fits_a_line("my\ncat.jpg")
     (True, False)
     """
-    # Cc holds CR, LF and tab; Zl and Zp are Unicode's line separators; Cs marks bytes that are no UTF-8.
+    # Cc: CR, LF, tab and others; Zl and Zp: Unicode's line separators; Cs: bytes that are not UTF-8.
     return (name.isascii() and name.isprintable()) or not any(unicodedata.category(c) in _UNFIT for c in name)
 
 
 def why_unfit(name: str) -> str:
-    r"""Why a name cannot stand in a text file; empty where it can.
+    r"""Why a name does not fit a text file; empty if it does.
 
-    Bytes of a file's name that the file system's encoding cannot read arrive as lone surrogates. They are either
-    UTF-8 that a C locale hides, or another encoding's, such as GBK's from a zip made on Windows.
+    Undecodable bytes of a file name are lone surrogates: UTF-8 under a C locale, or another encoding such as GBK from a
+    zip made on Windows.
 
     >>> why_unfit("cat.jpg"), why_unfit("my\ncat.jpg")
     ('', 'holds control characters')
@@ -125,7 +121,7 @@ def why_unfit(name: str) -> str:
 
 
 def _as_gbk(data: bytes) -> str:
-    """The text as GB18030, where that gives Chinese; else empty."""
+    """The text decoded as GB18030, if that gives Chinese; else empty."""
     try:
         text = data.decode("gb18030")
     except UnicodeDecodeError:
@@ -135,7 +131,7 @@ def _as_gbk(data: bytes) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""The text with whatever `fits_a_line` objects to written as escapes, so that an error stays one line.
+    r"""The text with characters that do not fit a line as escapes, so that an error stays one line.
 
     >>> print(one_line("a\nb"))
     a\nb

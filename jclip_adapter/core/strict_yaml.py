@@ -1,7 +1,7 @@
-"""YAML files that people write, read strictly.
+"""Strict reading of YAML files.
 
-PyYAML's safe loader executes nothing, but it takes the last of two equal keys silently, lets aliases stand for more
-text than memory holds, and raises other exceptions than its own for some scalars.
+PyYAML's safe loader executes nothing, but silently uses the last of two equal keys, expands aliases to more text than
+memory holds, and raises foreign exceptions for some scalars.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _MOST_DEPTH = 8
 
 
 class _RefusedError(Exception):
-    """What the strict loader refuses: message, line from 0, what to do."""
+    """A refusal of the strict loader: message, line from 0, hint."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which refuses what it would take silently or choke on."""
+    """The safe loader without duplicate keys, anchors, tags and deep nesting."""
 
     _depth = 0
 
@@ -45,22 +45,22 @@ class _Loader(yaml.SafeLoader):
             if key.value == "<<":
                 raise _RefusedError("merge keys (<<) are not supported", key.start_mark.line, "Write the entries out.")
             if key.value in seen:
-                raise _RefusedError(f"the key {key.value!r:.60} stands there twice", key.start_mark.line, "Remove one.")
+                raise _RefusedError(f"duplicate key {key.value!r:.60}", key.start_mark.line, "Remove one.")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml_mapping(path: str | Path) -> dict[Any, Any]:
-    """Read a YAML file whose top is a mapping.
+    """Read a YAML file with a mapping at the top level.
 
     Args:
         path: The file: UTF-8, at most 1 MB, no anchors, aliases, tags or merge keys, at most 8 levels deep.
 
     Returns:
-        The mapping, of plain YAML values (a text that looks like a number is one: callers check types).
+        The mapping of plain YAML values; callers check their types.
 
     Raises:
-        UsageError: the file is missing, unreadable, too large, no such YAML, or holds a key twice.
+        UsageError: the file is missing, unreadable, too large, malformed, or has a duplicate key.
     """
     file = Path(path)
     try:
@@ -79,7 +79,7 @@ def read_yaml_mapping(path: str | Path) -> dict[Any, Any]:
         message = " ".join(str(error).split())
         raise UsageError(f"{file}: a value cannot be read ({message:.100}).", "Put it in quotes.") from error
     if not isinstance(value, dict):
-        raise UsageError(f"{file}: the file's top is no mapping.", "Write 'key: value' lines.")
+        raise UsageError(f"{file}: expected a mapping at the top level.", "Write 'key: value' lines.")
     return value
 
 

@@ -16,20 +16,20 @@ Number = TypeVar("Number", bound=np.generic)
 Array = npt.NDArray[np.float32]
 Weights = Mapping[str, Array]
 """CLIP's weights, or some of them, by OpenAI's key names."""
-LOGIT_SCALE = 100.0  # exp(4.6052): what every published CLIP was trained to, and clamped at
+LOGIT_SCALE = 100.0  # exp(4.6052), the clamp that every published CLIP reached
 
 
 def normalise(rows: npt.ArrayLike) -> Array:
-    """Divide rows (…, d) by their Euclidean norm; rows of zeros stay zeros."""
+    """L2-normalise rows (…, d); rows of zeros stay zeros."""
     array = np.asarray(rows, dtype=np.float32)
     norm = np.linalg.norm(array, axis=-1, keepdims=True)
     return np.asarray(array / np.maximum(norm, np.finfo(np.float32).tiny), dtype=np.float32)
 
 
-def cuts(rows: npt.NDArray[Number], size: int) -> list[npt.NDArray[Number]]:
-    """An array in pieces of at most `size` rows.
+def chunks(rows: npt.NDArray[Number], size: int) -> list[npt.NDArray[Number]]:
+    """Split an array into chunks of at most `size` rows.
 
-    >>> [part.tolist() for part in cuts(np.arange(5), 2)]
+    >>> [part.tolist() for part in chunks(np.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
     """
     return [rows[first : first + size] for first in range(0, len(rows), size)]
@@ -80,14 +80,13 @@ class Queries:
 
     Attributes:
         features: (M, d) L2-normalised image features.
-        raw: (M, d) the same before normalisation; where they are not known, the normalised ones.
+        raw: (M, d) features before normalisation; None if unknown.
         auxiliary: (M, d') raw features of a second backbone; None for none.
-        encode: Encodes the photos anew, for methods that have tuned CLIP: takes a function from all of CLIP's
-            weights to those that are to be others, returns (M, d) features, not normalised; None where only
-            features are at hand.
+        encode: Encodes the photos again by a tuned CLIP: takes a function from all of CLIP's weights to the changed
+            ones, returns (M, d) features, not normalised; None without photos.
 
     Raises:
-        DataError: shapes contradict each other, or a value is not finite.
+        DataError: inconsistent shapes, or a value that is not finite.
     """
 
     features: Array
@@ -131,9 +130,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class ImageNetHead:
-    """The classifier of an ImageNet network, and which of its classes correspond to the task's classes.
-
-    The network is the task's second one if it has one, otherwise the first.
+    """The classifier of an ImageNet network (the task's second one if any), and its classes that match the task's.
 
     Attributes:
         weight: (K, d') float32.
@@ -149,8 +146,8 @@ class ImageNetHead:
     def matrix(self) -> Array:
         """(K, C) the share of each ImageNet class in each class of the task.
 
-        An ImageNet class that corresponds to several classes is shared in inverse proportion to their number of ids:
-        a poodle counts more for a class of poodles than for one of all dogs.
+        An ImageNet class of several task classes is shared in inverse proportion to their number of ids: a poodle
+        counts more for a class of poodles than for one of all dogs.
         """
         found = np.zeros((len(self.weight), len(self.ids)), dtype=np.float32)
         for number, ids in enumerate(self.ids):
@@ -174,7 +171,7 @@ class Lazy(Generic[T]):
         """The value."""
         if self._make is not None:
             self._made.append(self._make())
-            self._make = None  # frees what it refers to
+            self._make = None  # frees its references
         return self._made[0]
 
 
@@ -183,12 +180,12 @@ class EncoderLink:
     """CLIP itself, for methods that train through it.
 
     Attributes:
-        source: The CLIP, or a `Lazy` one, because most methods do not need it.
-        names: C class names as prompts spell them.
+        source: The CLIP, or a `Lazy` one, as most methods do not need it.
+        names: C class names in words.
         prompts: C prompts, the first template of each class.
-        pixels: Takes support row numbers (B,), a generator and a share; returns (B, n, n, 3) uint8 photos. With
-            a generator they are cropped and flipped at random, each crop showing at least that share of the
-            photo's area; without one they are as CLIP preprocesses them.
+        pixels: Takes support indices (B,), a generator and a share; returns (B, n, n, 3) uint8 photos: cropped and
+            flipped at random with at least that share of the photo's area, or, if the generator is None,
+            preprocessed as by CLIP.
     """
 
     source: Any
@@ -198,11 +195,11 @@ class EncoderLink:
 
     @property
     def model(self) -> Any:
-        """The CLIP, a Jittor module; it is given back as it was."""
+        """The CLIP, a Jittor module; whoever changes it restores it."""
         return self.source.get() if isinstance(self.source, Lazy) else self.source
 
     def keep(self, rows: npt.NDArray[Any]) -> EncoderLink:
-        """The link of some support rows: an index array."""
+        """The link of some support rows, given as an index array."""
         return replace(self, pixels=lambda wanted, rng, share: self.pixels(rows[wanted], rng, share))
 
 
@@ -210,31 +207,31 @@ class EncoderLink:
 class FewShotTask:
     """A few-shot classification task on features.
 
-    Arrays are float32 (labels int64), checked and made read-only. Query labels have no place in it: only the
-    scorer sees them. N is the number of support rows, C of classes, d the feature width.
+    Arrays are float32 (labels int64), checked and read-only. It never contains query labels. N is the number of support
+    rows, C of classes, d the feature width.
 
     Attributes:
         support_features: (N, d) L2-normalised image features of the shots.
         support_labels: (N,) class indices 0…C−1; a class may have none.
         text_features: (C, d) L2-normalised class text weights.
-        class_names: C names, as the data set spells them.
+        class_names: C names, as in the data set.
         domains: C domain names; empty for none.
-        logit_scale: What cosines are multiplied by.
-        support_raw: (N, d) the support features before normalisation; None where they are not known.
-        text_raw: (C, d) mean of the un-normalised template features; None where they are not known.
+        logit_scale: Factor of cosines.
+        support_raw: (N, d) the support features before normalisation; None if unknown.
+        text_raw: (C, d) mean of the un-normalised template features; None if unknown.
         support_views: (V, N, d) L2-normalised features of augmented views; None for none.
         text_views: one (T_c, d) array of L2-normalised template features per class; empty for none.
         validation: Labelled photos for selection; None for none.
         auxiliary: (N, d') raw features of the support photos by a second backbone; None for none.
         extra_features: (E, d) L2-normalised rows of further modalities in the same space, such as audio.
         extra_labels: (E,) their class indices.
-        encoder: CLIP itself, for methods that train through it; None where only features are at hand.
-        has_text: Whether `text_features` are texts'. Where the photos' network knows no text, they are the classes'
-            prototypes instead (`with_prototypes`), and zeros for a class without shots.
-        imagenet_head: The classifier of an ImageNet network; None without such a network.
+        encoder: CLIP itself, for methods that train through it; None if there are only features.
+        has_text: Whether `text_features` come from texts. Without a text encoder they are the classes' prototypes
+            (`with_prototypes`), zeros for a class without shots.
+        imagenet_head: The classifier of an ImageNet network; None without one.
 
     Raises:
-        DataError: shapes contradict each other, a label is out of range, or a value is not finite.
+        DataError: inconsistent shapes, a label out of range, or a value that is not finite.
     """
 
     support_features: Array
@@ -284,9 +281,9 @@ class FewShotTask:
         self._check_further_rows()
 
     def _check_further_rows(self) -> None:
-        """Check what comes beside the shots: other modalities' rows, and photos to choose by."""
+        """Check the rows of other modalities and the validation set."""
         if (self.extra_features is None) != (self.extra_labels is None):
-            raise DataError("extra_features and extra_labels go together.")
+            raise DataError("expected both extra_features and extra_labels, got one of them.")
         if self.extra_features is not None and self.extra_labels is not None:
             extra = check_rows(self.extra_features, "extra_features", self.width)
             object.__setattr__(self, "extra_features", extra)
@@ -297,7 +294,7 @@ class FewShotTask:
             _check_labels(self.validation.labels, len(self.validation.queries), self.num_classes, "validation")
 
     def keep(self, rows: npt.NDArray[Any]) -> FewShotTask:
-        """The task with some of its support rows, in this order: an index array or a mask of (N,)."""
+        """The task with some support rows, given as an index array or a mask (N,)."""
         numbers = np.arange(len(self.support_labels))[rows]
         kept = replace(
             self,
@@ -308,11 +305,11 @@ class FewShotTask:
             support_views=None if self.support_views is None else self.support_views[:, rows],
             auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
         )
-        # Prototypes of photos that were left out would tell of them.
+        # Prototypes must not contain the removed photos.
         return kept if self.has_text else kept.with_prototypes()
 
     def with_prototypes(self) -> FewShotTask:
-        """The task with the means of the classes' shots in place of texts."""
+        """The task with class means of the shots instead of texts."""
         labels, classes = self.support_labels, self.num_classes
         normal, raw = (class_means(rows, labels, classes) for rows in (self.shot_means(), self.raw))
         return replace(
@@ -320,7 +317,7 @@ class FewShotTask:
         )
 
     def photo_views(self) -> Array:
-        """(V, N, d) features of the shots' augmented views, or of the shots themselves, V = 1, if there are none."""
+        """(V, N, d) features of the shots' augmented views, or of the shots (V = 1) if there are none."""
         views = self.support_views
         return self.support_features[None] if views is None or not len(views) else views
 
@@ -346,7 +343,7 @@ class FewShotTask:
 
     @property
     def raw(self) -> Array:
-        """(N, d) un-normalised support features, or the normalised ones where those are all there is."""
+        """(N, d) un-normalised support features, or the normalised ones if the former are unknown."""
         return self.support_features if self.support_raw is None else self.support_raw
 
     @property
@@ -356,38 +353,38 @@ class FewShotTask:
 
 
 def _check_labels(labels: npt.ArrayLike, rows: int, classes: int, name: str) -> npt.NDArray[np.int64]:
-    """(rows,) read-only class indices; DataError where they are not."""
+    """(rows,) read-only class indices; DataError for anything else."""
     array = np.array(labels, dtype=np.int64)
     if array.shape != (rows,):
-        raise DataError(f"there are {array.shape} labels for {rows} {name} rows.")
+        raise DataError(f"expected {rows} {name} labels, got shape {array.shape}.")
     if array.size and not (array.min() >= 0 and array.max() < classes):
-        raise DataError(f"{name} labels lie in {array.min()}…{array.max()}, classes in 0…{classes - 1}.")
+        raise DataError(f"{name} labels range from {array.min()} to {array.max()}, expected 0 to {classes - 1}.")
     array.flags.writeable = False
     return array
 
 
 def check_rows(value: npt.ArrayLike, name: str, width: int | None = None, rows: int | None = None) -> Array:
-    """Take a matrix of features, refusing what would only fail later.
+    """Check a matrix of features.
 
     Args:
         value: (N, d), any real dtype.
-        name: What it is, for the message.
-        width: The d it must have; None for any.
-        rows: The N it must have; None for any.
+        name: Its name for errors.
+        width: Expected d; None for any.
+        rows: Expected N; None for any.
 
     Returns:
-        A read-only float32 copy, or `value` itself where it is one already.
+        A read-only float32 copy, or `value` itself if it is read-only float32.
 
     Raises:
-        DataError: another shape, no column, or NaN or infinity in it.
+        DataError: another shape, no column, NaN or infinity.
     """
     array = np.asarray(value, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] == 0:
-        raise DataError(f"{name} has shape {array.shape}; rows of features (N, d) are needed.")
+        raise DataError(f"{name} has shape {array.shape}; expected rows of features (N, d).")
     if width is not None and array.shape[1] != width:
-        raise DataError(f"{name} is {array.shape[1]} wide, but the task's features are {width} wide.")
+        raise DataError(f"{name} has width {array.shape[1]}, expected {width} as in the task's features.")
     if rows is not None and len(array) != rows:
-        raise DataError(f"{name} has {len(array)} rows instead of {rows}.")
+        raise DataError(f"{name} has {len(array)} rows, expected {rows}.")
     if not np.isfinite(array).all():
         raise DataError(f"{name} contains NaN or infinity.", "Extract the features again.")
     if array.flags.writeable:

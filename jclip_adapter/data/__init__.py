@@ -1,1 +1,1 @@
-"""Data sets, photos, texts of classes, and submissions: what is read before a network runs, and the contest's files."""
+"""Data sets, photos, class names and prompts, and the contest's result files."""

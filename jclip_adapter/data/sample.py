@@ -1,7 +1,7 @@
-"""The built-in sample: a picture-book data set, unpacked on first use, and the weights of its small CLIP. It is a toy.
+"""The built-in sample, a toy: a data set of drawings, unpacked on first use, and a small CLIP pretrained on it.
 
-The photos are drawings, not photographs. `tools/sample` of the repository draws them and pretrains the CLIP, whose
-weight file holds only the rows of CLIP's vocabulary that its captions use, in half precision.
+`tools/sample` of the repository draws the photos and pretrains the CLIP, whose weight file has only the rows of CLIP's
+vocabulary that its captions use, in float16.
 """
 
 from __future__ import annotations
@@ -25,34 +25,31 @@ EMBEDDING, ROWS, IDS = "token_embedding.weight", "token_embedding.rows", "token_
 
 
 def sample_root() -> Path:
-    """Where the sample's photos are unpacked."""
+    """The folder of the unpacked photos."""
     return kept("data/sample/photos")
 
 
 def ensure_sample(root: Path | None = None) -> Path:
-    """Unpack the sample's photos unless they are there already.
-
-    They are written to a temporary folder beside `root`, which is renamed when it is whole: a run that is stopped
-    leaves nothing half done under that name. An older version's photos are replaced.
+    """Unpack the sample's photos atomically, unless they are up to date.
 
     Args:
-        root: Where to keep them; `sample_root()` by default.
+        root: The folder; `sample_root()` by default.
 
     Returns:
-        The folder, in the contest's layout, with `TestSetA_labels.txt` besides.
+        The folder, in the contest's layout, with `TestSetA_labels.txt`.
 
     Raises:
         SetupError: the folder cannot be written.
-        DataError: `root` exists but holds something else than a sample, or the archive is missing.
+        DataError: `root` exists and is not a sample, or the archive is missing.
     """
     target = sample_root() if root is None else Path(root)
     if not PHOTOS.is_file():
-        raise DataError(f"{PHOTOS} is missing.", "Fetch it again, or run `python -m tools.sample.painter`.")
+        raise DataError(f"{PHOTOS} is missing.", "Download it again, or run `python -m tools.sample.painter`.")
     digest = storage.sha256_file(PHOTOS)
     if _archive_of(target) == digest:
         return target
     if target.exists() and not (target / storage.MANIFEST).is_file() and any(target.iterdir()):
-        raise DataError(f"{target} is there already and is no sample.", "Give an empty or a new folder.")
+        raise DataError(f"{target} exists and is not a sample.", "Give an empty or a new folder.")
     with storage.replace_folder(target) as fresh, zipfile.ZipFile(PHOTOS) as archive:
         names = archive.namelist()
         for name in progress(names, desc="unpacking the sample", unit="file", leave=False):
@@ -62,7 +59,7 @@ def ensure_sample(root: Path | None = None) -> Path:
 
 
 def _archive_of(folder: Path) -> str:
-    """SHA-256 of the archive that a folder was unpacked from; empty where it is no whole sample."""
+    """SHA-256 of the archive that a folder was unpacked from; empty where it is not a complete sample."""
     try:
         return str(storage.check_manifest(folder).get("archive", ""))
     except DataError:
@@ -70,23 +67,23 @@ def _archive_of(folder: Path) -> str:
 
 
 def read_sample_weights(path: str | Path = SAMPLE_WEIGHTS) -> dict[str, npt.NDArray[np.float32]]:
-    """Read the sample's weight file.
-
-    Every token that the file lacks gets the mean of those that it has, so that any text can be encoded.
+    """Read the sample's weight file; missing rows of the token embedding become the mean of the others.
 
     Args:
-        path: Of the file.
+        path: The file.
 
     Returns:
-        Float32 weights by OpenAI's key names, the token embedding (49408, width) filled up.
+        Float32 weights by OpenAI's key names, with the full token embedding (49408, width).
 
     Raises:
-        WeightsError: these are no sample's weights.
+        WeightsError: they are not the sample's weights.
         DataError: the file is missing or damaged.
     """
     arrays: dict[str, npt.NDArray[Any]] = storage.read_safetensors(path)[0]
     if ROWS not in arrays or IDS not in arrays:
-        raise WeightsError(f"{path} holds no sample's weights.", "Fetch data/sample/clip.safetensors again.")
+        raise WeightsError(
+            f"{path} does not hold the sample's weights.", "Download data/sample/clip.safetensors again."
+        )
     rows, ids = arrays.pop(ROWS).astype(np.float32), arrays.pop(IDS)
     table = np.tile(rows.mean(axis=0), (VOCABULARY, 1)).astype(np.float32)
     table[ids] = rows

@@ -44,9 +44,9 @@ _AGAIN = "Write it again with --predict."
 
 
 def _is_result(path: Path) -> bool:
-    """Whether the zip beside a text is this program's and holds just this text.
+    """Whether the zip beside a text is this program's and contains exactly this text.
 
-    Another process that writes the same result, as parts of a prediction may do, replaces first one and then the other.
+    Tried twice, as another process (--shard) may be replacing one after the other.
     """
     if _matches_zip(path):
         return True
@@ -55,7 +55,7 @@ def _is_result(path: Path) -> bool:
 
 
 def _matches_zip(path: Path) -> bool:
-    """Whether a zip of this program holds just a text, beside it or beside the file that it is a link to."""
+    """Whether a zip of this program, beside a text or its link target, contains exactly this text."""
     for place in {path, path.resolve()}:
         packed = archive_path(place)
         if packed.is_file() and _is_archive(packed):
@@ -66,7 +66,7 @@ def _matches_zip(path: Path) -> bool:
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a zip is packed as `_zip_bytes` does: nothing else gives an entry this time and these permissions."""
+    """Whether a zip has the entry, time and permissions that `_zip_bytes` writes."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if len(entries) != 1 or archive.comment or entries[0].file_size > _MOST_UNPACKED:
@@ -82,7 +82,7 @@ def _no_zip(path: Path) -> str:
 
 
 _MOST_UNPACKED = 1 << 28
-_BETWEEN_S = 0.1  # far more than two renamings take
+_BETWEEN_S = 0.1  # longer than two renames
 _FIXED = ("date_time", "compress_type", "create_system", "external_attr", "extra", "comment")
 RESULT = storage.Kind("a result file", _is_result, _no_zip)
 ARCHIVE = storage.Kind("a result's zip", _is_archive)
@@ -108,16 +108,16 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def check_target(path: Path) -> None:
-    """Refuse a result path that cannot be written, before the long work.
+    """Refuse a result path that cannot be written, before the long computation.
 
     Raises:
-        UsageError: its folder is missing, it is a folder, a photo or a zip, or a file is there, or beside it, that
-            this program did not write.
+        UsageError: its folder is missing, it is a folder, a photo or a zip, or it or a file beside it exists and was
+            not written by this program.
         SetupError: its folder cannot be written.
     """
     _check_name(path)
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent} for {path.name}.", "Make it first, or name another.")
+        raise UsageError(f"there is no folder {path.parent} for {path.name}.", "Create it, or give another path.")
     for file, kind in _parts(path):
         storage.check_place(file, kind)
 
@@ -129,9 +129,9 @@ def _parts(path: Path) -> tuple[tuple[Path, storage.Kind], ...]:
 
 def _check_name(path: Path) -> None:
     if path.is_dir():
-        raise UsageError(f"{path} is a folder.", f"Name a file, such as {path / 'result.txt'}.")
+        raise UsageError(f"{path} is a folder.", f"Give a file, such as {path / 'result.txt'}.")
     if path.suffix.lower() == ".zip":
-        raise UsageError(f"{path} names the zip.", "Name the text file; the zip is written beside it.")
+        raise UsageError(f"{path} is the zip's name.", "Give the text file; the zip is written beside it.")
     if path.suffix.lower() in PHOTO_SUFFIXES:
         raise UsageError(
             f"{path} is a photo's name, and --predict FILE writes a text file.",
@@ -141,16 +141,15 @@ def _check_name(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Report:
-    """What a valid result file holds.
+    """Content of a valid result file.
 
     Args:
         path: The file.
-        lines: How many photos it names.
-        top: How many ids stand on a line.
-        zip_checked: Whether the zip beside it was there, and is right.
-        first_choices: How many photos have each class, by its full name, as their first choice; classes that
-            are no photo's first choice are left out. In the order of the classes.
-        per_domain: The same by domain.
+        lines: Number of photos.
+        top: Ids per line.
+        zip_checked: Whether there is a zip beside it, which is then valid too.
+        first_choices: Number of photos by predicted class (full name), in the order of the classes.
+        per_domain: Number of photos by predicted domain; empty without domains.
     """
 
     path: Path
@@ -162,31 +161,31 @@ class Report:
 
 
 def format_lines(file_names: Sequence[str], class_ids: npt.ArrayLike) -> str:
-    r"""Write the lines of a result file.
+    r"""Format the lines of a result file.
 
     Args:
-        file_names: M names of test photos, all different.
+        file_names: M different names of test photos.
         class_ids: (M, k) class ids, best first, different within a row.
 
     Returns:
-        M lines in the order given, each ended by LF.
+        M lines in the given order, each ending in LF.
 
     Raises:
-        SubmissionError: the numbers of names and rows differ, or a name or an id cannot stand in a result file.
+        SubmissionError: the numbers of names and rows differ, or a name or an id is invalid.
 
     >>> format_lines(["image_1.jpg"], [[371, 332]])
     'image_1.jpg 371 332\n'
     """
     ids = np.asarray(class_ids)
     if ids.ndim != 2 or ids.shape[0] != len(file_names) or ids.shape[1] < 1:
-        raise SubmissionError(f"there are {len(file_names)} photos, but ids of shape {ids.shape}, not (photos, k).")
+        raise SubmissionError(f"expected ids of shape ({len(file_names)}, k), got {ids.shape}.")
     if not np.issubdtype(ids.dtype, np.integer) or (ids < 0).any():
-        raise SubmissionError("class ids must be whole numbers from 0 up.")
+        raise SubmissionError("expected class ids that are whole numbers of at least 0.")
     if len(set(file_names)) != len(file_names):
-        raise SubmissionError("a photo is named twice among the results.")
+        raise SubmissionError("duplicate photo among the results.")
     odd = next((name for name in file_names if not name or not fits_a_line(name)), None)
     if odd is not None:
-        raise SubmissionError(f"the file name {odd!r} cannot stand in a result file.", "Rename the photo.")
+        raise SubmissionError(f"the file name {odd!r} cannot be written to a result file.", "Rename the photo.")
     in_order = np.sort(ids, axis=1)
     repeats = np.flatnonzero((in_order[:, 1:] == in_order[:, :-1]).any(axis=1))
     if len(repeats):
@@ -196,13 +195,11 @@ def format_lines(file_names: Sequence[str], class_ids: npt.ArrayLike) -> str:
 
 
 def write_submission(path: str | Path, names: Sequence[str], ids: npt.ArrayLike) -> tuple[Path, Path]:
-    """Write a result file and, beside it, the zip that the contest takes.
-
-    Equal results give equal bytes, of the zip too.
+    """Write a result file and, beside it, the zip for the contest; equal results give equal bytes.
 
     Args:
-        path: The text file; the zip's name is `archive_path`.
-        names: M names of test photos; the lines are brought into their natural order.
+        path: The text file; the zip is at `archive_path`. Its folder is created if missing.
+        names: M names of test photos; lines are written in their natural order.
         ids: (M, k) class ids, best first.
 
     Returns:
@@ -210,7 +207,7 @@ def write_submission(path: str | Path, names: Sequence[str], ids: npt.ArrayLike)
 
     Raises:
         SubmissionError: as `format_lines`.
-        UsageError: the path cannot take a result (`check_target`), but for its folder, which is made.
+        UsageError: the path is refused (`check_target`).
         SetupError: the files cannot be written.
     """
     target = Path(path)
@@ -218,18 +215,18 @@ def write_submission(path: str | Path, names: Sequence[str], ids: npt.ArrayLike)
     for file, kind in _parts(target):
         kind.check(file)
     rows = np.asarray(ids)
-    if len(rows.shape) == 2 and len(rows) == len(names):  # else format_lines says what is wrong
+    if len(rows.shape) == 2 and len(rows) == len(names):  # else format_lines raises
         order = sorted(range(len(names)), key=lambda at: natural_key(names[at]))
         names, rows = [names[at] for at in order], rows[order]
     data = format_lines(names, rows).encode("utf-8")
     packed = archive_path(target)
-    # The text comes last: where it is new, the zip beside it is new as well, wherever the power fails.
+    # The text is replaced last: if it is new, so is the zip, even after a power failure.
     storage.write_files([(packed, _zip_bytes(target.name, data), ARCHIVE), (target, data, RESULT)])
     return target, packed
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """The head of a result in its zip."""
+    """The header of a result in its zip."""
     entry = zipfile.ZipInfo(name, _ZIP_TIME)
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.create_system = 3  # Unix, whatever wrote it
@@ -245,26 +242,26 @@ def _zip_bytes(name: str, data: bytes) -> bytes:
 
 
 def check_submission(path: str | Path, image_set: ImageSet, *, top: int = 5) -> Report:
-    """Check a result file as the contest would, and the zip beside it if there is one.
+    """Check a result file by the contest's rules, and the zip beside it if there is one.
 
-    Every test photo must have exactly one line, in natural order, with `top` different known ids, or as many as
-    there are classes if that is fewer; single blanks, LF, nothing behind the last id. A zip that holds the right text
-    in another wrapping than `write_submission` gives it is valid, and logged.
+    Every test photo needs exactly one line, in natural order, with `top` different known ids (all ids if there are
+    fewer classes); single blanks, LF, nothing after the last id. A zip with the right text that was packed by another
+    program is valid, and logged.
 
     Args:
         path: The text file.
-        image_set: The data set whose test photos it is about.
+        image_set: The data set with the test photos.
         top: Ids per line: 5, or 1 for the one-id form.
 
     Returns:
-        What the file holds.
+        The file's content.
 
     Raises:
-        SubmissionError: listing what is wrong in `details`, with line numbers.
+        SubmissionError: the file is invalid; `details` lists the faults with line numbers.
         UsageError: `top` is less than 1.
     """
     if top < 1:
-        raise UsageError(f"top is {top}.", "It must be at least 1.")
+        raise UsageError(f"top is {top}, expected at least 1.")
     path = Path(path)
     if not image_set.test:
         raise SubmissionError(f"{image_set.source} has no test photos to check {path} against.", "Check --data.")
@@ -275,7 +272,7 @@ def check_submission(path: str | Path, image_set: ImageSet, *, top: int = 5) -> 
     for number, line in enumerate(_text_lines(data, problems), 1):
         name, ids = _take_apart(line, number, top, problems)
         if name in firsts:
-            problems.add("repeated photos", f"line {number}: {name} has a line already")
+            problems.add("repeated photos", f"line {number}: {name} already has a line")
         elif name:
             firsts[name] = _check_ids(ids, number, image_set, problems)
     _check_names(list(firsts), image_set, problems)
@@ -285,13 +282,13 @@ def check_submission(path: str | Path, image_set: ImageSet, *, top: int = 5) -> 
         _check_zip(packed, path.name, data, problems)
     problems.raise_if_any(_AGAIN)
     infos = [image_set.classes[index] for index in sorted(firsts.values())]
-    choices, domains = Counter(info.name for info in infos), Counter(info.domain for info in infos)
+    choices, domains = Counter(info.name for info in infos), Counter(info.domain for info in infos if info.domain)
     return Report(path, len(firsts), top, zip_there, dict(choices), dict(domains))
 
 
 def _read(path: Path) -> bytes:
     if path.suffix.lower() == ".zip":
-        raise SubmissionError(f"{path} is the zip.", "Name the text file; the zip beside it is checked with it.")
+        raise SubmissionError(f"{path} is the zip.", "Give the text file; the zip beside it is checked with it.")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -314,7 +311,7 @@ def _text_lines(data: bytes, problems: Problems) -> list[str]:
 
 
 def _take_apart(line: str, number: int, top: int, problems: Problems) -> tuple[str, list[str]]:
-    """The name and the ids of a line; an empty name where it cannot be told."""
+    """The name and the ids of a line; an empty name for a malformed line."""
     if "\r" in line:
         problems.add("line ends", f"line {number} ends in CR LF", "Lines must end in LF alone.")
         line = line.replace("\r", "")
@@ -325,8 +322,7 @@ def _take_apart(line: str, number: int, top: int, problems: Problems) -> tuple[s
         problems.add("blank lines", f"line {number} is blank")
         return "", []
     words = line.split(" ")
-    # The ids are taken from the right, as a name may hold blanks (though not in the contest); its last word ends
-    # in .jpg or the like and is never taken for an id.
+    # Ids are parsed from the right, as a name may contain blanks; its last word ends in .jpg or similar.
     start = len(words)
     while start > 1 and _ID.fullmatch(words[start - 1]):
         start -= 1
@@ -350,7 +346,7 @@ def _check_ids(ids: list[str], number: int, image_set: ImageSet, problems: Probl
     if unknown:
         problems.add("unknown ids", f"line {number}: no class has id {', '.join(unknown)}")
     if len(set(ids)) != len(ids):
-        problems.add("repeated ids", f"line {number}: an id stands twice")
+        problems.add("repeated ids", f"line {number}: duplicate id")
     return (indices[0] if indices else None) or 0
 
 
@@ -363,7 +359,7 @@ def _check_names(names: list[str], image_set: ImageSet, problems: Problems) -> N
             problems.add("missing photos", f"{name} has no line")
     for name in names:
         if name not in known:
-            same = stems.get(_stem(name))  # only the ending differs: the commonest way to get a name wrong
+            same = stems.get(_stem(name))  # only the suffix differs: the most common mistake
             near = f", but {same} is" if same else ""
             problems.add("unknown photos", f"{name} is not among the test photos{near}")
     mine = [name for name in names if name in known]
@@ -383,13 +379,13 @@ def _check_zip(path: Path, name: str, data: bytes, problems: Problems) -> None:
             entries = archive.infolist()
             if [entry.filename for entry in entries] != [name]:
                 held = ", ".join(entry.filename for entry in entries[:3]) or "nothing"
-                problems.add("zip contents", f"{path.name} must hold {name} alone, but holds {held}")
-            # The size is compared first, so that a bomb is not unpacked.
+                problems.add("zip contents", f"{path.name}: expected only {name}, got {held}")
+            # The size is compared first, so that a zip bomb is not unpacked.
             elif entries[0].file_size != len(data) or archive.read(entries[0]) != data:
                 problems.add("zip contents", f"{name} inside {path.name} differs from the one beside it")
             elif packed != _zip_bytes(name, data):
                 _log.warning(
-                    "%s holds the right text, but was packed by another program, or is damaged where no text lies", path
+                    "%s has the right text, but was packed by another program, or is damaged outside the text", path
                 )
     except _ZIP_FAULTS as error:
         problems.add("zip contents", f"{path.name} cannot be read ({error})")

@@ -1,1 +1,1 @@
-"""What is measured: accuracy, the choice of hyper-parameters, benchmarks, tables and pictures."""
+"""Accuracy, selection of hyper-parameters, benchmarks, tables and pictures."""

@@ -1,8 +1,8 @@
 """The benchmark: methods × data sets × shots × seeds under one protocol, one cell at a time.
 
-A method is given a task and later queries; their labels stay with the scorer in this module. Hyper-parameters
-come from the shots (or a given validation set) by `selection`. Each finished cell is a small JSON file, so a
-stopped run goes on and a finished one computes nothing; tables and pictures are derived from the cells.
+A method gets a task, then queries without labels. Hyper-parameters are chosen by `selection` on the shots or a
+validation set. Each finished cell is a JSON file, so a stopped benchmark continues; tables and pictures are derived
+from the cells.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from .provenance import code_digest
 from .selection import SELECTIONS, choose
 
 logger = logging.getLogger(__name__)
-_SCORING = ("jclip_adapter.evaluation.metrics", "jclip_adapter.core.task")  # code that every cell's numbers depend on
+_SCORING = ("jclip_adapter.evaluation.metrics", "jclip_adapter.core.task")  # code that every cell depends on
 _SELECTING = "jclip_adapter.evaluation.selection"
-_SHOWN = 3  # methods that a message names
+_SHOWN = 3  # methods named in a message
 COLUMNS = (
     "dataset",
     "method",
@@ -54,14 +54,14 @@ class Problem:
     """One data set at one shot count and seed.
 
     Attributes:
-        dataset: Its name.
+        dataset: Name of the data set.
         shots: Photos per class.
-        seed: For everything random.
-        fingerprint: Of all that its features depend on.
-        task: What methods are given.
-        test: The queries and their labels, which are the scorer's alone.
-        unseen: Share of the classes, the last ones, whose shots are taken away.
-        unreadable: (k,) class indices of further photos to score on that could not be read: each counts as wrong.
+        seed: Seed of everything random.
+        fingerprint: Digest of everything that the features depend on.
+        task: The methods' input.
+        test: The queries with their labels, for the scorer alone.
+        unseen: Share of the (last) classes whose shots are removed.
+        unreadable: (k,) class indices of unreadable queries, which count as wrong.
     """
 
     dataset: str
@@ -82,23 +82,23 @@ def _read(path: str) -> FeatureFile:
 def feature_problems(
     paths: Sequence[str], shots: Sequence[int], seeds: Sequence[int], *, resample: bool = False
 ) -> list[Problem]:
-    """The problems that feature files hold.
+    """The problems in feature files.
 
     Args:
-        paths: Of the files.
-        shots: Shot counts wanted; empty for all that a file has.
-        seeds: Seeds, for everything random in a method.
-        resample: Whether each seed draws its own shots from the file's largest training set; else the file's are
-            taken as they are.
+        paths: The files.
+        shots: Shot counts; empty for all in a file.
+        seeds: Seeds of everything random in a method.
+        resample: Whether each seed draws its own shots from the file's largest training set, instead of using the
+            file's shots.
 
     Raises:
-        DataError: a file is faulty, or has none of the shot counts wanted.
-        UsageError: a file is given twice, or several seeds would all take the same shots.
+        DataError: a file is malformed, or has none of the shot counts.
+        UsageError: a file is given twice, or several seeds without `resample`.
     """
     if len(seeds) > 1 and not resample:
         raise UsageError(
             f"--seed {','.join(map(str, seeds))}: a feature file's shots are the same for every seed.",
-            "Add --resample, so that each seed draws its own, or give one seed.",
+            "Add --resample to draw them by seed, or give one seed.",
         )
     problems = []
     contents = [_read(path) for path in paths]
@@ -106,13 +106,13 @@ def feature_problems(
         counts = [count for count in content.tasks if not shots or count in shots]
         if not counts:
             raise DataError(
-                f"{path} has no task of {', '.join(map(str, shots))} shots.",
-                f"It has {', '.join(map(str, content.tasks))}.",
+                f"{path} has no task with {', '.join(map(str, shots))} shots.",
+                f"It has tasks with {', '.join(map(str, content.tasks))} shots.",
             )
         lacking = [str(count) for count in shots if count not in content.tasks]
         if lacking:
             has = ", ".join(map(str, content.tasks))
-            logger.warning("%s has no task of %s shots, but of %s", path, ", ".join(lacking), has)
+            logger.warning("%s has no task with %s shots, only with %s", path, ", ".join(lacking), has)
         _warn_of_overlap(name, content)
         for count in counts:
             for seed in seeds:
@@ -124,16 +124,16 @@ def feature_problems(
 
 
 def _warn_of_overlap(name: str, content: FeatureFile) -> None:
-    """Log how many test rows are training rows too."""
+    """Log how many test rows are also training rows."""
     known = {row.tobytes() for task in content.tasks.values() for row in task.raw}
     rows = content.test.queries.features if content.test.queries.raw is None else content.test.queries.raw
     same = sum(row.tobytes() in known for row in rows)
     if same:
-        logger.warning("%s: %d of %d test rows are training rows too", name, same, len(rows))
+        logger.warning("%s: %d of %d test rows are also training rows", name, same, len(rows))
 
 
 def _distinct_names(paths: Sequence[str], contents: Sequence[FeatureFile]) -> list[str]:
-    """A name for each feature file: its stem, with as many folders before it as tell files of one stem apart."""
+    """A unique name for each feature file: its stem, with parent folders where stems are equal."""
     first: dict[str, str] = {}
     for path, content in zip(paths, contents, strict=True):
         if content.sha256 in first:
@@ -150,7 +150,7 @@ def _distinct_names(paths: Sequence[str], contents: Sequence[FeatureFile]) -> li
 
 
 def _draw(tasks: Mapping[int, FewShotTask], shots: int, seed: int) -> FewShotTask:
-    """So many shots per class, drawn from the largest training set."""
+    """A task with `shots` rows per class, drawn from the largest training set."""
     pool = tasks[max(tasks)]
     rng = np.random.default_rng(seed)
     rows = [rng.permutation(np.flatnonzero(pool.support_labels == label))[:shots] for label in pool.seen]
@@ -158,7 +158,7 @@ def _draw(tasks: Mapping[int, FewShotTask], shots: int, seed: int) -> FewShotTas
 
 
 def without_shots(task: FewShotTask, share: float) -> FewShotTask:
-    """The task without the shots of the last classes: a share of them, rounded down, but one at least has some.
+    """The task without the shots of a share of its classes, the last ones, rounded down; at least one keeps them.
 
     Raises:
         UsageError: the share is less than one class.
@@ -166,18 +166,18 @@ def without_shots(task: FewShotTask, share: float) -> FewShotTask:
     count = min(int(share * task.num_classes), task.num_classes - 1)
     if not count:
         raise UsageError(
-            f"--unseen {share} leaves no unseen class: {task.num_classes} classes are given.",
+            f"--unseen {share} is less than one of {task.num_classes} classes.",
             f"Give {-(-1000 // task.num_classes) / 1000:g} or more.",
         )
     return task.keep(task.support_labels < task.num_classes - count)
 
 
 def choose_methods(names: str) -> list[str]:
-    """The methods that a list names.
+    """Method names from a list.
 
     Args:
-        names: Names separated by commas. "all" stands for the methods that work on features, "encoder" for those that
-            train through CLIP and take far longer.
+        names: Names separated by commas; "all" for the methods on features, "encoder" for those that train through
+            CLIP and take far longer.
 
     Raises:
         UsageError: an unknown name.
@@ -192,12 +192,12 @@ def choose_methods(names: str) -> list[str]:
 
 
 def values_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some hyper-parameters that a method has."""
+    """The hyper-parameters in `given` that a method has."""
     return {key: value for key, value in given.items() if key in get(name).Hyper.__dataclass_fields__}
 
 
 def _refuse_unknown(given: Mapping[str, Any], methods: Sequence[str]) -> None:
-    """Refuse a hyper-parameter that none of the methods has, and a value that one of them does not take."""
+    """Refuse a hyper-parameter that no method has, and a value that is invalid for a method."""
     known = {field for name in methods for field in get(name).Hyper.__dataclass_fields__}
     for key in given:
         if key not in known:
@@ -210,9 +210,7 @@ def _refuse_unknown(given: Mapping[str, Any], methods: Sequence[str]) -> None:
 def plan_cells(
     problems: Sequence[Problem], methods: Sequence[str], given: Mapping[str, Any], selection: str
 ) -> list[tuple[Problem, str]]:
-    """Which methods can run on which problems, found before the first of them does.
-
-    A method that needs what a problem lacks is left out, and named once with its need.
+    """Pairs of problem and method to run; a method whose needs a problem does not meet is skipped and logged once.
 
     Raises:
         UsageError: an unknown hyper-parameter, or no method can run.
@@ -231,27 +229,27 @@ def plan_cells(
             try:
                 create(name, **values_of(name, given)).check_needs(task)
             except DataError as error:
-                obstacles.setdefault(f"{problem.dataset}: {name} is left out", str(error))
+                obstacles.setdefault(f"{problem.dataset}: {name} is skipped", str(error))
             else:
                 jobs.append((problem, name))
     for method, obstacle in obstacles.items():
         logger.warning("%s: %s", method, obstacle)
     if not jobs:
-        raise UsageError("none of the methods can run.", next(iter(obstacles.values()), "Give --method."))
+        raise UsageError("no method can run.", next(iter(obstacles.values()), "Give --method."))
     return jobs
 
 
 def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Choose, fit, score one method on one problem.
+    """Select hyper-parameters, fit and score one method on one problem.
 
     Args:
-        name: Of the method.
+        name: The method.
         problem: The problem.
         selection: One of SELECTIONS.
-        given: Hyper-parameters that are fixed.
+        given: Fixed hyper-parameters.
 
     Returns:
-        The cell: COLUMNS and how the hyper-parameters came about.
+        The cell: COLUMNS and how the hyper-parameters were chosen.
     """
     task, test = problem.task, problem.test
     if problem.unseen:
@@ -259,7 +257,7 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     started = time.perf_counter()
     choice = choose(selection, name, task, seed=problem.seed, given=given)
     chosen = time.perf_counter()
-    if selection != "validation":  # some methods look at it by themselves
+    if selection != "validation":  # some methods use it by themselves
         task = replace(task, validation=None)
     with doing(f"fitting {name}"):
         method = create(name, seed=problem.seed, **choice.values).fit(task)
@@ -294,23 +292,23 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
 def run_benchmark(
     problems: Iterable[Problem], methods: str, cells: Path, *, selection: str, given: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Run every method on every problem, taking finished cells from their files.
+    """Run every method on every problem; finished cells are read from their files.
 
     Args:
         problems: The problems.
-        methods: As `choose_methods` takes them; "all" may be fewer on one problem than on another.
+        methods: For `choose_methods`; "all" may be fewer on one problem than on another.
         cells: Folder of the cells' JSON files.
         selection: One of SELECTIONS.
-        given: Hyper-parameters that are fixed, for every method that has them.
+        given: Fixed hyper-parameters, for every method that has them.
 
     Returns:
-        The cells, in the order of the problems and methods. A cell whose training diverges is left out, and named.
+        The cells, in the order of the problems and methods, without those whose training diverged, which are logged.
 
     Raises:
         UsageError: as `plan_cells`, or every training diverges.
     """
     if selection not in SELECTIONS:
-        raise UsageError(f"--select {selection} is not known.", f"Known are: {', '.join(SELECTIONS)}.")
+        raise UsageError(f"--select: unknown value '{selection}'.", f"Known are: {', '.join(SELECTIONS)}.")
     jobs = plan_cells(list(problems), choose_methods(methods), given, selection)
     results = []
     diverged = []
@@ -326,24 +324,20 @@ def run_benchmark(
                 continue
             results.append(cell)
     for line in diverged:
-        logger.warning("left out: %s", line)
+        logger.warning("skipped: %s", line)
     if not results:
         raise DivergedError("every training diverged.", "Change the hyper-parameters.", diverged)
     return results
 
 
 def finished_cell(path: Path) -> dict[str, Any]:
-    """A finished cell; empty where there is none, or only a damaged one, which is logged.
-
-    Args:
-        path: Of its file.
-    """
+    """A finished cell; empty if its file is missing or damaged."""
     if not path.is_file():
         return {}
     try:
         return read_checked_json(path)
     except DataError:
-        logger.warning("%s is damaged: its cell is computed again", path)
+        logger.warning("%s is damaged; its cell is recomputed", path)
         return {}
 
 
@@ -353,7 +347,7 @@ def _computed(path: Path, cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) -> str:
-    """A cell's file name: readable, and ending in a digest of all that its numbers depend on."""
+    """A cell's file name: readable, ending in a digest of everything that the cell depends on."""
     code = code_digest(get(name).__module__, *_SCORING, *([] if selection == "none" else [_SELECTING]))
     values = json.dumps(given, sort_keys=True, default=str)
     facts = [problem.fingerprint, str(problem.unseen), code, selection, values, runtime.current_device()]

@@ -1,4 +1,4 @@
-"""How good predictions are: accuracies with intervals, per domain, and which classes are taken for which."""
+"""Accuracies with intervals, per domain and in total, and confusions of classes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Score:
     """Accuracy on some photos.
 
     Args:
-        domain: Which photos: a domain, or "total".
-        n: How many there are.
-        top1: Share whose class is the first choice, 0 to 1.
-        top5: Share whose class is among the first five.
+        domain: The photos' domain, or "total".
+        n: Number of photos.
+        top1: Top-1 accuracy, 0 to 1.
+        top5: Top-5 accuracy, 0 to 1.
         top1_interval: 95 % Wilson interval of `top1`, low and high.
         top5_interval: The same of `top5`.
     """
@@ -38,7 +38,7 @@ class Score:
     top5_interval: tuple[float, float]
 
     def in_percent(self) -> dict[str, Any]:
-        """The fields by name, shares in percent: the unit of every result file."""
+        """The fields by name, accuracies in percent, as in every result file."""
         shares = {"top1": 100 * self.top1, "top5": 100 * self.top5}
         ends = {name: [100 * end for end in getattr(self, name)] for name in ("top1_interval", "top5_interval")}
         return {"domain": self.domain, "n": self.n, **shares, **ends}
@@ -46,12 +46,12 @@ class Score:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """A class that is taken for another.
+    """A class that is predicted as another.
 
     Args:
-        true: Name of the class that the photos show.
-        predicted: Name of the class that they were given.
-        count: How many photos.
+        true: Name of the true class.
+        predicted: Name of the predicted class.
+        count: Number of photos.
         share: Their share of all photos of `true`, 0 to 1.
     """
 
@@ -62,18 +62,18 @@ class ConfusedPair:
 
 
 def top_k_ids(logits: npt.ArrayLike, k: int, class_ids: Sequence[int] | None = None) -> Ints:
-    """The k best classes of each photo, best first; of equal scores the lower class index comes first.
+    """The k best classes of each photo, best first; ties go to the lower class index.
 
     Args:
         logits: (M, C) scores; infinities are allowed, NaN is not.
-        k: How many, at least 1; more than C means C.
-        class_ids: C ids to give back in place of class indices, `ImageSet.class_ids` for a submission.
+        k: At least 1; more than C means C.
+        class_ids: C ids to return instead of class indices, `ImageSet.class_ids` for a submission.
 
     Returns:
         (M, min(k, C)) class indices, or ids.
 
     Raises:
-        DataError: the scores are no (M, C) matrix, or hold NaN.
+        DataError: the scores are not an (M, C) matrix, or contain NaN.
         UsageError: `k` is less than 1.
 
     >>> top_k_ids([[0.1, 0.7, 0.7]], 2).tolist()
@@ -81,8 +81,8 @@ def top_k_ids(logits: npt.ArrayLike, k: int, class_ids: Sequence[int] | None = N
     """
     scores = _checked_logits(logits)
     if k < 1:
-        raise UsageError(f"k is {k}.", "It must be at least 1.")
-    # A stable sort of the negated scores keeps equal ones in the order of their index.
+        raise UsageError(f"k is {k}, expected at least 1.")
+    # A stable sort of the negated scores keeps ties in index order.
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int64)
     return best if class_ids is None else np.asarray(class_ids, dtype=np.int64)[best]
 
@@ -90,14 +90,14 @@ def top_k_ids(logits: npt.ArrayLike, k: int, class_ids: Sequence[int] | None = N
 def _checked_logits(logits: npt.ArrayLike) -> Floats:
     scores = np.asarray(logits)
     if scores.ndim != 2 or scores.shape[1] == 0 or scores.dtype.kind not in "fiu":
-        raise DataError(f"logits must be a (photos, classes) matrix of numbers, not {scores.dtype} {scores.shape}.")
+        raise DataError(f"expected logits (photos, classes) of numbers, got {scores.dtype} {scores.shape}.")
     if scores.dtype.kind != "f":
         scores = scores.astype(np.float64)  # unsigned numbers cannot be negated
     broken = int(np.isnan(scores).any(axis=1).sum())
     if broken:
         raise DataError(
-            f"the logits of {broken} of {len(scores)} photos are not numbers (NaN).",
-            "Lower the method's learning rate, or check the features that went in.",
+            f"the logits of {broken} of {len(scores)} photos are NaN.",
+            "Lower the method's learning rate, or check the input features.",
         )
     return scores
 
@@ -105,11 +105,11 @@ def _checked_logits(logits: npt.ArrayLike) -> Floats:
 def _checked_labels(labels: npt.ArrayLike, rows: int, classes: int) -> Ints:
     values = np.asarray(labels)
     if values.shape != (rows,):
-        raise DataError(f"there are {rows} predictions, but labels of shape {values.shape}.")
+        raise DataError(f"expected {rows} labels, one per prediction, got shape {values.shape}.")
     if rows == 0:
         raise DataError("there are no labelled photos to score.")
     if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= classes:
-        raise DataError(f"labels must be class indices from 0 to {classes - 1}.")
+        raise DataError(f"expected labels that are class indices from 0 to {classes - 1}.")
     return values.astype(np.int64)
 
 
@@ -120,19 +120,19 @@ def _hits(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int) -> npt.NDArray[n
 
 
 def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1, readable: npt.ArrayLike = True) -> float:
-    """Share of photos whose class is among the k best.
+    """Top-k accuracy.
 
     Args:
         logits: (M, C) scores.
         labels: (M,) class indices.
-        k: How many classes count, at least 1.
-        readable: (M,) whether the photo could be read; one that could not counts as wrong.
+        k: At least 1.
+        readable: (M,) whether the photo could be read; an unreadable one counts as wrong.
 
     Returns:
         A share from 0 to 1.
 
     Raises:
-        DataError: logits or labels are broken, do not fit each other, or there are none.
+        DataError: logits or labels are malformed, do not match, or are empty.
 
     >>> accuracy([[0.9, 0.1], [0.8, 0.2]], [0, 1])
     0.5
@@ -146,10 +146,10 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
     Statistical Association 22 (1927), 209–212. With p = correct/total and z the normal quantile:
     (p + z²/2n ± z·sqrt(p(1−p)/n + z²/4n²)) / (1 + z²/n). Unlike p ± z·sqrt(p(1−p)/n) it stays within 0 and 1 and
-    keeps its coverage where few photos are right, or few are wrong.
+    keeps its coverage for p near 0 or 1.
 
     Args:
-        correct: Photos that are right, 0 to `total`.
+        correct: Correct photos, 0 to `total`.
         total: All photos, at least 1.
         confidence: Coverage, between 0 and 1.
 
@@ -163,13 +163,13 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     [0.4902, 0.9433]
     """
     if not 0 <= correct <= total or total < 1 or not 0.0 < confidence < 1.0:
-        raise UsageError(f"no interval for {correct} of {total} at confidence {confidence}.")
+        raise UsageError(f"expected 0 <= correct <= total, got {correct} of {total} at confidence {confidence}.")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = correct / total
     middle = share + z * z / (2 * total)
     half = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    # At the ends the formula gives 0 and 1 exactly; rounding may leave 1e-17.
+    # The formula gives exactly 0 and 1 at the ends; rounding may not.
     low = 0.0 if correct == 0 else (middle - half) / scale
     high = 1.0 if correct == total else (middle + half) / scale
     return low, high
@@ -183,21 +183,21 @@ def by_domain(
     Args:
         logits: (M, C) scores.
         labels: (M,) class indices.
-        domains: C domains; a photo belongs to its true class's.
-        readable: (M,) whether the photo could be read; one that could not counts as wrong, whatever its scores.
+        domains: C domains, "" for none; a photo has its true class's domain.
+        readable: (M,) whether the photo could be read; an unreadable one counts as wrong.
 
     Returns:
-        One row per domain that has photos, in the order of the classes, and the row "total".
+        One row per named domain with photos, in the order of the classes, and the row "total".
 
     Raises:
         DataError: as `accuracy`, or the number of domains is not C.
     """
     classes = np.asarray(logits).shape[-1]
     if len(domains) != classes:
-        raise DataError(f"there are {classes} classes, but {len(domains)} domains.")
+        raise DataError(f"expected one domain per class ({classes}), got {len(domains)}.")
     first, five = (_hits(logits, labels, k) & np.asarray(readable, dtype=bool) for k in (1, 5))
     of_photo = np.asarray(domains, dtype=object)[np.asarray(labels)]
-    rows = [(domain, of_photo == domain) for domain in dict.fromkeys(domains)]
+    rows = [(domain, of_photo == domain) for domain in dict.fromkeys(domains) if domain]
     rows.append(("total", np.ones(len(first), dtype=bool)))
     return [_score(name, first[mask], five[mask]) for name, mask in rows if mask.any()]
 
@@ -208,7 +208,7 @@ def _score(name: str, first: npt.NDArray[np.bool_], five: npt.NDArray[np.bool_])
 
 
 def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, n_classes: int) -> Ints:
-    """Count which class is taken for which.
+    """Count the predictions by true class.
 
     Args:
         labels: (M,) true class indices.
@@ -219,7 +219,7 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, n_classe
         (C, C) counts: row = true class, column = predicted class.
 
     Raises:
-        DataError: the arrays do not fit each other, are empty, or hold no class indices.
+        DataError: the arrays do not match, are empty, or contain other numbers than class indices.
     """
     given = np.asarray(predictions)
     truth = _checked_labels(labels, given.shape[0] if given.ndim else 0, n_classes)
@@ -233,17 +233,17 @@ def worst_pairs(confusion: npt.ArrayLike, class_names: Sequence[str], n: int = 2
     Args:
         confusion: (C, C) counts, row = true class.
         class_names: C names.
-        n: At most so many pairs.
+        n: Largest number of pairs.
 
     Returns:
-        The pairs by falling count, then by falling share of the true class, then by class index.
+        The pairs by decreasing count, then by decreasing share of the true class, then by class index.
 
     Raises:
-        DataError: matrix and names do not fit each other.
+        DataError: matrix and names do not match.
     """
     counts = np.asarray(confusion)
     if counts.shape != (len(class_names), len(class_names)):
-        raise DataError(f"there are {len(class_names)} class names, but a confusion matrix of shape {counts.shape}.")
+        raise DataError(f"expected a confusion matrix for {len(class_names)} classes, got shape {counts.shape}.")
     totals = counts.sum(axis=1)
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
@@ -256,13 +256,13 @@ def worst_pairs(confusion: npt.ArrayLike, class_names: Sequence[str], n: int = 2
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95 % confidence interval (Student's t); the latter NaN for one value.
+    """Mean and half-width of its 95 % confidence interval (Student's t); NaN half-width for one value.
 
     >>> mean, half = mean_interval([1.0, 2.0, 3.0])
     >>> round(mean, 3), round(half, 3)
     (2.0, 2.484)
     """
-    from scipy.special import stdtrit  # scipy.stats, which has it too, takes longer to import than all else here
+    from scipy.special import stdtrit  # scipy.stats takes longer to import
 
     array = np.asarray(values, dtype=np.float64)
     if len(array) < 2:
@@ -274,13 +274,11 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 def seen_and_unseen(
     logits: npt.ArrayLike, labels: Ints, seen: Ints, readable: npt.ArrayLike = True
 ) -> dict[str, float]:
-    """Top-1 of photos whose class has shots and of those whose class has none, and the two's harmonic mean.
+    """Top-1 accuracy on classes with shots, on classes without, and their harmonic mean.
 
-    The harmonic mean is the figure of generalised zero-shot learning (Xian, Schiele and Akata, "Zero-Shot Learning: The
-    Good, the Bad and the Ugly", CVPR 2017).
-
-    All classes compete for every photo, as in the contest. (In CoOp's base-to-new protocol, Zhou et al., 2022, each
-    half competes only among itself, which hides that a classifier prefers what it was trained on.)
+    The harmonic mean is the measure of generalised zero-shot learning (Xian, Schiele and Akata, "Zero-Shot Learning:
+    The Good, the Bad and the Ugly", CVPR 2017). Every photo can be predicted as any class, as in the contest; in CoOp's
+    base-to-new protocol (Zhou et al., 2022) only as one of its own group, which hides a bias to the trained classes.
 
     Args:
         logits: (M, C) scores.

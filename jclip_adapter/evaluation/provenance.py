@@ -1,4 +1,4 @@
-"""Which arithmetic a result was computed by: a digest of the code and of the packages' versions that it rests on."""
+"""A digest of the code and the package versions that a result depends on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
-# Modules that no number depends on: what they raise, write, or prepare. A method that imports `runtime` uses Jittor.
+# Modules that no result depends on. A method that imports `runtime` uses Jittor.
 _NO_ARITHMETIC = ("core.errors", "core.choices", "core.problems", "core.console", "core.version", "storage", "runtime")
 _JITTOR = "jittor"
 
 
 class _Module(NamedTuple):
-    """What matters of a module: its code without comments and docstrings, and the names that it imports."""
+    """A module's code without comments and docstrings, and its imports."""
 
     code: bytes
     imports: tuple[str, ...]
@@ -28,16 +28,16 @@ class _Module(NamedTuple):
 
 @functools.cache
 def code_digest(*modules: str) -> str:
-    """SHA-256 over the arithmetic of modules and of the package's modules that they import, directly or not.
+    """SHA-256 over the code of modules and of the package's modules that they import, directly or not.
 
-    Imports inside functions count; so another formula in a shared module makes another digest. A comment, a docstring,
-    or a change elsewhere in the package does not; another version of a package that the code uses does.
+    It changes with the code (imports inside functions included) and with the versions of the packages used, not with
+    comments, docstrings or other modules.
 
     Args:
         modules: Full names, such as "jclip_adapter.methods.gda".
 
     Raises:
-        ModuleNotFoundError: there is no module of such a name.
+        ModuleNotFoundError: an unknown module.
     """
     known: dict[str, bytes] = {}
     packages: set[str] = set()
@@ -65,7 +65,7 @@ def code_digest(*modules: str) -> str:
 
 
 def _version(package: str) -> str:
-    """Distributions of an importable name with their versions; empty where none is installed."""
+    """Distributions of an importable name with their versions; empty if none is installed."""
     return " ".join(f"{name} {metadata.version(name)}" for name in sorted(set(_distributions().get(package, []))))
 
 
@@ -76,7 +76,7 @@ def _distributions() -> dict[str, list[str]]:
 
 @functools.cache
 def _read(name: str) -> _Module | None:
-    """A module's code and imports; None where there is none of this name."""
+    """A module's code and imports; None for an unknown module."""
     source = _source(name)
     if source is None:
         return None
@@ -101,10 +101,10 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    """Where a module lies; None where there is none of this name.
+    """The spec of a module; None for an unknown one.
 
-    To look for a.b.c, Python imports a.b. That starts Jittor where b is one of the modules that need it, and c is no
-    module then, but a name in b.
+    find_spec("a.b.c") imports a.b, which would start Jittor for a module b that needs it and a name c in it; so only
+    packages are searched.
     """
     parent = name.rpartition(".")[0]
     above = _spec(parent) if parent else None
@@ -117,12 +117,12 @@ def _spec(name: str) -> ModuleSpec | None:
 
 
 def _imports(parent: str, tree: ast.Module) -> Iterator[str]:
-    """Names that may be modules: all that an import statement mentions."""
+    """Names in import statements, which may be modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            # One dot is the package that the module lies in, each further one its parent.
+            # One dot is the module's own package, each further one its parent.
             above = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield base

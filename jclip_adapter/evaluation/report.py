@@ -1,4 +1,4 @@
-"""Pictures and tables of results. Pictures come back as PNG bytes; storage writes them."""
+"""Pictures (as PNG bytes) and tables of results."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.methods import get
 from jclip_adapter.storage.checksums import png_with_checksum
 from jclip_adapter.storage.kinds import SOFTWARE
 
-from .metrics import Score, mean_interval
+from .metrics import Score, mean_interval, wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,13 +24,13 @@ _BLUE, _ORANGE, _GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    # This program's mark in place of matplotlib's name and version: the same numbers give the same bytes.
+    # Not matplotlib's version, so that equal results give equal bytes.
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": SOFTWARE})
     return png_with_checksum(buffer.getvalue())
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    r"""Rows as CSV with a header and LF line ends; what is no column is left out.
+    r"""Rows as CSV with a header and LF line ends; keys without a column are ignored.
 
     >>> csv_text([{"a": 1, "b": 2, "c": 3}], ["b", "a"])
     'b,a\n2,1\n'
@@ -42,11 +43,11 @@ def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def training_curves(history: Sequence[dict[str, float]], title: str) -> bytes:
-    """Draw each quantity of a training over epochs, those epochs that have it.
+    """Draw each recorded quantity of a training over epochs.
 
     Args:
-        history: Per epoch: "epoch", and any of "loss", other losses by name, and "top1" in percent.
-        title: Above the picture.
+        history: Per epoch "epoch", and any of "loss", other losses by name, and "top1" in percent.
+        title: Title of the picture.
 
     Returns:
         A PNG.
@@ -83,7 +84,7 @@ def confusion_picture(confusion: npt.NDArray[np.int64], domains: Sequence[str]) 
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(7, 6.2), layout="constrained")
     axes = figure.subplots()
-    # Square root: single confusions would be invisible beside the diagonal.
+    # Square root, so that single confusions are visible.
     image = axes.imshow(np.sqrt(shares), cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
     starts = [number for number in range(len(domains)) if number == 0 or domains[number] != domains[number - 1]]
     for start in starts[1:]:
@@ -102,7 +103,7 @@ def confusion_picture(confusion: npt.NDArray[np.int64], domains: Sequence[str]) 
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table whose columns line up in plain text too; numbers right, words left.
+    """A Markdown table with aligned columns: numbers right, words left.
 
     >>> print(markdown_table(["name", "n"], [["a", 10], ["bc", 2]]))
     | name |  n |
@@ -127,13 +128,13 @@ def _is_number(cell: object) -> bool:
 
 
 def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, baseline_name: str = "zero-shot") -> str:
-    """Accuracy per domain and in total, beside a baseline, with 95 % intervals.
+    """Accuracy per domain and in total, with 95 % intervals and a baseline.
 
     Args:
-        scores: Of the method.
-        baseline: Of the baseline on the same photos, in the same order.
+        scores: Scores of the method.
+        baseline: Scores of the baseline on the same photos, in the same order.
         name: The method's name.
-        baseline_name: The baseline's; empty where there is none.
+        baseline_name: The baseline's name; empty without one.
 
     Returns:
         A Markdown table.
@@ -151,15 +152,15 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, b
 
 
 def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
-    """Top-1 of every method by data set and shots, mean over seeds; transductive methods in a table of their own.
+    """Mean top-1 over seeds by method, data set and shots; transductive methods in a separate table.
 
-    Where some classes had no shots, each column is three: base, new and their harmonic mean.
+    If some classes had no shots, each column becomes three: base, new and their harmonic mean.
 
     Args:
         cells: As `benchmark.run_benchmark` returns them.
 
     Returns:
-        Markdown, one or two tables, and what stands behind ±.
+        Markdown: one or two tables and a legend.
     """
     parts = []
     for transductive, title in ((False, "Inductive methods"), (True, "Transductive methods (all queries at once)")):
@@ -171,12 +172,10 @@ def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def _legend(cells: Sequence[dict[str, Any]]) -> str:
-    """What the tables' numbers are."""
     seeds = len({cell["seed"] for cell in cells})
-    what = "Top-1 in percent"
     if seeds < 2:
-        return f"{what}, one draw of the shots."
-    return f"{what}: mean over {seeds} seeds, ± half the width of its 95 % confidence interval (Student's t)."
+        return "Top-1 in percent, one draw of the shots."
+    return f"Top-1 in percent: mean over {seeds} seeds ± half-width of its 95 % confidence interval (Student's t)."
 
 
 def _pivot(cells: Sequence[dict[str, Any]]) -> str:
@@ -203,35 +202,46 @@ def _mean_of(cells: Sequence[dict[str, Any]], key: str) -> str:
     return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"
 
 
-def _scale_top1(axes: Any, values: Sequence[float], zero_shot: Sequence[float]) -> None:
-    """Give the methods above or a little below zero-shot most of the height, without cutting the others off.
+_KINDS = {
+    "zero-shot": "#1a202c",
+    "training-free": "#2f855a",
+    "trained on features": _BLUE,
+    "trained through CLIP": "#6b46c1",
+    "transductive": _ORANGE,
+}
+_BELOW = 6.0  # points under zero-shot at which the axis ends; methods below are drawn at its edge
 
-    Below `bend`, 6 points under zero-shot, the axis is compressed.
-    """
-    low, high = min(values), max(values)
-    bend = min(zero_shot, default=low) - 6
-    if low >= bend:
-        return
-    factor = max(1.0, (bend - low) / (0.25 * max(high - bend, 1.0)))  # the lower part takes a fifth of the height
 
-    def forward(value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.where(value < bend, bend + (value - bend) / factor, value)
+def kind_of(method: str) -> str:
+    """The group of a method in pictures, one of `_KINDS`, from its `Meta`."""
+    meta = get(method).meta
+    if meta.transductive:
+        return "transductive"
+    if not {"support", "auxiliary", "encoder"} & {*meta.needs}:
+        return "zero-shot"
+    if meta.trains == "nothing":
+        return "training-free"
+    return "trained through CLIP" if "encoder" in meta.needs else "trained on features"
 
-    def inverse(place: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.where(place < bend, bend + (place - bend) * factor, place)
 
-    axes.set_yscale("function", functions=(forward, inverse))
-    axes.axhline(bend, color=_GREY, linewidth=0.8, linestyle=":")
-    upper = axes.yaxis.get_major_locator().tick_values(bend, high)
-    axes.set_yticks([round(low), *(tick for tick in upper if bend <= tick <= high)])
+def _interval(cells: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
+    """Mean top-1 and the ends of its 95 % interval: over seeds (t), or over one seed's queries (Wilson) if known."""
+    mean, half = mean_interval([cell["top1"] for cell in cells])
+    if not np.isnan(half):
+        return mean, mean - half, mean + half
+    queries = int(cells[0].get("queries", 0))
+    if not queries:
+        return mean, mean, mean
+    low, high = wilson_interval(round(mean / 100 * queries), queries)
+    return mean, 100 * low, 100 * high
 
 
 def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
-    """Draw top-1 over shots, one panel per data set, and top-1 over fit time.
+    """Draw top-1 of every method, a panel per data set.
 
     Args:
-        cells: As `benchmark.run_benchmark` returns them; transductive methods are drawn dashed and hollow. The axis is
-            compressed below a dotted line 6 points under zero-shot, as the good methods lie close together.
+        cells: As `benchmark.run_benchmark` returns them. Methods are grouped by kind and sorted by top-1 at the most
+            shots, whose value and 95 % interval are drawn; fewer shots are paler dots. A dashed line is zero-shot.
 
     Returns:
         A PNG.
@@ -241,43 +251,58 @@ def benchmark_picture(cells: Sequence[dict[str, Any]]) -> bytes:
 
 def benchmark_figure(cells: Sequence[dict[str, Any]]) -> Figure:
     """The figure of `benchmark_picture`."""
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     datasets = sorted({cell["dataset"] for cell in cells})
-    methods = sorted({cell["method"] for cell in cells})
-    figure = Figure(figsize=(4.6 * len(datasets) + 2.4, 7.6), layout="constrained")
-    panels = figure.subplots(2, len(datasets), squeeze=False)
-    for column, dataset in enumerate(datasets):
-        for number, method in enumerate(methods):
-            mine = [cell for cell in cells if (cell["dataset"], cell["method"]) == (dataset, method)]
-            if not mine:
-                continue
-            shots = sorted({cell["shots"] for cell in mine})
-            top1 = [mean_interval([c["top1"] for c in mine if c["shots"] == k])[0] for k in shots]
-            seconds = [mean_interval([c["fit_seconds"] for c in mine if c["shots"] == k])[0] for k in shots]
-            colour = "black" if method == "zero-shot" else colormaps["tab20"](number % 20)
-            transductive = mine[0]["transductive"]
-            style = {"color": colour, "marker": "osD^v"[number // 20 % 5], "label": method}
-            filling = {"markerfacecolor": "white" if transductive else colour}
-            line = "--" if transductive else "-"
-            panels[0, column].plot(shots, top1, line, markersize=4, **style, **filling)
-            panels[1, column].plot(np.maximum(seconds[-1:], 1e-4), top1[-1:], "", markersize=6, **style, **filling)
-        panels[0, column].set_title(dataset)
-        panels[0, column].set_xscale("log", base=2)
-        counts = sorted({cell["shots"] for cell in cells if cell["dataset"] == dataset})
-        panels[0, column].set_xticks(counts, map(str, counts))
-        panels[0, column].set_xlabel("shots per class")
-        panels[1, column].set_xscale("log")
-        panels[1, column].set_xlabel("seconds to fit, at the most shots")
-        mine = [cell for cell in cells if cell["dataset"] == dataset]
-        zero_shot = [cell["top1"] for cell in mine if cell["method"] == "zero-shot"]
-        for row in (0, 1):
-            panels[row, column].set_ylabel("top-1 in %")
-            _scale_top1(panels[row, column], [cell["top1"] for cell in mine], zero_shot)
-            panels[row, column].grid(alpha=0.3)
-    known = {
-        label: handle for axes in panels[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend([known[name] for name in methods], methods, loc="outside right center", fontsize=7)
+    methods, kinds = ({key(cell["method"]) for cell in cells} for key in (str, kind_of))
+    columns = min(2, len(datasets))
+    rows = -(-len(datasets) // columns)
+    height = rows * (1.2 + 0.2 * (len(methods) + len(kinds)))
+    figure = Figure(figsize=(5.6 * columns, height), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, dataset in zip(panels, datasets, strict=False):
+        _draw_ranking(axes, [cell for cell in cells if cell["dataset"] == dataset])
+        axes.set_title(dataset)
+    for axes in panels[len(datasets) :]:
+        axes.remove()
     return figure
+
+
+def _draw_ranking(axes: Any, cells: Sequence[dict[str, Any]]) -> None:
+    """Draw one data set: a row per method below a row with the name of its kind."""
+    counts = sorted({cell["shots"] for cell in cells})
+    found: dict[str, dict[int, tuple[float, float, float]]] = {}
+    for method in {cell["method"] for cell in cells}:
+        mine = [cell for cell in cells if cell["method"] == method]
+        groups = {count: [cell for cell in mine if cell["shots"] == count] for count in counts}
+        found[method] = {count: _interval(group) for count, group in groups.items() if group}
+    best = {method: found[method][max(found[method])][0] for method in found}
+    reference = next((best[method] for method in best if kind_of(method) == "zero-shot"), None)
+    low = min(end for method in found for _, end, _ in found[method].values())
+    edge = low if reference is None else max(low, reference - _BELOW)
+    order = sorted(found, key=lambda method: (list(_KINDS).index(kind_of(method)), -best[method], method))
+    labels: list[tuple[str, str]] = []
+    for number, method in enumerate(order):
+        kind = kind_of(method)
+        if method != kind and (number == 0 or kind != kind_of(order[number - 1])):
+            labels.append((kind, kind))
+        for count, (mean, left, right) in found[method].items():
+            last = count == max(found[method])
+            shade = 1.0 if last else 0.2 + 0.5 * counts.index(count) / len(counts)
+            style = {"color": _KINDS[kind], "alpha": shade, "markersize": 6 if last else 4}
+            axes.plot(max(mean, edge), len(labels), "o" if mean >= edge else "<", **style)
+            if last and mean >= edge:
+                axes.plot([max(left, edge), right], [len(labels)] * 2, "-", color=_KINDS[kind], alpha=0.4, linewidth=2)
+        axes.annotate(
+            f"{best[method]:.1f}", (1.01, len(labels)), xycoords=("axes fraction", "data"), va="center", fontsize=8
+        )
+        labels.append((method, kind))
+    axes.set_yticks(range(len(labels)), [text for text, _ in labels], fontsize=8)
+    for tick, (text, kind) in zip(axes.get_yticklabels(), labels, strict=True):
+        tick.set(color=_KINDS[kind], fontweight="bold" if text in _KINDS and text == kind else "normal")
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    if reference is not None:
+        axes.axvline(reference, color=_GREY, linewidth=1, linestyle="--", zorder=0)
+    shots = f"{', '.join(map(str, counts))} shots per class{' (pale to dark)' if len(counts) > 1 else ''}"
+    axes.set_xlabel(f"top-1 in %, {shots}; bars: 95 % intervals", fontsize=9)
+    axes.grid(axis="x", alpha=0.3)

@@ -1,9 +1,8 @@
-"""Choosing hyper-parameters: on the shots themselves or on photos set apart for it, never on the queries.
+"""Selection of hyper-parameters on held-out shots or a validation set, never on the queries.
 
-The candidates are the product of the grids that a method declares. They are scored on a validation set where the
-user gives one, else by leaving shots out: fold j holds out every class's j-th shots and fits on the others, so
-each shot is judged by a method that has not seen it. With one shot per class there is nothing to leave out, and
-the documented defaults stay.
+The candidates are the Cartesian product of a method's grids. They are scored on a validation set if there is one, else
+by cross-validation: fold j holds out the j-th shot of every class and fits on the others. With one shot per class the
+defaults are used.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ SELECTIONS = ("support", "validation", "none")
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """Selected hyper-parameters.
 
     Attributes:
-        values: The hyper-parameters chosen, those given included.
-        source: "given", "defaults", "support" (shots left out) or "validation".
-        accuracy: Of the choice on the left-out or validation photos, 0 to 1; NaN where nothing was scored.
-        candidates: How many were scored.
+        values: The hyper-parameters, including those given.
+        source: "given", "defaults", "support" (held-out shots) or "validation".
+        accuracy: Accuracy on the held-out or validation photos, 0 to 1; NaN if nothing was scored.
+        candidates: Number of candidates scored.
     """
 
     values: dict[str, Any]
@@ -46,7 +45,7 @@ class Choice:
 
 
 def grids(method: type[Method], given: Mapping[str, Any]) -> tuple[dict[str, Sequence[Any]], dict[str, Sequence[Any]]]:
-    """A method's grids without the hyper-parameters given: those that need another fit, and those that do not."""
+    """A method's grids without the given hyper-parameters: those that need another fit, and those that do not."""
     refit: dict[str, Sequence[Any]] = {}
     free: dict[str, Sequence[Any]] = {}
     for item in dataclasses.fields(method.Hyper):
@@ -62,13 +61,13 @@ def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Scores:
-    """How good candidates are on photos that their fits have not seen.
+    """Scores of K candidates on held-out photos.
 
     Attributes:
-        candidates: The values of each, without those that are the same for all.
-        accuracy: (K,) of each, 0 to 1.
-        likelihood: (K,) mean log-likelihood of the right classes.
-        source: "support" (shots left out) or "validation".
+        candidates: Their values, without those common to all.
+        accuracy: (K,) accuracy, 0 to 1.
+        likelihood: (K,) mean log-likelihood of the true classes.
+        source: "support" (held-out shots) or "validation".
     """
 
     candidates: list[dict[str, Any]]
@@ -77,7 +76,7 @@ class Scores:
     source: str
 
     def best(self, defaults: Mapping[str, Any]) -> int:
-        """The most accurate; of equally accurate ones the likeliest, of equal ones the defaults, else the first."""
+        """Index of the best by accuracy, then likelihood, then equality with the defaults, then order."""
 
         def rank(number: int) -> tuple[float, float, bool, int]:
             usual = all(defaults[key] == value for key, value in self.candidates[number].items())
@@ -95,18 +94,18 @@ def score_candidates(
     seed: int = 0,
     given: Mapping[str, Any] | None = None,
 ) -> Scores | None:
-    """Score every combination of values on the validation set, if the task has one, else on left-out shots.
+    """Score every combination of values on the task's validation set if any, else on held-out shots.
 
     Args:
-        name: Of the method.
+        name: The method.
         task: The task.
-        refit: Values to try of the hyper-parameters that need another fit, by name.
-        free: Values to try of the others.
-        seed: For everything random in the fits.
-        given: Values that are fixed.
+        refit: Values of the hyper-parameters that need another fit, by name.
+        free: Values of the others.
+        seed: Seed of everything random in the fits.
+        given: Fixed values.
 
     Returns:
-        The scores; None where there is nothing to judge by.
+        The scores; None if there is nothing to score on.
     """
     method, given = get(name), dict(given or {})
     if task.validation is not None:
@@ -140,21 +139,21 @@ def score_candidates(
 def choose(
     where: str, name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, Any] | None = None
 ) -> Choice:
-    """Choose a method's hyper-parameters where the user wants them to be chosen.
+    """Choose a method's hyper-parameters by `--select`.
 
     Args:
-        where: "support" for the shots, also of a task with a validation set; "validation"; "none" for the defaults.
-        name: Of the method.
+        where: "support" for held-out shots, "validation", or "none" for the defaults.
+        name: The method.
         task: The task.
-        seed: For everything random in the fits.
-        given: Values that are fixed already.
+        seed: Seed of everything random in the fits.
+        given: Fixed values.
 
     Raises:
         UsageError: an unknown `where`.
         DataError: no validation set.
     """
     if where not in SELECTIONS:
-        raise UsageError(f"--select {where} is not known.", f"Known are: {', '.join(SELECTIONS)}.")
+        raise UsageError(f"--select: unknown value '{where}'.", f"Known are: {', '.join(SELECTIONS)}.")
     if where == "none":
         return Choice(dict(given or {}), "given" if given else "defaults", float("nan"), 0)
     if where == "validation" and task.validation is None:
@@ -168,13 +167,13 @@ def select(name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, A
     """Choose a method's hyper-parameters for a task.
 
     Args:
-        name: Of the method.
-        task: The task; its validation set is used where it has one.
-        seed: For everything random in the fits.
-        given: Values that are fixed already.
+        name: The method.
+        task: The task; its validation set is used if it has one.
+        seed: Seed of everything random in the fits.
+        given: Fixed values.
 
     Returns:
-        The choice: `Scores.best` of the method's grids, or the defaults where there is nothing to judge by.
+        `Scores.best` of the method's grids, or the defaults if there is nothing to score on.
     """
     given = dict(given or {})
     method = get(name)
@@ -191,7 +190,7 @@ def select(name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, A
 
 
 def _score(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """How many are right, and the log-likelihood of the right classes."""
+    """Number of correct rows, and the log-likelihood of the true classes."""
     rows = np.arange(len(labels))
     right = float((logits.argmax(axis=1) == labels).sum())
     return right, float(np.log(softmax(logits)[rows, labels] + 1e-12).sum())

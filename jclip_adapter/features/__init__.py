@@ -1,1 +1,1 @@
-"""Features of photos and texts: encoded, stored, shared among processes, and exchanged as files."""
+"""Features of photos and texts: encoding, store, sharding and feature files."""

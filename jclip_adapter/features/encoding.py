@@ -1,7 +1,7 @@
-"""Photos and texts to features, each encoded once and kept.
+"""Encoding of photos and texts, each once.
 
-A photo is found again by the SHA-256 of its bytes, a text by that of its letters, below a fingerprint of the
-weights and the preprocessing: whatever changes the numbers changes the key.
+The store's key of a photo is the SHA-256 of its bytes, that of a text the SHA-256 of its characters, in a folder named
+by a fingerprint of the weights and the preprocessing: whatever changes the features changes the key.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from jclip_adapter.storage import check_folder_writable
 
 from .store import FeatureStore
 
-SHARD_ROWS = 128  # what a run that is killed has to do again at most
-VIEW_SHARE = 0.5  # least share of a photo's area in an augmented copy, as Tip-Adapter's authors have it
+SHARD_ROWS = 128  # photos that a killed process has to encode again at most
+VIEW_SHARE = 0.5  # least share of a photo's area in an augmented view, as in Tip-Adapter's code
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class PhotoFeatures:
 
     Attributes:
         raw: (N, d) un-normalised features; rows of zeros where a photo could not be read.
-        bad: What is wrong, by the photo's place in the list.
-        encoded: How many photos went through the network now.
+        bad: Error message by index, for unreadable photos.
+        encoded: How many photos were encoded, the others being in the store.
         paths: N photo files.
         keys: N SHA-256 digests of their bytes; b"" for a file that cannot be read.
     """
@@ -64,9 +64,7 @@ class PhotoFeatures:
 
 
 def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, workers: int = -1) -> PhotoFeatures:
-    """Encode photos, taking from the store what is there.
-
-    A finished shard stays, wherever the run is stopped.
+    """Encode photos that the store lacks; finished shards survive an interruption.
 
     Args:
         encoder: The network.
@@ -81,8 +79,8 @@ def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, wor
     keys, bad = photo_keys(paths)
     encoded = encode_missing(encoder, store, paths, keys, bad, workers)
     for number, key in enumerate(keys):
-        if key and key not in store and number not in bad:  # a second copy of a photo that cannot be read
-            bad[number] = f"{paths[number]} is no readable image."
+        if key and key not in store and number not in bad:  # a duplicate of an unreadable photo
+            bad[number] = f"{paths[number]} is not a readable image."
     raw = np.zeros((len(paths), encoder.width), dtype=np.float32)
     good = [number for number in range(len(paths)) if number not in bad]
     raw[good] = store.get([keys[number] for number in good])
@@ -90,7 +88,7 @@ def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, wor
 
 
 def image_store(encoder: ImageEncoder, cache: Path) -> FeatureStore:
-    """The store of a network's photo features below the folder of all stores."""
+    """The store of a network's photo features, in the folder of all stores."""
     return FeatureStore(cache / f"images-{encoder.image_key()[:32]}", encoder.width)
 
 
@@ -101,7 +99,7 @@ def photo_keys(paths: Sequence[Path]) -> tuple[list[bytes], dict[int, str]]:
         paths: N photo files.
 
     Returns:
-        N SHA-256 digests of their bytes, b"" for a file that cannot be read; and what is wrong with those, by number.
+        N SHA-256 digests of their bytes, b"" for an unreadable file; and error messages by index.
     """
     keys: list[bytes] = []
     bad: dict[int, str] = {}
@@ -129,10 +127,10 @@ def encode_missing(
         encoder: The network.
         store: Its store, which gets the features.
         paths: N photo files.
-        keys: Their keys; that of a file that was changed since is put right.
-        bad: Gets what is wrong with photos that cannot be decoded, by number.
+        keys: Their keys; that of a file changed in the meantime is corrected.
+        bad: Gets an error message by index for photos that cannot be decoded.
         workers: As for `encode_photos`.
-        only: The keys of the photos that may be encoded; None for all.
+        only: Keys of the photos to encode; None for all.
 
     Returns:
         How many were encoded.
@@ -166,7 +164,7 @@ def encode_missing(
             if isinstance(result, str):
                 bad[number] = result
                 continue
-            keys[number] = digest  # of the bytes that were decoded, should the file have changed meanwhile
+            keys[number] = digest  # of the decoded bytes, if the file changed in the meantime
             batch.append((digest, result))
             if len(batch) == encoder.batch_size:
                 encode_batch(final=False)
@@ -177,31 +175,31 @@ def encode_missing(
 def encode_views(
     encoder: ImageEncoder, paths: Sequence[Path], cache: Path, count: int, seed: int, smallest: float = VIEW_SHARE
 ) -> Array:
-    """Encode augmented copies of photos, cropped and flipped at random, taking from the store what is there.
+    """Encode augmented views of photos, cropped and flipped at random; views in the store are not encoded again.
 
-    A copy depends on its photo's bytes, its number and the seed, and not on which other photos there are.
+    A view depends on its photo's bytes, its number and the seed, not on the other photos.
 
     Args:
         encoder: The network.
         paths: N photo files, which can be read.
         cache: Folder of all stores.
-        count: V copies of each.
-        seed: Draws the crops.
-        smallest: Least share of a photo's area that a copy shows.
+        count: V views of each.
+        seed: Seed of the crops.
+        smallest: Least share of a photo's area that a view shows.
 
     Returns:
         (V, N, d) un-normalised features.
     """
     store = image_store(encoder, cache)
     digests = [hashlib.sha256(read_file(path)).digest() for path in paths]
-    copies = [(view, row) for row in range(len(paths)) for view in range(count)]
+    views = [(view, row) for row in range(len(paths)) for view in range(count)]
     facts = f"{smallest} {seed}"
-    keys = {copy: hashlib.sha256(digests[copy[1]] + f"view {copy[0]} {facts}".encode()).digest() for copy in copies}
+    keys = {each: hashlib.sha256(digests[each[1]] + f"view {each[0]} {facts}".encode()).digest() for each in views}
     photos = TrainingPhotos(paths, encoder.image_size, encoder.transform, encoder.reading)
-    missing = [copy for copy in copies if keys[copy] not in store]
+    missing = [each for each in views if keys[each] not in store]
     if missing:
         check_folder_writable(store.folder)
-        with progress(total=len(missing), desc="encoding augmented copies", unit="copy") as bar:
+        with progress(total=len(missing), desc="encoding augmented views", unit="view") as bar:
             for first in range(0, len(missing), encoder.batch_size):
                 part = missing[first : first + encoder.batch_size]
                 pixels = [
@@ -212,18 +210,18 @@ def encode_views(
                     )
                     for view, row in part
                 ]
-                store.add([keys[copy] for copy in part], encoder.images(np.concatenate(pixels)))
+                store.add([keys[each] for each in part], encoder.images(np.concatenate(pixels)))
                 bar.update(len(part))
     rows = store.get([keys[view, row] for view in range(count) for row in range(len(paths))])
     return rows.reshape((count, len(paths), encoder.width))
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:
-    """Encode texts, taking from the store what is there.
+    """Encode texts that the store lacks.
 
     Args:
         encoder: The CLIP.
-        texts: N texts; each different one is encoded once.
+        texts: N texts; duplicates are encoded once.
         cache: Folder of all stores.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Feature files: a few-shot task's features and labels in one .npz, as docs/design.md describes it."""
+"""Feature files: features and labels of few-shot tasks in one .npz, described in docs/design.md."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class FeatureFile:
     """A feature file's content.
 
     Attributes:
-        name: The file's name without ending.
-        sha256: Of the file.
+        name: The file's stem.
+        sha256: Digest of the file.
         tasks: The task of each shot count, without validation set.
-        validation: Photos set apart for choosing hyper-parameters; None for none.
-        test: The queries and their labels. The labels are the scorer's alone.
+        validation: The validation set; None for none.
+        test: The queries with their labels, for the scorer alone.
     """
 
     name: str
@@ -44,14 +44,14 @@ def read_feature_file(path: str | Path) -> FeatureFile:
     Args:
         path: Of the .npz: `classnames (C,)`, `text (C, d)`, `train{K}_x (N, d)` and `train{K}_y (N,)` for each
             K, `test_x`, `test_y`; optional `val_x`, `val_y`, `domains (C,)`, `logit_scale`, `train{K}_aux`,
-            `val_aux`, `test_aux`. Half or single precision; rows are normalised here. Rows that were not
-            normalised serve as raw features too.
+            `val_aux`, `test_aux`. float16 or float32; rows are normalised here, un-normalised ones are also kept as
+            raw features.
 
     Returns:
         Its content.
 
     Raises:
-        DataError: missing, damaged, holding Python objects, or contradicting itself.
+        DataError: the file is missing, damaged, inconsistent, or has Python objects.
     """
     source = Path(path)
     arrays = _arrays(source)
@@ -71,19 +71,19 @@ def read_feature_file(path: str | Path) -> FeatureFile:
             test=_labelled(arrays, "test"),
         )
     except KeyError as error:
-        raise DataError(f"{source} has no array {error}.", "Arrays of rows and labels go in pairs.") from error
+        raise DataError(f"{source} has no array {error}.", "Give rows and labels in pairs.") from error
     except DataError as error:
         raise DataError(f"{source}: {error.message}", error.hint) from error
-    except (ValueError, TypeError, OverflowError) as error:  # text where numbers belong, and the like
-        raise DataError(f"{source} holds arrays of a wrong kind ({error}).", "See docs/design.md.") from error
+    except (ValueError, TypeError, OverflowError) as error:  # such as text instead of numbers
+        raise DataError(f"{source} has arrays of a wrong dtype ({error}).", "See docs/design.md.") from error
 
 
 def _check_names(source: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """Refuse what would be passed over, or would make two things look like one."""
+    """Refuse names that would be ignored or mixed up."""
     for name in arrays:
         if _TRAINING.fullmatch(name) and not _SHOTS.fullmatch(f"{name.partition('_')[0]}_x"):
             raise DataError(
-                f"{source}: '{name}' names no number of shots.", "Write train{K}_x with K from 1, such as train4_x."
+                f"{source}: '{name}' has no number of shots.", "Write train{K}_x with K >= 1, such as train4_x."
             )
     second = [name for name in arrays if name.endswith("_aux")]
     if second and "test_aux" not in arrays:
@@ -99,38 +99,38 @@ def _arrays(source: Path) -> dict[str, npt.NDArray[Any]]:
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror or error}.", "Check the path.") from error
     except DataError as error:
-        raise DataError(f"{source} is no feature file: {error.message}", error.hint) from error
+        raise DataError(f"{source} is not a feature file: {error.message}", error.hint) from error
 
 
 def _rows(values: npt.NDArray[Any]) -> tuple[Array, Array | None]:
-    """Normalised rows, and the rows as they are where those are not normalised."""
+    """Normalised rows, and the raw rows if they are not normalised."""
     raw = check_rows(values, "rows")
     norms = np.linalg.norm(raw, axis=1)
     return normalise(raw), None if np.allclose(norms, 1, atol=5e-3) else raw
 
 
 def _classes(arrays: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.int64]:
-    """Class indices; whole numbers in a floating-point array are taken, truth values and fractions are not."""
+    """Class indices; floats that are whole numbers are accepted, booleans and fractions are not."""
     values = arrays[name]
     if values.dtype.kind not in "iuf":
-        raise DataError(f"{name} holds {values.dtype}, not class indices.", "Give whole numbers from 0 to C-1.")
+        raise DataError(f"{name}: expected class indices, got {values.dtype}.", "Give whole numbers from 0 to C-1.")
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
         odd = values[~(values == np.floor(values))].ravel()
         shown = f" ({odd[0]:g})" if len(odd) else ""
-        raise DataError(f"{name} holds numbers that are not whole{shown}.", "Give class indices from 0 to C-1.")
+        raise DataError(f"{name} has numbers that are not whole{shown}.", "Give class indices from 0 to C-1.")
     classes = len(arrays["text"])
     if values.size and not (values.min() >= 0 and values.max() < classes):
-        raise DataError(f"{name} lies in {values.min()}…{values.max()}, classes in 0…{classes - 1}.")
+        raise DataError(f"{name} ranges from {values.min()} to {values.max()}, expected 0 to {classes - 1}.")
     return values.astype(np.int64)
 
 
 def _logit_scale(arrays: dict[str, npt.NDArray[Any]]) -> float:
-    """What cosines are multiplied by: one positive number."""
+    """The factor of cosines: one positive number."""
     values = arrays.get("logit_scale", np.array(LOGIT_SCALE))
     if values.size != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all() or values.item() <= 0:
         raise DataError(
-            f"logit_scale is {values.tolist()!r:.60}, not a positive number.",
-            "It is what cosines are multiplied by, 100 for CLIP (not its logarithm).",
+            f"logit_scale: expected one positive number, got {values.tolist()!r:.60}.",
+            "It is the factor of cosines, 100 for CLIP (not its logarithm).",
         )
     return float(values.item())
 
@@ -142,7 +142,7 @@ def _task(arrays: dict[str, npt.NDArray[Any]], shots: int) -> FewShotTask:
     most = int(np.bincount(labels).max()) if labels.size else 0
     if most > shots:
         raise DataError(
-            f"train{shots}_y has up to {most} rows per class.", f"Name it train{most}_y, and train{most}_x."
+            f"train{shots}_y has up to {most} rows per class.", f"Rename it to train{most}_y, and train{most}_x."
         )
     if not np.linalg.norm(text, axis=1).all():
         raise DataError("'text' has rows of zeros.", "Give each class its text features.")

@@ -1,4 +1,4 @@
-"""Photos that are both learnt from and scored on, and photos that stand under two classes."""
+"""Overlap of shots and scored photos, and photos that are in two classes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from .task_encoder import TaskEncoder
 
 logger = logging.getLogger(__name__)
 NEAR = {"efficientnet-lite0": 0.90, "efficientnet-lite2": 0.90, "clip": 0.99}
-"""Cosine of features above which two photos count as near duplicates, by network; results/near-duplicates.md has the
-share of copies, and of different photos, above it. CLIP's is bounded by different photos alone."""
+"""Cosine above which two photos count as near duplicates, by network; results/near-duplicates.md has the shares of
+copies and of different photos above it. CLIP's was chosen by different photos alone."""
 
 _SHOWN = 3
-_ROWS = 2048  # of features that are compared at once
+_ROWS = 2048  # features compared at once
 _NEARLY_ALL = 0.999
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What shots and scored photos have in common.
+    """Overlap of shots and M scored photos.
 
     Attributes:
-        identical: (M,) whether the scored photo's bytes are those of a shot.
-        near: (M,) whether it is not, but its feature is nearly that of a shot.
-        pairs: Names of such a scored photo and of its shot, identical ones first.
-        two_classes: Names of two photos with the same bytes and different classes.
-        stale: A sentence for each way in which shots are no longer what was learnt from.
+        identical: (M,) whether the photo's bytes are those of a shot.
+        near: (M,) whether it is a near duplicate of a shot, but not identical.
+        pairs: Names of these photos with their shots, identical ones first.
+        two_classes: Pairs of names with the same bytes and different classes.
+        stale: Sentences on shots that were removed or changed since training.
     """
 
     identical: Mask
@@ -49,23 +49,23 @@ class Overlap:
     stale: tuple[str, ...] = ()
 
     def warnings(self) -> list[str]:
-        """A sentence for each kind of overlap that there is."""
+        """A sentence per kind of overlap."""
         same = int(self.identical.sum())
-        said = []
+        found = []
         for count, what, pairs in (
             (same, "byte-identical to shots", self.pairs[:same]),
             (int(self.near.sum()), "near duplicates of shots", self.pairs[same:]),
         ):
             if count:
-                said.append(f"{count} of {len(self.identical)} scored photos are {what}: {_some(pairs)}")
-        return [*self.stale, *said, *two_class_warning(self.two_classes)]
+                found.append(f"{count} of {len(self.identical)} scored photos are {what}: {_some(pairs)}")
+        return [*self.stale, *found, *two_class_warning(self.two_classes)]
 
 
 def two_class_warning(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """A sentence on photos under two classes, if there are any."""
+    """A sentence on photos in two classes, if there are any."""
     if not pairs:
         return []
-    return [f"{len(pairs)} photos stand under two classes with the same bytes: {_some(pairs)}"]
+    return [f"{len(pairs)} photos are in two classes with the same bytes: {_some(pairs)}"]
 
 
 def find_overlap(
@@ -75,17 +75,17 @@ def find_overlap(
     features: PhotoFeatures,
     truth: npt.NDArray[np.int64] | None = None,
 ) -> Overlap:
-    """Compare scored photos with the shots, by their bytes and by their features.
+    """Compare scored photos with the shots by bytes and features.
 
-    Bytes are compared with those that were learnt from, also where a shot is gone or another photo by now; features
-    with those of the shots that are there as they were.
+    Bytes are compared with the shots' bytes at training, even if a shot was removed or changed since; features with
+    those of the unchanged shots.
 
     Args:
         tasks: Encodes the shots.
         shots: The shots.
         scored: M photos.
-        features: Theirs.
-        truth: (M,) their class indices, where they are known to the caller; they find photos under two classes.
+        features: Their features.
+        truth: (M,) their class indices, to find photos in two classes; None if unknown.
 
     Returns:
         The overlap.
@@ -111,20 +111,20 @@ def find_overlap(
 
 
 def _nearest(rows: Array, others: Array) -> tuple[Array, npt.NDArray[np.int64]]:
-    """(M,) the largest cosine of each of (M, d) rows with (N, d) others, and whose it is."""
+    """(M,) largest cosine of each row (M, d) with others (N, d), and (M,) its index."""
     highest = np.full(len(rows), -1.0, dtype=np.float32)
     at = np.zeros(len(rows), dtype=np.int64)
     for first in range(0, len(rows), _ROWS):
-        products = rows[first : first + _ROWS] @ others.T
-        highest[first : first + _ROWS], at[first : first + _ROWS] = products.max(axis=1), products.argmax(axis=1)
+        cosines = rows[first : first + _ROWS] @ others.T
+        highest[first : first + _ROWS], at[first : first + _ROWS] = cosines.max(axis=1), cosines.argmax(axis=1)
     return highest, at
 
 
 def near_threshold(encoder: ImageEncoder, support: Sequence[Photo], shots: PhotoFeatures) -> float:
     """The cosine above which a photo counts as a near duplicate of a shot.
 
-    It is the network's in NEAR, or more: no less than nearly all cosines between shots of different classes, so that
-    a network which does not tell photos apart does not call all of them duplicates.
+    It is the network's value in NEAR, or a high quantile of the cosines between shots of different classes if that is
+    larger, so that a network that barely separates photos does not report duplicates everywhere.
 
     Args:
         encoder: The network.
@@ -142,7 +142,7 @@ def near_threshold(encoder: ImageEncoder, support: Sequence[Photo], shots: Photo
 def in_two_classes(
     photos: Sequence[Photo], keys: Sequence[bytes], labels: Sequence[int | None]
 ) -> tuple[tuple[str, str], ...]:
-    """Names of photos with the same bytes and different classes: the first under its class, and each other."""
+    """Pairs of names with the same bytes and different classes: the first photo, and each other one."""
     first: dict[bytes, int] = {}
     found = []
     for number, key in enumerate(keys):
@@ -153,7 +153,7 @@ def in_two_classes(
 
 
 def warn_of_overlap(tasks: TaskEncoder, shots: Shots, scored: Sequence[Photo], features: PhotoFeatures) -> None:
-    """Log what shots and photos to be scored have in common, as `find_overlap` sees it."""
+    """Log the overlap that `find_overlap` finds."""
     for text in find_overlap(tasks, shots, scored, features).warnings():
         logger.warning("%s", text)
 

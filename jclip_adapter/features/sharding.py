@@ -1,9 +1,8 @@
-"""The photos of a command, split over processes that know nothing of each other but the feature store.
+"""Sharding: a command's photos split over processes that share only the feature store.
 
-A photo's part is its place among the sorted SHA-256 of all photos' bytes, modulo the number of parts. Every process
-has these digests anyway, as it looks for them in the store. So parts differ by one photo at most, where the digest
-itself modulo n would leave some parts a tenth larger than others; a photo that lies there twice is in one part;
-and paths do not matter, so that machines may find the data set in different folders.
+A photo's part is its rank among the sorted SHA-256 of all photos, modulo the number of parts. So parts differ by at
+most one photo (digests modulo n would leave some parts a tenth larger), duplicates are in one part, and the data set
+may be in different folders on different machines.
 """
 
 from __future__ import annotations
@@ -33,35 +32,38 @@ class Part:
         return f"part {self.number} of {self.count}"
 
     def choose(self, keys: Iterable[bytes]) -> frozenset[bytes]:
-        """The keys of this part: every `count`-th of the different ones in order, whatever order they come in."""
+        """The keys of this part: every `count`-th of the sorted unique keys."""
         return frozenset(sorted(set(keys))[self.number - 1 :: self.count])
 
 
 def parse_part(text: str) -> Part:
-    """Read the flag's value.
+    """Parse the value of --shard.
 
     >>> parse_part("3/8")
     Part(number=3, count=8)
 
     Raises:
-        UsageError: it is not "i/n" with i from 1 to n.
+        UsageError: it is not i/n with 1 <= i <= n.
     """
     match = _FORM.fullmatch(text)
     number, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
-        raise UsageError(f"--shard {text} is no part.", "Write --shard i/n, such as 1/8, with i from 1 to n.")
+        raise UsageError(
+            f"--shard: expected i/n with 1 <= i <= n, got {text}.",
+            "Write --shard i/n, such as 1/8, with i from 1 to n.",
+        )
     return Part(number, count)
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a process's part came to.
+    """Progress after a process has encoded its part.
 
     Attributes:
-        part: Which it was.
-        photos: All different photos.
-        own: How many of them are in this part.
-        missing: How many of all are neither encoded nor known to be unreadable.
+        part: The part.
+        photos: Number of unique photos.
+        own: Number of photos in this part.
+        missing: Number of all photos that are neither encoded nor known to be unreadable.
     """
 
     part: Part
@@ -69,30 +71,30 @@ class Share:
     own: int
     missing: int
 
-    def told(self, result: str) -> str:
-        """A line on what is missing for `result`."""
+    def summary(self, result: str) -> str:
+        """A line on the progress towards `result`."""
         return (
             f"{self.part} is done ({self.own} photos); {self.missing} of {self.photos} photos are missing: "
-            f"the last part to end writes {result}, or this command without --shard."
+            f"the last part to finish writes {result}, or this command without --shard."
         )
 
 
 def encode_part(
     encoders: Sequence[ImageEncoder], paths: Sequence[Path], cache: Path, workers: int, part: Part
 ) -> Share:
-    """Encode one part of some photos into the store, and look what the other parts have left there by then.
+    """Encode one part of the photos into the store, and count the photos still missing there.
 
-    A photo that cannot be decoded is noted in the store, or the other parts would wait for it for ever.
+    Unreadable photos are recorded in the store, or the other parts would wait for them.
 
     Args:
         encoders: Each encodes the photos.
         paths: N photo files.
-        cache: Folder of all stores, which the processes share.
+        cache: Folder of all stores, shared by the processes.
         workers: As for `decoders.decode`.
         part: The part.
 
     Returns:
-        What it came to.
+        The progress.
     """
     from .encoding import encode_missing, image_store, photo_keys
 
@@ -106,7 +108,7 @@ def encode_part(
         encode_missing(encoder, store, paths, keys, faults, workers, own)
         unreadable = sorted({keys[number] for number in faults.keys() - bad.keys()} - store.unreadable)
         if unreadable:
-            store.note_unreadable(unreadable)
+            store.add_unreadable(unreadable)
         store.refresh()
         missing |= {key for key in keys if key and key not in store and key not in store.unreadable}
     return Share(part, len(photos), len(own), len(missing))

@@ -1,8 +1,4 @@
-"""Features on disk.
-
-The store is a folder of shards that carry a checksum, so a damaged one is noticed and a lost one costs only itself;
-writers never touch each other's files, so several processes may fill it at once.
-"""
+"""The feature store: a folder of shards with checksums, which several processes may write at once."""
 
 from __future__ import annotations
 
@@ -23,11 +19,11 @@ class FeatureStore:
     """Features on disk, by key.
 
     Args:
-        folder: Of this kind of feature; made when something is added.
-        width: Of the features.
+        folder: Folder of the shards; created when features are added.
+        width: Width of the features.
 
     Attributes:
-        unreadable: Keys of photos that a process could not read when it looked.
+        unreadable: Keys of photos that a process could not read.
     """
 
     def __init__(self, folder: Path, width: int) -> None:
@@ -54,23 +50,23 @@ class FeatureStore:
     def _read(self, path: Path) -> None:
         try:
             data = path.read_bytes()
-        except FileNotFoundError:  # another process has found it damaged
+        except FileNotFoundError:  # removed by another process as damaged
             return
         if not KEPT.owns(path):
-            logger.warning("%s is no file of the feature store and is left alone", path)
+            logger.warning("%s is not a file of the feature store and is ignored", path)
             self._known.add(path.name)
             return
         try:
             shard = read_npz(data)
         except DataError:
-            logger.warning("%s is damaged: its features are computed again", path)
+            logger.warning("%s is damaged; its features are recomputed", path)
             discard(path, KEPT)
             return
         self._known.add(path.name)
         try:
             keys, features = shard["keys"], shard["features"]
         except KeyError:
-            logger.warning("%s holds no features and is left alone", path)
+            logger.warning("%s holds no features and is ignored", path)
             return
         if keys.shape != (*features.shape[:1], 32) or keys.dtype != np.uint8 or features.dtype != np.float32:
             return
@@ -80,7 +76,7 @@ class FeatureStore:
             self.unreadable.update(key.tobytes() for key in keys)
 
     def add(self, keys: Sequence[bytes], features: Array) -> None:
-        """Keep features, as one new shard.
+        """Add features as one new shard.
 
         Args:
             keys: n SHA-256 digests.
@@ -89,24 +85,20 @@ class FeatureStore:
         self._write(keys, features)
         self._rows.update(zip(keys, features, strict=True))
 
-    def note_unreadable(self, keys: Sequence[bytes]) -> None:
-        """Tell other processes not to wait for photos that could not be read; no reading is spared by it.
-
-        Args:
-            keys: n SHA-256 digests.
-        """
+    def add_unreadable(self, keys: Sequence[bytes]) -> None:
+        """Record n SHA-256 digests of unreadable photos, so that other processes do not wait for them."""
         self._write(keys, np.zeros((len(keys), 0), dtype=np.float32))
         self.unreadable.update(keys)
 
     def _write(self, keys: Sequence[bytes], features: Array) -> None:
         table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape((len(keys), 32))
         data = npz_bytes({"keys": table, "features": features})
-        name = f"{data[-64:-32].decode()}.npz"  # named by its checksum, with which it ends
+        name = f"{data[-64:-32].decode()}.npz"  # the start of its checksum, which is at its end
         write_bytes(self.folder / name, data, KEPT)
         self._known.add(name)
 
     def get(self, keys: Sequence[bytes]) -> Array:
-        """(n, width) features of keys that are all there."""
+        """(n, width) features of n stored keys."""
         if not keys:
             return np.zeros((0, self.width), dtype=np.float32)
         return np.stack([self._rows[key] for key in keys])

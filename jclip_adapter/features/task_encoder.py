@@ -1,4 +1,4 @@
-"""Photos and class names become few-shot tasks and queries, encoded by one network or two."""
+"""Few-shot tasks and queries from photos and class names, encoded by one network or two."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from .encoding import PhotoFeatures, TextFeatures, encode_classes, encode_photos
 
 @dataclass(frozen=True)
 class TaskEncoder:
-    """Encodes what methods work on: the texts of C classes, few-shot tasks, and queries.
+    """Encodes the texts of C classes, few-shot tasks, and queries.
 
     Attributes:
         encoder: The network that encodes photos, and texts if it is a CLIP.
-        class_names: C class names, as the data set spells them.
+        class_names: C class names, as in the data set.
         domains: C domain names, "" for none.
-        prompts: Puts classes into words.
+        prompts: The prompt set.
         cache: Folder of all feature stores.
         auxiliary: A second network for photos.
         workers: Decoding processes, as for `decoders.decode`.
-        learnt_texts: Text features that replace those of the prompts: learnt prompts, or the classes' prototypes.
+        learnt_texts: Text features used instead of the prompts': of learnt prompts, or prototypes.
     """
 
     encoder: ImageEncoder
@@ -58,7 +58,7 @@ class TaskEncoder:
 
     @cached_property
     def texts(self) -> TextFeatures:
-        """The classes' text features; zeros where the network has no text encoder and there are no prototypes."""
+        """The classes' text features; zeros without text encoder and prototypes."""
         if self.learnt_texts is not None:
             return self.learnt_texts
         if not isinstance(self.encoder, Encoder):
@@ -68,7 +68,7 @@ class TaskEncoder:
 
     @property
     def encoders(self) -> tuple[ImageEncoder, ...]:
-        """Every network that photos go through."""
+        """The networks for photos."""
         return (self.encoder,) if self.auxiliary is None else (self.encoder, self.auxiliary)
 
     @property
@@ -81,7 +81,7 @@ class TaskEncoder:
         if isinstance(self.encoder, Encoder):
             return self.encoder
         name = self.encoder.weights.name
-        raise UsageError(f"this method trains CLIP, and {name} is an image network.", "Give --weights a CLIP.")
+        raise UsageError(f"this method trains CLIP, but {name} is an image network.", "Give --weights a CLIP.")
 
     @property
     def parameters(self) -> int:
@@ -90,11 +90,11 @@ class TaskEncoder:
 
     @property
     def baseline(self) -> str:
-        """What `zero_shot` computes: "zero-shot", or "prototypes" without a text encoder."""
+        """Name of `zero_shot`: "zero-shot", or "prototypes" without a text encoder."""
         return "zero-shot" if self.encoder.has_text else "prototypes"
 
     def photos(self, paths: Sequence[Path]) -> PhotoFeatures:
-        """Features of photos, from the store where they are there."""
+        """Features of photos, from the store if possible."""
         return encode_photos(self.encoder, paths, self.cache, self.workers)
 
     def zero_shot(self, features: Array) -> Array:
@@ -102,7 +102,7 @@ class TaskEncoder:
         return np.asarray(self.encoder.logit_scale * (features @ self.texts.weights.T), dtype=np.float32)
 
     def queries(self, photos: PhotoFeatures) -> Queries:
-        """The readable photos, to be classified by a method."""
+        """The readable photos as a method's queries."""
         rows = np.flatnonzero(photos.readable)
         return self._queries(photos.normalised[rows], photos.raw[rows], [photos.paths[row] for row in rows])
 
@@ -137,13 +137,12 @@ class TaskEncoder:
             The task.
 
         Raises:
-            DataError: a photo cannot be read; each is named.
+            DataError: photos cannot be read; `details` lists them.
         """
         features = self.photos(paths)
         if features.bad:
             raise DataError(
-                f"{len(features.bad)} of the chosen training photos cannot be read, the first: "
-                f"{next(iter(features.bad.values()))}",
+                f"{len(features.bad)} shots cannot be read, the first: {next(iter(features.bad.values()))}",
                 "Replace them, or choose others with --support or --seed.",
                 list(features.bad.values()),
             )
@@ -187,7 +186,7 @@ class TaskEncoder:
         return network.imagenet_head(self.class_names, self.domains)
 
     def with_prototypes(self, paths: Sequence[Path], labels: npt.NDArray[np.int64]) -> TaskEncoder:
-        """With class means of N photos in place of texts, where the network has no text encoder; else unchanged."""
+        """With class means of N photos instead of texts, if the network has no text encoder; else unchanged."""
         if self.encoder.has_text:
             return self
         features = self.photos(paths)
@@ -200,7 +199,7 @@ class TaskEncoder:
 
 
 def fingerprint(task: FewShotTask) -> str:
-    """SHA-256 of a task's features, whichever weights, prompts or photos they came from."""
+    """SHA-256 of a task's features and labels."""
     texts = (task.text_features, task.text_features if task.text_raw is None else task.text_raw, *task.text_views)
     views = () if task.support_views is None else (task.support_views,)
     second = () if task.auxiliary is None else (task.auxiliary,)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.core.errors import UsageError
-from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, cuts, normalise
+from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, chunks, normalise
 
 from .base import Hyperparameters, Meta, hyper
 from .training.through_clip import ThroughClip, drawn_views, link_of
@@ -96,7 +96,7 @@ class Coop(ThroughClip):
         # The beginning that prompts with shared vectors have in common is encoded once, so a chunk can be larger.
         length = prompts.fixed.shape[1]
         size = self.hyper.chunk * (length // (length - prompts.shared) if start.ndim == 2 else 1)
-        parts = [functools.partial(encode, rows) for rows in cuts(task.seen, size)]
+        parts = [functools.partial(encode, rows) for rows in chunks(task.seen, size)]
 
         def step(batch: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:
             return Step(*self._gradients(parts, self._batch(task, *batch), [vectors], task))
@@ -104,7 +104,7 @@ class Coop(ThroughClip):
         self._train_prompts(step, [vectors], len(task.support_labels))
         self.vectors_ = np.asarray(vectors.numpy(), dtype=np.float32)
         with jt.no_grad():
-            texts = [encode(rows).numpy() for rows in cuts(np.arange(task.num_classes), size)]
+            texts = [encode(rows).numpy() for rows in chunks(np.arange(task.num_classes), size)]
         self.text_ = normalise(np.concatenate(texts))
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
 

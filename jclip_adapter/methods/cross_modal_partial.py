@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.core.task import Array, FewShotTask, Queries, cuts
+from jclip_adapter.core.task import Array, FewShotTask, Queries, chunks
 
 from .base import Hyperparameters, Meta, hyper
 from .training.through_clip import ThroughClip, link_of
@@ -110,7 +110,7 @@ class CrossModalPartial(ThroughClip):
         link = link_of(task)
         kept: list[list[Array]] = [[], []]
         with jt.no_grad():
-            for rows in cuts(np.arange(len(task.support_labels)), self.hyper.chunk):
+            for rows in chunks(np.arange(len(task.support_labels)), self.hyper.chunk):
                 pixels = link.pixels(rows, None, 1.0)
                 for found, view in zip(kept, (pixels, pixels[:, :, ::-1]), strict=True):
                     values = normalise_pixels(view, link.model.config.pixels)

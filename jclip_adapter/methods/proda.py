@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.core.task import Array, FewShotTask, cuts, normalise
+from jclip_adapter.core.task import Array, FewShotTask, chunks, normalise
 
 from .base import Hyperparameters, Meta, hyper
 from .training.through_clip import ThroughClip, drawn_views, link_of
@@ -98,7 +98,7 @@ class Proda(ThroughClip):
 
         def parts(prompts: npt.NDArray[np.int64], classes: npt.NDArray[np.int64]) -> list[functools.partial[Any]]:
             """Functions that compute the (n, d) text features of some prompts for some classes, prompt by prompt."""
-            pieces = cuts(classes, self.hyper.chunk)
+            pieces = chunks(classes, self.hyper.chunk)
             return [functools.partial(encode, int(prompt), piece) for prompt in prompts for piece in pieces]
 
         def step(draw: tuple[npt.NDArray[np.int64], np.random.Generator]) -> Step:

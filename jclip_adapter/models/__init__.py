@@ -1,1 +1,1 @@
-"""Networks in Jittor, the readers of their weight files, and the settings that travel with weights."""
+"""Networks in Jittor, readers of weight files, and model configurations."""

@@ -1,4 +1,4 @@
-"""What every network that turns photos into features has in common."""
+"""Base class of the networks that encode photos."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jclip_adapter.data.photos.reading import Reading
 
 T = TypeVar("T", bound=np.generic)
 BATCH = {"cpu": 32, "cuda": 256}
-# What is left over beyond a multiple of four rows comes out of oneDNN's matrix products rounded otherwise.
+# oneDNN's matmuls round the rows beyond a multiple of four differently.
 _GRAIN = 4
 
 
@@ -27,13 +27,13 @@ class ImageEncoder(ABC):
     """A network for photos in batches of one shape, with everything that determines its features.
 
     Attributes:
-        weights: Path of its file.
-        sha256: Of that file.
-        batch_size: Rows per forward pass; every pass has this many, padded to a multiple of four, so that a row's
-            feature depends neither on how many others a run still had to encode, nor on its place among them.
-        precision: Of matrix products: "float32", "bfloat16" or "float16"; sums are float32 in any case.
-        reading: How a photo's file becomes a picture, part of `image_key`.
-        has_text: Whether classes are told by prompts; otherwise the shots' prototypes stand in for them.
+        weights: Path of its weights.
+        sha256: Digest of that file.
+        batch_size: Rows per forward pass; every pass has this many, padded to a multiple of four, so that a feature
+            does not depend on the other rows or their number.
+        precision: Precision of matmuls: "float32", "bfloat16" or "float16"; sums are float32.
+        reading: How photo files are read, part of `image_key`.
+        has_text: Whether it has a text encoder; otherwise prototypes of the shots replace texts.
     """
 
     weights: Path
@@ -59,30 +59,30 @@ class ImageEncoder(ABC):
     @property
     @abstractmethod
     def logit_scale(self) -> float:
-        """What cosines are multiplied by."""
+        """Factor of cosines."""
 
     @property
     @abstractmethod
     def parameters(self) -> int:
-        """How many numbers were learnt."""
+        """Number of trained parameters."""
 
     @property
     @abstractmethod
     def transform(self) -> PixelTransform:
-        """How a photo becomes the square that is read."""
+        """The preprocessing."""
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the weights do not hold and the features depend on, for JSON; empty where the name says all."""
+        """Settings that features depend on and the weight file does not contain, for JSON; empty for none."""
         return {}
 
     @abstractmethod
     def image_key(self) -> str:
-        """A fingerprint of all that turns a photo's bytes into its feature."""
+        """A fingerprint of everything that determines a photo's feature, besides its bytes."""
 
     @abstractmethod
     def _make_image_tower(self) -> Callable[[npt.NDArray[np.uint8]], Array]:
-        """What computes the features of a batch."""
+        """A function that computes the features of a batch."""
 
     def images(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """Encode photos.
@@ -100,22 +100,22 @@ class ImageEncoder(ABC):
 
     @property
     def pass_rows(self) -> int:
-        """Rows of every forward pass; a single one needs no padding, as it has but one place."""
+        """Rows of every forward pass; a single row needs no padding."""
         return self.batch_size if self.batch_size == 1 else -(-self.batch_size // _GRAIN) * _GRAIN
 
     def key(self, kind: str) -> str:
-        """A fingerprint of the weights, the precision and what else `kind` says."""
+        """A fingerprint of the weights, the precision and `kind`."""
         return hashlib.sha256(f"{self.sha256} {kind} {self.precision}".encode()).hexdigest()
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Refuse a number of rows that cannot be; 0 leaves it to the device.
+    """Refuse a negative batch size; 0 chooses by device.
 
     Raises:
         UsageError: it is negative.
     """
     if batch_size < 0:
-        raise UsageError(f"a batch of {batch_size} photos cannot be.", "Give --batch-size 1 or more.")
+        raise UsageError(f"expected a batch size of at least 1, got {batch_size}.", "Give --batch-size 1 or more.")
 
 
 def pad(rows: npt.NDArray[T], count: int) -> npt.NDArray[T]:

@@ -1,12 +1,12 @@
-"""Everything that has to happen before `import jittor`, and the import itself.
+"""Preparation and import of Jittor.
 
-Jittor reads its settings from the environment while it is imported, compiles its core at the first import and
-downloads what it misses. This module decides the device, links oneDNN from the installed PyPI packages, forbids
-the downloads, lets a child process do the compiling, and only then imports Jittor. Every other module gets it by
+At import, Jittor reads its settings from the environment, compiles its core and downloads missing parts. This module
+chooses the device, links oneDNN from the installed PyPI packages, disables the downloads, compiles in a child process,
+and then imports Jittor. All other modules use
 
     from jclip_adapter.runtime import jt
 
-which starts it on first use; `choose` chooses the device beforehand.
+which starts it on first use; `choose` chooses the device before.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from .planning import CUDA13_FLAGS, Plan
 
 logger = logging.getLogger(__name__)
 
-_RERUN = "JCLIP_ADAPTER_RERUN"  # set where a command has already been started anew
-# What Jittor's core is compiled with, if it is set.
+_RERUN = "JCLIP_ADAPTER_RERUN"  # set in a restarted command
+# Environment variables that Jittor's core is compiled with.
 _FLAGS = (
     "cc_flags",
     "cc_path",
@@ -54,13 +54,13 @@ _FLAGS = (
     "gdb_path",
     "cuda_arch",
 )
-# What stays set after the start: Jittor's and this program's caches stay where they are.
+# Environment variables that stay set after the start.
 _KEPT = ("JITTOR_HOME",)
 
 
-def has_fast_products() -> bool:
-    """Whether products on the CPU can be oneDNN's own; where a plan was made, it is the CPU's."""
-    return current_device() != "cuda" and onednn.has_products(planning.jittor_home())
+def has_fast_matmul() -> bool:
+    """Whether matmuls can call oneDNN directly, on the CPU."""
+    return current_device() != "cuda" and onednn.has_matmul(planning.jittor_home())
 
 
 def _needs_onednn(plan: Plan) -> bool:
@@ -68,9 +68,9 @@ def _needs_onednn(plan: Plan) -> bool:
 
 
 def _marker(plan: Plan) -> Path:
-    """A file that exists once Jittor's core was compiled for just these circumstances."""
+    """A file that exists once Jittor's core was compiled under these conditions."""
     spec = importlib.util.find_spec("jittor")
-    circumstances = [
+    conditions = [
         importlib.metadata.version("jittor"),
         str(spec.origin if spec else ""),
         sys.version,
@@ -79,15 +79,15 @@ def _marker(plan: Plan) -> Path:
         *(f"{key}={value}" for key, value in sorted(plan.environment.items())),
         *(f"{key}={os.environ[key]}" for key in _FLAGS if key in os.environ and key not in plan.environment),
     ]
-    digest = hashlib.sha256("\n".join(circumstances).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join(conditions).encode()).hexdigest()[:16]
     return planning.jittor_home() / ".cache" / "jittor" / f"jclip_adapter_{digest}.ready"
 
 
 def check_requirements() -> None:
-    """Refuse to start where Jittor cannot be built.
+    """Check that Jittor can be built.
 
     Raises:
-        SetupError: Python, g++, Jittor or oneDNN is missing or of a version that does not work.
+        SetupError: Python, its headers, g++ or Jittor is missing or of an unsupported version.
     """
     if not (3, 10) <= sys.version_info[:2] < (3, 13):
         raise SetupError(f"this is Python {platform.python_version()}.", "Use Python 3.10, 3.11 or 3.12.")
@@ -107,24 +107,24 @@ def check_requirements() -> None:
 
 @functools.cache
 def _started() -> list[Plan]:
-    """Holds the plan that Jittor was started with; a list, because a process starts it once."""
+    """The plan that Jittor was started with, in a list; empty before."""
     return []
 
 
 @functools.cache
 def _chosen() -> list[Plan]:
-    """Holds the plan that Jittor is going to be started with, if one was made."""
+    """The plan that Jittor is to be started with, in a list; empty before one is made."""
     return []
 
 
 def current_device() -> str:
-    """The device that Jittor runs on, or is going to run on: "cpu", "cuda", or "" before one is chosen."""
+    """The device that Jittor runs on or is to run on: "cpu", "cuda", or "" before one is chosen."""
     plans = _started() or _chosen()
     return plans[0].device if plans else ""
 
 
 def choose(device: str = "auto") -> str:
-    """Decide the device that Jittor runs on, without starting it: what is in the stores needs no Jittor.
+    """Choose Jittor's device without starting it, which stored features do not need.
 
     Args:
         device: "auto", "cpu" or "cuda"; "auto" keeps an earlier choice.
@@ -134,12 +134,12 @@ def choose(device: str = "auto") -> str:
 
     Raises:
         UsageError: an unknown device, or another one than Jittor was started with.
-        SetupError: "cuda" was asked for and cannot be had.
+        SetupError: "cuda" is not available.
     """
     if _started():
         if device not in ("auto", current_device()):
             raise UsageError(
-                f"Jittor already runs on {current_device()}, so --device {device} comes too late.",
+                f"Jittor already runs on {current_device()}, so --device {device} is too late.",
                 "Choose the device before anything is computed.",
             )
     elif device != "auto" or not _chosen():
@@ -148,10 +148,10 @@ def choose(device: str = "auto") -> str:
 
 
 def start(device: str = "auto") -> Any:
-    """Prepare the environment, compile what has to be compiled, and import Jittor.
+    """Prepare the environment, compile Jittor if needed, and import it.
 
     Args:
-        device: "auto", "cpu" or "cuda". A second call, or one after `choose`, may repeat the choice or say "auto".
+        device: "auto", "cpu" or "cuda"; after an earlier call or `choose`, the same or "auto".
 
     Returns:
         The jittor module.
@@ -175,7 +175,7 @@ def start(device: str = "auto") -> Any:
         except SetupError as error:
             if plan.device != "cuda" or plan.insisted:
                 raise
-            logger.warning("CUDA is found, but does not work (%s); the CPU is used.", error.message)
+            logger.warning("CUDA was found but does not work (%s); using the CPU.", error.message)
             plan = planning.make_plan("cpu")
             marker = _prepare(plan)
         with console.doing("starting Jittor"):
@@ -197,7 +197,7 @@ def start(device: str = "auto") -> Any:
 
 
 def _link_onednn(home: Path, plan: Plan) -> None:
-    """Put oneDNN where Jittor and kernels of ours look for it; CUDA does without, where it is not installed."""
+    """Link oneDNN for Jittor and for this program's kernels; it is optional on CUDA."""
     linked = onednn.link(home)
     if not linked and plan.device == "cuda":
         plan.environment["use_mkl"] = "0"  # or Jittor would download it
@@ -206,17 +206,17 @@ def _link_onednn(home: Path, plan: Plan) -> None:
             "oneDNN is missing, which Jittor needs on the CPU.",
             "Run `pip install -r requirements.txt` (packages onednn-cpu-gomp and onednn-devel-cpu-gomp).",
         )
-    # Where kernels of ours find oneDNN's headers.
+    # For this program's kernels, which include oneDNN's headers.
     places = [str(onednn.place(home) / "include"), os.environ.get("CPLUS_INCLUDE_PATH", "")]
     os.environ["CPLUS_INCLUDE_PATH"] = os.pathsep.join(filter(None, places))
 
 
 @contextlib.contextmanager
 def _own_environment(*, failed_only: bool = False) -> Iterator[None]:
-    """Give the environment back as it was: a process that is started later decides about its device by itself.
+    """Restore the environment after this block, so that child processes choose their device themselves.
 
     Args:
-        failed_only: Give it back only where the block is left by an error.
+        failed_only: Restore it only after an error.
     """
     before = dict(os.environ)
     try:
@@ -235,7 +235,7 @@ def _restore(before: dict[str, str]) -> None:
 
 
 def _prepare(plan: Plan) -> Path:
-    """Compile what a plan needs, unless that is done; returns the mark of it."""
+    """Compile Jittor for a plan, if that was not done; returns the marker file."""
     python_headers.write(planning.cache_folder())
     if plan.toolkit is not None:
         plan.toolkit.link(planning.cache_folder())
@@ -244,26 +244,26 @@ def _prepare(plan: Plan) -> Path:
     broken = compiled.remove_broken(planning.compiled_folder())
     if broken:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
-        logger.warning("%s%s was cut short; Jittor compiles it again", broken[0], more)
-    if broken or not compiled.is_noted(marker):
-        compiled.note(marker, build.compile_core(plan))
+        logger.warning("%s%s was truncated; Jittor compiles it again", broken[0], more)
+    if broken or not compiled.is_recorded(marker):
+        compiled.record(marker, build.compile_core(plan))
     return marker
 
 
 def _import(marker: Path) -> Any:
-    """Import Jittor and undo what its import does to the whole process."""
+    """Import Jittor and undo the import's effects on the process."""
     recursion = sys.getrecursionlimit()
     # Jittor replaces the default https context by one that checks no certificates.
     https_context = ssl._create_default_https_context
-    # The one for Ctrl-C Jittor does not set where it believes to be in a notebook.
+    # In a notebook Jittor does not set its SIGINT handler.
     notebook = os.environ.get("JPY_PARENT_PID")
     os.environ["JPY_PARENT_PID"] = notebook or "0"
-    # Its libraries make the processor flush denormal numbers to zero, which numpy would warn about later.
+    # Its libraries make the processor flush denormals to zero, about which numpy would warn later.
     np.finfo(np.float32), np.finfo(np.float64)
     try:
         jittor_utils: Any = importlib.import_module("jittor_utils")  # it has no types
 
-        jittor_utils.pool_initializer = functools.partial(_deaf_worker, jittor_utils.pool_initializer)
+        jittor_utils.pool_initializer = functools.partial(_start_pool_worker, jittor_utils.pool_initializer)
         genuine = jittor_utils.try_import_jit_utils_core
         jittor_utils.try_import_jit_utils_core = functools.partial(_without_handlers, genuine)
         import jittor
@@ -276,7 +276,7 @@ def _import(marker: Path) -> Any:
             _run_again()
         raise SetupError(
             "Jittor does not start (it rebuilt its core).",
-            "Run the command again; another program that uses the same JITTOR_HOME with other flags does this.",
+            "Run the command again; another program with the same JITTOR_HOME and other flags causes this.",
         ) from error
     except (ImportError, OSError, RuntimeError, AssertionError) as error:
         marker.unlink(missing_ok=True)
@@ -294,10 +294,9 @@ def _import(marker: Path) -> Any:
 
 
 def _without_handlers(load: Callable[..., None], *arguments: Any, **more: Any) -> None:
-    """Load Jittor's first library without its handler of ended children.
+    """Load Jittor's first library without its SIGCHLD handler.
 
-    The handler leaves with status 1, past all clearing up, when a child was killed: also when Ctrl-C killed a compiler
-    while Jittor's import still goes on. So it goes as soon as it is there.
+    The handler exits with status 1, without cleanup, when a child was killed, also by Ctrl-C during Jittor's import.
     """
     with _kept_handler(signal.SIGCHLD):
         load(*arguments, **more)
@@ -305,7 +304,7 @@ def _without_handlers(load: Callable[..., None], *arguments: Any, **more: Any) -
 
 @contextlib.contextmanager
 def _kept_handler(number: signal.Signals) -> Iterator[None]:
-    """What this block sets as a signal's handler is undone; only the main thread may set any."""
+    """Restore a signal's handler after this block; only the main thread can."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(number)
     try:
@@ -315,17 +314,17 @@ def _kept_handler(number: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _deaf_worker(genuine: Callable[[], None]) -> None:
-    """What a process of Jittor's compile pool begins with.
+def _start_pool_worker(genuine: Callable[[], None]) -> None:
+    """Initialise a process of Jittor's compile pool so that it ignores Ctrl-C.
 
-    One that Ctrl-C ends may hold the lock of the pool's queue, and then the pool cannot be ended.
+    One that Ctrl-C kills may hold the lock of the pool's queue, and then the pool cannot be ended.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     genuine()
 
 
 def _end_pool(jittor_utils: Any) -> None:
-    """End the compile pool, which only Jittor's core needs; it would be started again."""
+    """End the compile pool, which only compiling the core needs, and prevent a restart."""
     if jittor_utils.pool_size:
         atexit.unregister(jittor_utils.pool_cleanup)
         jittor_utils.pool_cleanup()
@@ -333,8 +332,8 @@ def _end_pool(jittor_utils: Any) -> None:
 
 
 def _run_again() -> NoReturn:
-    """Start this command anew in this process, once."""
-    logger.info("Jittor rebuilt its core, as another program has used its cache; the command starts anew")
+    """Restart this command in this process, once."""
+    logger.info("Jittor rebuilt its core, because another program used its cache; restarting the command")
     os.environ[_RERUN] = "1"
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _READY = "jittor is ready"
 _FIRST_TIME = "Jittor compiles its core: about 2 minutes on 2 cores, once for this machine."
 _CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGILL)
-# Ends with its parent: it has a session of its own, so that Ctrl-C does not end the compilers amid their work.
+# It has its own session, so that Ctrl-C does not kill running compilers, and ends with its parent.
 _CHILD = """
 import ctypes, os, sys
 if sys.platform == "linux":
@@ -32,38 +32,38 @@ import jittor
 from jittor_utils import cache_path
 {use}
 print({ready!r}, cache_path, flush=True)
-os._exit(0)  # at its own end Jittor may wait for ever for a compile thread that has not started yet
+os._exit(0)  # at exit Jittor may wait forever for a compile thread that has not started yet
 """
 _PROGRESS = re.compile(r"Compiling ([A-Za-z_]+)\w*\((\d+)/(\d+)\)")
 
 
 def compile_core(plan: Plan) -> str:
-    """Do the first import in a child process, until it really succeeds.
+    """Import Jittor in a child process, up to three times.
 
-    Jittor leaves with status 0 after it rebuilt a part of itself, so only the line that the child prints after
-    the import counts.
+    Jittor exits with status 0 after it rebuilt a part of itself, so success is the line that the child prints after the
+    import.
 
     Returns:
-        The folder that Jittor keeps its libraries in.
+        The folder of Jittor's libraries.
 
     Raises:
         SetupError: it does not succeed.
     """
     cores = compiled_folder().rglob(compiled.CORE[0])
-    told = not any(plan.environment.get("cache_name", "") in path.parts for path in cores)
-    if told:
-        console.note(_FIRST_TIME)
-    # On CUDA a kernel is compiled and run too: only that shows whether compiler, driver and GPU fit together.
+    first = not any(plan.environment.get("cache_name", "") in path.parts for path in cores)
+    if first:
+        console.print_note(_FIRST_TIME)
+    # On CUDA a kernel is compiled and run too, to test that compiler, driver and GPU fit together.
     use = "jittor.flags.use_cuda = 1; (jittor.ones(2) + 1).numpy(); " if plan.device == "cuda" else ""
     code = _CHILD.format(use=use, ready=_READY)
     output: list[str] = []
     for _ in range(3):
         with _child_process(
             [sys.executable, "-c", code],
-            # Only the talkative log tells how far the compilation is.
+            # The verbose log has the progress of the compilation.
             {**os.environ, **plan.environment, "log_silent": "0"},
         ) as child:
-            output = list(_show_progress(child, told))
+            output = list(_show_progress(child, first))
         ready = [line for line in output if line.startswith(_READY)]
         if ready:
             return ready[-1].removeprefix(_READY).strip()
@@ -80,12 +80,12 @@ def compile_core(plan: Plan) -> str:
 
 def _end_of(status: int) -> str:
     """How a process ended, in words."""
-    return f"its process died ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
+    return f"its process was killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
 @contextlib.contextmanager
 def _child_process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A child with a session of its own, which is killed with all its children where this block is left early."""
+    """A child process with its own session, killed with its children if this block raises."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -102,9 +102,9 @@ def _child_process(command: list[str], environment: dict[str, str]) -> Iterator[
             raise
 
 
-def _show_progress(child: subprocess.Popen[bytes], told: bool = False) -> Iterator[str]:
-    """Turn Jittor's compile counter into a progress bar; yields the lines that are no progress."""
-    assert child.stdout is not None  # noqa: S101  (Popen was given a pipe; this tells the type checker)
+def _show_progress(child: subprocess.Popen[bytes], announced: bool = False) -> Iterator[str]:
+    """Turn Jittor's compile counter into a progress bar; yields the other lines."""
+    assert child.stdout is not None  # noqa: S101  (for the type checker)
     bar: Any = None
     rest = b""
     while chunk := child.stdout.read1(65536):  # type: ignore[attr-defined]
@@ -120,8 +120,8 @@ def _show_progress(child: subprocess.Popen[bytes], told: bool = False) -> Iterat
             if bar is None or bar.total != total:
                 if bar is not None:
                     bar.close()
-                if bar is None and not told:
-                    console.note(_FIRST_TIME)
+                if bar is None and not announced:
+                    console.print_note(_FIRST_TIME)
                 bar = console.progress(total=total, desc=f"compiling {match[1].strip('_')[:24]}", unit="file")
             bar.update(int(match[2]) - bar.n)
     if bar is not None:

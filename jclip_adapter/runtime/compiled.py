@@ -1,8 +1,7 @@
-"""What Jittor has compiled: whether the files are whole, and as they were when they were last tried.
+"""Checks of Jittor's compiled libraries before they are loaded.
 
-A library that was cut short, by a full disk or a copy that was stopped, ends the process that loads it with a bus
-error. Another program that uses the same cache with other flags compiles Jittor's core anew, and the next import
-then asks for a rerun and leaves. Both show in the files, before they are loaded.
+A truncated library (a full disk, an interrupted copy) kills the process that loads it with a bus error. Another program
+that uses the same cache with other flags recompiles Jittor's core, and the next import then exits.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ _HEADER_SIZE = 64
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a compiled library is as long as its own header says; True for kinds that are not told by this.
+    """Whether a compiled library is as long as its header says; True for formats other than ELF.
 
-    An ELF file's table of sections stands at its end, so whatever cuts the file short cuts that.
+    An ELF file's section table is at its end, so truncation removes it.
     """
     with path.open("rb") as handle:
         head = handle.read(_HEADER_SIZE)
@@ -36,10 +35,10 @@ def is_whole(path: Path) -> bool:
 
 
 def remove_broken(folder: Path) -> list[Path]:
-    """Remove the compiled libraries below a folder that are cut short; Jittor compiles them again.
+    """Remove truncated libraries below a folder; Jittor compiles them again.
 
     Returns:
-        Those that were removed.
+        The removed files.
     """
     broken = [path for path in sorted(folder.rglob("*.so")) if path.is_file() and not is_whole(path)]
     for path in broken:
@@ -48,7 +47,7 @@ def remove_broken(folder: Path) -> list[Path]:
 
 
 def remove_core(folder: Path) -> list[Path]:
-    """Remove Jittor's own libraries below a folder, where they crash; it compiles them again."""
+    """Remove Jittor's core libraries below a folder; Jittor compiles them again."""
     found = sorted(path for pattern in CORE for path in folder.rglob(pattern))
     for path in found:
         path.unlink(missing_ok=True)
@@ -56,22 +55,22 @@ def remove_core(folder: Path) -> list[Path]:
 
 
 def stamp(folder: str) -> dict[str, Any]:
-    """Size and time of Jittor's own libraries in the folder that it uses."""
+    """Size and modification time of Jittor's core libraries in a folder."""
     paths = sorted(path for pattern in CORE for path in Path(folder).glob(pattern)) if folder else []
     return {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
 
 
-def note(marker: Path, folder: str) -> None:
-    """Note in a file that Jittor's libraries in a folder work as they are."""
+def record(marker: Path, folder: str) -> None:
+    """Record in a file the state of Jittor's working libraries in a folder."""
     write_checked_json(marker, {"folder": folder, "core": stamp(folder)}, KEPT)
 
 
-def is_noted(marker: Path) -> bool:
-    """Whether Jittor's libraries are still those that were noted."""
+def is_recorded(marker: Path) -> bool:
+    """Whether Jittor's libraries are as recorded."""
     if not marker.is_file():
         return False
     try:
-        noted = read_checked_json(marker)
+        recorded = read_checked_json(marker)
     except DataError:
         return False
-    return bool(noted.get("core") == stamp(str(noted.get("folder", ""))))
+    return bool(recorded.get("core") == stamp(str(recorded.get("folder", ""))))

@@ -1,4 +1,4 @@
-"""What of CUDA a machine has, found without changing anything, and whether Jittor can use it."""
+"""Detection of CUDA on this machine, and whether Jittor can use it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _MAJOR, _MINOR = 75, 76  # cuDeviceGetAttribute's numbers of the compute capabil
 
 @dataclass(frozen=True)
 class Cuda:
-    """What of CUDA was found.
+    """The CUDA found.
 
     Attributes:
-        driver: A driver initialised and reported at least one device.
+        driver: Whether a driver initialised and reported a device.
         reason: Why not, or what was found.
         nvcc: The compiler's path, empty if there is none.
         version: nvcc's (major, minor), (0, 0) if unknown.
-        cudnn: cuDNN's major version, 0 for none; Jittor can use 8 alone.
+        cudnn: cuDNN's major version, 0 for none; Jittor uses only 8.
         supported: The newest CUDA that the driver runs, (0, 0) if unknown.
         capability: The first device's compute capability, (0, 0) if unknown.
-        toolkit: Where nvcc's headers and libraries are; None if nobody looked.
+        toolkit: The toolkit's headers and libraries; None if unknown.
     """
 
     driver: bool
@@ -49,21 +49,21 @@ class Cuda:
 
     @property
     def obstacle(self) -> str:
-        """Why Jittor cannot use CUDA here, in words; empty if nothing is known to be in the way."""
+        """Why Jittor cannot use CUDA here, in words; empty if no reason is known."""
         found = (self.reason if not self.driver else "") or self._compiler_obstacle or self._gpu_obstacle
         return found or self._library_obstacle
 
     @property
     def _compiler_obstacle(self) -> str:
         if not self.nvcc:
-            return "there is a CUDA driver, but no nvcc, which Jittor compiles its kernels with"
+            return "there is a CUDA driver but no nvcc, which Jittor needs to compile its kernels"
         if not self.version[0]:
-            return f"{self.nvcc} does not tell its version"
+            return f"{self.nvcc} does not report its version"
         if not OLDEST <= self.version <= NEWEST:
-            return f"nvcc is CUDA {_text(self.version)}; Jittor is used here with {OLDEST[0]} to {NEWEST[0]}"
-        # Within one major version a driver runs what a newer compiler made.
+            return f"nvcc is CUDA {_text(self.version)}; supported are {OLDEST[0]} to {NEWEST[0]}"
+        # Within a major version a driver runs code of a newer compiler.
         if self.supported[0] and self.supported[0] < self.version[0]:
-            return f"the driver runs CUDA {_text(self.supported)} at most, but nvcc is {_text(self.version)}"
+            return f"the driver supports CUDA up to {_text(self.supported)}, but nvcc is {_text(self.version)}"
         return ""
 
     @property
@@ -83,22 +83,22 @@ class Cuda:
         if self.toolkit is None or not self.toolkit.missing:
             return ""
         files = " and ".join(f"{name}.h with lib{name}.so" for name in self.toolkit.missing)
-        return f"{self.nvcc} comes without {files}, which Jittor needs"
+        return f"{self.nvcc} lacks {files}, which Jittor needs"
 
     @property
-    def cure(self) -> str:
-        """What to do about the obstacle; empty where there is none."""
+    def hint(self) -> str:
+        """What to do about the obstacle; empty without one."""
         if not self.obstacle:
             return ""
         if self.obstacle == self._library_obstacle:
-            return "Run `pip install nvidia-cublas nvidia-curand`, or install the whole CUDA toolkit."
+            return "Run `pip install nvidia-cublas nvidia-curand`, or install the complete CUDA toolkit."
         if not self.driver:
             return "For a GPU install NVIDIA's driver and CUDA toolkit."
         return "Install a CUDA toolkit that fits the driver and the GPU, and put its nvcc on the PATH."
 
 
 def find_cuda() -> Cuda:
-    """Look for a CUDA driver that works, for nvcc and for cuDNN. Nothing is changed."""
+    """Look for a working CUDA driver, nvcc and cuDNN, without changing anything."""
     usual = Path("/usr/local/cuda/bin/nvcc")
     nvcc = os.environ.get("nvcc_path") or shutil.which("nvcc") or (str(usual) if usual.is_file() else "")
     version = nvcc_version(nvcc)
@@ -112,11 +112,7 @@ def find_cuda() -> Cuda:
 
 
 def ask_driver(library: Any) -> tuple[bool, str, Version, Version]:
-    """Whether a driver works, why not, which CUDA it runs at most, and the first device's compute capability.
-
-    Args:
-        library: The driver, as ctypes loads it.
-    """
+    """Whether a driver (loaded by ctypes) works, the reason, its newest CUDA, and the first device's capability."""
     status = library.cuInit(0)
     if status != 0:
         return False, f"the CUDA driver does not initialise (cuInit returned {status})", (0, 0), (0, 0)
@@ -137,7 +133,7 @@ def ask_driver(library: Any) -> tuple[bool, str, Version, Version]:
 
 
 def nvcc_version(nvcc: str) -> Version:
-    """The compiler's (major, minor); (0, 0) if it does not tell."""
+    """The compiler's (major, minor); (0, 0) if unknown."""
     if not nvcc:
         return (0, 0)
     try:

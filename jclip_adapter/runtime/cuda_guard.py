@@ -1,8 +1,7 @@
-"""What Jittor leaves open on CUDA: errors that it does not look at, and operators that do not compile.
+"""Workarounds for Jittor on CUDA: unchecked kernel errors, and operators that do not compile.
 
-A kernel that the GPU refuses to start leaves what it should have written as it was. CUDA notes the error and goes on,
-and Jittor asks for such notes only in its debug mode: the numbers read afterwards would look like results. Here every
-reading of numbers asks first.
+A kernel that fails to launch leaves its output unchanged. CUDA records the error, but Jittor checks it only in debug
+mode, so invalid numbers would look like results. Here every read of numbers checks it.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from typing import Any
 
 from jclip_adapter.core.errors import SetupError
 
-_READERS = ("numpy", "item")  # of jt.Var; nothing in this program reads numbers in another way
+_READERS = ("numpy", "item")  # the methods of jt.Var that this program reads numbers with
 WITHOUT = ("argmax", "argmin", "argsort", "sort", "topk", "cumsum", "where", "nonzero", "unique")
-"""Jittor's operators that are made of cub: its sources do not compile with those of CUDA 13."""
+"""Jittor's operators that use cub, whose sources do not compile with CUDA 13."""
 
 
 def leave_cub_out() -> None:
-    """Let softmax be made of Jittor's plain operators, as on the CPU, instead of a kernel of its own.
+    """Compute softmax by Jittor's plain operators, as on the CPU, instead of its own kernel.
 
-    That kernel calls cub::Max, which CUDA 13 has no more, and needs C++17, which Jittor does not ask nvcc for.
+    That kernel calls cub::Max, which CUDA 13 removed, and needs C++17, which Jittor does not request from nvcc.
     """
     from jittor.other import code_softmax  # noqa: TID251  (started already)
 
@@ -30,12 +29,12 @@ def leave_cub_out() -> None:
 
 
 def guard(jittor: Any) -> None:
-    """Make every reading of a jt.Var's numbers refuse those that a failed kernel has left.
+    """Make every read of a jt.Var raise after a failed kernel.
 
     Args:
         jittor: The module, started on CUDA; its class `Var` is changed.
     """
-    # Those of the runtime that Jittor has loaded, whatever its version.
+    # From the runtime library that Jittor has loaded, whatever its version.
     runtime = ctypes.CDLL(None)
     try:
         last_error, name_of = runtime.cudaGetLastError, runtime.cudaGetErrorName
@@ -55,7 +54,7 @@ def _checked(
         status = last_error()
         if status:
             raise SetupError(
-                f"the GPU refused a kernel ({name_of(status).decode()}), so its results are void.",
+                f"the GPU refused a kernel ({name_of(status).decode()}), so its results are invalid.",
                 "Run `python runner.py --doctor`, or use --device cpu.",
             )
         return found

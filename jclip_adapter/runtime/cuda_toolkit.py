@@ -1,8 +1,8 @@
-"""The CUDA toolkit as Jittor wants it: nvcc, the headers and the libraries below one folder.
+"""The CUDA toolkit in the layout that Jittor needs: nvcc, headers and libraries below one folder.
 
-Jittor takes the folder above the one that nvcc lies in for the toolkit, and looks there for CUDA's headers, cuBLAS and
-cuRAND. That fails where the nvcc on the PATH is a wrapper script, and where cuBLAS and cuRAND come from PyPI. nvcc
-itself tells where its own parts are; a folder of links joins them with the packages.
+Jittor looks for CUDA's headers, cuBLAS and cuRAND in the parent of nvcc's folder. That fails if the nvcc on the PATH is
+a wrapper script, or if cuBLAS and cuRAND come from PyPI. nvcc reports the paths of its parts; a folder of links joins
+them with the packages.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 from jclip_adapter.core.errors import SetupError
 from jclip_adapter.storage import KEPT, write_text
 
-LIBRARIES = ("cublas", "curand")  # those that Jittor does not start without
-# PyPI packages call the 64-bit cuRAND of CUDA 11, 12 and 13 by the same number.
+LIBRARIES = ("cublas", "curand")  # required by Jittor
+# The PyPI packages of CUDA 11, 12 and 13 use the same number for cuRAND.
 _CURAND = "10"
 # Where Jittor looks for the libraries of the nvcc that Debian and Ubuntu package.
 _DEBIANS = ("/usr/bin/nvcc", Path("/usr/lib/x86_64-linux-gnu"))
 _FOLDERS = re.compile(r"^#\$ (INCLUDES|LIBRARIES)=(.*)$", re.MULTILINE)
-# Each kernel of Jittor's includes NPP's main header, for the limits of whole numbers alone.
+# Every kernel of Jittor includes NPP's main header, only for these limits.
 _NPP = """\
 #pragma once
 #include <climits>
@@ -44,13 +44,13 @@ _SHIM = '#!/bin/sh\nexec {nvcc} "$@"\n'
 
 @dataclass(frozen=True)
 class Toolkit:
-    """Where the parts of a CUDA toolkit are.
+    """Paths of a CUDA toolkit.
 
     Attributes:
         nvcc: The compiler's path; empty if there is none.
-        include: Folders of headers, the first one first.
+        include: Folders of headers, in order of precedence.
         lib: Folders of libraries.
-        missing: Which of `LIBRARIES` have no header or no library in them.
+        missing: Those of `LIBRARIES` without header or library.
     """
 
     nvcc: str = ""
@@ -60,7 +60,7 @@ class Toolkit:
 
     @property
     def is_whole(self) -> bool:
-        """Whether Jittor finds everything by itself: all parts lie where it looks for them, around nvcc."""
+        """Whether Jittor finds all parts around nvcc."""
         root = Path(os.path.realpath(self.nvcc)).parent.parent
         headers = [root / "include" / f"{name}.h" for name in ("cuda_runtime", "npp", *LIBRARIES)]
         below = _DEBIANS[1] if self.nvcc == _DEBIANS[0] else root / "lib64"
@@ -68,20 +68,16 @@ class Toolkit:
         return all(path.exists() for path in (*headers, *libraries))
 
     def folder(self, cache: Path) -> Path:
-        """The folder of links that belongs to these parts.
-
-        Args:
-            cache: The folder that `planning.cache_folder` names.
-        """
+        """The folder of links to these parts, in the folder `cache` of `planning.cache_folder`."""
         parts = "\n".join([self.nvcc, *map(str, self.include), *map(str, self.lib)])
         return cache / f"jclip_adapter_cuda_{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
 
     def compiler(self, cache: Path) -> str:
-        """Path of the nvcc to name to Jittor: this one, or the one that `link` puts among the links."""
+        """Path of the nvcc for Jittor: this one, or the one that `link` creates."""
         return self.nvcc if self.is_whole else str(self.folder(cache) / "bin" / "nvcc")
 
     def link(self, cache: Path) -> None:
-        """Join the parts in a folder of links, unless Jittor finds them as they are.
+        """Create the folder of links, unless Jittor finds all parts without it.
 
         Raises:
             SetupError: the folder cannot be written.
@@ -102,23 +98,20 @@ class Toolkit:
             shim.chmod(0o755)
             fresh.replace(there)
         except OSError as error:
-            if (there / "bin" / "nvcc").exists():  # another process was quicker
+            if (there / "bin" / "nvcc").exists():  # created by another process
                 return
             raise SetupError(
-                f"cannot prepare {there}: {error.strerror or error}.",
-                "Point JITTOR_HOME at a folder that can be written.",
+                f"cannot write {there}: {error.strerror or error}.",
+                "Set JITTOR_HOME to a writable folder.",
             ) from error
 
 
 def find_toolkit(nvcc: str, major: int) -> Toolkit:
-    """Ask nvcc where its headers and libraries are, and look for cuBLAS and cuRAND there and among PyPI's packages.
+    """Find the headers and libraries of nvcc, with cuBLAS and cuRAND from PyPI packages if they are missing there.
 
     Args:
         nvcc: The compiler's path; empty for none.
         major: CUDA's major version.
-
-    Returns:
-        The toolkit. Packages are in it only where something is missing without them.
     """
     if not nvcc:
         return Toolkit()
@@ -128,8 +121,8 @@ def find_toolkit(nvcc: str, major: int) -> Toolkit:
         )
     except (OSError, subprocess.TimeoutExpired):
         return Toolkit(nvcc, missing=LIBRARIES)
-    told = {name: _named(text) for name, text in _FOLDERS.findall(done.stderr)}
-    own = Toolkit(nvcc, tuple(told.get("INCLUDES", ())), tuple(told.get("LIBRARIES", ())))
+    folders = {name: _named(text) for name, text in _FOLDERS.findall(done.stderr)}
+    own = Toolkit(nvcc, tuple(folders.get("INCLUDES", ())), tuple(folders.get("LIBRARIES", ())))
     if own.is_whole:
         return own
     missing = [name for name in LIBRARIES if not _has(own, name)]
@@ -146,7 +139,7 @@ def find_toolkit(nvcc: str, major: int) -> Toolkit:
 
 
 def _named(text: str) -> list[Path]:
-    """The folders that flags name: `-IFOLDER`, `-LFOLDER`. Stubs are for linking on machines without a driver."""
+    """The folders in flags `-IFOLDER`, `-LFOLDER`, without stubs (for linking without a driver)."""
     folders = [Path(os.path.realpath(flag[2:])) for flag in shlex.split(text) if flag[:2] in ("-I", "-L")]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir() and folder.name != "stubs"]
 
@@ -167,9 +160,9 @@ def _packages(major: int) -> Iterator[tuple[Path, Path]]:
 
 
 def _entries(folders: Iterable[Path]) -> Iterator[tuple[str, Path]]:
-    """Names and targets of the links to what lies in some folders; the first folder that has a name counts.
+    """Names and targets of the links to the entries of some folders, earlier folders first.
 
-    A library that has no name without a version, as in PyPI's packages, gets one: that is what linking looks for.
+    A library with only a versioned name, as in PyPI's packages, also gets an unversioned one for the linker.
     """
     found: dict[str, Path] = {}
     for folder in folders:

@@ -1,9 +1,8 @@
-"""Ctrl-C ends a command within seconds, whatever it is doing.
+"""Ctrl-C ends a command within seconds.
 
-Python acts on Ctrl-C between two of its own steps. While Jittor compiles kernels or computes a large batch there are
-none, and Jittor keeps Python's lock, so no thread can help either. A signal handler in C sets a deadline: where
-Python has not ended the command by then, the process leaves with the same message and status. It is compiled by the
-compiler that Jittor needs anyway; without it Ctrl-C works as Python makes it work.
+Python handles Ctrl-C between bytecodes. While Jittor compiles kernels or computes a large batch it holds the GIL and
+none is run. A signal handler in C sets a deadline: if Python has not ended the command by then, the process exits with
+the same message and status. It is compiled by Jittor's compiler; without one Python's own handling remains.
 """
 
 from __future__ import annotations
@@ -83,63 +82,63 @@ extern "C" void end(void) {
 
 @functools.cache
 def _running() -> list[str]:
-    """What to say on Ctrl-C, while a command runs; a list, because it changes."""
+    """The message for Ctrl-C in a list; empty if no command runs."""
     return []
 
 
 def is_command() -> bool:
-    """Whether the command line is running, and not another program that uses this package."""
+    """Whether this process runs the command line, not another program that uses the package."""
     return bool(_running())
 
 
 @contextlib.contextmanager
 def command() -> Iterator[None]:
-    """Within this block the process is a command's: it may be ended and started anew."""
+    """Mark the process as a command within this block: it may be ended and restarted."""
     _running()[:] = [MESSAGE]
-    told = sys.unraisablehook
-    sys.unraisablehook = functools.partial(_raise_again, told)
+    hook = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_raise_again, hook)
     try:
         yield
     finally:
-        sys.unraisablehook = told
+        sys.unraisablehook = hook
         _running().clear()
 
 
-def _raise_again(told: Callable[[Any], object], unraisable: Any) -> None:
-    """Ctrl-C in a callback, where Python ignores errors, counts behind it; other errors are told as ever."""
+def _raise_again(hook: Callable[[Any], object], unraisable: Any) -> None:
+    """Raise a KeyboardInterrupt again that Python ignored in a callback; other errors go to the previous hook."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        again = threading.Timer(_AGAIN_S, _thread.interrupt_main)  # at once it would come amid this function
+        again = threading.Timer(_AGAIN_S, _thread.interrupt_main)  # after this function has returned
         again.daemon = True
         again.start()
     else:
-        told(unraisable)
+        hook(unraisable)
 
 
 def message() -> str:
-    """What to say when a command is stopped now."""
+    """The message for Ctrl-C."""
     return (_running() or [MESSAGE])[0]
 
 
-def say(text: str) -> None:
-    """Change what is said when this command is stopped, such as how to go on; nothing outside of a command."""
+def set_message(text: str) -> None:
+    """Change the message for Ctrl-C, such as how to continue; no effect outside of a command."""
     if is_command():
         _running()[:] = [text]
-        _tell_handler()
+        _update_handler()
 
 
 @contextlib.contextmanager
 def deadline(folder: Path, compiler: str, seconds: int = DEADLINE_S) -> Iterator[None]:
-    """Within this block Ctrl-C ends the process after some seconds, where Python has not done so by then.
+    """Within this block Ctrl-C ends the process after some seconds, if Python has not done so.
 
-    An error that comes after Ctrl-C is one that it caused, such as a compiler that it ended: it is a stop too.
+    An error after Ctrl-C was caused by it, such as by a killed compiler, and counts as the interrupt.
 
     Args:
-        folder: Where the compiled handler is kept.
+        folder: Folder of the compiled handler.
         compiler: Path of the C++ compiler; empty for none.
-        seconds: How long Python may take.
+        seconds: The deadline.
 
     Raises:
-        KeyboardInterrupt: in place of an error after Ctrl-C.
+        KeyboardInterrupt: instead of an error after Ctrl-C.
     """
     ignored = signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL, None)
     library = None
@@ -148,7 +147,7 @@ def deadline(folder: Path, compiler: str, seconds: int = DEADLINE_S) -> Iterator
     if library is None:
         yield
         return
-    _tell_handler()
+    _update_handler()
     library.begin(seconds)
     whole = False
     try:
@@ -162,10 +161,10 @@ def deadline(folder: Path, compiler: str, seconds: int = DEADLINE_S) -> Iterator
 
 
 def check() -> None:
-    """Stop where Ctrl-C was pressed and a library has swallowed it, as one does that excepts everything.
+    """Raise a Ctrl-C that a library has swallowed.
 
     Raises:
-        KeyboardInterrupt: it was.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     if is_command() and any(library.was_pressed() for library in _loaded()):
         raise KeyboardInterrupt(message())
@@ -176,14 +175,14 @@ def _loaded() -> list[Any]:
     return []
 
 
-def _tell_handler() -> None:
+def _update_handler() -> None:
     for library in _loaded():
         data = f"\n{message()}\n".encode()
         library.say(data, len(data))
 
 
 def _library(folder: Path, compiler: str) -> Any:
-    """The compiled handler; None where it cannot be had."""
+    """The compiled handler; None if it cannot be compiled."""
     if _loaded():
         return _loaded()[0]
     path = folder / f"interruption_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:16]}.so"

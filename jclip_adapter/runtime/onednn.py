@@ -1,4 +1,4 @@
-"""oneDNN, which multiplies matrices on the CPU: the PyPI packages, linked to where Jittor looks for it."""
+"""oneDNN, for matmuls on the CPU: PyPI packages, linked to the place that Jittor searches."""
 
 from __future__ import annotations
 
@@ -9,42 +9,37 @@ from pathlib import Path
 
 from jclip_adapter.core.errors import SetupError
 
-FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"  # the name that Jittor looks for, whatever the version
-NEEDED = (2, 6)  # the first whose products of bfloat16 use the processor's own
+FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"  # the name that Jittor searches, whatever the version
+NEEDED = (2, 6)  # the first version that uses the processor's bfloat16 instructions
 _VERSION = re.compile(r"#define DNNL_VERSION_(MAJOR|MINOR) (\d+)")
 _BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
 def place(home: Path) -> Path:
-    """Where Jittor looks for oneDNN's lib and include.
-
-    Args:
-        home: The folder that `planning.jittor_home` names.
-    """
+    """The folder that Jittor searches for oneDNN, for the folder `home` of `planning.jittor_home`."""
     return home / ".cache" / "jittor" / "mkl" / FOLDER
 
 
 def folders() -> tuple[Path, Path] | None:
-    """Where the PyPI packages onednn-cpu-gomp and onednn-devel-cpu-gomp put lib and include; None without them."""
+    """Folders lib and include of the PyPI packages onednn-cpu-gomp and onednn-devel-cpu-gomp; None without them."""
     lib, include = Path(sys.prefix) / "lib", Path(sys.prefix) / "include"
     return (lib, include) if (lib / "libdnnl.so").exists() and (include / "dnnl.hpp").is_file() else None
 
 
 def version(include: Path) -> tuple[int, int]:
-    """Which oneDNN a folder's headers belong to; (0, 0) for none."""
+    """Version of the oneDNN headers in a folder; (0, 0) for none."""
     path = include / "oneapi" / "dnnl" / "dnnl_version.h"
     found = dict(_VERSION.findall(path.read_text("utf-8"))) if path.is_file() else {}
     return int(found.get("MAJOR", 0)), int(found.get("MINOR", 0))
 
 
 def link(home: Path) -> bool:
-    """Put oneDNN where Jittor looks for it, as links to the installed packages.
+    """Link the installed packages to the place that Jittor searches.
 
-    A working copy that Jittor has downloaded is left alone. Links to an older version, or into an environment that is
-    gone, are renewed.
+    A working copy downloaded by Jittor is kept. Links to an older version or a removed environment are renewed.
 
     Args:
-        home: The folder that `planning.jittor_home` names.
+        home: The folder of `planning.jittor_home`.
 
     Returns:
         Whether oneDNN is in place.
@@ -73,13 +68,13 @@ def link(home: Path) -> bool:
         fresh.replace(there / "include")
     except OSError as error:
         raise SetupError(
-            f"cannot prepare {there}: {error.strerror or error}.", "Point JITTOR_HOME at a folder that can be written."
+            f"cannot write {there}: {error.strerror or error}.", "Set JITTOR_HOME to a writable folder."
         ) from error
     return True
 
 
 def _put(fresh: Path, target: Path) -> None:
-    """Put a folder of links in place of another, or of a link."""
+    """Replace a folder of links, or a link, by another folder."""
     if target.is_symlink():
         target.unlink()
     for name in [path.name for path in target.iterdir()] if target.is_dir() else []:
@@ -87,13 +82,13 @@ def _put(fresh: Path, target: Path) -> None:
     fresh.replace(target)
 
 
-def has_products(home: Path) -> bool:
-    """Whether the oneDNN in place is one that kernels of ours can call."""
+def has_matmul(home: Path) -> bool:
+    """Whether this program's kernels can call the linked oneDNN."""
     return version(place(home) / "include") >= NEEDED
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 numbers by itself."""
+    """Whether the processor has bfloat16 instructions."""
     try:
         facts = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:

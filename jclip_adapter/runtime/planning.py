@@ -1,4 +1,4 @@
-"""How Jittor is going to be started: the device, the environment, and the places of its compile cache."""
+"""How Jittor is to be started: device, environment, and paths of its compile cache."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from . import python_headers
 from .cuda import Cuda, find_cuda
 from .cuda_toolkit import Toolkit
 
-# Optional parts of Jittor that would be downloaded at import and that nothing here uses.
+# Optional parts of Jittor that would be downloaded at import and are not used here.
 _WITHOUT = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "use_mpi": "0"}
-# CUDA 13 took two fields from cudaDeviceProp that Jittor prints; two others of the same type stand in for them.
+# CUDA 13 removed two fields of cudaDeviceProp that Jittor prints; two others of the same type replace them.
 CUDA13_FLAGS = "-DcomputeMode=integrated -DclockRate=warpSize"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How Jittor is going to be started.
+    """How Jittor is to be started.
 
     Attributes:
         device: "cpu" or "cuda".
         reason: Why this device, in words.
-        environment: What has to be set before the import.
-        insisted: Whether nothing else will do.
-        toolkit: The CUDA toolkit that is going to be used, if any.
+        environment: Environment variables to set before the import.
+        insisted: Whether the CPU must not replace CUDA.
+        toolkit: The CUDA toolkit to use, if any.
     """
 
     device: str
@@ -47,22 +47,22 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     """Decide the device and the environment for Jittor.
 
     Args:
-        device: "auto" takes CUDA only where a driver initialises and nvcc is there; "cpu" and "cuda" insist.
-        cuda: What was found; looked up if not given.
+        device: "auto" chooses CUDA only if a driver initialises and nvcc exists; or "cpu", "cuda".
+        cuda: From `find_cuda`, which is called if None.
 
     Returns:
         The plan; nothing is changed yet.
 
     Raises:
         UsageError: an unknown device.
-        SetupError: "cuda" was asked for and cannot be had.
+        SetupError: "cuda" is not available.
     """
     if device not in DEVICES:
-        raise UsageError(f"there is no device '{device}'.", f"Known are: {', '.join(DEVICES)}.")
+        raise UsageError(f"unknown device '{device}'.", f"Known are: {', '.join(DEVICES)}.")
     environment = {**_WITHOUT, "JITTOR_HOME": str(jittor_home())}
     environment["log_silent"] = os.environ.get("log_silent", "1")
-    # Threads that wait for one another by spinning take the core from the one that they wait for, wherever there are
-    # more threads than free cores: training steps on shared machines took several times longer.
+    # With more threads than free cores, spinning threads block the one that they wait for: training steps on shared
+    # machines took several times longer.
     environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "passive")
     environment["python_config_path"] = os.environ.get("python_config_path") or python_headers.config(cache_folder())
     on_cpu = {**environment, "nvcc_path": "", "cache_name": _cache_name("cpu")}
@@ -71,7 +71,7 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     cuda = cuda or find_cuda()
     obstacle = cuda.obstacle
     if obstacle and device == "cuda":
-        raise SetupError(f"CUDA was asked for: {obstacle}.", f"{cuda.cure} Or use --device cpu.")
+        raise SetupError(f"CUDA was asked for: {obstacle}.", f"{cuda.hint} Or use --device cpu.")
     if obstacle:
         return Plan("cpu", obstacle, on_cpu)
     environment["cache_name"] = _cache_name("cuda")
@@ -79,26 +79,22 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     if cuda.version >= (13, 0):
         environment["cc_flags"] = f"{os.environ.get('cc_flags', '')} {CUDA13_FLAGS}".strip()
     if cuda.cudnn != 8:
-        environment["conv_opt"] = "1"  # leaves cuDNN out; cuBLAS and cuRAND stay
+        environment["conv_opt"] = "1"  # disables cuDNN; cuBLAS and cuRAND stay
     return Plan("cuda", cuda.reason, environment, device == "cuda", cuda.toolkit)
 
 
 def _cache_name(device: str) -> str:
-    """The name of a cache that holds one device's core alone.
+    """The name of Jittor's cache for one device.
 
-    Jittor keeps CUDA's core in a folder within the CPU's, and imports the one that was compiled first for both: with
-    one name for both devices, or one that other programs use, whichever comes second does not start. Left to itself
-    Jittor names its cache after the git branch around the environment, and compiles everything again for each.
+    Jittor puts CUDA's core in a folder inside the CPU's and imports the one that was compiled first for both: with the
+    same name for both devices, or another program's, the second does not start. By default Jittor names its cache after
+    the current git branch and compiles everything again for each.
     """
     return f"{os.environ.get('cache_name', 'jclip-adapter')}-{device}"
 
 
 def jittor_home() -> Path:
-    """The folder below which Jittor keeps its `.cache/jittor`.
-
-    As Jittor itself finds it: the environment variable JITTOR_HOME, else the one that it remembered from an
-    earlier run, else the home folder.
-    """
+    """The folder of Jittor's `.cache/jittor`, found as by Jittor: JITTOR_HOME, else its stored value, else the home."""
     if os.environ.get("JITTOR_HOME"):
         return Path(os.environ["JITTOR_HOME"]).absolute()
     remembered = Path.home() / ".cache" / "jittor" / "config.json"
@@ -107,7 +103,7 @@ def jittor_home() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where Jittor keeps what it compiles, and this program what belongs to it."""
+    """Jittor's cache folder, which this program uses too."""
     return jittor_home() / ".cache" / "jittor"
 
 
@@ -130,10 +126,10 @@ def compiler() -> str:
 
 
 def compiled_folder() -> Path:
-    """Where this version of Jittor keeps what it compiles."""
+    """The folder of this version of Jittor in its cache."""
     return cache_folder() / f"jt{_version()}"
 
 
 def _version() -> str:
-    """Jittor's version, as its folder is named: the first three numbers."""
+    """The first three numbers of Jittor's version, as in its folder's name."""
     return ".".join(importlib.metadata.version("jittor").split(".")[:3])

@@ -1,4 +1,4 @@
-"""Python's headers, which Jittor compiles against, and the script that tells it where they are."""
+"""Python's headers, which Jittor compiles against, and the script that reports their path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jclip_adapter.storage import KEPT, write_text
 
-# What Jittor asks the script for.
+# The options that Jittor calls.
 _SCRIPT = """\
 #!/bin/sh
 case "$1" in
@@ -22,17 +22,14 @@ esac
 
 
 def include() -> Path:
-    """The folder of Python.h, whether it is there or not."""
+    """The folder of Python.h, which may be missing."""
     return Path(sysconfig.get_path("include"))
 
 
 def config(cache: Path) -> str:
-    """Path of a python3.x-config for Jittor: that beside the interpreter, else one of ours.
+    """Path of a python3.x-config for Jittor: the interpreter's, else the one that `write` writes to the cache folder.
 
-    Images with Python's headers often lack that script, and environments made of them always do.
-
-    Args:
-        cache: The folder that `planning.cache_folder` names; ours is written there by `write`.
+    Container images with Python's headers often lack that script, virtual environments always do.
     """
     genuine = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}-config"
     return str(genuine if genuine.is_file() else _ours(cache))
@@ -48,7 +45,7 @@ def _text() -> str:
 
 
 def write(cache: Path) -> None:
-    """Write our script, where it is the one that is used."""
+    """Write the script, if `config` gives it."""
     path = _ours(cache)
     if config(cache) == str(path) and not path.is_file():
         write_text(path, _text(), KEPT)

@@ -1,12 +1,11 @@
 """The only writer of files.
 
-Whatever the program leaves on disk goes through `atomic_write`: a reader sees the old file or the new one, never
-half of one, whenever the power fails or the process is killed. Several files belong together only when a
-manifest, written last, names each of them with its size and SHA-256; `write_together` replaces them all at once.
-What is read again by this program alone carries a checksum of its own (checksums.py).
+All writes go through `atomic_write`: a reader sees the old file or the new one, never a part, even after a power
+failure or a kill. A group of files is complete when a manifest, written last, lists each with size and SHA-256;
+`write_together` replaces them all at once. Files that only this program reads contain a checksum (checksums.py).
 
-An existing file is replaced only if it is as this program wrote it, which a checksum shows: every writer is given a
-`Kind` of file (kinds.py), and without one makes new files only.
+An existing file is replaced only if a checksum shows that it is as this program wrote it: every writer takes a `Kind`
+of file (kinds.py), and without one only creates new files.
 """
 
 from .atomic import atomic_write, check_folder_writable, check_place, discard, sweep_strays, write_files

@@ -1,4 +1,4 @@
-"""One file at a time, whole or not at all; and what interrupted writers leave."""
+"""Atomic writing of single files; removal of files left by interrupted writers."""
 
 from __future__ import annotations
 
@@ -18,31 +18,30 @@ from jclip_adapter.core.errors import SetupError
 from .kinds import NEW, Kind
 
 _STRAY = re.compile(r"^\..+\.[0-9a-f]{12}\.partial$")
-_STRAY_AGE_S = 3600.0  # younger ones may belong to a process that still writes
+_STRAY_AGE_S = 3600.0  # younger files may belong to a running writer
 
 
 def partial_path(target: Path) -> Path:
-    """A new name beside `target`, for what is not whole yet; `sweep_strays` knows it."""
+    """A temporary name beside `target`, which `sweep_strays` recognises."""
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}.partial")
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, kind: Kind = NEW) -> Iterator[IO[bytes]]:
-    """Open a file for writing that appears under its name only when it is whole.
+    """Open a file for writing that gets its name only when it is complete.
 
-    The bytes go to a uniquely named file in the same folder, which is flushed to disk and then renamed; the
-    folder is flushed too, so that the rename survives a power cut. On any error the partial file is removed and
-    an older file of that name stays as it was.
+    The bytes go to a temporary file in the same folder, which is flushed and renamed; the folder is flushed too,
+    so that the rename survives a power failure. On an error the temporary file is removed and an older file stays.
 
     Args:
-        path: Where the file shall be; its folder is made if it is missing. A link is followed.
-        kind: Of file, which an existing one must be to be replaced.
+        path: The file; its folder is created if missing. A link is followed.
+        kind: The kind of file that may be replaced.
 
     Yields:
         A binary file handle.
 
     Raises:
-        UsageError: a file is there that this program did not write.
+        UsageError: the file exists and was not written by this program.
         SetupError: the folder cannot be written, or the disk is full.
     """
     kind.check(path)
@@ -56,7 +55,7 @@ def atomic_write(path: str | Path, kind: Kind = NEW) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _partial(path: str | Path) -> Iterator[tuple[Path, Path]]:
-    """A file's place and a new name beside it, for what is not whole yet; that file is gone at the end."""
+    """A file's path and a temporary path beside it, which is removed on an error."""
     target = Path(path)
     target = target.resolve() if target.is_symlink() else target
     partial = partial_path(target)
@@ -75,16 +74,15 @@ def _partial(path: str | Path) -> Iterator[tuple[Path, Path]]:
 
 
 def write_files(files: Sequence[tuple[str | Path, bytes, Kind]]) -> None:
-    """Write files of one folder of which some show whose the others are.
+    """Write files of one folder that recognise each other.
 
-    All of them are on disk, under other names, before the first takes its place: so one is hardly ever new while
-    another is old.
+    All are on disk under temporary names before the first is renamed, so old and new files are hardly ever mixed.
 
     Args:
-        files: Path, content and kind of each, in the order in which they take their places.
+        files: Path, content and kind of each, in the order of the renames.
 
     Raises:
-        UsageError: a file is there that is not as this program wrote it; nothing is written then.
+        UsageError: a file exists and is not as this program wrote it; nothing is written.
         SetupError: the folder cannot be written, or the disk is full.
     """
     for path, _, kind in files:
@@ -107,22 +105,22 @@ def write_files(files: Sequence[tuple[str | Path, bytes, Kind]]) -> None:
 
 
 def unwritable(target: Path, error: OSError) -> SetupError:
-    """What to raise where a file or folder cannot be written."""
+    """The error for a file or folder that cannot be written."""
     return SetupError(
         f"cannot write {target}: {error.strerror or error}.", "Check the folder's permissions and free space."
     )
 
 
 def check_place(path: str | Path, kind: Kind = NEW) -> None:
-    """Refuse a place that a file cannot be written to, before the long work.
+    """Refuse a path that cannot be written, before the long computation.
 
     Args:
-        path: Where the file is going to be.
-        kind: Of file, which an existing one must be to be replaced.
+        path: The file to be written.
+        kind: The kind of file that may be replaced.
 
     Raises:
-        UsageError: a file is there that this program did not write.
-        SetupError: its folder cannot be made or written.
+        UsageError: the file exists and was not written by this program.
+        SetupError: its folder cannot be created or written.
     """
     kind.check(path)
     target = Path(path)
@@ -130,14 +128,14 @@ def check_place(path: str | Path, kind: Kind = NEW) -> None:
 
 
 def check_folder_writable(folder: str | Path, wanted: Path | None = None) -> None:
-    """Refuse a folder that nothing can be written into, by writing a file and removing it.
+    """Refuse a folder that cannot be written, by writing and removing a file.
 
     Args:
-        folder: The folder; where it is missing, the nearest folder above it is tried, and nothing is made.
-        wanted: What an error names; None for the folder.
+        folder: The folder; if it is missing, its nearest existing parent is tested.
+        wanted: The path in the error; None for the folder.
 
     Raises:
-        SetupError: it cannot be written, or a folder above it is a file.
+        SetupError: it cannot be written, or a parent is a file.
     """
     base = Path(folder)
     existing = next(place for place in (base, *base.absolute().parents) if place.exists())
@@ -153,15 +151,15 @@ def check_folder_writable(folder: str | Path, wanted: Path | None = None) -> Non
 
 
 def discard(path: str | Path, kind: Kind) -> None:
-    """Remove a file of this program that may be there.
+    """Remove a file of this program, if it exists.
 
     Args:
-        path: Of the file.
-        kind: Of file; another one stays.
+        path: The file.
+        kind: The kind of file that may be removed.
 
     Raises:
-        UsageError: a file is there that this program did not write.
-        SetupError: its folder is none, or cannot be written.
+        UsageError: the file was not written by this program.
+        SetupError: its folder cannot be written.
     """
     kind.check(path)
     try:
@@ -173,7 +171,7 @@ def discard(path: str | Path, kind: Kind) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush a folder to disk, so that renamings in it survive a power cut."""
+    """Flush a folder to disk, so that renames in it survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -182,12 +180,12 @@ def flush_folder(folder: Path) -> None:
 
 
 def sweep_strays(folder: str | Path) -> int:
-    """Remove what interrupted writers left in a folder (older than an hour).
+    """Remove temporary files of interrupted writers, older than an hour, from a folder.
 
-    Every writer of this module does so when a process first writes into a folder.
+    Every writer of this module calls it when a process first writes to a folder.
 
     Returns:
-        How many files and folders were removed.
+        Number of files and folders removed.
     """
     count = 0
     now = time.time()
@@ -201,5 +199,5 @@ def sweep_strays(folder: str | Path) -> int:
 
 @functools.cache
 def sweep_once(folder: Path) -> None:
-    """Sweep a folder when this process first writes into it."""
+    """Call `sweep_strays` once per process and folder."""
     sweep_strays(folder)

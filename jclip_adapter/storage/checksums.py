@@ -1,10 +1,9 @@
-"""Files that carry their own checksum, so that a single changed bit of them is noticed.
+"""Files with a checksum inside, so that any changed bit is detected.
 
-The checksum is the SHA-256 of the whole file with the checksum's own 64 letters replaced by zeros. It stands at a fixed
-place of each format: first in the header of a safetensors file and in a JSON object, last in a .npz, as the archive's
-comment. In a PNG it is the last text chunk, and in text the last line; both are the SHA-256 of the file without them.
-Other programs read such files as usual. It guards against damage, not against malice: whoever can change the file can
-compute its checksum again. Files call it "seal", the name that the first version gave it.
+The checksum is the SHA-256 of the file with the checksum's 64 characters replaced by zeros: the first entry in the
+header of a safetensors file and in a JSON object, the comment of a .npz archive. In a PNG it is the last text chunk, in
+text the last line, and both are the SHA-256 of the file without them. Other programs read such files as usual. It
+detects damage, not malice. Its name in files is "seal", from the first version.
 """
 
 from __future__ import annotations
@@ -31,9 +30,11 @@ from jclip_adapter.core.errors import DataError
 ZEROS = b"0" * 64
 SAFETENSORS_START = b'{"__metadata__":{"seal":"'
 JSON_START = b'{\n  "seal": "'
-MAX_HEADER = 4_000_000  # of safetensors, in bytes: names of 21,000 classes are a tenth of it, and JSON unfolds to 25 ×
+MAX_HEADER = (
+    4_000_000  # bytes of a safetensors header: 21,000 class names need a tenth; parsed JSON takes 25 times that
+)
 MARKDOWN_MARK = "<!-- jclip-adapter: {} -->\n"
-"""The last line of Markdown with a checksum, which is not shown; the checksum takes the place of the braces."""
+"""The last line of Markdown with a checksum, a comment; the braces are replaced by the checksum."""
 LIST_MARK = "# jclip-adapter\t{}\n"
 """The last line of a list of names and reasons."""
 _NPZ_COMMENT = b"seal "
@@ -44,7 +45,7 @@ _ZIP_END = b"PK\x05\x06"
 _ZIP_END_SIZE = 22
 _CHECKSUM = re.compile(rb"[0-9a-f]{64}")
 _BLOCK = 1 << 20
-_MAX_GROWTH, _SLACK = 4, 1 << 24  # features hardly deflate; an archive that unfolds to far more is a bomb
+_MAX_GROWTH, _SLACK = 4, 1 << 24  # features hardly compress; an archive that expands far more is a zip bomb
 _KINDS = frozenset("biufU")  # of numpy's dtypes: numbers, truth values and text
 _AGAIN = "Run the command that makes it again."
 _NPZ_FAULTS = (
@@ -66,7 +67,7 @@ _NPZ_FAULTS = (
 
 
 def checksum_of(parts: Iterable[bytes]) -> bytes:
-    """The checksum of a file given in parts, its own place filled with ZEROS."""
+    """The checksum of a file given in parts, with ZEROS in the checksum's place."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -98,25 +99,21 @@ def check_safetensors(path: str | Path) -> None:
 
 
 def json_bytes(value: dict[str, Any]) -> bytes:
-    """A JSON object as text with a checksum, readable by a person.
-
-    Args:
-        value: Without a key "seal".
-    """
+    """A JSON object without a key "seal" as indented text with a checksum."""
     text = json.dumps({"seal": ZEROS.decode(), **value}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     data = text.encode("utf-8")
     return JSON_START + checksum_of([data]) + data[len(JSON_START) + len(ZEROS) :]
 
 
 def parse_json(data: bytes, path: str | Path) -> dict[str, Any]:
-    """The object in JSON with a checksum, without it.
+    """The object in JSON from `json_bytes`, without its checksum.
 
     Args:
-        data: What `json_bytes` made.
-        path: What to call it in an error.
+        data: The JSON.
+        path: The path for errors.
 
     Raises:
-        DataError: it has no checksum, or is damaged.
+        DataError: the checksum is missing or wrong.
     """
     end = len(JSON_START) + len(ZEROS)
     checksum = data[len(JSON_START) : end]
@@ -131,25 +128,21 @@ def parse_json(data: bytes, path: str | Path) -> dict[str, Any]:
 
 
 def npz_with_checksum(data: bytes) -> bytes:
-    """An archive that ends without comment, with its checksum as comment."""
+    """An archive without a comment, with its checksum as comment."""
     comment = _NPZ_COMMENT + ZEROS
     whole = data[:-2] + struct.pack("<H", len(comment)) + comment
     return whole[: -len(ZEROS)] + checksum_of([whole])
 
 
 def png_with_checksum(data: bytes) -> bytes:
-    """A PNG with its checksum as its last chunk of text.
-
-    Args:
-        data: A PNG without a checksum.
-    """
+    """A PNG without a checksum, with its checksum as last text chunk."""
     body = _PNG_KEY + checksum_of([data])
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", crc32(body))
     return data[:-_PNG_END_SIZE] + chunk + data[-_PNG_END_SIZE:]
 
 
 def png_is_unchanged(data: bytes) -> bool:
-    """Whether `png_with_checksum` gave just these bytes."""
+    """Whether these bytes come from `png_with_checksum`."""
     body, end = data[: -_PNG_CHUNK_SIZE - _PNG_END_SIZE], data[-_PNG_END_SIZE:]
     return _PNG_KEY in data[len(body) :] and png_with_checksum(body + end) == data
 
@@ -158,22 +151,20 @@ def text_with_checksum(text: str, mark: str) -> str:
     """Text with its checksum as its last line.
 
     Args:
-        text: Empty, or ended by LF.
+        text: Empty, or ending in LF.
         mark: MARKDOWN_MARK or LIST_MARK.
     """
     return text + mark.format(checksum_of([text.encode("utf-8")]).decode())
 
 
 def text_is_unchanged(text: str, mark: str) -> bool:
-    """Whether `text_with_checksum` gave just this text."""
+    """Whether this text comes from `text_with_checksum`."""
     body = text[: len(text) - len(mark.format(ZEROS.decode()))]
     return len(body) < len(text) and text_with_checksum(body, mark) == text
 
 
 def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
-    """Read a .npz of plain arrays; its checksum is checked where it has one.
-
-    No array is made that the archive's bytes do not fill, and nothing is unpickled.
+    """Read a .npz of plain arrays without unpickling; a checksum is checked if it has one.
 
     Args:
         data: The file.
@@ -182,7 +173,7 @@ def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
         Name → array; read-only.
 
     Raises:
-        DataError: it is damaged, holds Python objects, or unfolds to far more than its size. The caller names the file.
+        DataError: it is damaged, holds Python objects, or expands to far more than its size. The caller adds the path.
     """
     check_npz(data)
     try:
@@ -190,10 +181,10 @@ def read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
             entries = archive.infolist()
             unfolded = sum(max(0, entry.file_size) for entry in entries)
             if unfolded > _MAX_GROWTH * len(data) + _SLACK:
-                raise DataError(f"its {len(data)} bytes would unfold to {unfolded}.", "Store it uncompressed.")
+                raise DataError(f"its {len(data)} bytes would expand to {unfolded}.", "Store it uncompressed.")
             return {entry.filename.removesuffix(".npy"): _array(archive.read(entry)) for entry in entries}
     except _NPZ_FAULTS as error:
-        raise DataError(f"it is no .npz of plain arrays ({error}).", "Give one that numpy.savez wrote.") from error
+        raise DataError(f"it is not a .npz of plain arrays ({error}).", "Give one that numpy.savez wrote.") from error
 
 
 def check_npz(data: bytes) -> None:
@@ -209,14 +200,14 @@ def check_npz(data: bytes) -> None:
     body, checksum = data[: -len(ZEROS)], data[-len(ZEROS) :]
     tail = struct.pack("<H", length) + _NPZ_COMMENT
     if not body.endswith(tail) or checksum_of([body, ZEROS]) != checksum:
-        raise DataError("it is damaged or no .npz, as it does not end as one does.", _AGAIN)
+        raise DataError("it is damaged or not a .npz: its end is wrong.", _AGAIN)
 
 
 def _array(member: bytes) -> npt.NDArray[Any]:
     """The array in a .npy file.
 
     Raises:
-        ValueError: or others of _NPZ_FAULTS: it is none.
+        ValueError: or others of _NPZ_FAULTS: it is malformed.
     """
     handle = io.BytesIO(member)
     version = np.lib.format.read_magic(handle)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Kinds of files: bytes, text, JSON, arrays; plain or with a checksum."""
+"""Reading and writing of bytes, text, JSON and arrays, with or without a checksum."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def write_text(path: str | Path, text: str, kind: Kind = NEW) -> None:
 
 
 def write_json(path: str | Path, value: Any, kind: Kind = NEW) -> None:
-    """Write JSON atomically, keys in the order given, readable by a person."""
+    """Write indented JSON atomically, keys in the given order."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", kind)
 
 
 def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """The bytes of an uncompressed .npz with a checksum that holds `arrays`; object arrays are refused."""
+    """The bytes of an uncompressed .npz of `arrays` with a checksum; object arrays raise ValueError."""
     buffer = io.BytesIO()
     for name, value in arrays.items():
         if value.dtype.hasobject:
@@ -61,17 +61,17 @@ def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 def write_safetensors(
     path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, str], kind: Kind = NEW
 ) -> None:
-    """Write arrays as safetensors atomically; the same content gives the same bytes.
+    """Write arrays as safetensors atomically; equal content gives equal bytes.
 
     The format is eight bytes of header length, a JSON header and the raw little-endian numbers
-    (https://github.com/huggingface/safetensors). The library's own writer holds the whole file in memory and
-    orders the metadata at random. The metadata's first entry is the file's checksum.
+    (https://github.com/huggingface/safetensors). The library's writer holds the whole file in memory and orders the
+    metadata at random. The first entry of the metadata is the file's checksum.
 
     Args:
-        path: Of the file.
-        arrays: By name, of float, integer or bool kinds.
-        facts: Kept in the header as its metadata; none of them called "seal".
-        kind: Of file, which an existing one must be to be replaced.
+        path: The file.
+        arrays: Float, integer or bool arrays by name.
+        facts: The header's metadata, without a key "seal".
+        kind: The kind of file that may be replaced.
     """
     header: dict[str, Any] = {"__metadata__": {"seal": checksums.ZEROS.decode(), **dict(sorted(facts.items()))}}
     solid = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
@@ -81,7 +81,7 @@ def write_safetensors(
         header[name] = {"dtype": _KINDS[value.dtype.str[1:]], "shape": value.shape, "data_offsets": [position, end]}
         position = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of eight bytes
+    text += b" " * (-len(text) % 8)  # aligns the numbers to eight bytes
     head = struct.pack("<Q", len(text)) + text
 
     def numbers() -> Iterator[bytes]:
@@ -98,14 +98,14 @@ def write_safetensors(
 def read_safetensors(
     path: str | Path, names: Collection[str] | None = None
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """Read what `write_safetensors` wrote: its arrays, and its header's metadata by name, without the checksum.
+    """Read arrays and metadata, without the checksum, from a file of `write_safetensors`.
 
     Args:
-        path: Of the file.
-        names: Of the arrays to read, as far as they are there; None for all.
+        path: The file.
+        names: Arrays to read, if present; None for all.
 
     Raises:
-        DataError: it is missing or damaged, or its checksum is.
+        DataError: the file is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -128,10 +128,10 @@ def write_checked_json(path: str | Path, value: dict[str, Any], kind: Kind = NEW
 
 
 def read_checked_json(path: str | Path) -> dict[str, Any]:
-    """Read what `write_checked_json` wrote, without the checksum.
+    """Read a file of `write_checked_json`, without the checksum.
 
     Raises:
-        DataError: it is missing, or not as it was written.
+        DataError: it is missing, or changed since it was written.
     """
     return checksums.parse_json(_read(path), path)
 
@@ -140,7 +140,7 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DataError: it is missing, unreadable or no JSON.
+        DataError: it is missing, unreadable or not JSON.
     """
     try:
         return json.loads(_read(path).decode("utf-8"))
@@ -173,7 +173,7 @@ def read_lines(path: str | Path) -> list[str]:
         raise DataError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).", "Save it as UTF-8."
         ) from error
-    lines = text.split("\n")  # not splitlines: that also breaks at U+2028 and others, which file names may hold
+    lines = text.split("\n")  # not splitlines, which also splits at U+2028, allowed in file names
     return lines if lines[-1] else lines[:-1]
 
 

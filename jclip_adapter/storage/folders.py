@@ -1,4 +1,4 @@
-"""Files that belong together: a manifest, written last, names each of them with its size and SHA-256."""
+"""Groups of files with a manifest, written last, that lists each with size and SHA-256."""
 
 from __future__ import annotations
 
@@ -17,30 +17,29 @@ from .kinds import Kind, unchanged_json
 
 MANIFEST = "manifest.json"
 _OUR_MANIFEST = Kind("a manifest", unchanged_json("files", damaged=True))
-_NEXT = ".next"  # files that belong together, whole, on their way into the folder around it
-_ELSEWHERE = frozenset(["", ".", ".."])  # parts of a path that leads out of its folder, or is absolute
+_NEXT = ".next"  # a complete group of files, to be moved into the parent folder
+_ELSEWHERE = frozenset(["", ".", ".."])  # parts of a path that leaves its folder, or is absolute
 
 
 def check_folder(folder: str | Path, name: str, kinds: Mapping[str, Kind]) -> None:
-    """Refuse a folder that is not this program's, or that cannot be written, before the long work.
+    """Refuse a folder that is not this program's or cannot be written, before the long computation.
 
-    A folder is this program's if it is missing or empty, if its manifest is this program's, or if it holds nothing
-    but files of these kinds. Hidden files do not count.
+    A folder is this program's if it is missing or empty, if its manifest is this program's, or if it has only files of
+    these kinds. Hidden files are ignored.
 
     Args:
         folder: The folder.
-        name: What it is called in an error, with its article: "a run folder".
+        name: Its name for errors, with an article: "a run folder".
         kinds: The kinds of its files, by file name.
 
     Raises:
-        UsageError: it, or a folder above it, is a file; it holds other things; or a file in it, which would be
-            replaced, is foreign.
+        UsageError: it or a parent is a file; it has other files; or a file to be replaced is not this program's.
         SetupError: it cannot be written.
     """
     base = Path(folder)
     existing = next(path for path in (base, *base.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise UsageError(f"{existing} is a file, so {base} cannot be {name}.", "Check the path, and name a folder.")
+        raise UsageError(f"{existing} is a file, so {base} cannot be {name}.", "Give the path of a folder.")
     if base.is_dir():
         _check_owned(base, name, kinds)
     check_folder_writable(base)
@@ -55,7 +54,7 @@ def _check_owned(base: Path, name: str, kinds: Mapping[str, Kind]) -> None:
         ]
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-            raise UsageError(f"{base} is not {name}: it holds {others[0]}{more}.", "Name a new folder.")
+            raise UsageError(f"{base} is not {name}: it has {others[0]}{more}.", "Give a new folder.")
     for file, kind in kinds.items():
         path = base / file
         if not is_listed(path):
@@ -63,7 +62,7 @@ def _check_owned(base: Path, name: str, kinds: Mapping[str, Kind]) -> None:
 
 
 def _listed(base: Path) -> dict[str, str]:
-    """SHA-256 by name of the files that the folder's own manifest lists; empty where there is none of ours."""
+    """SHA-256 by name of the files in the folder's manifest; empty without a manifest of this program."""
     path = base / MANIFEST
     if not path.is_file() or not _OUR_MANIFEST.owns(path):
         return {}
@@ -71,11 +70,11 @@ def _listed(base: Path) -> dict[str, str]:
         parts = read_checked_json(path)["files"]
         return {name: str(part["sha256"]) for name, part in parts.items()} | {MANIFEST: sha256_file(path)}
     except (AdapterError, KeyError, TypeError, AttributeError):
-        return {MANIFEST: sha256_file(path)}  # ours, but damaged
+        return {MANIFEST: sha256_file(path)}  # this program's, but damaged
 
 
 def is_listed(path: Path) -> bool:
-    """Whether a file is as the manifest beside it says, or that of an interrupted `write_together`."""
+    """Whether a file matches the manifest beside it, or that of an interrupted `write_together`."""
     base = path.parent
     if not path.is_file() or not any(path.name in _listed(folder) for folder in (base, base / _NEXT)):
         return False
@@ -85,23 +84,22 @@ def is_listed(path: Path) -> bool:
 
 @contextlib.contextmanager
 def write_together(folder: str | Path, name: str, kinds: Mapping[str, Kind]) -> Iterator[Path]:
-    """Replace files of a folder that belong together, all of them or none.
+    """Replace a group of files of a folder atomically.
 
-    They are written into a folder of their own, with a manifest. Its renaming is the moment from which they count:
-    before it the old files are there untouched, after it `check_manifest` moves what an interrupted writer has not
-    moved yet.
+    They are written to a temporary folder with a manifest, whose rename is the commit: before it the old files are
+    unchanged, after it `check_manifest` moves the files that an interrupted writer has not moved yet.
 
     Args:
-        folder: Where the files shall be; other files in it stay.
-        name: What the folder is called in an error, with its article.
-        kinds: The kinds of the files that may stand in it, by file name; no others may be written.
+        folder: The folder; other files in it stay.
+        name: Its name for errors, with an article.
+        kinds: The kinds of the files that may be written, by file name.
 
     Yields:
-        A folder to write them into, each whole, by the functions of this module.
+        The temporary folder, to be filled by the functions of this module.
 
     Raises:
         UsageError: the folder is not this program's (`check_folder`).
-        SetupError: something cannot be written.
+        SetupError: a file cannot be written.
     """
     base = Path(folder)
     check_folder(base, name, kinds)
@@ -117,7 +115,7 @@ def write_together(folder: str | Path, name: str, kinds: Mapping[str, Kind]) -> 
             if unknown:
                 raise ValueError(f"{sorted(unknown)} are of no kind")
             write_manifest(staging, files)
-            _take_over(base)  # what an interrupted writer left to be moved is older than this
+            _take_over(base)  # of an interrupted writer, older than these
             staging.rename(base / _NEXT)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -129,13 +127,13 @@ def write_together(folder: str | Path, name: str, kinds: Mapping[str, Kind]) -> 
 
 
 def _take_over(base: Path) -> None:
-    """Move the files of a finished `write_together` to their places; nothing where there are none."""
+    """Move the files of a committed `write_together` to their places, if there are any."""
     ready = base / _NEXT
     if not ready.is_dir():
         return
-    # The manifest last: until then the folder's own one says that files are missing or others.
+    # The manifest last: until then the folder's old one does not match the files.
     for path in sorted(ready.iterdir(), key=lambda path: path.name == MANIFEST):
-        with contextlib.suppress(FileNotFoundError):  # another process moves them too
+        with contextlib.suppress(FileNotFoundError):  # moved by another process
             path.replace(base / path.name)
     flush_folder(base)
     with contextlib.suppress(FileNotFoundError):
@@ -144,17 +142,17 @@ def _take_over(base: Path) -> None:
 
 @contextlib.contextmanager
 def replace_folder(folder: str | Path) -> Iterator[Path]:
-    """Make a folder anew; it appears under its name, in place of an older one, only when it is whole.
+    """Create or replace a folder atomically.
 
     Args:
-        folder: Where it shall be. An older one must hold the files of its own manifest and no others.
+        folder: The folder; an existing one must have only the files of its own manifest.
 
     Yields:
-        A folder to fill by the functions of this module.
+        A temporary folder, to be filled by the functions of this module.
 
     Raises:
-        UsageError: something else is there.
-        SetupError: something cannot be written; an older folder then stays.
+        UsageError: the folder has other content.
+        SetupError: a file cannot be written; an older folder then stays.
     """
     target = Path(folder)
     _check_all_listed(target)
@@ -181,7 +179,7 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def _check_all_listed(target: Path) -> None:
-    """Refuse to replace a folder with anything in it that its own manifest does not list."""
+    """Refuse to replace a folder with files that its manifest does not list."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -190,16 +188,16 @@ def _check_all_listed(target: Path) -> None:
     for path in sorted(target.rglob("*")):
         hidden = path.name.startswith(".")
         if not path.is_dir() and not hidden and path.relative_to(target).as_posix() not in listed:
-            raise UsageError(f"{target} holds {path.name}, which this program did not write.", "Move it away.")
+            raise UsageError(f"{target} has {path.name}, which this program did not write.", "Move it away.")
 
 
 def write_manifest(folder: str | Path, names: list[str], **facts: Any) -> None:
-    """Declare a folder's files complete: written last, it names each with its size and SHA-256.
+    """Write the manifest of a folder's files, with size and SHA-256 of each.
 
     Args:
         folder: The folder.
-        names: Files in it that belong together.
-        facts: Anything else worth keeping, as JSON.
+        names: Its files.
+        facts: Further JSON values.
     """
     base = Path(folder)
     parts = {name: {"bytes": (base / name).stat().st_size, "sha256": sha256_file(base / name)} for name in names}
@@ -207,15 +205,15 @@ def write_manifest(folder: str | Path, names: list[str], **facts: Any) -> None:
 
 
 def check_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read a folder's manifest and check every file that it names.
+    """Read a folder's manifest and check every file in it.
 
     Returns:
         The manifest.
 
     Raises:
-        DataError: there is none, it is damaged, it names a file elsewhere, or a file is missing or has other content
-            than it had.
-        SetupError: what an interrupted `write_together` left to be moved cannot be moved.
+        DataError: the manifest is missing or damaged, it lists a file in another folder, or a file is missing or
+            changed.
+        SetupError: the files of an interrupted `write_together` cannot be moved.
     """
     base = Path(folder)
     try:
@@ -224,16 +222,16 @@ def check_manifest(folder: str | Path) -> dict[str, Any]:
         raise unwritable(base, error) from error
     if not (base / MANIFEST).is_file():
         raise DataError(
-            f"{base} holds no finished result ({MANIFEST} is missing).",
+            f"{base} has no finished result ({MANIFEST} is missing).",
             "Run the command that makes it again.",
         )
     manifest = read_checked_json(base / MANIFEST)
     parts = manifest.get("files")
     if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
-        raise DataError(f"{base / MANIFEST} is no list of files.", "Run the command that makes it again.")
+        raise DataError(f"{base / MANIFEST} is not a list of files.", "Run the command that makes it again.")
     for name, part in parts.items():
         if not _ELSEWHERE.isdisjoint(re.split(r"[/\\]", name)) or "\0" in name or re.match("[A-Za-z]:", name):
-            raise DataError(f"{base / MANIFEST} names {name!r}, which is no file of its folder.", "Do not use it.")
+            raise DataError(f"{base / MANIFEST} names {name!r}, which is not a file in its folder.", "Do not use it.")
         path = base / name
         size, digest = part.get("bytes"), part.get("sha256")
         if not path.is_file() or path.stat().st_size != size or sha256_file(path) != digest:

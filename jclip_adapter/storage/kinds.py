@@ -1,12 +1,11 @@
-"""Which existing files a writer may replace: those that are just as this program wrote them.
+"""Which existing files a writer may replace: those that are exactly as this program wrote them.
 
-Form tells nothing, as other programs write "name 1 2 3" lines and JSON with the same keys. What counts is a check
-sum over the whole content: inside the file where its format has a place for one (checksums.py), else in a file of this
-program beside it. A file that somebody has changed since is theirs, like any other, and is not replaced. Only caches
-and the state of a training, which no person edits, are replaced also where they are damaged.
+A file's form is no evidence, as other programs write "name 1 2 3" lines and JSON with the same keys. A checksum of the
+content is: inside the file if its format allows (checksums.py), else in a file of this program beside it. A file that a
+user has changed is not replaced. Caches and checkpoints, which nobody edits, are replaced even if damaged.
 
-Every writer of this package is given a `Kind`. Without one it only makes new files, so a writer that forgets its
-kind cannot destroy anything. An empty file holds nothing that could be lost, and may always be filled.
+Every writer takes a `Kind`; without one it only creates new files, so a forgotten kind destroys nothing. An empty file
+may always be replaced.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from jclip_adapter.core.errors import DataError, UsageError
 from . import checksums
 
 SOFTWARE = "jclip-adapter"
-"""What a PNG names as its software."""
+"""The software entry of a PNG."""
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _CHECKSUM_AT = re.compile(rb'.{8}\{"__metadata__":\{"seal":"[0-9a-f]{64}"', re.DOTALL)
 _NPZ_END = re.compile(rb"seal [0-9a-f]{64}\Z")
@@ -39,9 +38,9 @@ class Kind:
     """A kind of file that this program writes.
 
     Attributes:
-        name: What an error calls it, with its article: "a result file".
-        recognise: Whether an existing, non-empty file is of this kind and is as this program wrote it.
-        evidence: What an error says about the file beside it that would show this; None where the file itself does.
+        name: Its name for errors, with an article: "a result file".
+        recognise: Whether an existing, non-empty file is of this kind and as this program wrote it.
+        evidence: Gives the reason in errors, if another file proves the kind; None if the file itself does.
     """
 
     name: str
@@ -49,34 +48,34 @@ class Kind:
     evidence: Callable[[Path], str] | None = None
 
     def owns(self, path: Path) -> bool:
-        """Whether an existing file is as this program wrote it, or empty; a file that cannot be read is foreign."""
+        """Whether an existing file is as this program wrote it, or empty; False if it cannot be read."""
         try:
             return path.is_file() and (path.stat().st_size == 0 or self.recognise(path))
         except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile, zlib.error, DataError):
             return False
-        except RuntimeError:  # an encrypted zip, one of an unknown version, JSON that is nested too deep
+        except RuntimeError:  # an encrypted zip, one of an unknown version, too deeply nested JSON
             return False
 
     def check(self, path: str | Path) -> None:
         """Refuse to replace a file that is not as this program wrote it.
 
         Args:
-            path: Where a file of this kind is going to be written.
+            path: The file to be written.
 
         Raises:
-            UsageError: there is something else.
+            UsageError: it exists and is something else.
         """
         target = Path(path)
         if target.is_symlink() and not target.exists():
-            raise UsageError(f"{target} is a link to nothing.", "Name another file, or delete the link.")
+            raise UsageError(f"{target} is a link to a missing file.", "Give another path, or delete the link.")
         if not target.exists() or self.owns(target):
             return
         if target.is_dir():
-            raise UsageError(f"{target} is a folder, where {self.name} is to be written.", "Name a file.")
+            raise UsageError(f"{target} is a folder; expected a path for {self.name}.", "Give a file.")
         why = f" ({self.evidence(target)})" if self.evidence else ""
         raise UsageError(
             f"{target} exists and is not {self.name} as this program wrote it{why}, so it is not replaced.",
-            "Name another file, or move this one away.",
+            "Give another path, or move this file away.",
         )
 
 
@@ -87,14 +86,14 @@ def head(path: Path, count: int) -> bytes:
 
 
 def text_of(path: Path) -> str:
-    """The whole of a UTF-8 text file; a ValueError for any other."""
+    """The content of a UTF-8 text file; raises ValueError for any other."""
     if path.stat().st_size > _MOST_TEXT:
-        raise ValueError(f"{path} is no text of this program")
+        raise ValueError(f"{path} is not text written by this program")
     return path.read_bytes().decode("utf-8")
 
 
 def unchanged_text(mark: str) -> Callable[[Path], bool]:
-    """Recognises text with a right checksum as its last line, such as `checksums.MARKDOWN_MARK`."""
+    """Recognises text with a valid checksum in its last line, such as `checksums.MARKDOWN_MARK`."""
     return lambda path: checksums.text_is_unchanged(text_of(path), mark)
 
 
@@ -117,12 +116,12 @@ def unchanged_json(*keys: str, damaged: bool = False) -> Callable[[Path], bool]:
 
 
 def unchanged_safetensors(*keys: str, damaged: bool = False, **facts: str) -> Callable[[Path], bool]:
-    """Recognises safetensors of this program whose metadata have these keys and these values.
+    """Recognises safetensors of this program by keys and values of their metadata.
 
     Args:
-        keys: Of the metadata.
+        keys: Required keys.
         damaged: Whether the checksum may be wrong.
-        facts: Values of the metadata.
+        facts: Required values.
     """
 
     def recognise(path: Path) -> bool:
@@ -157,20 +156,20 @@ def unchanged_npz(*names: str) -> Callable[[Path], bool]:
 
 
 def unchanged_png(path: Path) -> bool:
-    """Whether a PNG is just as this program wrote it."""
+    """Whether a PNG is as this program wrote it."""
     return head(path, len(_PNG_START)) == _PNG_START and checksums.png_is_unchanged(path.read_bytes())
 
 
 def named_by_digest(path: Path) -> bool:
-    """Whether a file's name holds a digest that this program computed: nobody else gives a file such a name."""
+    """Whether a file's name contains a digest, as only this program's cache files do."""
     return bool(_DIGEST.search(path.name))
 
 
 TRAINING_STATE = Kind("the state of a training", unchanged_safetensors("fingerprint", damaged=True))
 """The checkpoint of a training through CLIP."""
 NEW = Kind("a new file", lambda _: False)
-"""Replaces nothing; what a writer is given that is not told anything else."""
+"""Replaces nothing; the default of every writer."""
 KEPT = Kind("a file kept by this program", named_by_digest)
-"""Files of a cache, named by a digest of what they depend on: a damaged one is replaced too."""
+"""A cache file, named by a digest of what it depends on; replaced even if damaged."""
 ANY = Kind("a file", lambda _: True)
-"""Replaces anything: for programs that own a file's name, as benchmarks/ owns results/. No command uses it."""
+"""Replaces anything; for benchmarks/ writing results/, not for commands."""

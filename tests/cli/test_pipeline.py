@@ -249,7 +249,7 @@ def test_photos_from_anywhere(trained: Path, cli: Cli) -> None:
     assert outcome.status == 0
     lines = outcome.out.splitlines()
     assert len(lines) == TESTS + 2
-    assert lines[-1].startswith("elsewhere/b.jpg: elsewhere/b.jpg is no readable image (none of JPEG, ")
+    assert lines[-1].startswith("elsewhere/b.jpg: elsewhere/b.jpg is not a readable image (none of JPEG, ")
     for line, (name, ids) in zip(lines, results().items(), strict=False):
         path, guesses = line.split(": ")
         assert path == f"Dataset/TestSetA/{name}"
@@ -381,7 +381,7 @@ def test_a_damaged_shard_is_encoded_again(trained: Path, cli: Cli) -> None:
         shard.write_bytes(shard.read_bytes()[:-7] + b"changed")
     outcome = cli(*PREDICT)
     assert outcome.status == 0
-    assert outcome.err.count("is damaged: its features are computed again") == len(shards)
+    assert outcome.err.count("is damaged; its features are recomputed") == len(shards)
     assert Path("result.txt").read_bytes() == before
     assert cli(*PREDICT).err.count("damaged") == 0
 

@@ -33,16 +33,16 @@ def test_the_callers_arrays_stay_writable():
     ("change", "message"),
     [
         ({"support_labels": [0, 1]}, "labels"),
-        ({"support_labels": [0, 1, 2]}, "0…1"),
+        ({"support_labels": [0, 1, 2]}, "expected 0 to 1"),
         ({"support_labels": [0, 1, -1]}, "-1"),
-        ({"support_features": np.eye(3, 5)}, "5 wide"),
+        ({"support_features": np.eye(3, 5)}, "width 5, expected 4"),
         ({"support_features": np.full((3, 4), np.nan)}, "NaN"),
         ({"text_features": np.zeros(4)}, "shape"),
         ({"class_names": ("a",)}, "1 entries for 2 classes"),
         ({"domains": ("x", "y", "z")}, "domains has 3"),
-        ({"support_raw": np.eye(2, 4)}, "2 rows instead of 3"),
+        ({"support_raw": np.eye(2, 4)}, "2 rows, expected 3"),
         ({"text_views": (np.eye(1, 4),)}, "text_views has 1"),
-        ({"support_views": np.zeros((2, 3, 5))}, "5 wide"),
+        ({"support_views": np.zeros((2, 3, 5))}, "width 5, expected 4"),
     ],
 )
 def test_contradictions_are_refused(change, message):

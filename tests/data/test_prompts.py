@@ -152,8 +152,8 @@ def test_a_given_domain_decides_what_is_cut_off():
 
 @pytest.mark.parametrize("name", ["Animal_", "Animal___", "", "_", "Animal_-"])
 @pytest.mark.parametrize("which", ["seed", "jclip"])
-def test_a_name_that_says_nothing_is_refused(which, name):
-    with pytest.raises(DataError, match="says nothing"):
+def test_a_name_that_is_meaningless_is_refused(which, name):
+    with pytest.raises(DataError, match="has no letter or digit"):
         load_prompts(which).class_name(name)
 
 
@@ -208,9 +208,9 @@ def test_names_with_braces_are_filled_in_once(user_file):
 
 
 REFUSED = {
-    "": "no mapping",
-    "- a": "no mapping",
-    "just text": "no mapping",
+    "": "mapping at the top level",
+    "- a": "mapping at the top level",
+    "just text": "mapping at the top level",
     "templates: [a": "not valid YAML",
     "a: b: c": "not valid YAML",
     "\x00": "not valid YAML",
@@ -218,7 +218,7 @@ REFUSED = {
     "7: x": "unknown key 7",
     "names: spelt": "Did you mean 'spelled'",
     "names: [raw]": "'names' is",
-    "templates: x": "'templates' is no mapping",
+    "templates: x": "'templates' is not a mapping",
     "templates: {Animal: ['a {}']}": "no 'default'",
     "templates: {default: []}": "no list",
     "templates: {default: 'a {}'}": "no list",
@@ -232,10 +232,10 @@ REFUSED = {
     "templates: {default: ['a {}', 'b {}', 'A  {}']}": "twice",
     "templates: {default: ['a {}'], 12: ['a {}']}": "no domain",
     "templates: {default: ['a {}'], ' Cars': ['a {}']}": "no domain",
-    "templates: {default: ['a {}'], default: ['b {}']}": "line 1: the key 'default' stands there twice",
+    "templates: {default: ['a {}'], default: ['b {}']}": "line 1: the key 'default' duplicate key",
     "base: sead": "Did you mean 'seed'",
     "base: [seed]": "names no set",
-    "base: seed\nspellings: [a]": "no mapping",
+    "base: seed\nspellings: [a]": "mapping at the top level",
     "base: seed\nspellings: {a_b: 3}": "no text",
     "base: seed\nspellings: {3: b}": "no text",
     "base: seed\nspellings: {a_b: ' _ '}": "says nothing",
@@ -273,7 +273,7 @@ def test_bytes_that_are_no_text_and_large_files_are_refused(user_file):
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(UsageError, match=r"there is no prompt set 'ensembel'\. Did you mean 'ensemble'"):
+    with pytest.raises(UsageError, match=r"unknown prompt set 'ensembel'\. Did you mean 'ensemble'"):
         load_prompts("ensembel")
     for path in ("no/such.yaml", "such.yml", tmp_path, str(tmp_path), Path("seed"), "x" * 5000 + ".yaml", "a\0.yaml"):
         with pytest.raises(UsageError, match=r"no file|cannot read"):
@@ -281,7 +281,7 @@ def test_what_is_not_there_is_said(tmp_path):
 
 
 def test_the_spellings_are_no_prompt_set():
-    with pytest.raises(UsageError, match="there is no prompt set"):
+    with pytest.raises(UsageError, match="unknown prompt set"):
         load_prompts("class_names")
 
 

@@ -97,15 +97,15 @@ def test_whatever_is_written_passes_the_check(tmp_path_factory, data, top):
     ("names", "ids", "expected"),
     [
         (["a.jpg"], [[1, 1]], "a.jpg has the same id twice"),
-        (["a.jpg", "a.jpg"], [[1], [2]], "named twice"),
-        (["a.jpg"], [[1], [2]], "1 photos"),
-        (["a.jpg"], [1], "1 photos"),
-        (["a.jpg"], [[]], "1 photos"),
+        (["a.jpg", "a.jpg"], [[1], [2]], "duplicate photo"),
+        (["a.jpg"], [[1], [2]], "expected ids of shape"),
+        (["a.jpg"], [1], "expected ids of shape"),
+        (["a.jpg"], [[]], "expected ids of shape"),
         (["a.jpg"], [[-1]], "whole numbers"),
         (["a.jpg"], [[0.5]], "whole numbers"),
-        (["a\n.jpg"], [[1]], "cannot stand in a result file"),
-        (["\udcff.jpg"], [[1]], "cannot stand in a result file"),
-        ([""], [[1]], "cannot stand in a result file"),
+        (["a\n.jpg"], [[1]], "cannot be written to a result file"),
+        (["\udcff.jpg"], [[1]], "cannot be written to a result file"),
+        ([""], [[1]], "cannot be written to a result file"),
     ],
 )
 def test_results_that_cannot_be_written(tmp_path, names, ids, expected):
@@ -117,7 +117,7 @@ def test_results_that_cannot_be_written(tmp_path, names, ids, expected):
 def test_paths_that_cannot_be_written(tmp_path):
     with pytest.raises(UsageError, match="is a folder"):
         write_submission(tmp_path, NAMES, IDS)
-    with pytest.raises(UsageError, match="names the zip"):
+    with pytest.raises(UsageError, match="is the zip's name"):
         write_submission(tmp_path / "result.zip", NAMES, IDS)
 
 
@@ -128,11 +128,11 @@ GOOD = ["image_1.jpg 0 1 2 3 4", "image_2.jpeg 5 4 3 2 1", "image_10.png 6 0 5 1
     ("lines", "expected"),
     [
         ([GOOD[0], GOOD[2]], "image_2.jpeg has no line"),
-        ([*GOOD, GOOD[2]], "line 4: image_10.png has a line already"),
+        ([*GOOD, GOOD[2]], "line 4: image_10.png already has a line"),
         ([*GOOD, "image_11.jpg 0 1 2 3 4"], "image_11.jpg is not among the test photos"),
         ([GOOD[0], "image_2.jpg 5 4 3 2 1", GOOD[2]], "image_2.jpg is not among the test photos, but image_2.jpeg is"),
         ([GOOD[0], "image_2 5 4 3 2 1", GOOD[2]], "image_2 is not among the test photos, but image_2.jpeg is"),
-        ([GOOD[0], "image_2.jpeg 5 4 3 2 5", GOOD[2]], "line 2: an id stands twice"),
+        ([GOOD[0], "image_2.jpeg 5 4 3 2 5", GOOD[2]], "line 2: duplicate id"),
         ([GOOD[0], "image_2.jpeg 5 4 3 2 7", GOOD[2]], "line 2: no class has id 7"),
         ([GOOD[0], "image_2.jpeg 5 4 3 2", GOOD[2]], "line 2 has 4 ids instead of 5"),
         ([GOOD[0], "image_2.jpeg 5 4 3 2 1 0", GOOD[2]], "line 2 has 6 ids instead of 5"),
@@ -169,7 +169,7 @@ def test_files_that_are_no_results(tmp_path):
     assert "there are no lines" in faults(path)[0]
     path.write_bytes(b"\xff\xfe")
     assert "byte 0 is not UTF-8" in faults(path)[0]
-    assert "Name the text file" in faults(path.with_suffix(".zip"))[0]
+    assert "Give the text file" in faults(path.with_suffix(".zip"))[0]
     assert "no test photos" in faults(path, data=image_set([]))[0]
     with pytest.raises(UsageError):
         check_submission(path, image_set(), top=0)
@@ -180,7 +180,7 @@ def test_the_zip_beside_it_is_checked(tmp_path, monkeypatch):
     whole = packed.read_bytes()
     with zipfile.ZipFile(packed, "a") as archive:
         archive.writestr("more.txt", "")
-    assert "must hold result.txt alone, but holds result.txt, more.txt" in faults(path)[0]
+    assert "expected only result.txt, got result.txt, more.txt" in faults(path)[0]
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("run/result.txt", path.read_bytes())
     assert "but holds run/result.txt" in faults(path)[0]

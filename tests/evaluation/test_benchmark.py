@@ -82,9 +82,9 @@ def test_rows_that_are_not_normalised_are_raw_features_too(workplace):
         ({"train1_y": None}, "no array 'train1_y'"),
         ({"train1_x": None, "train3_x": None}, "no training rows"),
         ({"test_y": np.zeros(3, int)}, "test_y has shape"),
-        ({"test_y": np.full(40, 9)}, "test_y lies in 9…9"),
+        ({"test_y": np.full(40, 9)}, "test_y ranges from 9 to 9"),
         ({"train1_x": np.full((5, WIDTH), np.nan)}, "NaN"),
-        ({"text": np.array([{}])}, "no feature file"),
+        ({"text": np.array([{}])}, "not a feature file"),
     ],
 )
 def test_faulty_files_are_told(workplace, change, message):
@@ -165,11 +165,11 @@ def test_validation_only_where_there_is_some(workplace):
 
 def test_shots_that_the_file_lacks_are_told(workplace, capsys):
     assert cli.main(["--benchmark", "--features", "toy.npz", "--shots", "7"]) == 2
-    assert "It has 1, 3." in capsys.readouterr().err
+    assert "It has tasks with 1, 3 shots." in capsys.readouterr().err
 
 
 def test_unknown_selection(workplace):
-    with pytest.raises(UsageError, match="--select luck"):
+    with pytest.raises(UsageError, match="--select: unknown value 'luck'"):
         benchmark.run_benchmark([], "all", workplace, selection="luck", given={})
 
 
@@ -208,7 +208,7 @@ def test_classes_without_shots_are_told_apart(workplace):
 @pytest.mark.parametrize("share", ["1", "-0.1"])
 def test_no_share_of_the_classes(workplace, share, capsys):
     assert cli.main(["--benchmark", "--features", "toy.npz", "--unseen", share]) == 2
-    assert capsys.readouterr().err.startswith(f"error: --unseen is {float(share)}.")
+    assert capsys.readouterr().err.startswith("error: --unseen: expected at ")
 
 
 def test_all_is_what_each_file_allows(workplace, caplog):
@@ -221,7 +221,7 @@ def test_all_is_what_each_file_allows(workplace, caplog):
     jobs = benchmark.plan_cells(problems, methods, {}, "none")
     chosen = [{name for problem, name in jobs if problem.dataset == dataset} for dataset in ("toy", "pair")]
     assert chosen[1] - chosen[0] == {"amu-tuning", "two-views"}
-    assert "toy: amu-tuning is left out: amu-tuning needs a second network's features. Give --auxiliary" in caplog.text
+    assert "toy: amu-tuning is skipped: amu-tuning needs a second network's features. Give --auxiliary" in caplog.text
     with pytest.raises(UsageError, match="none of the methods can run"):
         benchmark.run_benchmark(problems[:1], "amu-tuning", workplace, selection="none", given={})
 

@@ -98,11 +98,11 @@ def test_by_domain_rows():
 
 def test_by_domain_of_fewer_than_five_classes():
     rows = metrics.by_domain([[0.1, 0.2, 0.0]], [2], ["", "", ""])
-    assert [(row.domain, row.top1, row.top5) for row in rows] == [("", 0.0, 1.0), ("total", 0.0, 1.0)]
+    assert [(row.domain, row.top1, row.top5) for row in rows] == [("total", 0.0, 1.0)]
 
 
 def test_by_domain_needs_a_domain_per_class():
-    with pytest.raises(DataError, match="domains"):
+    with pytest.raises(DataError, match="one domain per class"):
         metrics.by_domain(LOGITS, LABELS, ["a"])
 
 

@@ -91,19 +91,52 @@ def test_no_method_is_cut_off_its_axis(top1):
     figure = benchmark_figure(cells)
     figure.draw_without_rendering()
     assert figure.axes
-    for axes in figure.axes:
-        assert axes.get_lines()
-        low, high = axes.get_ylim()
-        for line in axes.get_lines():
-            assert all(low <= value <= high for value in line.get_ydata())
-        ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
-        assert len(ticks) >= 3
-        assert ticks[0] <= min(top1.values()) + 3
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    for line in axes.get_lines():
+        assert all(low <= value <= high for value in line.get_xdata())
+    labels = {text.get_text() for text in axes.texts}
+    assert labels == {f"{value + 0.5:.1f}" for value in top1.values()}
+
+
+def rows(figure):
+    return [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+
+
+def test_methods_are_sorted_within_their_kind():
+    top1 = {"gda": 70.0, "ape": 72.0, "jclip-adapter": 71.0, "transclip": 74.0, "clip-lora": 73.0, "zero-shot": 60.0}
+    figure = benchmark_figure([cell(name, value) for name, value in top1.items()])
+    assert rows(figure) == [
+        "zero-shot",
+        *("training-free", "ape", "gda"),
+        *("trained on features", "jclip-adapter"),
+        *("trained through CLIP", "clip-lora"),
+        *("transductive", "transclip"),
+    ]
+
+
+def bars(figure):
+    return [tuple(line.get_xdata()) for line in figure.axes[0].get_lines() if line.get_linewidth() == 2]
+
+
+def test_bars_are_intervals_over_seeds_or_over_the_queries_of_one():
+    (bar,) = bars(benchmark_figure([cell("gda", value, seed=seed) for seed, value in enumerate((60.0, 70.0, 80.0))]))
+    assert bar == pytest.approx((70 - 24.8414, 70 + 24.8414), abs=1e-3)  # t(0.975; 2) = 4.302653, deviation 10, √3
+    (bar,) = bars(benchmark_figure([cell("gda", 80.0, queries=10)]))
+    assert bar == pytest.approx((49.016, 94.332), abs=1e-2)  # Wilson's interval of 8 of 10
+    (bar,) = bars(benchmark_figure([cell("gda", 80.0)]))
+    assert bar == (80.0, 80.0)
+
+
+def test_a_domain_without_a_name_has_no_row():
+    logits = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert [score.domain for score in by_domain(logits, [0, 0, 1], ("", ""))] == ["total"]
+    assert [score.domain for score in by_domain(logits, [0, 0, 1], ("x", ""))] == ["x", "total"]
 
 
 def test_plus_or_minus_says_of_what():
     several = benchmark_table([cell("gda", 60.0, seed=seed) for seed in (1, 2, 3)])
-    assert several.endswith("mean over 3 seeds, ± half the width of its 95 % confidence interval (Student's t).")
+    assert several.endswith("mean over 3 seeds ± half-width of its 95 % confidence interval (Student's t).")
     one = benchmark_table([cell("gda", 60.0)])
     assert "±" not in one
     assert one.endswith("one draw of the shots.")

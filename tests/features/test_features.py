@@ -163,7 +163,7 @@ def test_texts_are_encoded_once_and_kept(encoder, tmp_path, monkeypatch):
 
 
 def test_a_text_that_is_too_long_is_refused(encoder, tmp_path):
-    with pytest.raises(UsageError, match="tokens, but CLIP reads 77"):
+    with pytest.raises(UsageError, match="tokens, more than CLIP's 77"):
         features.encode_texts(encoder, ["word " * 100], tmp_path)
 
 

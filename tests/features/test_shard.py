@@ -125,7 +125,7 @@ def test_parts_are_numbered_from_one(number: int, count: int) -> None:
     if 1 <= number <= count:
         assert parse_part(text) == Part(number, count)
     else:
-        with pytest.raises(UsageError, match=f"--shard {text} is no part"):
+        with pytest.raises(UsageError, match=f"got {text}"):
             parse_part(text)
 
 
@@ -173,7 +173,7 @@ def test_a_part_alone_writes_nothing(workplace: Path, cli: Cli, encoded: list[in
     outcome = cli(*EXTRACT, "--shard", "3/3")
     assert outcome.status == 0
     assert outcome.out == (
-        "part 3 of 3 is done (11 photos); 23 of 34 photos are missing: the last part to end writes features.npz, "
+        "part 3 of 3 is done (11 photos); 23 of 34 photos are missing: the last part to finish writes features.npz, "
         "or this command without --shard.\n"
     )
     assert not Path("features.npz").exists()
@@ -243,7 +243,7 @@ def test_who_could_not_read_a_photo_may_have_been_wrong(trained: Path, cli: Cli,
     """Such as for want of memory: the process that writes the result reads it itself."""
     files = unsharded(cli, *PREDICT)
     keys, _ = photo_keys(sorted(Path("Dataset/TestSetA").iterdir()))
-    image_store(load_encoder("tiny.pkl", "cpu", BATCH), Path("results/features")).note_unreadable(keys)
+    image_store(load_encoder("tiny.pkl", "cpu", BATCH), Path("results/features")).add_unreadable(keys)
     encoded.clear()
     assert cli(*PREDICT, "--shard", "1/2").out.startswith("written: result.txt")
     assert sum(encoded) == TESTS
@@ -283,7 +283,7 @@ def test_augmented_copies_have_no_place_in_a_feature_file(workplace: Path, cli: 
 def test_other_commands_have_no_parts(command: tuple[str, ...], workplace: Path, cli: Cli) -> None:
     outcome = cli(*command, "--shard", "1/2")
     assert outcome.status == 2
-    alone = "error: --shard goes with --extract or --predict alone. Give other commands one of their own.\n"
+    alone = "error: --shard needs --extract or --predict alone. Run other commands separately.\n"
     assert outcome.err == alone or "--shard has no effect with" in outcome.err
     assert outcome.err.count("\n") == 1
 
@@ -292,7 +292,7 @@ def test_other_commands_have_no_parts(command: tuple[str, ...], workplace: Path,
 def test_malformed_parts_are_refused_in_one_line(value: str, workplace: Path, cli: Cli) -> None:
     outcome = cli(*EXTRACT, "--shard", value)
     assert outcome.status == 2
-    assert outcome.err == f"error: --shard {value} is no part. Write --shard i/n, such as 1/8, with i from 1 to n.\n"
+    assert outcome.err.startswith(f"error: --shard: expected i/n with 1 <= i <= n, got {value}. Write --shard i/n")
 
 
 # --- the store -------------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def test_a_store_sees_what_others_add(tmp_path: Path, monkeypatch: pytest.Monkey
     first, second, third = keys_of("a", "b", "c")
     mine.add([first], np.ones((1, 3), np.float32))
     other.add([second], np.full((1, 3), 2, np.float32))
-    other.note_unreadable([third])
+    other.add_unreadable([third])
     assert second not in mine
     read: list[str] = []
     genuine = Path.read_bytes

@@ -41,7 +41,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("toy.npz")
 
 
-def rows(name: str = "results.csv") -> list[dict[str, str]]:
+def rows(name: str = "results/table.csv") -> list[dict[str, str]]:
     with Path(name).open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
 
@@ -50,7 +50,7 @@ TOY = ("--benchmark", "--features", "toy.npz")
 
 
 @pytest.mark.parametrize(
-    ("flags", "culprit", "cure"),
+    ("flags", "culprit", "hint"),
     [
         (("--set", "alhpa=1"), "--set alhpa", "Did you mean 'alpha'?"),
         (("--method", "gda,zero-shot", "--set", "epochs=3"), "gda, zero-shot has no such", "Known are: alpha, names"),
@@ -64,14 +64,14 @@ TOY = ("--benchmark", "--features", "toy.npz")
     ],
     ids=str,
 )
-def test_refused_before_the_first_cell(flags: tuple[str, ...], culprit: str, cure: str, cli: Cli) -> None:
+def test_refused_before_the_first_cell(flags: tuple[str, ...], culprit: str, hint: str, cli: Cli) -> None:
     outcome = cli(*TOY, *flags)
     assert outcome.status == 2
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
     assert culprit in line
-    assert cure in line
+    assert hint in line
     assert not Path("results/cells").exists()
-    assert not Path("results.csv").exists()
+    assert not Path("results/table.csv").exists()
 
 
 def test_two_files_of_one_base_name_have_a_column_each(cli: Cli) -> None:
@@ -209,7 +209,7 @@ def test_test_rows_that_are_training_rows_are_counted(cli: Cli) -> None:
 def test_rows_that_are_left_out_of_a_table_are_counted(cli: Cli) -> None:
     assert cli(*TOY, "--method", "gda,zero-shot", "--select", "none").status == 0
     outcome = cli(*TOY, "--method", "zero-shot", "--select", "none")
-    assert "results.csv: 1 rows of an earlier benchmark are left out" in outcome.err
+    assert "results/table.csv: drops 1 rows of an earlier benchmark" in outcome.err
 
 
 def test_shots_that_one_file_lacks_are_named(cli: Cli) -> None:

@@ -63,8 +63,8 @@ def test_split_folders_of_any_spelling_are_splits(workplace: Path, cli: Cli, tra
     assert total(outcome) == "100.0 %"
     assert "9 labelled test photos" in outcome.out
     assert (
-        f"read as {train}/class/photo and {test}/class/photo: 3 classes, 18 training photos, 9 test photos"
-        in outcome.err
+        f"3 classes, 18 training photos, 9 test photos, read as {train}/class/photo and {test}/class/photo; "
+        "evaluating on 9 labelled test photos" in outcome.err
     )
     support = next(Path("results/runs").glob("*/support.txt")).read_text()
     assert test not in support
@@ -249,7 +249,7 @@ def test_one_photo_in_two_classes_is_named(workplace: Path, cli: Cli) -> None:
     (workplace / "D/dog/0.jpg").write_bytes((workplace / "D/cat/1.jpg").read_bytes())
     outcome = cli("--train", "--data", "D", *FLAGS)
     assert outcome.status == 0
-    assert "1 photos stand under two classes with the same bytes: cat/1.jpg = dog/0.jpg" in outcome.err
+    assert "1 photos are in two classes with the same bytes: cat/1.jpg = dog/0.jpg" in outcome.err
 
 
 def test_benchmark_tells_of_identical_photos(workplace: Path, cli: Cli) -> None:
@@ -455,7 +455,7 @@ def test_a_class_without_readable_photos_is_refused_by_name(workplace: Path, cli
 
 
 def test_nothing_left_to_evaluate_on_says_why(workplace: Path, cli: Cli) -> None:
-    """All photos are shots: the cure is fewer shots, not labels of test photos that do not exist."""
+    """All photos are shots: the hint is fewer shots, not labels of test photos that do not exist."""
     photos(workplace / "D")
     outcome = cli("--train", "--evaluate", "--shots", "12", "--data", "D", *FLAGS)
     assert outcome.status == 2

@@ -17,7 +17,7 @@ from tests.tiny_contest import WEIGHTS, write_photo
 
 
 @pytest.mark.parametrize(
-    ("command", "culprit", "cure"),
+    ("command", "culprit", "hint"),
     [
         ((*TRAIN, "--views", "2"), "--views has no effect on jclip-adapter", "tip-adapter"),
         ((*TRAIN, "--auxiliary", "efficientnet-lite0"), "--auxiliary has no effect on jclip-adapter", "two-views"),
@@ -52,7 +52,7 @@ from tests.tiny_contest import WEIGHTS, write_photo
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_an_option_without_effect_is_refused(
-    command: tuple[str, ...], culprit: str, cure: str, workplace: Path, cli: Cli
+    command: tuple[str, ...], culprit: str, hint: str, workplace: Path, cli: Cli
 ) -> None:
     for name in ("cat", "dog"):
         for number in range(4):
@@ -62,7 +62,7 @@ def test_an_option_without_effect_is_refused(
     line = outcome.err.splitlines()[-1]
     assert line.startswith("error: ")
     assert culprit in line
-    assert cure in line
+    assert hint in line
     assert not Path("results/runs").exists()
 
 
@@ -156,7 +156,7 @@ def test_a_file_can_name_the_images_and_the_feature_files(workplace: Path, cli: 
     assert cli("--extract", "f.npz", *WEIGHTS).status == 0
     Path("c.yaml").write_text("features: f.npz\nmethod: zero-shot\n")
     assert cli("--benchmark", "--config", "c.yaml").status == 0
-    assert Path("results.csv").read_text().splitlines()[1].startswith("f,zero-shot,4,1,")
+    assert Path("results/table.csv").read_text().splitlines()[1].startswith("f,zero-shot,4,1,")
 
 
 @pytest.mark.parametrize(

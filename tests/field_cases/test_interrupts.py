@@ -228,8 +228,8 @@ def test_a_terminal_is_never_silent_for_long(place: Path, terminals: list[Termin
 def test_what_is_being_done_is_named(place: Path, terminals: list[Terminal]) -> None:
     """Where no bar is open a line tells, and later output takes its place."""
     code = (
-        "import time\nfrom jclip_adapter.core.console import doing, streams, note\n"
-        "with streams(), doing('fitting gda'):\n    time.sleep(6)\n    note('done')\n"
+        "import time\nfrom jclip_adapter.core.console import doing, streams, print_note\n"
+        "with streams(), doing('fitting gda'):\n    time.sleep(6)\n    print_note('done')\n"
     )
     terminal = start(["-c", code], place)
     terminals.append(terminal)

@@ -51,8 +51,8 @@ from jclip_adapter import runtime
 from jclip_adapter.cli import entry
 from jclip_adapter.cli.commands import list as command
 runtime.onednn.link = lambda home: True
-from jclip_adapter.core.console import tell
-command.run = lambda *_: tell(f"ran with {runtime.start('cpu').__name__}")
+from jclip_adapter.core.console import print_result
+command.run = lambda *_: print_result(f"ran with {runtime.start('cpu').__name__}")
 entry.run(["--list"])
 """
 
@@ -95,17 +95,17 @@ def test_a_core_that_changed_is_tried_in_a_child_first(fake: Path) -> None:
     core = fake / "jittor_core.so"
     core.write_bytes(b"one")
     marker = fake / "mark_0123456789abcdef.ready"
-    compiled.note(marker, str(fake))
-    assert compiled.is_noted(marker)
+    compiled.record(marker, str(fake))
+    assert compiled.is_recorded(marker)
     os.utime(core, (1, 1))
-    assert not compiled.is_noted(marker)
-    compiled.note(marker, str(fake))
+    assert not compiled.is_recorded(marker)
+    compiled.record(marker, str(fake))
     core.write_bytes(b"other")
-    assert not compiled.is_noted(marker)
+    assert not compiled.is_recorded(marker)
     core.unlink()
-    assert not compiled.is_noted(marker)
+    assert not compiled.is_recorded(marker)
     marker.write_text("cpu: asked for\n")  # as version 0.1.0 left it
-    assert not compiled.is_noted(marker)
+    assert not compiled.is_recorded(marker)
 
 
 def libraries() -> list[Path]:

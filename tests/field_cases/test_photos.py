@@ -564,14 +564,16 @@ def test_tiffs_that_are_not_read_are_described():
         open_image(signed, "x.tif")
     entries |= {258: [16, 16], 277: [2], 279: [2 * grey.nbytes], 338: [2], 339: [1, 1]}
     pairs = with_directory(b"12345678" + np.repeat(grey, 2).tobytes(), entries, "<")
-    with pytest.raises(PhotoError, match=r"a little-endian TIFF of 2 channels of 16 bits \(grey\), which is not read"):
+    with pytest.raises(
+        PhotoError, match=r"a little-endian TIFF of 2 channels of 16 bits \(grey\), which is not supported"
+    ):
         open_image(pairs, "x.tif")
     inks = np.repeat(world.deepened(channels(1), 10), 4, axis=2)
     entries |= {258: [16] * 4, 262: [5], 277: [4], 279: [inks.nbytes], 339: [1] * 4}
     del entries[338]
-    with pytest.raises(PhotoError, match=r"16 bits \(CMYK\) that uses less than 16 bits, which is not read"):
+    with pytest.raises(PhotoError, match=r"16 bits \(CMYK\) that uses less than 16 bits, which is not supported"):
         open_image(with_directory(b"12345678" + inks.tobytes(), entries, "<"), "x.tif")
-    with pytest.raises(PhotoError, match=r"16 bits, one after the other \(CMYK\), which is not read"):
+    with pytest.raises(PhotoError, match=r"16 bits, one after the other \(CMYK\), which is not supported"):
         open_image(with_directory(b"12345678" + inks.tobytes(), planes_of(inks, entries), "<"), "x.tif")
     with pytest.raises(PhotoError, match="a TIFF without a whole directory of tags"):
         open_image(b"II*\0" + b"\xff" * 99, "x.tif")
@@ -669,7 +671,7 @@ def test_photos_of_108_and_200_megapixels_and_panoramas_are_read_within_the_memo
 def test_a_huge_jpeg_that_is_cut_short_is_refused_and_so_is_one_that_does_not_fit(tmp_path):
     """C6, relatives: damage is noticed on the reduced picture too; too many pixels stay refused; other formats too."""
     cut = huge(tmp_path / "cut.jpg", (12000, 9000), cut=0.6)
-    with pytest.raises(PhotoError, match="its data end before the picture does"):
+    with pytest.raises(PhotoError, match="its data end before the picture is complete"):
         read_square(cut, 32)
     data = bytearray((tmp_path / "cut.jpg").read_bytes())
     at = data.index(b"\xff\xc0")

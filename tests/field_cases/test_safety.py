@@ -180,7 +180,7 @@ OWN: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
     "benchmark": (
         ("--benchmark", *ZERO_SHOT),
         ("--benchmark", *WEIGHTS, "--method", "zero-shot,tip-adapter"),
-        "results.csv",
+        "results/table.csv",
     ),
     "extract": (("--extract", "f.npz", *WEIGHTS), ("--extract", "f.npz", *WEIGHTS, "--shots", "1"), "f.npz"),
     "convert": (("--convert", "tiny.pkl", "c.safetensors"), ("--convert", "big.pkl", "c.safetensors"), "c.safetensors"),
@@ -208,13 +208,13 @@ RESULTS: dict[str, tuple[tuple[str, ...], str, Callable[[bytes], bytes], tuple[s
     "a line more in the result": (PREDICT, "result.txt", lambda data: data + b"mine.jpg 1 2 3 4 5\n", PREDICT),
     "a row of the benchmark": (
         ("--benchmark", *ZERO_SHOT),
-        "results.csv",
+        "results/table.csv",
         lambda data: data + b"mine,zero-shot,4,1,61.0,90.0,0,0,{}\n",
         ("--benchmark", *ZERO_SHOT),
     ),
     "a note in the tables": (
         ("--benchmark", *ZERO_SHOT),
-        "results.md",
+        "results/table.md",
         lambda data: b"My notes.\n\n" + data,
         ("--benchmark", *ZERO_SHOT),
     ),

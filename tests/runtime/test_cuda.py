@@ -23,7 +23,7 @@ H200 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0), 9, (13, 0), (9, 0))
 REFUSED = {
     "no driver": (replace(H200, driver=False, reason="no CUDA driver"), "no CUDA driver"),
     "no nvcc": (replace(H200, nvcc="", version=(0, 0)), "no nvcc"),
-    "nvcc is silent": (replace(H200, version=(0, 0)), "does not tell its version"),
+    "nvcc is silent": (replace(H200, version=(0, 0)), "does not report its version"),
     "CUDA 10": (replace(H200, version=(10, 2)), "is CUDA 10.2"),
     "CUDA 14": (replace(H200, version=(14, 0), supported=(14, 0)), "is CUDA 14.0"),
     "an old driver": (replace(H200, supported=(12, 4)), "the driver runs CUDA 12.4 at most, but nvcc is 13.0"),
@@ -74,7 +74,7 @@ def test_the_cpu_is_taken_with_a_reason(name: str) -> None:
         planning.make_plan("cuda", found)
     findings = doctor._cuda(found)
     assert any(reason in finding.found for finding in findings)
-    assert all(finding.cure for finding in findings)
+    assert all(finding.hint for finding in findings)
 
 
 @pytest.mark.parametrize("name", TAKEN)

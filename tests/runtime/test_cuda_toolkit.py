@@ -128,7 +128,7 @@ def test_libraries_of_another_cuda_do_not_count(tmp_path: Path, site: Path) -> N
     assert (plan.device, plan.reason) == ("cpu", cuda.obstacle)
     with pytest.raises(SetupError, match="pip install nvidia-cublas nvidia-curand"):
         planning.make_plan("cuda", cuda)
-    assert "pip install nvidia-cublas" in doctor._cuda(cuda)[0].cure
+    assert "pip install nvidia-cublas" in doctor._cuda(cuda)[0].hint
 
 
 def test_both_missing_are_named(tmp_path: Path, site: Path) -> None:

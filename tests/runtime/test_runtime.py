@@ -159,7 +159,7 @@ def test_doctor_names_a_cure_for_every_problem(monkeypatch):
     monkeypatch.setattr(onednn, "folders", lambda: None)
     problems = [finding for finding in doctor.examine("cpu", start=True) if finding.state == "problem"]
     assert {"C++ compiler", "oneDNN"} <= {finding.subject for finding in problems}
-    assert all(finding.cure for finding in problems)
+    assert all(finding.hint for finding in problems)
 
 
 def test_doctor_says_that_pypis_jclip_is_another(monkeypatch):
@@ -167,7 +167,7 @@ def test_doctor_says_that_pypis_jclip_is_another(monkeypatch):
     monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.0" if name == "jclip" else real(name))
     finding = next(f for f in doctor.examine("cpu", start=False) if f.subject == "JCLIP")
     assert finding.state == "note"
-    assert "pip uninstall jclip" in finding.cure
+    assert "pip uninstall jclip" in finding.hint
 
 
 def test_threads_wait_without_spinning_unless_told_otherwise(monkeypatch):

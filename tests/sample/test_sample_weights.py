@@ -96,7 +96,7 @@ def test_tokens_that_do_not_fit_the_rows_are_refused(tmp_path, ids):
 
 def test_another_file_is_refused(tmp_path):
     storage.write_safetensors(tmp_path / "w.safetensors", {"visual.proj": np.zeros((2, 2), np.float32)}, {})
-    with pytest.raises(WeightsError, match=r"holds no sample's weights.*clip\.safetensors"):
+    with pytest.raises(WeightsError, match=r"does not hold the sample's weights.*clip\.safetensors"):
         read_sample_weights(tmp_path / "w.safetensors")
 
 

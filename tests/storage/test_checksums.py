@@ -119,7 +119,7 @@ def test_arrays_that_are_refused(kind: str) -> None:
 def test_an_archive_that_unfolds_is_refused() -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=np.zeros(20_000_000, np.uint8))
-    with pytest.raises(DataError, match="would unfold"):
+    with pytest.raises(DataError, match="would expand"):
         checksums.read_npz(buffer.getvalue())
 
 
@@ -151,7 +151,7 @@ def test_a_damaged_cell_is_told_and_counts_as_none(tmp_path: Path, caplog: pytes
 @pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a/../../b", "..\\a", "C:a", "", ".", "a\0b", "a//b"])
 def test_a_manifest_names_files_of_its_folder_alone(name: str, tmp_path: Path) -> None:
     storage.write_checked_json(tmp_path / storage.MANIFEST, {"files": {name: {"bytes": 0, "sha256": ""}}})
-    with pytest.raises(DataError, match="no file of its folder"):
+    with pytest.raises(DataError, match="not a file in its folder"):
         storage.check_manifest(tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_a_zip_in_another_wrapping_is_valid_but_told(tmp_path: Path, caplog: pyt
     with zipfile.ZipFile(packed, "w") as archive:
         archive.write(path, path.name)
     assert check_submission(path, images).zip_checked
-    assert f"{packed} holds the right text, but was packed by another program" in caplog.text
+    assert f"{packed} has the right text, but was packed by another program" in caplog.text
 
 
 def test_a_link_in_a_circle_leads_out(tmp_path: Path) -> None:

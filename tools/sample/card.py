@@ -49,7 +49,7 @@ def write_card(weights: Path = SAMPLE_WEIGHTS) -> None:
         weights: What `write_sample_weights` wrote; its header tells how it came about.
 
     Raises:
-        WeightsError: these are no sample's weights.
+        WeightsError: they are not the sample's weights.
         SetupError: the card cannot be written.
     """
     state = read_sample_weights(weights)

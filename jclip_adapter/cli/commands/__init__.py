@@ -1,1 +1,1 @@
-"""One module per command, and what they share: the data, the networks, the shots."""
+"""One module per command, and their shared setup: data, networks, shots."""

@@ -1,4 +1,4 @@
-"""The benchmark command: problems from feature files or photos, cells, and what is derived from them."""
+"""The benchmark command: methods on feature files or photos, with tables and a picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import ALL_SHOTS
-from jclip_adapter.core.console import tell
+from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
 from jclip_adapter.data.sets import ImageSet, Photo
@@ -47,7 +47,7 @@ from jclip_adapter.storage.kinds import text_of, unchanged_png, unchanged_text
 
 from .chain import chain_sha256
 from .effects import refuse_idle_on_methods
-from .setup import Setup, set_up, unreadable
+from .setup import Setup, log_data, set_up, unreadable
 
 logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
@@ -57,7 +57,7 @@ PICTURE = Kind("a benchmark's picture", unchanged_png)
 
 
 def _is_table(path: Path) -> bool:
-    """Whether the tables beside a CSV are this program's and belong to just these rows."""
+    """Whether the tables beside a CSV are this program's and belong to exactly these rows."""
     text = path.with_suffix(".md")
     return TEXT.owns(text) and _ROWS.format(sha256_file(path)) in text_of(text)
 
@@ -72,12 +72,12 @@ TABLE = Kind("a benchmark's table", _is_table, _no_tables)
 
 @dataclass(frozen=True)
 class Table:
-    """What a benchmark left.
+    """A benchmark's results.
 
     Attributes:
         cells: One per data set, shot count, seed and method.
-        tables: In Markdown.
-        files: The CSV, the tables and the picture.
+        tables: Markdown.
+        files: Paths of the CSV, the tables and the picture.
     """
 
     cells: list[dict[str, Any]]
@@ -100,28 +100,28 @@ def benchmark(
     """Run methods on feature files, or on a data set's photos.
 
     Args:
-        settings: The settings; data, weights and prompts matter only without feature files.
-        features: Feature files; none for the photos that the settings name.
-        methods: Names separated by commas; "all" for those on features, "encoder" for those through CLIP.
-        shots: Shot counts; empty for all that the files have, or the settings' one.
+        settings: The settings; data, weights and prompts are used only without feature files.
+        features: Feature files; empty for the photos in the settings.
+        methods: Names separated by commas; "all" for those on features, "encoder" for those that train through CLIP.
+        shots: Shot counts; empty for all in the files, or the one in the settings.
         seeds: Seeds.
-        selection: How hyper-parameters come about: "support", "validation" or "none".
+        selection: Where hyper-parameters are chosen: "support", "validation" or "none".
         out: The CSV; tables and picture are written beside it.
-        resample: Feature files: whether each seed draws its own shots from the largest training set.
-        unseen: Share of the classes whose shots are taken away; accuracy is then told for both groups.
+        resample: Whether each seed draws its own shots from a feature file's largest training set.
+        unseen: Share of the classes whose shots are removed; accuracy is then reported for both groups.
 
     Returns:
-        The cells and the files.
+        The results.
 
     Raises:
-        UsageError: `out` is no CSV, it or a file beside it is not this program's, or all shots are asked of feature
-            files.
+        UsageError: `out` does not end in .csv, it or a file beside it is not this program's, or `shots` is "all" with
+            feature files.
         SetupError: the files or the cells cannot be written.
     """
     if out.suffix != ".csv":
-        raise UsageError(f"{out} is no CSV.", "Let --out end in .csv.")
+        raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
     if features and ALL_SHOTS in shots:
-        raise UsageError("--shots all is for photos; feature files have their own counts.", "Leave --shots out.")
+        raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
     for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
         check_place(file, kind)
@@ -136,20 +136,20 @@ def benchmark(
             raise UsageError("--select validation: photos have no validation set.", "Use --select support.")
         if unseen and settings.weights_or_default in backbones.KNOWN:
             raise UsageError(
-                f"--unseen: {settings.weights_or_default} has no text encoder, and knows classes by shots alone.",
+                f"--unseen: {settings.weights_or_default} has no text encoder to predict classes without shots.",
                 "Give --weights a CLIP.",
             )
         problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
     problems = [replace(problem, unseen=unseen) for problem in problems]
     cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
-    _tell_replaced(files[0], cells)
+    _log_replaced(files[0], cells)
     tables = benchmark_table(cells)
     _write(files, cells, tables)
     return Table(cells, tables, files)
 
 
-def _tell_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
-    """Log how many rows of an earlier benchmark are not among those that replace them."""
+def _log_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
+    """Log how many rows of an earlier benchmark are dropped."""
     if not path.is_file():
         return
     keys = ("dataset", "method", "shots", "seed")
@@ -158,11 +158,11 @@ def _tell_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
         rows = [tuple(str(row.get(key)) for key in keys) for row in csv.DictReader(handle)]
     lost = len(set(rows) - fresh)
     if lost:
-        logger.warning("%s: %d rows of an earlier benchmark are left out; %s keeps their cells", path, lost, CELLS)
+        logger.warning("%s: drops %d rows of an earlier benchmark; their cells stay in %s", path, lost, CELLS)
 
 
 def _write(files: tuple[Path, Path, Path], cells: Sequence[dict[str, Any]], tables: str) -> None:
-    """Write the CSV, the tables, which hold its SHA-256, and the picture."""
+    """Write the CSV, the tables with its SHA-256, and the picture."""
     rows = _csv(cells).encode("utf-8")
     text = f"{tables}\n\n{_ROWS.format(hashlib.sha256(rows).hexdigest())}"
     write_files(
@@ -184,15 +184,16 @@ def _csv(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
-    """The problems of a data set's photos: a task per shot count and seed, each with the photos to score on.
+    """The problems of a data set's photos: a task with its queries per shot count and seed.
 
     Raises:
-        UsageError: the settings name the shots, which the seeds are to draw; or two seeds, or two shot counts, draw
-            the same, since there are no more photos.
+        UsageError: the settings list the shots; or two seeds or shot counts draw the same photos.
     """
     settings, images, tasks = setup.settings, setup.images, setup.tasks
     if settings.support != "random":
         raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
+    counts = ", ".join("all" if count == ALL_SHOTS else str(count) for count in shots)
+    log_data(images, f"shots: {counts}, seeds: {', '.join(map(str, seeds))}")
     problems = []
     drawn: dict[tuple[Photo, ...], str] = {}
     for count in shots:
@@ -213,9 +214,9 @@ def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> 
 
 
 def _key(setup: Setup, task: FewShotTask, test: Labelled, lost: npt.NDArray[np.int64]) -> str:
-    """SHA-256 of all that the numbers of a problem depend on, besides the method."""
+    """SHA-256 of everything that a problem's accuracies depend on, besides the method."""
     tasks = setup.tasks
-    # The weights too: a method may read more of them than the features show, such as the temperature.
+    # With the weights: a method may use more of them than the features show, such as the temperature.
     texts = tasks.encoder.text_key() if isinstance(tasks.encoder, Encoder) else ""
     keys = (fingerprint(task), *(each.image_key() for each in tasks.encoders), texts, chain_sha256(setup.chain))
     digest = hashlib.sha256(json.dumps([*keys, *tasks.class_names, *tasks.domains]).encode())
@@ -228,16 +229,16 @@ def _key(setup: Setup, task: FewShotTask, test: Labelled, lost: npt.NDArray[np.i
 def labelled_queries(
     images: ImageSet, tasks: TaskEncoder, support: Sequence[Photo], seed: int
 ) -> tuple[Labelled, npt.NDArray[np.int64]]:
-    """Features and labels of the photos to score on, as `labelled_photos` finds them.
+    """Features and labels of the photos that `labelled_photos` finds.
 
     Args:
         images: The data set.
         tasks: Encodes the photos.
-        support: Photos to learn from, which are not scored on.
-        seed: Draws photos of the training set.
+        support: The shots, which are not scored.
+        seed: Seed of the draw from the training set.
 
     Returns:
-        The readable ones, and (k,) class indices of those that cannot be read, which are named in a warning.
+        The readable photos, and (k,) class indices of the unreadable ones, which are logged.
     """
     photos, _ = labelled_photos(images, support, seed)
     labels = labels_of(photos)
@@ -246,7 +247,7 @@ def labelled_queries(
     if found.bad:
         first = next(iter(found.bad.values()))
         logger.warning(
-            "%d of %d photos to score on cannot be read (they count as wrong, and are left out of feature files): %s",
+            "%d of %d photos to score cannot be read (they count as wrong, and feature files omit them): %s",
             len(found.bad),
             len(photos),
             first,
@@ -255,7 +256,7 @@ def labelled_queries(
 
 
 def run(invocation: Invocation) -> None:
-    """The command: run the benchmark, and print its tables."""
+    """Run the benchmark and print its tables."""
     settings = invocation.settings
     done = benchmark(
         settings,
@@ -268,5 +269,5 @@ def run(invocation: Invocation) -> None:
         resample=settings.resample,
         unseen=settings.unseen,
     )
-    tell(f"{done.tables}\n")
-    tell(f"written: {', '.join(map(str, done.files))}")
+    print_result(f"{done.tables}\n")
+    print_result(f"written: {', '.join(map(str, done.files))}")

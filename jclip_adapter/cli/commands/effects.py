@@ -1,4 +1,4 @@
-"""Options that the command has, but that the chosen methods, network or data make no use of: refused, not ignored."""
+"""Refuses options that the command has but the chosen methods, network or data do not use."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from jclip_adapter.models import backbones
 
 
 def uses_shots(method: Method) -> bool:
-    """Whether a method learns from the support set where there is one."""
+    """Whether a method learns from the support set, if there is one."""
     return "support" in (*method.meta.needs, *method.meta.uses)
 
 
 def uses_views(method: Method) -> bool:
-    """Whether a method makes use of augmented views."""
+    """Whether a method uses augmented views."""
     return "views" in method.meta.uses
 
 
 def refuse_idle_on_methods(settings: Settings, methods: Sequence[Method], *, shots: bool = True) -> None:
-    """Refuse options of which none of the methods makes use.
+    """Refuse options that no method uses.
 
     Args:
         settings: The settings.
         methods: The methods that run, with their hyper-parameters.
-        shots: Whether options about shots are looked at; a benchmark has them for all of its methods.
+        shots: Whether options about shots are checked; a benchmark has them for all of its methods.
 
     Raises:
         UsageError: such an option was given.
@@ -44,13 +44,13 @@ def refuse_idle_on_methods(settings: Settings, methods: Sequence[Method], *, sho
                 used = " and ".join(method.meta.name for method in methods[:3])
                 flag = OPTIONS[name].flag
                 raise UsageError(
-                    f"{flag} has no effect on {used}, which makes no use of {what}.",
+                    f"{flag} has no effect on {used}, which does not use {what}.",
                     f"Leave {flag} out, or choose another --method ({users:.300}).",
                 )
 
 
 def refuse_idle_on_network(settings: Settings) -> None:
-    """Refuse options of which the network, or a list of shots, makes no use.
+    """Refuse options that the network, or a list of shots, does not use.
 
     Raises:
         UsageError: such an option was given.
@@ -66,13 +66,13 @@ def refuse_idle_on_network(settings: Settings) -> None:
         for name in settings.given & {"shots", "strict"}:
             flag = OPTIONS[name].flag
             raise UsageError(
-                f"{flag} has no effect on --support {settings.support}, which names the photos.",
+                f"{flag} has no effect on --support {settings.support}, which lists the photos.",
                 f"Leave {flag} out.",
             )
 
 
 def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:
-    """Refuse options of which the data set makes no use.
+    """Refuse options that the data set does not use.
 
     Raises:
         UsageError: such an option was given.

@@ -1,4 +1,4 @@
-"""Evaluation: accuracy on labelled photos. The only room of the pipeline that reads test labels."""
+"""The evaluate command: accuracy on labelled photos. Besides the benchmark, only it reads test labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, check_run_folder, take_only_run
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.console import tell
+from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.data.sets import Photo
 from jclip_adapter.data.sets.labelled import labelled_photos
@@ -31,6 +31,7 @@ from jclip_adapter.features.overlap import Overlap, find_overlap
 from jclip_adapter.methods import create
 from jclip_adapter.storage import write_bytes, write_checked_json
 
+from .setup import log_data
 from .trained import open_trained
 
 
@@ -40,18 +41,17 @@ class Evaluation:
 
     Attributes:
         scores: Per domain, and in total.
-        baseline: The same for zero-shot on the same photos, or for nearest prototypes where no texts are known.
-        baseline_name: Which of both; empty where there are neither texts nor shots.
-        pairs: The worst confused pairs.
+        baseline: The same for zero-shot, or for nearest prototypes without a text encoder.
+        baseline_name: "zero-shot" or "prototypes"; empty where there are neither texts nor shots.
+        pairs: The classes confused most often.
         method: Name of the method.
-        source: Which photos.
+        source: The photos, in words.
         transductive: Whether the method saw all of them at once.
-        rejects: How many of them could not be read; they count as wrong.
-        files: What was written.
-        groups: Where some classes have no shots: base, new and harmonic mean as `metrics.seen_and_unseen` gives
-            them, by "method" and "zero_shot"; else empty.
-        overlap: What the photos have in common with the shots, in sentences.
-        without: Total scores of the method and the baseline without such photos, by what was left out.
+        rejects: Number of unreadable photos; they count as wrong.
+        files: The files written.
+        groups: `metrics.seen_and_unseen` by "method" and "zero_shot" where some classes have no shots; else empty.
+        overlap: Sentences on photos that are also shots.
+        without: Total scores of the method and the baseline without these photos, by which were left out.
     """
 
     scores: list[Score]
@@ -69,26 +69,26 @@ class Evaluation:
 
 
 def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -> Evaluation:
-    """Measure a trained run on labelled photos that it was not trained on.
+    """Score a trained run on labelled photos that it was not trained on.
 
     Args:
         settings: The settings.
-        labels: A file of "image_1.jpg 142" lines; empty takes what the data set brings along, or else photos of
-            the training set that were not chosen.
-        holdout: Take so many of those per class in any case; 0 for all.
+        labels: A file of "image_1.jpg 142" lines; empty for the data set's labels, or else unused training photos.
+        holdout: Use this many unused training photos per class in any case; 0 for all.
 
     Returns:
-        The evaluation; evaluation.json and confusion.png lie in the run folder.
+        The evaluation; evaluation.json and confusion.png are written to the run folder.
 
     Raises:
         DataError: there are no labelled photos.
     """
     settings = take_only_run(settings)
     if "support" not in create(settings.method).meta.needs or settings.run_folder.is_dir():
-        check_run_folder(settings.run_folder)  # before the photos are encoded; a missing run is told by open_trained
+        check_run_folder(settings.run_folder)  # before the photos are encoded; open_trained reports a missing run
     trained = open_trained(settings)
     images, tasks, support = trained.images, trained.tasks, trained.shots.photos
     photos, source = labelled_photos(images, support, settings.seed, labels, holdout)
+    log_data(images, f"evaluating on {source}")
     truth = labels_of(photos)
     features = tasks.photos(paths_of(photos))
     readable = features.readable
@@ -133,9 +133,9 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
     meta = trained.method.meta
     bad = len(features.bad)
-    said = tuple(overlap.warnings())
+    warnings = tuple(overlap.warnings())
     return Evaluation(
-        scores, baseline, named, pairs, meta.name, source, meta.transductive, bad, files, groups, said, without
+        scores, baseline, named, pairs, meta.name, source, meta.transductive, bad, files, groups, warnings, without
     )
 
 
@@ -147,7 +147,7 @@ def _without(
     domains: Sequence[str],
     readable: npt.NDArray[np.bool_],
 ) -> dict[str, tuple[Score, Score]]:
-    """Total scores of method and baseline without the photos that are shots too, where others are left."""
+    """Total scores of method and baseline without the photos that are also shots, where others remain."""
     found = {}
     for name, mask in (
         ("byte-identical photos", overlap.identical),
@@ -176,25 +176,25 @@ def _groups(
 
 
 def run(invocation: Invocation) -> None:
-    """The command: evaluate, and print accuracy, what the photos have in common with the shots, and confusions."""
+    """Evaluate, and print accuracy, overlap with the shots, and confusions."""
     settings = invocation.settings
     done = evaluate(settings, settings.labels, settings.holdout)
-    tell(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
-    tell(score_table(done.scores, done.baseline, done.method, done.baseline_name))
+    print_result(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
+    print_result(score_table(done.scores, done.baseline, done.method, done.baseline_name))
     for name, group in done.groups.items():
         shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
-        tell(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
+        print_result(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
     if done.rejects:
-        tell(f"{done.rejects} photos could not be read and count as wrong")
+        print_result(f"{done.rejects} photos could not be read and count as wrong")
     for text in done.overlap:
-        tell(text)
+        print_result(text)
     for name, (mine, theirs) in done.without.items():
-        tell(
+        print_result(
             f"top-1 without {name} ({mine.n} photos): {done.baseline_name} {100 * theirs.top1:.1f} %, "
             f"{done.method} {100 * mine.top1:.1f} %"
         )
     repeated = [pair for pair in done.pairs if pair.count > 1]
     if repeated:
         rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in repeated]
-        tell(markdown_table(["class", "predicted as", "photos", "share"], rows))
-    tell(f"written: {', '.join(map(str, done.files))}")
+        print_result(markdown_table(["class", "predicted as", "photos", "share"], rows))
+    print_result(f"written: {', '.join(map(str, done.files))}")

@@ -1,9 +1,8 @@
-"""Extraction: a data set's photos to a feature file, for the benchmark, for other programs and other machines."""
+"""The extract command: a data set's photos to a feature file."""
 
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.console import tell
+from jclip_adapter.core.choices import ALL_SHOTS
+from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
@@ -23,9 +23,8 @@ from jclip_adapter.storage import Kind, check_place, npz_bytes, write_bytes
 from jclip_adapter.storage.kinds import unchanged_npz
 
 from .benchmark import labelled_queries
-from .setup import draw_of, set_up, unreadable
+from .setup import draw_of, log_data, set_up, unreadable
 
-logger = logging.getLogger(__name__)
 FEATURE_FILE = Kind("a feature file", unchanged_npz("classnames", "text", "test_x", "test_y"))
 
 
@@ -33,31 +32,32 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
     """Write the features of a data set's shots and labelled photos.
 
     Args:
-        settings: The settings; their seed draws the shots.
-        target: The .npz; docs/design.md describes it. Features are not normalised, so that nothing is lost.
-        shots: Shot counts; empty for the settings' one.
-        part: Of the photos, the one to encode; the file is written if all others are encoded then. None for all.
+        settings: The settings; the seed draws the shots.
+        target: The .npz; docs/design.md describes it. Features are not normalised.
+        shots: Shot counts; empty for the one in the settings.
+        part: The part of the photos to encode; the file is written once all are encoded. None for all.
 
     Returns:
-        `target`, or what the part came to where others are missing.
+        `target`, or the part's progress where other parts are missing.
 
     Raises:
-        UsageError: `target` is no .npz, a file that this program did not write, or the settings name a list of shots.
+        UsageError: `target` does not end in .npz or is another program's, or the settings list the shots.
         SetupError: it cannot be written.
     """
     if target.suffix != ".npz":
-        raise UsageError(f"{target} is no .npz.", "Let --extract end in .npz.")
+        raise UsageError(f"--extract: expected a path ending in .npz, got {target}.", "Rename it.")
     check_place(target, FEATURE_FILE)
     setup = set_up(settings, encode_texts=part is None or part.number == 1)
     images, tasks = setup.images, setup.tasks
     if not tasks.encoder.has_text:
-        raise UsageError("a feature file has texts, and this network has no text encoder.", "Give --weights a CLIP.")
+        raise UsageError("a feature file needs text features; this network has no text encoder.", "Use a CLIP.")
     if settings.support not in ("random", "first"):
         raise UsageError("--extract draws its shots by --seed.", "Leave --support out, or give 'first'.")
     counts = list(shots) or [settings.shots]
     draws = {count: replace(draw_of(settings), shots=count) for count in counts}
+    log_data(images, f"shots: {', '.join('all' if count == ALL_SHOTS else str(count) for count in counts)}")
     if part:
-        # Shots that turn out unreadable are replaced by whoever finishes.
+        # Unreadable shots are replaced by the part that finishes last.
         chosen = [photo for draw in draws.values() for photo in draw_unchecked(images, draw)]
         photos = (*chosen, *labelled_photos(images, chosen, settings.seed)[0])
         share = encode_part(tasks.encoders, paths_of(photos), tasks.cache, settings.workers, part)
@@ -79,18 +79,17 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         arrays |= {f"train{count}_x": task.raw, f"train{count}_y": task.support_labels}
         if task.auxiliary is not None:
             arrays[f"train{count}_aux"] = task.auxiliary
-    # A photo that any of the counts learns from is not scored on.
+    # A shot of any count is not scored.
     test, _ = labelled_queries(images, tasks, learnt, settings.seed)
     arrays |= {"test_x": test.queries.raw, "test_y": test.labels}
     if test.queries.auxiliary is not None:
         arrays["test_aux"] = test.queries.auxiliary
-    logger.info("%d photos to score, shots: %s", len(test.labels), ", ".join(map(str, supports)))
     write_bytes(target, npz_bytes(arrays), FEATURE_FILE)
     return target
 
 
 def run(invocation: Invocation) -> None:
-    """The command: write the feature file."""
+    """Write the feature file."""
     settings, target = invocation.settings, invocation.operands["extract"]
     done = extract(settings, Path(target), settings.shot_counts, settings.shard)
-    tell(done.told(target) if isinstance(done, Share) else f"written: {done}")
+    print_result(done.summary(target) if isinstance(done, Share) else f"written: {done}")

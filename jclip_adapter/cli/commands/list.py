@@ -1,4 +1,4 @@
-"""The methods, prompt sets and known weights; and all about one method."""
+"""The list command: methods, prompt sets and known weights, or one method in detail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import textwrap
 
 from jclip_adapter.cli.app import Invocation
-from jclip_adapter.core.console import tell
+from jclip_adapter.core.console import print_result
 from jclip_adapter.data.texts.prompts import available_prompts
 from jclip_adapter.methods import available, get
 from jclip_adapter.methods.base import Method
@@ -17,13 +17,13 @@ _WIDTH = 80
 
 
 def run(invocation: Invocation) -> None:
-    """The command: a line or two per method, or all about the one that was named.
+    """Print every method, or the details of the one given.
 
     Raises:
-        UsageError: there is no such method.
+        UsageError: an unknown method.
     """
     method = invocation.operands["list"]
-    tell(describe_method(get(method)) if method else listing())
+    print_result(describe_method(get(method)) if method else listing())
 
 
 def listing() -> str:
@@ -40,11 +40,7 @@ def listing() -> str:
 
 
 def describe_method(method: type[Method]) -> str:
-    """A method's idea, paper, needs, and hyper-parameters with default, range and meaning; at most 80 columns.
-
-    Args:
-        method: Its class.
-    """
+    """A method's idea, paper, needs, and hyper-parameters with default, range and meaning; at most 80 columns."""
     meta = method.meta
     links = [f"arXiv:{meta.arxiv}" if meta.arxiv else "", f"github.com/{meta.code}" if meta.code else ""]
     needs = [*meta.needs, *(["all queries at once (transductive)"] if meta.transductive else [])]
@@ -52,8 +48,8 @@ def describe_method(method: type[Method]) -> str:
         _entry(f"{meta.name}: ", meta.summary),
         _entry("paper: ", ", ".join(filter(None, [meta.paper, str(meta.year), *links]))),
         _entry("trains: ", meta.trains),
-        _entry("needs: ", ", ".join(needs) or "nothing but texts"),
-        _entry("uses, if given: ", ", ".join(meta.uses) or "nothing more"),
+        _entry("needs: ", ", ".join(needs) or "only texts"),
+        _entry("uses, if given: ", ", ".join(meta.uses) or "nothing else"),
         "hyper-parameters (--set NAME=VALUE):",
     ]
     for item in dataclasses.fields(type(method(seed=0).hyper)):
@@ -71,5 +67,5 @@ def _range(item: dataclasses.Field[object]) -> str:
 
 
 def _entry(title: str, text: str) -> str:
-    """A title with a text beside it, wrapped and indented below it."""
+    """A title and its text, wrapped with a hanging indent."""
     return textwrap.fill(f"{title}{text}", _WIDTH, subsequent_indent=" " * min(len(title), 24), break_on_hyphens=False)

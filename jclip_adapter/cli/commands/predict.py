@@ -1,4 +1,4 @@
-"""Prediction: the contest's result file, and guesses for photos anywhere."""
+"""The predict command: the contest's result file, or the classes of any photos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.options import CLASSIFY
 from jclip_adapter.cli.parser import RESULT
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.console import tell
+from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.problems import Problems, one_line
 from jclip_adapter.core.task import softmax
@@ -28,21 +28,21 @@ from jclip_adapter.features.sharding import Part, Share, encode_part
 from jclip_adapter.storage import discard, write_text
 from jclip_adapter.storage.checksums import LIST_MARK, text_with_checksum
 
-from .setup import check_test_photos
+from .setup import check_test_photos, log_data
 from .trained import open_trained
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a prediction came to.
+    """A written prediction.
 
     Attributes:
         result: The result file.
         archive: Its zip.
         names: M photos.
         ids: (M, k) class ids, best first.
-        rejects: What is wrong with the photos that could not be read, by name.
-        domains: First choices per domain.
+        rejects: Error messages of unreadable photos, by name.
+        domains: Number of photos predicted as each domain; empty without domains.
     """
 
     result: Path
@@ -64,24 +64,25 @@ def predict(
 
     Args:
         settings: The settings.
-        result: Where result.txt shall be; its folder has to be there.
+        result: Path of the result file, in an existing folder.
         top: Ids per line.
-        on_bad: "fallback" gives a photo that cannot be read the classes that zero-shot expects most often over
-            the readable ones, and lists it beside the result; "stop" refuses.
-        part: Of the photos, the one to encode; the result is written if all others are encoded then. None for all.
+        on_bad: "fallback" gives an unreadable photo the classes with the largest mean zero-shot probability over the
+            readable ones, and lists it beside the result; "stop" raises an error.
+        part: The part of the photos to encode; the result is written once all are encoded. None for all.
 
     Returns:
-        The prediction, or what the part came to where others are missing.
+        The prediction, or the part's progress where other parts are missing.
 
     Raises:
         DataError: no test photo, or an unreadable one under "stop".
-        UsageError: a result cannot be written there (`submission.check_target`).
+        UsageError: the result cannot be written (`submission.check_target`).
     """
     check_target(result)
     trained = open_trained(settings, encode_texts=part is None or part.number == 1)
     images, tasks = trained.images, trained.tasks
     check_test_photos(images)
     check_test_links(images)
+    log_data(images, f"predicting {len(images.test)} test photos")
     paths = paths_of(images.test)
     if part:
         share = encode_part(trained.image_encoders, paths, tasks.cache, settings.workers, part)
@@ -94,30 +95,30 @@ def predict(
     if rejects and (on_bad == "stop" or len(rejects) == len(images.test)):
         raise DataError(
             f"{len(rejects)} test photos cannot be read, the first: {next(iter(rejects.values()))}",
-            "Replace them, or let --on-bad-image fallback write a guess for them.",
+            "Replace them, or give --on-bad-image fallback.",
             list(rejects.values()),
         )
     top = min(top, len(images.classes))
     ids = np.zeros((len(images.test), top), dtype=np.int64)
     ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
     listing = rejects_path(result)
-    if rejects:  # before the result: no guess for an unreadable photo stands there without being listed
+    if rejects:  # before the result, so that no fallback is written unlisted
         prior = softmax(tasks.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
         ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
         lines = "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items())
         write_text(listing, text_with_checksum(lines, LIST_MARK), REJECTS)
     written, archive = write_submission(result, images.test_names, ids)
     if not rejects:
-        discard(listing, REJECTS)  # that of an earlier prediction would tell of this one
+        discard(listing, REJECTS)  # of an earlier prediction
     domain_of = {info.id: info.domain for info in images.classes}
     first = [domain_of[int(number)] for number in ids[:, 0]]
-    counts = {domain: first.count(domain) for domain in dict.fromkeys(images.domains)}
+    counts = {domain: first.count(domain) for domain in dict.fromkeys(images.domains) if domain}
     return Prediction(written, archive, images.test_names, ids, rejects, counts)
 
 
 @dataclass(frozen=True)
 class Guess:
-    """One photo's most probable classes: names and probabilities, or what is wrong with it."""
+    """One photo's most probable classes with their probabilities, or an error message."""
 
     path: Path
     names: tuple[str, ...]
@@ -126,22 +127,23 @@ class Guess:
 
 
 def classify(settings: Settings, paths: Sequence[str], top: int = 5) -> list[Guess]:
-    """Classify photos anywhere.
+    """Classify photos outside the data set.
 
     Args:
         settings: The settings.
-        paths: Photos, and folders that hold photos at any depth.
+        paths: Photos, and folders with photos at any depth.
         top: Classes per photo.
 
     Returns:
-        One guess per photo, in the order given; of a folder the photos first, then its folders, in natural order.
+        One guess per photo, in the order given; a folder's own photos before its folders, in natural order.
 
     Raises:
-        DataError: a path is missing, a folder holds no photo, or a folder in it cannot be read as it is.
+        DataError: a path is missing, or a folder has no photo or cannot be read.
     """
     files = [file for path in paths for file in _photos_at(Path(path))]
     trained = open_trained(settings, elsewhere=files)
     images = trained.images
+    log_data(images, f"classifying {len(files)} photos")
     features = trained.tasks.photos(files)
     guesses = {number: Guess(files[number], (), (), problem) for number, problem in features.bad.items()}
     readable = [number for number in range(len(files)) if number not in features.bad]
@@ -154,14 +156,14 @@ def classify(settings: Settings, paths: Sequence[str], top: int = 5) -> list[Gue
 
 
 def _photos_at(path: Path) -> list[Path]:
-    """A photo itself, or the photos in a folder and in the folders below it."""
+    """A photo, or all photos of a folder."""
     if path.is_dir():
         problems = Problems(path)
         tree = scan(path, problems)
-        problems.raise_if_any("Rename them, take them out, or give the photos in them one by one.")
+        problems.raise_if_any("Rename or remove them, or give the photos in them one by one.")
         warn_ignored(path, tree.others)
         if not tree.count():
-            raise DataError(f"{path} holds no photo, nor do the folders in it.", "Give photos, or folders of photos.")
+            raise DataError(f"{path} has no photo at any depth.", "Give photos, or folders of photos.")
         return [path / name for name in tree.all_photos()]
     if not path.exists():
         raise DataError(f"there is no {path}.", "Give photos, or folders of photos.")
@@ -169,21 +171,20 @@ def _photos_at(path: Path) -> list[Path]:
 
 
 def run(invocation: Invocation) -> None:
-    """The command: the test photos into the result file, or guesses for the photos that were given."""
+    """Write the result file, or print the classes of the given photos."""
     settings = invocation.settings
     if CLASSIFY in invocation.commands:
         for guess in classify(settings, settings.images, settings.top):
-            told = ", ".join(f"{n} {100 * p:.1f} %" for n, p in zip(guess.names, guess.probabilities, strict=True))
-            tell(f"{guess.path}: {guess.problem or told}")
+            classes = ", ".join(f"{n} {100 * p:.1f} %" for n, p in zip(guess.names, guess.probabilities, strict=True))
+            print_result(f"{guess.path}: {guess.problem or classes}")
         return
     target = invocation.operands["predict"] or RESULT
     done = predict(settings, Path(target), settings.top, settings.on_bad_image, settings.shard)
     if isinstance(done, Share):
-        tell(done.told(target))
+        print_result(done.summary(target))
         return
-    tell(f"written: {done.result} ({len(done.names)} photos, {done.ids.shape[1]} ids each) and {done.archive}")
+    print_result(f"written: {done.result} ({len(done.names)} photos, {done.ids.shape[1]} ids each) and {done.archive}")
     if done.rejects:
-        tell(f"{len(done.rejects)} photos could not be read: {rejects_path(done.result)} lists them")
+        print_result(f"{len(done.rejects)} photos could not be read: {rejects_path(done.result)} lists them")
     for domain, count in done.domains.items():
-        if domain:
-            tell(f"predicted as {domain}: {count} photos")
+        print_result(f"predicted as {domain}: {count} photos")

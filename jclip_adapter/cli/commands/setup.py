@@ -1,4 +1,4 @@
-"""What commands on photos begin with: the data set, the networks, and the classes in words."""
+"""Setup shared by all commands on photos: data set, networks and prompts."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from .chain import open_chain
 from .effects import refuse_idle_on_data, refuse_idle_on_network
 
 logger = logging.getLogger(__name__)
-MOST_PARAMETERS = 500_000_000  # together, by the contest's rules
+MOST_PARAMETERS = 500_000_000  # in all networks, by the contest's rules
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The data set and what encodes it.
+    """The data set and its encoders.
 
     Attributes:
-        settings: With the weights and the white level that are used, also where the user left them open.
+        settings: With the weights and the white level in use.
         images: The data set.
         tasks: Networks and classes.
         chain: The runs behind --encoder, whose CLIP `tasks` uses.
@@ -52,7 +52,7 @@ class Setup:
 
 
 def open_data(settings: Settings) -> ImageSet:
-    """Read the data set that settings name, unpacking the sample if it is that."""
+    """Read the data set, unpacking the sample if needed."""
     source = ensure_sample() if settings.data == SAMPLE else Path(settings.data)
     with doing(f"reading {settings.data}"):
         images = load_dataset(source, split=settings.split, layout=settings.layout, follow_links=settings.follow_links)
@@ -60,8 +60,14 @@ def open_data(settings: Settings) -> ImageSet:
     return images
 
 
+def log_data(images: ImageSet, use: str) -> None:
+    """Log in one line what data was found, what is used of it, and what was decided about its layout."""
+    text = "; ".join([f"{images.source}: {images.summary}", use, *images.notes])
+    logger.log(logging.WARNING if images.notes else logging.INFO, "%s", text)
+
+
 def draw_of(settings: Settings) -> Draw:
-    """How settings choose the support set."""
+    """How the settings choose the support set."""
     return Draw(settings.shots, settings.seed, settings.support, settings.strict)
 
 
@@ -69,7 +75,7 @@ def check_test_photos(images: ImageSet) -> None:
     """Refuse a data set that has no photos to predict.
 
     Raises:
-        DataError: it has none.
+        DataError: there are none.
     """
     if not images.test:
         raise DataError(f"{images.source} has no test photos.", "Use --predict --images PATH … for photos elsewhere.")
@@ -82,17 +88,17 @@ def set_up(
     words: Mapping[str, str] | None = None,
     elsewhere: Sequence[Path] = (),
 ) -> Setup:
-    """Open the data set, read the networks' weights and encode the classes' prompts.
+    """Open the data set, read the networks' weights and encode the prompts.
 
     Args:
         settings: The settings.
-        encode_texts: Encode the prompts at once, so that one which is too long is refused before photos are encoded.
-        words: Each class in words, as a run has them; None to find them, as `class_names.name_classes` does.
-        elsewhere: Photos outside the data set that are to be encoded in place of its own.
+        encode_texts: Encode the prompts now, so that one that is too long is refused before photos are encoded.
+        words: A run's class names in words; None to find them by `class_names.name_classes`.
+        elsewhere: Photos outside the data set that are encoded instead of its own.
 
     Raises:
-        DataError: the run of --encoder is of other weights or classes, or has not tuned CLIP; or nothing tells the
-            white level of photos of 16 bits.
+        DataError: the run of --encoder has other weights or classes, or has not tuned CLIP; or the white level of
+            16-bit photos is unknown.
         UsageError: an option has no effect.
     """
     refuse_idle_on_network(settings)
@@ -127,7 +133,7 @@ def set_up(
 
 
 def _network(settings: Settings, tuned: bool) -> ImageEncoder:
-    """The network that photos go through first."""
+    """The network that encodes photos, and texts if it is a CLIP."""
     name, device = settings.weights_or_default, (settings.device, settings.batch_size, Path(settings.cache))
     if name not in backbones.KNOWN:
         clip = load_encoder(name, *device, settings.precision, settings.model_config)
@@ -141,7 +147,7 @@ def _network(settings: Settings, tuned: bool) -> ImageEncoder:
 
 
 def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | None) -> PromptSet:
-    """The prompt set for these classes; what is odd about it is logged, where the network reads texts at all."""
+    """The prompt set for these classes; its warnings are logged if the network has a text encoder."""
     prompts = load_prompts(settings.prompts)
     warnings: list[str] = []
     if words is None:
@@ -155,7 +161,7 @@ def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | No
 
 
 def _white_level(settings: Settings, images: ImageSet, elsewhere: Sequence[Path]) -> int:
-    """The white level: the user's, that of the run that the settings are of, or what the photos' values tell."""
+    """The white level: the user's, the run's, or the one inferred from the photos."""
     photos = paths_of([*images.train, *images.test])
     if "white_level" in settings.given:
         check_white_level(settings.white_level, [*photos, *elsewhere])
@@ -169,39 +175,36 @@ def _white_level(settings: Settings, images: ImageSet, elsewhere: Sequence[Path]
 
 
 def _log_size(tasks: TaskEncoder) -> None:
-    """Log the number of parameters, and warn if the contest allows fewer."""
+    """Log the number of parameters; a warning if it is over the contest's limit."""
     count = tasks.parameters
-    logger.info("%.1f million parameters", count / 1e6)
-    if count > MOST_PARAMETERS:
-        logger.warning(
-            "%.1f million parameters are more than the contest's %d million", count / 1e6, MOST_PARAMETERS // 10**6
-        )
+    over = f", over the contest's limit of {MOST_PARAMETERS // 10**6} million" if count > MOST_PARAMETERS else ""
+    logger.log(logging.WARNING if over else logging.INFO, "%.1f million parameters%s", count / 1e6, over)
 
 
 def _on_top_of(run: Run, encoder: ImageEncoder, images: ImageSet) -> tuple[Encoder, TextFeatures | None]:
-    """The CLIP with what a run has tuned of it, and the class texts that it has learnt as prompts, if any."""
+    """The CLIP with a run's tuned weights, and the run's text features if it learnt prompts."""
     method = run.method
     if not isinstance(encoder, Encoder) or encoder.sha256 != run.facts["weights_sha256"]:
-        raise DataError(f"{run.folder} was trained with other weights than {encoder.weights}.", "See --weights.")
+        raise DataError(f"{run.folder} was trained with other weights than {encoder.weights}.", "Check --weights.")
     check_description(run, encoder)
     if method.encoder_:
         return encoder.tuned(method.encoder_weights), None
     learnt = method.learnt().get("text_")
     if "encoder" not in method.meta.needs or learnt is None:
         raise DataError(
-            f"{run.folder} is of {method.meta.name}, which leaves CLIP and the classes' texts as they were.",
+            f"{run.folder} was trained by {method.meta.name}, which tunes neither CLIP nor prompts.",
             "Give --encoder the run of a method that trains through CLIP, such as clip-lora or coop.",
         )
     if method.classes_ != images.class_names:
-        raise DataError(f"{run.folder} has learnt prompts of other classes than {images.source} has.", "Check --data.")
+        raise DataError(f"{run.folder} has prompts for other classes than those of {images.source}.", "Check --data.")
     return encoder, TextFeatures(learnt, learnt, tuple(row[None] for row in learnt))
 
 
 def check_description(run: Run, encoder: ImageEncoder) -> None:
-    """Refuse a run whose weights were run with other settings than now; an older version ran all with OpenAI's.
+    """Refuse a run that used its weights with other settings; an older version used OpenAI's for all.
 
     Raises:
-        DataError: they were.
+        DataError: the settings differ.
     """
     if isinstance(encoder, Encoder) and run.facts.get("model", encoder.openai_description) != encoder.description:
         raise DataError(
@@ -211,5 +214,5 @@ def check_description(run: Run, encoder: ImageEncoder) -> None:
 
 
 def unreadable(tasks: TaskEncoder, photos: Sequence[Photo]) -> Mapping[int, str]:
-    """What is wrong with photos that cannot be read, by place in the list."""
+    """Error messages of unreadable photos, by index."""
     return tasks.photos(paths_of(photos)).bad

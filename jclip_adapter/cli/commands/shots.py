@@ -1,4 +1,4 @@
-"""The support set of a run folder: which photos, and the SHA-256 that they had."""
+"""The support set of a run folder: the photos and their SHA-256."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ from jclip_adapter.features.shots import Shots
 
 
 def read_shots(folder: Path, images: ImageSet) -> Shots:
-    """The shots of a run.
-
-    What was learnt is in the run, so that shots which are gone, or are no training photos any more, do no harm.
+    """The shots of a run; photos that have since been removed are allowed.
 
     Args:
-        folder: Of the run.
+        folder: The run folder.
         images: The data set that it was trained on.
 
     Raises:
-        DataError: the run's list is damaged or names ids that the data set lacks, or photos are links that lead out
-            of the data folder.
+        DataError: the run's list is damaged or has unknown ids, or photos are links out of the data folder.
     """
     problems = Problems(folder / SUPPORT)
     known = {canonical(photo.relative): photo for photo in images.train}
@@ -49,7 +46,7 @@ def read_shots(folder: Path, images: ImageSet) -> Shots:
 
 
 def _digests(path: Path) -> dict[str, bytes] | None:
-    """SHA-256 by name; None for a run of a version that did not keep them."""
+    """SHA-256 by name; None for a run of a version that did not store them."""
     if not path.is_file():
         return None
     try:
@@ -60,10 +57,5 @@ def _digests(path: Path) -> dict[str, bytes] | None:
 
 
 def digest_lines(photos: Sequence[Photo], keys: Sequence[bytes]) -> str:
-    """The SHA-256 of each photo in the form that `sha256sum --check` reads.
-
-    Args:
-        photos: N photos that can be read.
-        keys: N digests of their bytes.
-    """
+    """The SHA-256 of N photos' bytes, in the format of `sha256sum --check`."""
     return "".join(f"{key.hex()}  {photo.relative}\n" for photo, key in zip(photos, keys, strict=True))

@@ -1,4 +1,4 @@
-"""Training: fit a method on the shots and leave a run folder."""
+"""The train command: fits a method on the shots and writes a run folder."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from jclip_adapter.cli.runs import (
     versions,
 )
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.console import doing, note, tell
+from jclip_adapter.core.console import doing, print_note, print_result
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.data.sets import support_lines
 from jclip_adapter.data.sets.model import labels_of, paths_of
-from jclip_adapter.data.sets.support import choose_support
+from jclip_adapter.data.sets.support import choose_support, shots_in_words
 from jclip_adapter.data.submission import check_target
 from jclip_adapter.data.texts.class_names import words_of
 from jclip_adapter.data.texts.prompts import load_prompts
@@ -46,7 +46,7 @@ from jclip_adapter.storage import read_json
 
 from .chain import chain_sha256
 from .effects import refuse_idle_on_methods
-from .setup import Setup, check_test_photos, draw_of, set_up, unreadable
+from .setup import Setup, check_test_photos, draw_of, log_data, set_up, unreadable
 from .shots import digest_lines
 
 logger = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Training:
-    """What a training came to.
+    """A finished training.
 
     Attributes:
         folder: The run folder.
         method: The fitted method.
-        metrics: metrics.json.
-        test_photos: Whether the data set has photos to predict, as far as is known.
+        metrics: Content of metrics.json.
+        test_photos: Whether the data set has photos to predict; True if unknown.
     """
 
     folder: Path
@@ -72,23 +72,22 @@ class Training:
 def train(settings: Settings, selection: str = "none", *, resume: bool = False, predicts: bool = False) -> Training:
     """Fit a method on the shots and write the run folder.
 
-    A training through CLIP keeps its state in the run folder while it lasts.
+    A training through CLIP writes checkpoints to the run folder.
 
     Args:
         settings: The settings.
-        selection: Where hyper-parameters that the settings leave open are chosen: "support", or "none" for the
-            defaults.
-        resume: Whether a training through CLIP that was stopped goes on, to the same result on the CPU; else it
-            starts anew, and the older state is kept until it writes its own.
-        predicts: Whether the test photos are going to be predicted: there have to be some.
+        selection: How hyper-parameters that are not given are chosen: "support", or "none" for the defaults.
+        resume: Continue a stopped training through CLIP, with the same result on the CPU; otherwise it starts again
+            and an older checkpoint is kept until the first new one.
+        predicts: Whether test photos are predicted afterwards: there must be some.
 
     Returns:
-        The training's outcome.
+        The training.
 
     Raises:
-        UsageError: `resume` for a method that keeps no state, or with the state of another training; or the run
-            folder is somebody else's.
-        DataError: `predicts`, and there is no test photo.
+        UsageError: `resume` for a method without checkpoints, or with that of another training; or the run folder is
+            not this program's.
+        DataError: `predicts` without test photos.
         SetupError: the run folder cannot be written.
     """
     _check(settings, selection, resume=resume)
@@ -99,6 +98,8 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
     images, tasks = setup.images, setup.tasks
     if predicts:
         check_test_photos(images)
+    log_data(images, shots_in_words(images, draw_of(settings)))
+    log_data(images, shots_in_words(images, draw_of(settings)))
     support = choose_support(images, draw_of(settings), functools.partial(unreadable, tasks))
     paths, labels = paths_of(support), labels_of(support)
     keys = tasks.photos(paths).keys
@@ -106,16 +107,9 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
         logger.warning("%s", text)
     tasks = tasks.with_prototypes(paths, labels)
     task = tasks.task(paths, labels, settings.views, settings.seed)
-    logger.info(
-        "%s on %d photos of %d classes (%d classes in all)",
-        settings.method,
-        len(support),
-        len(task.seen),
-        task.num_classes,
-    )
     choice = choose(selection, settings.method, task, seed=settings.seed, given=settings.set)
     if choice.candidates:
-        logger.info("chosen out of %d on held-out shots: %s", choice.candidates, choice.values)
+        logger.info("best of %d candidates on held-out shots: %s", choice.candidates, choice.values)
     method = create(settings.method, seed=settings.seed, **choice.values)
     state = settings.run_folder / CHECKPOINT
     if isinstance(method, ThroughClip):
@@ -124,7 +118,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
         method.checkpoint = Checkpoint(state, _fingerprint(method, task, setup), resume=resume)
         method.checkpoint.check()
     elif state.is_file():
-        logger.warning("%s holds the state of another training, which is kept", state)
+        logger.warning("%s holds the state of another training and is kept", state)
     with doing(f"fitting {settings.method}"):
         method.fit(task)
     metrics: dict[str, Any] = {"unit": "percent", "epochs": method.history_}
@@ -145,7 +139,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
 
 
 def _facts(setup: Setup) -> dict[str, Any]:
-    """What run.json says of settings, weights and classes."""
+    """Content of run.json: settings, weights and classes."""
     settings, images, tasks = setup.settings, setup.images, setup.tasks
     return {
         "settings": {
@@ -169,18 +163,18 @@ def _facts(setup: Setup) -> dict[str, Any]:
 
 
 def _check(settings: Settings, selection: str, *, resume: bool) -> None:
-    """Refuse what can be known to be wrong before the long work."""
+    """Check settings before the long computation."""
     typed = create(settings.method, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [typed])
     if selection == "validation":
         raise UsageError("--select validation: a data set of photos has no validation set.", "Use --select support.")
     if resume and not isinstance(typed, ThroughClip):
-        raise UsageError(f"{settings.method} trains in seconds and keeps no state.", "Leave --resume out.")
+        raise UsageError(f"{settings.method} trains in seconds and has no checkpoint.", "Leave --resume out.")
     check_run_folder(settings.run_folder)
 
 
 def _finished(settings: Settings) -> Training | None:
-    """The finished training with these settings, if there is one and no state of another; it is not done again."""
+    """The finished training with these settings, if there is one and no checkpoint of another."""
     folder = settings.run_folder
     if (folder / CHECKPOINT).is_file() or not (folder / RUN).is_file():
         return None
@@ -188,12 +182,12 @@ def _finished(settings: Settings) -> Training | None:
     now = create(settings.method, seed=settings.seed, **settings.set).hyper.as_dict()
     if differences(run.facts, {"settings": settings.of(TRAIN), "hyperparameters": now}):
         return None
-    logger.info("the training in %s is finished, there is nothing to resume", folder)
+    logger.info("the training in %s is finished; nothing to resume", folder)
     return Training(folder, run.method, read_json(folder / METRICS))
 
 
 def _fingerprint(method: Method, task: FewShotTask, setup: Setup) -> str:
-    """SHA-256 of all that a training through CLIP depends on."""
+    """SHA-256 of everything that a training through CLIP depends on."""
     hyper = json.dumps(method.hyper.as_dict(), sort_keys=True)
     encoder = setup.tasks.encoder
     described = json.dumps(encoder.description, sort_keys=True)
@@ -205,19 +199,19 @@ def _fingerprint(method: Method, task: FewShotTask, setup: Setup) -> str:
 
 
 def run(invocation: Invocation) -> None:
-    """The command: train, and print where the run lies, how the shots are scored, and what to type next."""
+    """Train, and print the run folder, the accuracy on the shots, and the next command."""
     settings = invocation.settings
     predicts = PREDICT in invocation.commands
     if predicts:
-        check_target(Path(invocation.operands["predict"] or RESULT))  # before the training, not after it
+        check_target(Path(invocation.operands["predict"] or RESULT))  # before the training
     done = train(settings, settings.select or "none", resume=settings.resume, predicts=predicts)
-    tell(f"run: {done.folder}")
+    print_result(f"run: {done.folder}")
     support = done.metrics.get("support", {})
     if support:
-        tell(
+        print_result(
             f"top-1 on the shots themselves: {support['baseline']} {support['zero_shot_top1']:.1f} %, "
             f"{done.method.meta.name} {support['trained_top1']:.1f} %"
         )
     if len(invocation.commands) == 1:
         predict = "predict" if done.test_photos else "predict --images"
-        note(f"next: {invocation.again('evaluate')}, or {invocation.again(predict)}")
+        print_note(f"next: {invocation.again('evaluate')}, or {invocation.again(predict)}")

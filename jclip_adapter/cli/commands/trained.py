@@ -1,4 +1,4 @@
-"""A trained run, opened again for evaluation and prediction."""
+"""Opens a trained run for evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted method with the data set and the networks that it was fitted on.
+    """A fitted method with its data set and networks.
 
     Attributes:
         images: The data set.
         tasks: Networks and classes.
-        unfitted: The method; as it is in a run, or to be fitted without shots.
-        folder: Of the run; None for a method that needs none.
-        shots: Photos that the run learnt from.
+        unfitted: The run's fitted method, or one to be fitted without shots.
+        folder: The run folder; None without a run.
+        shots: The run's shots.
     """
 
     images: ImageSet
@@ -61,27 +61,27 @@ class Trained:
 
     @property
     def image_encoders(self) -> tuple[ImageEncoder, ...]:
-        """Every network whose photo features `logits` needs, a CLIP that the method has tuned among them."""
+        """Every network whose photo features `logits` needs, including a CLIP tuned by the method."""
         if self.folder is None or not self.method.tunes_images:
             return self.tasks.encoders
         return *self.tasks.encoders, self.tasks.clip.tuned(self.method.encoder_weights)
 
     def logits(self, features: PhotoFeatures) -> Array:
-        """(M, C) scores of the readable photos, M of them, in order."""
+        """(M, C) logits of the M readable photos, in order."""
         with doing(f"scoring by {self.method.meta.name}"):
             return self.method.logits(self.tasks.queries(features))
 
 
 def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Sequence[Path] = ()) -> Trained:
-    """Set up a trained run again; a method that needs no support photo needs no run either.
+    """Open a trained run; a method that needs no support photo needs no run.
 
     Args:
-        settings: The settings; what the features depend on is taken from the run.
+        settings: The settings; those that features depend on are the run's.
         encode_texts: As for `set_up`.
         elsewhere: As for `set_up`.
 
     Raises:
-        DataError: there is no such run, or the weights or classes are others than it was trained with.
+        DataError: there is no such run, or its weights or classes differ.
     """
     settings = take_only_run(settings)
     method = create(settings.method, seed=settings.seed, **settings.set)
@@ -93,19 +93,17 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
     trained = run.facts["settings"]
     if load_prompts(trained["prompts"]).fingerprint() != run.facts["prompts"]:
         raise DataError(
-            f"{run.folder} was trained with other prompts than {trained['prompts']} holds now.", "Train again."
+            f"{run.folder} was trained with other prompts than those of {trained['prompts']}.", "Train again."
         )
     settings = dataclasses.replace(settings, **_bound(run, settings))
     words = run.facts.get("class_names", {})
     setup = set_up(settings, encode_texts=encode_texts, words=words, elsewhere=elsewhere)
     images, tasks = setup.images, setup.tasks
     if tasks.encoder.sha256 != run.facts["weights_sha256"]:
-        raise DataError(
-            f"{run.folder} was trained with other weights than {tasks.encoder.weights} holds now.", "Train again."
-        )
+        raise DataError(f"{run.folder} was trained with other weights than {tasks.encoder.weights}.", "Train again.")
     check_description(run, tasks.encoder)
     if list(images.class_names) != [canonical(name) for name in run.facts["classes"]]:
-        raise DataError(f"{run.folder} was trained on other classes than {settings.data} has.", "Train again.")
+        raise DataError(f"{run.folder} was trained on other classes than those of {settings.data}.", "Train again.")
     shots = read_shots(run.folder, images)
     _check_given(settings, run, images, shots)
     check_trained_on(run, setup.chain)
@@ -117,9 +115,9 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
 
 
 def _needs_run(settings: Settings, method: Method) -> bool:
-    """Whether a trained run is asked for: by the method, by the user, or by being there.
+    """Whether a run is needed: by the method, by an option, or because there is one.
 
-    A method that does without shots may have been trained all the same, on shots or so that these are not scored on.
+    A method that works without shots may still have been trained on some, which must not be scored.
     """
     if settings.run or "support" in method.meta.needs or (settings.run_folder / MANIFEST).is_file():
         return True
@@ -127,34 +125,36 @@ def _needs_run(settings: Settings, method: Method) -> bool:
         return False
     if settings.given & {"shots", "support"}:
         return True
-    logger.info("%s: no shots are used, as there is no trained run in %s", method.meta.name, settings.run_folder)
+    logger.info("%s without shots: there is no trained run in %s", method.meta.name, settings.run_folder)
     return False
 
 
 def _check_given(settings: Settings, run: Run, images: ImageSet, shots: Shots) -> None:
-    """Refuse files whose content is no longer what the run was trained with, where the user names them again."""
+    """Refuse files given again whose content differs from what the run was trained with."""
     if "class_names" in settings.given:
         prompts, _ = name_classes(load_prompts(settings.prompts), images, settings.class_names)
         if words_of(prompts, images) != run.facts.get("class_names"):
-            raise UsageError(f"{run.folder} was trained with other words than {settings.class_names}.", "Train again.")
+            raise UsageError(
+                f"{run.folder} was trained with other class names than {settings.class_names}.", "Train again."
+            )
     if "support" in settings.given and settings.support not in ("random", "first"):
         named = {photo.relative for photo in read_support(settings.support, images)}
         if named != {photo.relative for photo in shots.photos}:
-            raise UsageError(f"{run.folder} was trained on other shots than {settings.support} names.", "Train again.")
+            raise UsageError(f"{run.folder} was trained on other shots than {settings.support}.", "Train again.")
 
 
 def _bound(run: Run, settings: Settings) -> dict[str, Any]:
-    """The settings that a run's features depend on, as it was trained; what its version did not write down was so."""
+    """The run's values of the settings that features depend on; those of its version where it did not store them."""
     trained = run.facts["settings"]
     names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config", "layout")
     bound = {name: trained_with(trained, name) for name in (*names, *Reading._fields)}
-    bound["run"] = str(run.folder)  # whose name by the settings may be another one now
+    bound["run"] = str(run.folder)  # the changed settings would name another folder
     bound["follow_links"] = settings.follow_links or trained.get("follow_links", False)
-    if "model" not in run.facts:  # of a version that ran all weights with OpenAI's settings
+    if "model" not in run.facts:  # from a version that used OpenAI's settings for all weights
         bound["model_config"] = settings.model_config
-    if "white_level" in settings.given:  # it belongs to the photos, which may be of another camera than the run's
+    if "white_level" in settings.given:  # a property of the photos, which may be of another camera
         old, bound["white_level"] = bound["white_level"], settings.white_level
         if old not in (0, settings.white_level):
-            told = "%s was trained with %d as white, and photos are read with %d"
-            logger.warning(told, run.folder, old, settings.white_level)
+            text = "%s was trained with white level %d, photos are read with %d"
+            logger.warning(text, run.folder, old, settings.white_level)
     return bound

@@ -1,1 +1,1 @@
-"""From a photo's file to pixels: formats, orientation, bit depth, damage, and the networks' transforms."""
+"""Decoding and preprocessing of photos: formats, orientation, bit depth, damage, transforms."""

@@ -1,4 +1,4 @@
-"""Photos for training: read once, cropped and flipped anew at every step."""
+"""Training photos: decoded once, cropped and flipped at random in every step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .decode import open_image, read_file
 from .preprocess import INTERPOLATIONS, OPENAI, PixelTransform, square_pixels
 from .reading import AS_SEEN, Reading
 
-_KEPT_BYTES = 2_000_000_000  # of decoded photos; the others are decoded again
-_RATIO = 4 / 3  # a crop's sides differ by this factor at most
+_KEPT_BYTES = 2_000_000_000  # of decoded photos kept in memory
+_RATIO = 4 / 3  # largest aspect ratio of a crop
 _TRIES = 10
 
 
@@ -27,18 +27,18 @@ def random_square(
     smallest: float,
     transform: PixelTransform = OPENAI,
 ) -> npt.NDArray[np.uint8]:
-    """Crop a random part of a photo, resize it and flip it half of the time.
+    """Crop a random part of a photo, resize it and flip it with probability ½.
 
-    The arithmetic is that of the random resized crop that the methods' authors use (Szegedy et al., "Going Deeper with
-    Convolutions", 2015): the share of the area is uniform, the ratio of the sides log-uniform; where no such crop fits
-    in ten tries, the largest centred one of an allowed ratio is taken.
+    The random resized crop of the methods' authors (Szegedy et al., "Going Deeper with Convolutions", 2015): uniform
+    share of the area, log-uniform aspect ratio; after ten crops that do not fit, the largest centred one of an allowed
+    ratio.
 
     Args:
         image: Any image that Pillow opens.
         size: Side of the result in pixels.
-        rng: Draws.
-        smallest: Least share of the photo's area that a crop shows; 1 for the whole, squeezed into the ratios.
-        transform: The model's; its interpolation and its order of resize and RGB are kept.
+        rng: Random generator.
+        smallest: Least share of the photo's area in a crop.
+        transform: The model's; its interpolation and its order of resize and RGB conversion are used.
 
     Returns:
         (size, size, 3) uint8.
@@ -72,7 +72,7 @@ class TrainingPhotos:
         paths: N photo files.
         size: Side of the model's input in pixels.
         transform: The model's.
-        reading: What to do about rotation, transparent pixels and 16 bits.
+        reading: How files are read.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class TrainingPhotos:
         """Pixels of some photos.
 
         Args:
-            rows: (B,) photo numbers.
-            rng: Draws crops and flips; None takes the photos as CLIP preprocesses them.
-            smallest: Least share of a photo's area that a crop shows.
+            rows: (B,) photo indices.
+            rng: Random generator of crops and flips; None for CLIP's preprocessing.
+            smallest: Least share of a photo's area in a crop.
 
         Returns:
             (B, size, size, 3) uint8.
@@ -107,7 +107,7 @@ class TrainingPhotos:
         return np.stack([random_square(image, self.size, rng, smallest, self.transform) for image in images])
 
     def _image(self, number: int) -> Image.Image:
-        """A photo, decoded now or kept."""
+        """A photo, decoded or from memory."""
         if number in self._kept:
             return self._kept[number]
         path = self.paths[number]

@@ -1,11 +1,10 @@
-"""Images of 16 bits per channel, brought to 8 bits by the range that their data use.
+"""Conversion of images with 16 bits per channel to 8 bits, by the range of their values.
 
-Cameras, scanners and medical devices store 10 or 12 bits in 16. Pillow takes the upper byte of each channel, which
-turns such pictures almost black. The value that is white is, in this order: what the file tells (PNG's sBIT chunk,
-PGM's and PPM's maxval, TIFF's BitsPerSample and MaxSampleValue, each where it is below 16 bits); the white level of
-the data set (`white_level.py`), where at most one value in a thousand lies above it, zeros not counted, as defective
-pixels and lights do, which become white; 65535, where more than one in a thousand lies above 32767, as fewer bits
-cannot hold that. All other pictures are refused.
+Cameras, scanners and medical devices store 10 or 12 bits in 16, of which Pillow takes the upper byte, almost black. The
+white level is, in order of precedence: the file's (PNG's sBIT chunk, PGM's and PPM's maxval, TIFF's BitsPerSample and
+MaxSampleValue, if below 16 bits); the data set's (`white_level.py`), if at most one non-zero value in a thousand is
+above it (defective pixels and lights, which become white); 65535, if more than one in a thousand is above 32767. Other
+images are refused.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from PIL import Image, ImageFile
 from . import tiff
 
 FULL = 65535
-_ROWS = 256  # that are worked on at a time, so that what lies between takes little memory
+_ROWS = 256  # processed at a time, to save memory
 _HALF = FULL >> 1  # the largest value of 15 bits
-_STRAY = 0.001  # share of a picture's values that tells nothing of its range
+_STRAY = 0.001  # share of an image's values that may exceed its range
 _PNM = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3 + rb"\s")  # of a PGM or PPM, plain (2, 3) or binary
 _SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 class UnknownRangeError(ValueError):
-    """Nothing tells which value of an image is white; the message says so, and what --white-level may be given."""
+    """The white level of an image is unknown; the message suggests a --white-level."""
 
 
 @dataclass
@@ -41,10 +40,10 @@ class Samples:
     """The channels of an image of 16 bits per channel.
 
     Attributes:
-        values: (H, W, C) uint16; C is 1 for grey, 3 for colours, and one more with alpha.
-        declared: The white level that the file tells; 0 where it tells none.
+        values: (H, W, C) uint16; C is 1 for grey, 3 for RGB, plus one with alpha.
+        declared: The white level in the file; 0 for none.
         inverted: Whether zero is white.
-        clear: The value of each channel that is transparent; empty for none.
+        clear: The transparent value of each channel; empty for none.
     """
 
     values: npt.NDArray[np.uint16]
@@ -64,7 +63,7 @@ class Samples:
 
     @property
     def top(self) -> int:
-        """The value that all but one in a thousand of the colours' values stay at or below, zeros not counted."""
+        """The 99.9th percentile of the colours' non-zero values."""
         counts = np.zeros(FULL + 1, dtype=np.int64)
         for first in range(0, len(self.values), _ROWS):
             rows = self.values[first : first + _ROWS, :, : self.colours]
@@ -74,13 +73,13 @@ class Samples:
         return int(np.argmax(above <= _STRAY * counts.sum()))
 
     def white_level(self, of_data_set: int) -> int:
-        """Which value is white.
+        """The value that is white.
 
         Args:
-            of_data_set: The data set's white level; 0 where it was not settled.
+            of_data_set: The data set's white level; 0 if unknown.
 
         Raises:
-            UnknownRangeError: nothing tells it, or too many values lie above the data set's level.
+            UnknownRangeError: the white level is unknown, or too many values are above the data set's.
         """
         if self.declared:
             return self.declared
@@ -99,12 +98,12 @@ class Samples:
                 f"--white-level {fits} would fit it ({fits.bit_length()} bits)"
             )
         raise UnknownRangeError(
-            f"has 16 bits, uses values up to {peak} alone, and nothing tells which value is white: "
+            f"has 16 bits with values only up to {peak}, and its white level is unknown: "
             "give --white-level, such as 1023 for 10 bits"
         )
 
     def _opaque_beyond(self, white: int) -> bool:
-        """Whether the last channel, alpha, uses more than a white level."""
+        """Whether the last channel, alpha, has values above a white level."""
         alpha = self.values[..., -1]
         return bool(np.count_nonzero(alpha > white) > _STRAY * alpha.size)
 
@@ -132,7 +131,7 @@ class Samples:
 
 
 def full_scale(value: int) -> int:
-    """The largest value of as many bits as a value needs, 8 at least.
+    """The largest value with as many bits as a value needs, at least 8.
 
     >>> full_scale(900), full_scale(3)
     (1023, 255)
@@ -141,24 +140,24 @@ def full_scale(value: int) -> int:
 
 
 def _table(white: int) -> npt.NDArray[np.uint8]:
-    """(65536,) what each value becomes."""
+    """(65536,) uint8 result of each value."""
     values = np.arange(FULL + 1, dtype=np.uint64)
     return np.minimum((values * 255 + white // 2) // white, 255).astype(np.uint8)
 
 
 def read_samples(image: Image.Image, data: bytes) -> Samples | None:
-    """Take the channels of an image of 16 bits per channel.
+    """Read the channels of an image of 16 bits per channel.
 
     Args:
-        image: Opened by Pillow; it may be loaded by this.
+        image: Opened by Pillow; may be loaded here.
         data: The file's bytes.
 
     Returns:
-        The channels; None for an image of other depths, and for one that Pillow's upper bytes show rightly.
+        The channels; None for an image of other depths, or one that Pillow decodes correctly.
 
     Raises:
-        OSError, ValueError and what else Pillow's decoders raise on a damaged file.
-        UnknownRangeError: the picture is dark, and its lower bytes cannot be read.
+        OSError, ValueError and others of Pillow's decoders for a damaged file.
+        UnknownRangeError: the image is dark, and its lower bytes cannot be read.
     """
     if image.format == "PNG" and data[24:25] == b"\x10":
         return _read_png(image, data)
@@ -180,7 +179,7 @@ def _read_png(image: Image.Image, data: bytes) -> Samples | None:
     chunks = _png_chunks(data)
     bits = max(chunks.get(b"sBIT", b"")[:3], default=16)
     clear = chunks.get(b"tRNS", b"")
-    values = _colour_values(image, data, whole=bool(clear))  # a transparent colour is told in all 16 bits
+    values = _colour_values(image, data, whole=bool(clear))  # a transparent colour has all 16 bits
     if values is None:
         return None
     samples = Samples(values, clear=struct.unpack(f">{len(clear) // 2}H", clear) if len(clear) in (2, 6) else ())
@@ -190,7 +189,7 @@ def _read_png(image: Image.Image, data: bytes) -> Samples | None:
 
 
 def _png_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The chunks before the picture's data, by kind."""
+    """The chunks before the image data, by type."""
     at, found = 8, {}
     while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
         length = int.from_bytes(data[at : at + 4], "big")
@@ -200,10 +199,10 @@ def _png_chunks(data: bytes) -> dict[bytes, bytes]:
 
 
 def _declared_by_bits(bits: int, samples: Samples) -> int:
-    """The white level that a PNG's number of significant bits tells.
+    """The white level by a PNG's number of significant bits.
 
-    By PNG's rules the values of fewer bits are scaled up to 16, zeros or repeated bits behind them. Many programs store
-    them as they are: then hardly any is above 2^bits − 1, and some are such as no scaling up gives.
+    PNG scales values of fewer bits up to 16. Many programs store them unscaled: then hardly any is above 2^bits − 1,
+    and some are no result of scaling.
     """
     top = (1 << bits) - 1
     if samples.top > top:
@@ -218,10 +217,10 @@ def _declared_by_bits(bits: int, samples: Samples) -> int:
 
 
 def _colour_values(image: Image.Image, data: bytes, *, whole: bool = False) -> npt.NDArray[np.uint16] | None:
-    """(H, W, C) uint16 values of a PNG or TIFF; None where the upper bytes are right, unless the whole is wanted.
+    """(H, W, C) uint16 values of a PNG or TIFF; None if the upper bytes suffice, unless `whole`.
 
-    Pillow has no mode for colours of 16 bits, and gives the upper bytes. Where they are so small that the data use
-    15 bits or fewer, but for stray values, the file is decoded once more for the lower bytes.
+    Pillow gives only the upper bytes of 16-bit colours. If the values use 15 bits or fewer, the file is decoded again
+    for the lower bytes.
     """
     image.load()
     if image.mode.startswith("I"):
@@ -242,10 +241,10 @@ def _colour_values(image: Image.Image, data: bytes, *, whole: bool = False) -> n
 
 
 def _swap_bytes(arguments: Any) -> Any:
-    """What Pillow decodes a tile with, the order of bytes being the other one, which gives the lower bytes."""
+    """Pillow's decoder arguments with swapped byte order, which gives the lower bytes."""
     mode: str = arguments if isinstance(arguments, str) else arguments[0]
     if mode[:-1] not in ("RGB;16", "RGBA;16", "RGBX;16") or mode[-1] not in _SWAPPED:
-        raise UnknownRangeError("has colours of 16 bits that use a part of them, in an order that is not read")
+        raise UnknownRangeError("has colours of 16 bits that use a part of the range, in an unsupported byte order")
     swapped = mode[:-1] + _SWAPPED[mode[-1]]
     return swapped if isinstance(arguments, str) else (swapped, *arguments[1:])
 
@@ -260,7 +259,7 @@ def _join(high: Image.Image, low: Image.Image) -> npt.NDArray[np.uint16]:
 
 
 def _grey_and_alpha(data: bytes) -> npt.NDArray[np.uint16]:
-    """(H, W, 2) values of a PNG of grey and alpha: its bytes are those of four channels of 8 bits."""
+    """(H, W, 2) values of a PNG of grey and alpha, decoded as four channels of 8 bits."""
     head = b"IHDR" + data[16:24] + b"\x08\x06" + data[26:29]
     changed = data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
     with Image.open(io.BytesIO(changed), formats=("PNG",)) as image:
@@ -269,7 +268,7 @@ def _grey_and_alpha(data: bytes) -> npt.NDArray[np.uint16]:
 
 
 def _read_pnm(image: Image.Image, data: bytes) -> Samples | None:
-    """PGM and PPM of a limit above 255; Pillow would decode them value by value, and colours to 8 bits."""
+    """PGM and PPM with maxval above 255, which Pillow decodes slowly, and colours to 8 bits."""
     found = _PNM.match(data)
     limit = int(found[4]) if found else 0
     if not found or not 255 < limit <= FULL:
@@ -294,12 +293,14 @@ def _read_tiff(image: Image.Image, data: bytes) -> Samples | None:
     depth = tiff.depth_of(image)
     if depth == 16 and tiff.is_planar(image):
         if image.mode not in ("RGB", "RGBA"):
-            raise ValueError(f"it is {tiff.describe_tags(tags, data)}, which is not read")
+            raise ValueError(f"it is {tiff.describe_tags(tags, data)}, which is not supported")
         values: npt.NDArray[np.uint16] | None = tiff.read_planes(image, data)
     elif depth == 16 and image.mode == "CMYK":
         image.load()
         if np.asarray(image.getextrema()).max() <= _HALF >> 8:
-            raise ValueError(f"it is {tiff.describe_tags(tags, data)} that uses less than 16 bits, which is not read")
+            raise ValueError(
+                f"it is {tiff.describe_tags(tags, data)} that uses less than 16 bits, which is not supported"
+            )
         return None
     elif depth in (12, 16) and image.mode in ("I;16", "I;16B", "RGB", "RGBA"):
         values = _colour_values(image, data)

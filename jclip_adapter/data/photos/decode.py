@@ -1,7 +1,6 @@
-"""From a photo's file to the square of pixels that a network reads: the only place where photos are decoded.
+"""Decodes photo files to a network's square input; all photos are decoded here.
 
-Only the formats below are opened, and nothing is decoded that would fill the memory. Free of Jittor, so that
-decoding processes start quickly.
+Only the supported formats are opened, with limits on size. Without Jittor, so that decoding processes start quickly.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ _UPRIGHT = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # what undoes each orientation
+}  # the inverse of each orientation
 Decoded = tuple[int, bytes, npt.NDArray[np.uint8] | str]
-"""A job's number, the SHA-256 of its file and its pixels; or b"" and what is wrong."""
-# What Pillow's decoders raise on damaged files.
+"""A job's number, the SHA-256 of its file and its pixels; or b"" and an error message."""
+# Errors of Pillow's decoders for damaged files.
 _DECODER_ERRORS = (
     OSError,
     ValueError,
@@ -64,7 +63,7 @@ _DECODER_ERRORS = (
 
 
 class Job(NamedTuple):
-    """A photo's number, its path, the side of the square wanted in pixels, the way to it, and how the file is read."""
+    """A photo's number, its path, the side of the result in pixels, the transform, and how the file is read."""
 
     number: int
     path: str
@@ -73,20 +72,20 @@ class Job(NamedTuple):
     reading: Reading = AS_SEEN
 
     def as_json(self) -> list[Any]:
-        """The job, for JSON."""
+        """The job as JSON."""
         return [self.number, self.path, self.size, self.transform.as_dict(), self.reading]
 
     @classmethod
     def from_json(cls, values: list[Any]) -> Job:
-        """What `as_json` gave."""
+        """The job from `as_json`."""
         number, path, size, transform, reading = values
         return cls(number, path, size, PixelTransform.from_dict(transform), Reading(*reading))
 
 
 class _Silence:
-    """No warnings while any thread decodes: of EXIF data and the like, which nobody reads here.
+    """Suppresses warnings while any thread decodes.
 
-    `warnings.catch_warnings` alone would leave the process without warnings where threads overlap.
+    `warnings.catch_warnings` alone could leave them suppressed when threads overlap.
     """
 
     def __init__(self) -> None:
@@ -111,20 +110,20 @@ _SILENCE = _Silence()
 
 
 def open_image(data: bytes, name: str, reading: Reading = AS_SEEN) -> Image.Image:
-    """Decode an image completely, as a person sees it.
+    """Decode an image completely.
 
     Args:
         data: The file's bytes.
-        name: What to call it in an error.
-        reading: What to do about rotation, transparent pixels and 16 bits.
+        name: Its name for errors.
+        reading: How files are read.
 
     Returns:
-        The first frame, upright, in the file's own mode but for 16 bits, which become 8, and for transparent pixels,
-        which become opaque RGB. A JPEG of more than MAX_PIXELS is reduced to a half, a quarter or an eighth.
+        The first frame, upright, in the file's mode; 16 bits are converted to 8, transparent images to opaque RGB. A
+        JPEG of more than MAX_PIXELS is reduced to a half, a quarter or an eighth.
 
     Raises:
-        PhotoError: another format than those read here, too large, damaged or truncated; for JPEG and WebP also damage
-            that Pillow passes over, as far as it can be told; 16 bits of which nothing tells the range.
+        PhotoError: the image has an unsupported format, is too large, damaged or truncated (for JPEG and WebP also
+            damage that Pillow ignores, if detected), or has 16 bits of unknown range.
     """
     if not data:
         raise PhotoError(f"{name} is empty.")
@@ -140,17 +139,17 @@ def open_image(data: bytes, name: str, reading: Reading = AS_SEEN) -> Image.Imag
     except UnidentifiedImageError as error:  # Pillow's own words name a BytesIO object
         with _SILENCE:
             kind, page = name_of(data), describe(data)
-        told = f"it is {kind}" if kind else f"it is {page}, which is not read" if page else f"none of {READABLE}"
-        raise PhotoError(f"{name} is no readable image ({told}).") from error
+        what = f"it is {kind}" if kind else f"it is {page}, which is not supported" if page else f"none of {READABLE}"
+        raise PhotoError(f"{name} is not a readable image ({what}).") from error
     except _DECODER_ERRORS as error:
-        raise PhotoError(f"{name} is no readable image ({str(error) or type(error).__name__}).") from error
+        raise PhotoError(f"{name} is not a readable image ({str(error) or type(error).__name__}).") from error
 
 
 def unsettled_top(path: str | Path) -> int:
-    """`Samples.top` of a photo of 16 bits per channel whose file does not tell its range; 0 for all others.
+    """`Samples.top` of a photo of 16 bits per channel that does not declare its range; 0 for all others.
 
     Args:
-        path: Of the file.
+        path: The file.
 
     Raises:
         PhotoError: the file cannot be read or decoded.
@@ -164,11 +163,11 @@ def unsettled_top(path: str | Path) -> int:
                 return FULL if is_deep(image, data) else 0
             return 0 if samples.declared else samples.top
     except _DECODER_ERRORS as error:
-        raise PhotoError(f"{path} is no readable image ({str(error) or type(error).__name__}).") from error
+        raise PhotoError(f"{path} is not a readable image ({str(error) or type(error).__name__}).") from error
 
 
 def _open(data: bytes, name: str) -> Image.Image:
-    """Open an image of a format and size that is decoded here; a JPEG is told to reduce itself where it must."""
+    """Open an image of a supported format and size; a large JPEG is set to be reduced."""
     kind = brand(data)
     if kind in ("HEIC", "HEIF"):
         image = open_heic(data)
@@ -181,31 +180,31 @@ def _open(data: bytes, name: str) -> Image.Image:
     else:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     if is_raw_preview(image):
-        raise PhotoError(f"{name} is no readable image (it is camera raw; export it as JPEG).")
+        raise PhotoError(f"{name} is not a readable image (it is camera raw; export it as JPEG).")
     if image.format == "TIFF":
         seek_photo(image)
     if image.width * image.height > MAX_PIXELS:
-        raise PhotoError(f"{name} has {image.width}×{image.height} pixels, more than {MAX_PIXELS} in all.")
+        raise PhotoError(f"{name} has {image.width}×{image.height} pixels, more than {MAX_PIXELS}.")
     return image
 
 
 def _orientation(image: Image.Image) -> int:
-    """A loaded image's EXIF orientation, 1 to 8; 1 where its EXIF data tell none or cannot be read."""
+    """A loaded image's EXIF orientation, 1 to 8; 1 if it is missing or unreadable."""
     try:
-        told = image.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(_ORIENTATION, 1)
     except _DECODER_ERRORS:
         return 1
-    return told if isinstance(told, int) else 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn and mirror an image so that it is upright."""
+    """Rotate and mirror an image upright."""
     method = _UPRIGHT.get(orientation)
     return image if method is None else image.transpose(method)
 
 
 def _opaque(image: Image.Image, colour: str) -> Image.Image:
-    """Put an image on a colour; it stays as it is where no pixel is transparent."""
+    """Put an image with transparent pixels on a background colour."""
     if not image.has_transparency_data:
         return image
     whole = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -218,10 +217,10 @@ def _opaque(image: Image.Image, colour: str) -> Image.Image:
 
 
 def _check_webp(image: Image.Image, data: bytes, name: str) -> None:
-    """Refuse a WebP with a hole; the decoder takes zeros for picture data.
+    """Refuse a WebP with a run of zero bytes, which the decoder accepts as image data.
 
-    A lossless file has no long runs of zeros. A lossy one of a single colour has, less than a byte for each
-    macroblock of 16 by 16 pixels.
+    A lossless file has no long runs of zeros; a lossy one of a single colour has up to a byte per macroblock of 16 by
+    16 pixels.
     """
     blocks = -(-image.width // 16) * -(-image.height // 16)
     at = 12
@@ -234,7 +233,7 @@ def _check_webp(image: Image.Image, data: bytes, name: str) -> None:
 
 
 def _eight_bits(image: Image.Image, data: bytes, name: str, white_level: int) -> Image.Image:
-    """Decode an image; more than 8 bits per channel, of which Pillow takes the upper ones, become 8 by their range."""
+    """Decode an image, converting 16 bits per channel to 8 by their range."""
     if image.format == "JPEG":
         return load_jpeg(image, data, name)
     samples: Samples | None = read_samples(image, data)
@@ -243,22 +242,22 @@ def _eight_bits(image: Image.Image, data: bytes, name: str, white_level: int) ->
     image.load()
     if image.format == "WEBP":
         _check_webp(image, data, name)
-    if image.mode.startswith("I") or image.mode == "F":  # 0 to 1, 0 to 255, metres: a guess would be black or white
+    if image.mode.startswith("I") or image.mode == "F":  # the range may be 0 to 1, 0 to 255, or metres
         what = describe_tags(tags_of(image), data) if image.format == "TIFF" else "a picture of 32 bits per channel"
-        raise PhotoError(f"{name} is {what}, of which nothing tells the range.")
+        raise PhotoError(f"{name} is {what}, whose value range is unknown.")
     return image
 
 
 def read_square(
     path: str | Path, size: int, transform: PixelTransform = OPENAI, reading: Reading = AS_SEEN
 ) -> tuple[bytes, npt.NDArray[np.uint8]]:
-    """Read one photo as a network does.
+    """Decode and preprocess one photo.
 
     Args:
-        path: Of the file.
+        path: The file.
         size: Side of the result in pixels.
         transform: The network's.
-        reading: What to do about rotation, transparent pixels and 16 bits.
+        reading: How files are read.
 
     Returns:
         The SHA-256 of the file's bytes and its pixels, (size, size, 3) uint8.
@@ -284,15 +283,15 @@ def read_file(path: str | Path, first: int = MAX_BYTES + 1) -> bytes:
     """A photo file's bytes, at most MAX_BYTES.
 
     Args:
-        path: Of the file.
-        first: How many bytes to read from its beginning; all by default.
+        path: The file.
+        first: Number of bytes to read; all by default.
 
     Raises:
-        PhotoError: it cannot be read, is larger, or is no regular file (links are followed).
+        PhotoError: it cannot be read, is larger, or is not a regular file (links are followed).
     """
     try:
-        _check_kind(path, Path(path).stat())  # before it is opened, which may wait for ever, or set a machine going
-        # Without waiting, should a pipe have taken the file's place since it was looked at.
+        _check_kind(path, Path(path).stat())  # before opening, which may block on a pipe or start a device
+        # Non-blocking, in case a pipe has replaced the file since.
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as handle:
             _check_kind(path, os.fstat(handle.fileno()))
             data = handle.read(min(first, MAX_BYTES + 1))
@@ -306,7 +305,7 @@ def read_file(path: str | Path, first: int = MAX_BYTES + 1) -> bytes:
 
 
 def _check_kind(path: str | Path, status: os.stat_result) -> None:
-    """Refuse pipes and devices, whose content may never come or never end, and files that are too large."""
+    """Refuse folders, pipes, devices, and files that are too large."""
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, a socket or a device"
         raise PhotoError(f"{path} cannot be read (it is {kind}).")
@@ -315,14 +314,7 @@ def _check_kind(path: str | Path, status: os.stat_result) -> None:
 
 
 def try_square(job: Job) -> Decoded:
-    """`read_square` for other processes: errors come back as text instead of being raised.
-
-    Args:
-        job: The job.
-
-    Returns:
-        (number, SHA-256, pixels), or (number, b"", what is wrong).
-    """
+    """`read_square` for other processes: returns (number, SHA-256, pixels), or (number, b"", error message)."""
     number, path, size, transform, reading = job
     try:
         digest, pixels = read_square(path, size, transform, reading)

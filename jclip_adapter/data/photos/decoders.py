@@ -1,13 +1,13 @@
-"""Photos decoded in order, by threads of this process or by child processes.
+"""Decodes photos in order, in threads or child processes.
 
-Threads start at once, but share Python's lock with each other and with Jittor, which keeps it while it computes; so
-they suit few photos, and a processor whose few cores are all busy with CLIP anyway. Child processes decode while
-CLIP computes, on a GPU or on a part of many cores.
+Threads start immediately but share the GIL with each other and with Jittor, which holds it while it computes: they suit
+few photos, or a processor whose few cores CLIP uses anyway. Child processes decode while CLIP computes on a GPU or on
+some of many cores.
 
-A child is this Python with two pipes: a line of JSON per chunk of jobs goes in, a header and the pixels per photo
-come out. The pools of multiprocessing and loky were tried before: forked children copy Jittor's threads,
-spawned ones run the caller's script again, a child killed amid an answer left the parent waiting for ever, and the
-children of a killed parent lived on. Here the end of a pipe tells either side that the other is gone.
+A child process has two pipes: a line of JSON per chunk of jobs in, a header and the pixels per photo out. Rejected:
+pools of multiprocessing and loky, where forked children copy Jittor's threads, spawned ones run the caller's script
+again, a killed child leaves the parent waiting forever, and children survive a killed parent. Here a closed pipe ends
+either side.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from jclip_adapter.core.errors import SetupError
 
 from .decode import Decoded, Job, try_square
 
-_CHUNK = 8  # photos that a child is asked for at a time
-_AHEAD = 8  # chunks that lie at a child, asked for or decoded: two batches of CLIP's on the CPU
-_HEADER = struct.Struct("<?I")  # whether the photo could be read, and the bytes that follow
+_CHUNK = 8  # photos per request to a child
+_AHEAD = 8  # chunks requested from a child in advance: two batches of CLIP on the CPU
+_HEADER = struct.Struct("<?I")  # whether the photo could be read, and the number of bytes that follow
 _DIGEST = 32
 _PATIENCE_S = 5.0
-_MOST = 8  # threads, or children unless told otherwise: so many keep up with any GPU
-_FEW_PHOTOS = 256  # that threads have decoded by the time that children have started
-_FEW_CORES = 4  # of a processor that also runs CLIP: what children decode then costs CLIP as much
+_MOST = 8  # threads, or children by default: enough for any GPU
+_FEW_PHOTOS = 256  # threads decode as many while children start
+_FEW_CORES = 4  # with as many cores that CLIP also uses, children are not faster
 
 
 def decode(jobs: Sequence[Job], workers: int, device: str) -> Iterator[Decoded]:
     """Decode photos.
 
     Args:
-        jobs: As `try_square` takes them.
-        workers: Child processes; 0 for threads of this one, −1 for what is faster.
-        device: Where CLIP computes meanwhile, "cpu" or "cuda".
+        jobs: The photos.
+        workers: Child processes; 0 for threads, −1 chooses the faster.
+        device: CLIP's device, "cpu" or "cuda".
 
     Yields:
-        What `try_square` gives for each job, in order.
+        The result of `try_square` for each job, in order.
 
     Raises:
         SetupError: a child could not be started, or was killed.
@@ -62,13 +62,13 @@ def decode(jobs: Sequence[Job], workers: int, device: str) -> Iterator[Decoded]:
 
 
 def cores() -> int:
-    """How many of the processor's cores this process may use."""
+    """Number of cores that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)  # not on every system
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def decode_in_threads(jobs: Sequence[Job]) -> Iterator[Decoded]:
-    """`decode` in threads of this process, one per core, some photos ahead of the one that is asked for."""
+    """`decode` in threads, one per core, some photos in advance."""
     threads = ThreadPoolExecutor(min(_MOST, cores()))
     ahead: collections.deque[Future[Decoded]] = collections.deque()
     try:
@@ -88,7 +88,7 @@ def decode_in_children(jobs: Sequence[Job], count: int) -> Iterator[Decoded]:
     count = min(count, len(chunks))
     with contextlib.ExitStack() as stack:
         children = [stack.enter_context(_Child()) for _ in range(count)]
-        # Chunk i is for child i modulo count, so that answers come in order without being sorted.
+        # Chunk i goes to child i modulo count, so that answers are in order.
         for number, chunk in enumerate(chunks[: _AHEAD * count]):
             children[number % count].ask(chunk)
         for number, chunk in enumerate(chunks):
@@ -100,23 +100,23 @@ def decode_in_children(jobs: Sequence[Job], count: int) -> Iterator[Decoded]:
 
 
 class _Child:
-    """One decoding process; ends with its `with` block."""
+    """One decoding process, ended by its `with` block."""
 
     def __init__(self) -> None:
-        # -c puts the working directory first among the places of modules; the parent's own places are right.
+        # The parent's sys.path, as -c would put the working directory first.
         code = f"import sys; sys.path[:] = {sys.path!r}; from jclip_adapter.data.photos.decoders import serve; serve()"
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is the parent's affair
+                start_new_session=True,  # the parent handles Ctrl-C
             )
         except OSError as error:
             raise SetupError(
                 f"no decoding process can be started ({error.strerror or error}).", "Give fewer --workers, or 0."
             ) from error
-        assert self._process.stdin is not None  # noqa: S101  (Popen was given pipes; this tells the type checker)
+        assert self._process.stdin is not None  # noqa: S101  (for the type checker)
         assert self._process.stdout is not None  # noqa: S101
         self._questions: IO[bytes] = self._process.stdin
         self._answers: IO[bytes] = self._process.stdout
@@ -126,7 +126,7 @@ class _Child:
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
-            self._questions.close()  # which ends the child
+            self._questions.close()  # ends the child
         self._answers.close()
         try:
             self._process.wait(_PATIENCE_S)
@@ -157,19 +157,19 @@ class _Child:
 
     def _gone(self) -> SetupError:
         return SetupError(
-            "a decoding process was killed, perhaps as the memory did not suffice.",
-            "Run the command again, with fewer --workers; what is encoded is kept.",
+            "a decoding process was killed, perhaps for lack of memory.",
+            "Run the command again with fewer --workers; encoded features are kept.",
         )
 
 
 def serve() -> None:
-    """What a child does: answer on stdout what stdin asks, until stdin ends."""
+    """The child process: answers requests from stdin on stdout, until stdin ends."""
     chunks: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
 
     def listen() -> None:
         for line in sys.stdin.buffer:
             chunks.put([Job.from_json(values) for values in json.loads(line)])
-        os._exit(0)  # the parent needs no more, or is gone: nothing here is worth finishing
+        os._exit(0)  # the parent has finished or was killed
 
     answers: queue.Queue[bytes] = queue.Queue(_CHUNK * _AHEAD)
 
@@ -181,8 +181,8 @@ def serve() -> None:
         except OSError:
             os._exit(0)
 
-    # In threads: a parent that waits to ask and a child that waits to answer would wait for each other; and a pipe
-    # holds less than a photo's pixels, so that a child that writes by itself would stand still while CLIP encodes.
+    # In threads: otherwise parent and child could deadlock on full pipes; and as a pipe holds less than a photo's
+    # pixels, the child would block while CLIP encodes.
     threading.Thread(target=listen, daemon=True).start()
     threading.Thread(target=write, daemon=True).start()
     while True:

@@ -1,4 +1,4 @@
-"""Formats of photos, recognised by their first bytes: which are read, and by name those that are not."""
+"""Photo formats, recognised by their first bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF")
-"""Pillow's names of the formats that Pillow decodes here."""
+"""Pillow's names of the supported formats."""
 READABLE = "JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, AVIF, HEIC"
 HEIC_PACKAGE = "pillow-heif"
 
@@ -42,13 +42,10 @@ _SIGNATURES = (
 
 
 def brand(data: bytes) -> str:
-    """Which photo format of the HEIF family a file is, whatever its name.
-
-    Args:
-        data: The file's bytes, or its first hundred.
+    """The HEIF format of a file, from at least its first hundred bytes.
 
     Returns:
-        "HEIC", "AVIF", "HEIF" for another codec of the family, or an empty string for none.
+        "HEIC", "AVIF", "HEIF" for another codec, or empty for other formats.
     """
     if data[4:8] != b"ftyp":
         return ""
@@ -62,7 +59,7 @@ def brand(data: bytes) -> str:
 
 
 def name_of(data: bytes) -> str:
-    """The name of a format that is not read, told by the file's first bytes; an empty string for an unknown one.
+    """The name of an unsupported format, from the file's bytes; empty for an unknown one.
 
     >>> name_of(b"8BPS" + bytes(99))
     'Photoshop (PSD)'
@@ -77,16 +74,16 @@ def name_of(data: bytes) -> str:
 
 
 def open_heic(data: bytes) -> Image.Image | None:
-    """Open a HEIC file with pillow-heif, decoding nothing yet.
+    """Open a HEIC file with pillow-heif, without decoding.
 
     Args:
         data: The file's bytes.
 
     Returns:
-        The image, or None where pillow-heif is not installed.
+        The image, or None if pillow-heif is not installed.
 
     Raises:
-        SyntaxError: it is damaged, or of a codec that libheif does not decode.
+        SyntaxError: it is damaged, or has an unsupported codec.
     """
     try:
         module = importlib.import_module("pillow_heif")

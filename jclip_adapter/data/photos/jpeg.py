@@ -1,4 +1,4 @@
-"""JPEG files: decoded whole, or reduced while they are decoded where they would fill the memory; damage is noticed."""
+"""Decoding of JPEGs, reduced if they are very large, with detection of damage."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from jclip_adapter.core.errors import PhotoError
 
 from .jpeg_damage import Layout, find_damage, read_layout
 
-# So large that no photo takes more than a gigabyte and about two seconds, whatever its format.
+# No photo of this size takes more than a gigabyte and about two seconds, in any format.
 MAX_PIXELS = 8192 * 6144
 MAX_JPEG_PIXELS = 8 * MAX_PIXELS
-"""Of a JPEG, which is reduced to a half, a quarter or an eighth of each side where it has more than MAX_PIXELS."""
-_MAX_SCANS = 20  # of a JPEG of MAX_PIXELS, as each goes over all of them; smaller ones may have more
-_MAX_HELD = 14 * MAX_PIXELS  # bytes of a reduced picture, and of the coefficients where it has several scans
+"""Limit of a JPEG, whose sides are divided by 2, 4 or 8 if it has more than MAX_PIXELS."""
+_MAX_SCANS = 20  # of a JPEG of MAX_PIXELS, as each scan covers all pixels; smaller ones may have more
+_MAX_HELD = 14 * MAX_PIXELS  # bytes of a reduced image, with the coefficients if it has several scans
 
 
 def open_jpeg(data: bytes, name: str) -> JpegImagePlugin.JpegImageFile:
-    """Open a JPEG, or the first picture of an MPO; where it is too large, let it be reduced when it is loaded.
+    """Open a JPEG, or the first image of an MPO; a large one is set to be reduced when it is loaded.
 
-    `Image.open` would refuse by its size what can be decoded smaller.
+    `Image.open` would refuse large images that can be reduced.
 
     Args:
         data: The file's bytes.
-        name: What to call it in an error.
+        name: Its name for errors.
 
     Raises:
-        PhotoError: it cannot be reduced so far that it fits the memory.
-        SyntaxError and what else Pillow raises: it is damaged.
+        PhotoError: it is too large even when reduced.
+        SyntaxError and others of Pillow: it is damaged.
     """
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
@@ -40,7 +40,7 @@ def open_jpeg(data: bytes, name: str) -> JpegImagePlugin.JpegImageFile:
 
 
 def _reduce(image: Image.Image, layout: Layout, name: str) -> None:
-    """Let a JPEG that is too large be decoded at a half, a quarter or an eighth, or refuse it."""
+    """Set a large JPEG to be decoded at a half, a quarter or an eighth, or refuse it."""
     width, height = image.size
     pixels = width * height
     across, down = (max(factors, default=1) or 1 for factors in zip(*layout.sampling.values(), strict=True))
@@ -53,23 +53,23 @@ def _reduce(image: Image.Image, layout: Layout, name: str) -> None:
             image.draft(None, (width // scale, height // scale))
             return
     kind = f" in {len(layout.scans)} scans" if held else ""
-    raise PhotoError(f"{name} has {width}×{height} pixels{kind}, more than can be reduced while they are decoded.")
+    raise PhotoError(f"{name} has {width}×{height} pixels{kind}, too many even when reduced.")
 
 
 def load_jpeg(image: Image.Image, data: bytes, name: str) -> Image.Image:
     """Decode a JPEG.
 
     Args:
-        image: As `open_jpeg` opened it.
+        image: From `open_jpeg`.
         data: The file's bytes.
-        name: What to call it in an error.
+        name: Its name for errors.
 
     Returns:
-        The image, loaded.
+        The loaded image.
 
     Raises:
         PhotoError: a part of it is missing, or it has too many scans.
-        OSError, ValueError and what else Pillow's decoder raises: it is damaged.
+        OSError, ValueError and others of Pillow's decoder: it is damaged.
     """
     layout = read_layout(data)
     pixels = layout.width * layout.height

@@ -1,13 +1,13 @@
-"""Damage of a JPEG that its decoder passes over in silence.
+"""Detection of JPEG damage that the decoder ignores.
 
-libjpeg decodes what is there, paints the rest mid-grey and leaves a warning that Pillow does not read. A classifier
-would then judge a picture that is partly or wholly blank. Looked for here, with no decoder of our own:
+For missing data libjpeg fills the rest with mid-grey and sets a warning that Pillow does not read, so a blank image
+would be classified. Detected without an own decoder:
 
-- holes: long runs of zero bytes, as an interrupted copy leaves them;
-- an early end: the last block is mid-grey, and the picture changes when more data are put behind the present ones;
-- missing restart markers, each of which stands for a part of the picture.
+- holes: long runs of zero bytes, as left by an interrupted copy;
+- an early end: the last block is mid-grey, and appended data change the image;
+- missing restart markers, each for a part of the image.
 
-Other bytes in place of the right ones are noticed only where they make the data too short.
+Wrong bytes are detected only if they make the data too short.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _ARITHMETIC_SEQUENTIAL = 0xC9
 _ARITHMETIC = frozenset({*range(0xC9, 0xD0)} - {0xCC})
-_MORE = b"\x55\xaa\x33\x66" * 16  # data that no decoder takes for the grey of missing ones
-_CUT = 512  # bytes: more than a block takes, less than what a hole leaves over
+_MORE = b"\x55\xaa\x33\x66" * 16  # data that does not decode to grey
+_CUT = 512  # bytes: more than a block takes, less than a hole leaves over
 _GREYS = (127, 128)
-_PLAIN = 1.5  # bytes that a block without content takes at most; with the usual tables it takes 0.75
+_PLAIN = 1.5  # most bytes of a block without content; with the usual tables 0.75
 
 
 @dataclass
 class _Scan:
-    """One scan's entropy-coded data, and what its header says of them."""
+    """One scan's entropy-coded data and header."""
 
     start: int
     end: int
@@ -50,7 +50,7 @@ class _Scan:
 
 @dataclass
 class Layout:
-    """Where the scans of a JPEG's first picture lie.
+    """The scans of a JPEG's first image.
 
     Attributes:
         frame: The frame's marker, 0xC0 and above; 0 if there is none.
@@ -68,7 +68,7 @@ class Layout:
 
 
 def read_layout(data: bytes) -> Layout:
-    """Walk through a JPEG's markers; what cannot be followed ends the walk, as the decoder is the judge of that."""
+    """Parse a JPEG's markers, up to the first malformed one."""
     layout = Layout()
     at, interval = 2, 0
     first: dict[int, int] = {}
@@ -100,7 +100,7 @@ def read_layout(data: bytes) -> Layout:
 
 
 def _first_symbols(body: bytes) -> dict[int, int]:
-    """By table: the symbol of its first code, which is all zeros."""
+    """The symbol of each table's first code, which is all zeros."""
     found, at = {}, 0
     while at + 17 < len(body):
         found[body[at]] = body[at + 17]
@@ -109,16 +109,16 @@ def _first_symbols(body: bytes) -> dict[int, int]:
 
 
 def find_damage(data: bytes, layout: Layout, corner: Pixels, decode: Callable[[bytes], Pixels]) -> str:
-    """Say what is missing of a JPEG that has been decoded.
+    """Describe the damage of a decoded JPEG.
 
     Args:
         data: The file's bytes.
-        layout: Of the file.
-        corner: (n, n) or (n, n, bands) uint8, the last pixels as they were decoded.
-        decode: Decodes a file, this one or one of changed data, perhaps at a reduced size, to uint8 pixels.
+        layout: The file's layout.
+        corner: (n, n) or (n, n, bands) uint8, the last decoded pixels.
+        decode: Decodes a file, this one or a changed one, possibly reduced, to uint8 pixels.
 
     Returns:
-        The fault in words; an empty string where none is found.
+        The fault in words; empty if none is found.
     """
     fault = _restart_fault(data, layout)
     if fault or not layout.scans:
@@ -127,15 +127,15 @@ def find_damage(data: bytes, layout: Layout, corner: Pixels, decode: Callable[[b
     if np.isin(corner, _GREYS).all():
         return _grey_end_fault(data, layout, scan, decode)
     if layout.frame == _ARITHMETIC_SEQUENTIAL and scan.end - scan.start > 2 * _CUT:
-        # No byte is impossible in such data, so that anything gives a picture.
-        return "" if _ends_with_picture(data, scan, decode) else "its data do not end with the picture"
+        # Any bytes decode to an image in this mode.
+        return "" if _ends_with_picture(data, scan, decode) else "its data do not end with the image"
     for number, each in enumerate(layout.scans):
         at = data.find(_HOLE, each.start, each.end)  # a regular expression takes 50 times as long
         hole = _ZEROS.match(data, at, each.end) if at >= 0 else None
         if not hole:
             continue
         plain = _zeros_are_plain(layout, each)
-        # Where zeros stand for an even area, a hole shifts what follows: the data then no longer end with the picture.
+        # If zeros encode an even area, a hole shifts the following data, which then do not end with the image.
         whole = plain and (number or layout.frame in _PROGRESSIVE or _ends_with_picture(data, each, decode))
         if not whole:
             return f"{len(hole[0])} bytes of its data are zero"
@@ -143,32 +143,32 @@ def find_damage(data: bytes, layout: Layout, corner: Pixels, decode: Callable[[b
 
 
 def _grey_end_fault(data: bytes, layout: Layout, scan: _Scan, decode: Callable[[bytes], Pixels]) -> str:
-    """What is wrong with a picture that ends in mid-grey; it may have been painted so."""
+    """The fault of an image that ends in mid-grey, if it has one."""
     small = decode(data)
     if not np.array_equal(small, decode(data[: scan.end] + _MORE + data[scan.end :])):
-        return "its data end before the picture does"
+        return "its data end before the image is complete"
     blocks = 3 * (layout.width // 8 + 1) * (layout.height // 8 + 1)
     if np.isin(small, _GREYS).all() and sum(each.end - each.start for each in layout.scans) > 256 + _PLAIN * blocks:
-        return "it has much data, but comes out grey all over"
+        return "it has much data, but decodes to plain grey"
     return ""
 
 
 def _ends_with_picture(data: bytes, scan: _Scan, decode: Callable[[bytes], Pixels]) -> bool:
-    """Whether the last bytes of a scan matter."""
+    """Whether the last bytes of a scan change the image."""
     shorter = data[: max(scan.start, scan.end - _CUT)] + data[scan.end :]
     return not np.array_equal(decode(data), decode(shorter))
 
 
 def _zeros_are_plain(layout: Layout, scan: _Scan) -> bool:
-    """Whether an encoder may have written a long run of zeros in a scan: for an even area, or as raw bits."""
+    """Whether a long run of zeros is valid in a scan: for an even area, or as raw bits."""
     if layout.frame in _ARITHMETIC or scan.high:
         return True
     low, last = scan.spectral
     for _, dc_table, ac_table in scan.components:
         dc, ac = scan.first_symbols.get(dc_table, 0), scan.first_symbols.get(16 + ac_table, 0)
-        if low == 0 and dc != 0:  # the difference of two blocks is not nothing
+        if low == 0 and dc != 0:  # two blocks differ
             return False
-        if last > 0 and (ac & 15 or ac == 0xF0):  # neither the end of a block nor of a run of blocks
+        if last > 0 and (ac & 15 or ac == 0xF0):  # not the end of a block or of a run of blocks
             return False
     return True
 
@@ -180,14 +180,14 @@ def _restart_fault(data: bytes, layout: Layout) -> str:
             continue
         wanted = -(-_units(layout, scan) // scan.interval) - 1
         found = [int(code[0]) & 7 for code in _RESTARTS.findall(data, scan.start, scan.end)]
-        # Some encoders write one more behind the last part.
+        # Some encoders write one more after the last part.
         if len(found) not in (wanted, wanted + 1) or any(code != i % 8 for i, code in enumerate(found)):
-            return f"{len(found)} of {wanted} restart markers are in their place"
+            return f"{len(found)} of {wanted} restart markers are in place"
     return ""
 
 
 def _units(layout: Layout, scan: _Scan) -> int:
-    """Macroblocks of a scan, or blocks where it is of one component."""
+    """Number of macroblocks of a scan, or of blocks if it has one component."""
     across = max((h for h, _ in layout.sampling.values()), default=1) or 1
     down = max((v for _, v in layout.sampling.values()), default=1) or 1
     if len(scan.components) > 1:

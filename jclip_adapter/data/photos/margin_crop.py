@@ -1,4 +1,4 @@
-"""The preprocessing of networks trained by TensorFlow's authors, with Pillow and numpy alone."""
+"""Preprocessing of EfficientNet-Lite, as in TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .preprocess import PixelTransform
 
 VERSION = "crop-bicubic-1"  # part of every stored feature's key: raise it when pixels change
 TRANSFORM = PixelTransform(resize="margin")
-_MARGIN = 32  # pixels that are cut off beside the photo's size
+_MARGIN = 32  # pixels cropped, relative to the input's side
 
 
 def crop_pixels(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:

@@ -1,7 +1,4 @@
-"""How a CLIP reads a photo: resize, crop or pad, RGB, normalise; with Pillow and numpy alone.
-
-Kept free of Jittor so that decoding processes start quickly.
-"""
+"""CLIP's preprocessing: resize, crop or pad, RGB, normalise. Without Jittor, so that child processes start quickly."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from PIL import Image
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
-_LONGEST = 50  # long side over short, up to which an image is resized whole as OpenAI does
+_LONGEST = 50  # largest aspect ratio that is resized without cropping first
 VERSION = "openai-clip-bicubic-2"  # part of every stored feature's key: raise it when pixels change
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -34,16 +31,15 @@ class PixelTransform:
     """How a photo becomes a network's input. The defaults are OpenAI's.
 
     Attributes:
-        mean: Of red, green and blue in 0 to 1; subtracted.
-        std: By which they are divided.
-        interpolation: Of the resize, one of `INTERPOLATIONS`, always antialiased.
+        mean: Mean of red, green and blue in 0 to 1.
+        std: Standard deviation of red, green and blue.
+        interpolation: One of `INTERPOLATIONS`, always antialiased.
         resize: "shortest" (the short side to `edge`, then the centre is cropped), "squash" (both sides to `edge`),
             "longest" (the long side to the input's, then padded), or "margin" (the networks of `backbones`).
-        edge: Length in pixels to which "shortest" and "squash" resize; 0 for the side of the input.
+        edge: Length in pixels of "shortest" and "squash"; 0 for the side of the input.
         fill: Value of the padding, 0 to 255.
         rgb_first: Convert to RGB before the resize (Hugging Face) instead of at the end (OpenAI, open_clip).
-        crop_rounding: Of half a pixel at the crop's left and top: "even" (torchvision, open_clip) or "floor"
-            (Hugging Face).
+        crop_rounding: Rounding of the crop's left and top: "even" (torchvision, open_clip) or "floor" (Hugging Face).
 
     Raises:
         ValueError: a value is out of range.
@@ -79,29 +75,29 @@ class PixelTransform:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PixelTransform:
-        """What `as_dict` gave.
+        """The transform from `as_dict`.
 
         Raises:
-            TypeError: an attribute is unknown or of another kind.
+            TypeError: an unknown attribute, or a value of the wrong type.
             ValueError: a value is out of range.
         """
         return cls(**checked(cls(), values))
 
 
 def checked(default: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON values for a frozen dataclass, of the kinds that its default has.
+    """Check the types of JSON values for a frozen dataclass.
 
     Args:
-        default: An instance with default values.
-        values: By attribute name; numbers may be given as int for float, tuples of numbers as lists.
+        default: An instance with default values, which give the types.
+        values: Values by attribute; int for float and lists for tuples are accepted.
 
     Raises:
-        TypeError: an attribute is unknown, or a value is of another kind than the default's.
+        TypeError: an unknown attribute, or a value of another type than the default's.
     """
     found: dict[str, Any] = {}
     for name, value in values.items():
         if not hasattr(default, name):
-            raise TypeError(f"there is no attribute {name!r}")
+            raise TypeError(f"unknown attribute {name!r}")
         expected = getattr(default, name)
         if isinstance(expected, tuple) and isinstance(value, list | tuple):
             if not all(isinstance(part, int | float) and not isinstance(part, bool) for part in value):
@@ -120,15 +116,15 @@ OPENAI = PixelTransform()
 
 
 def square_pixels(image: Image.Image, size: int, transform: PixelTransform = OPENAI) -> npt.NDArray[np.uint8]:
-    """Bring an image to the square that a CLIP reads.
+    """Resize and crop an image to CLIP's square input.
 
-    With OpenAI's transform the conversion to RGB comes last: palette and 1-bit images are therefore resized with
-    nearest neighbours, RGBA with premultiplied alpha and CMYK in CMYK.
+    OpenAI's transform converts to RGB last: so palette and 1-bit images are resized with nearest neighbours, RGBA with
+    premultiplied alpha, and CMYK in CMYK.
 
     Args:
         image: Any image that Pillow opens.
         size: Side of the result in pixels.
-        transform: How; not "margin".
+        transform: The transform; not "margin".
 
     Returns:
         (size, size, 3) uint8.
@@ -146,11 +142,11 @@ def square_pixels(image: Image.Image, size: int, transform: PixelTransform = OPE
 
 
 def _shortest(image: Image.Image, edge: int, transform: PixelTransform) -> Image.Image:
-    """The short side to `edge`, the long side in proportion, cut to whole pixels."""
+    """Resize the short side to `edge`, the long side in proportion, rounded down."""
     width, height = image.size
     short, long = min(width, height), max(width, height)
     if long > _LONGEST * short:
-        # Resized whole, a 1×60000 image would fill gigabytes; what is cut away may as well be cut before.
+        # A 1×60000 image would take gigabytes when resized; so it is cropped first.
         margin = (long - _LONGEST * short) // 2
         box = (0, margin, width, height - margin) if height > width else (margin, 0, width - margin, height)
         image = image.crop(box)
@@ -164,7 +160,7 @@ def _shortest(image: Image.Image, edge: int, transform: PixelTransform) -> Image
 
 
 def _longest(image: Image.Image, size: int, transform: PixelTransform) -> Image.Image:
-    """The long side to `size`, centred on a square of `transform.fill`."""
+    """Resize the long side to `size`, centred on a square of `transform.fill`."""
     width, height = image.size
     ratio = max(width, height) / size
     width, height = max(1, round(width / ratio)), max(1, round(height / ratio))
@@ -195,7 +191,7 @@ def normalise_pixels(pixels: npt.NDArray[np.uint8], transform: PixelTransform = 
 
 
 class Preprocess:
-    """What `load` returns beside the model: an image in, model input out.
+    """The preprocessing that `clip.load` returns: an image in, model input out.
 
     Args:
         size: Side of the model's input in pixels.

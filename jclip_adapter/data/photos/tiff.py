@@ -1,7 +1,6 @@
-"""What Pillow leaves open in TIFF files: which page is the photo, channels stored apart, and what is not read.
+"""TIFF features that Pillow lacks: the choice of the page, planar channels, descriptions of unsupported files.
 
-Pillow opens the first page, be it a thumbnail, and takes channels of 16 bits that are stored one after the other
-(planar) for channels of 8 bits.
+Pillow opens the first page, even a thumbnail, and decodes planar 16-bit channels as 8 bits.
 """
 
 from __future__ import annotations
@@ -32,19 +31,17 @@ _PHOTOMETRICS = {0: "grey, zero being white", 1: "grey", 2: "RGB", 3: "palette",
 
 
 def is_raw_preview(image: Image.Image) -> bool:
-    """Whether an opened TIFF is a camera's raw file (DNG, NEF, ARW …), of which Pillow would decode the preview."""
+    """Whether an opened TIFF is a camera raw file (DNG, NEF, ARW …), whose preview Pillow would decode."""
     tags = tags_of(image)
     return image.format == "TIFF" and (_DNG_VERSION in tags or bool(_is_aside(tags) and _SUB_IFDS in tags))
 
 
 def seek_photo(image: Image.Image) -> None:
-    """Go to the first page of an opened TIFF that is neither a reduced picture of another one nor a mask.
-
-    A single page is the photo, whatever it says of itself.
+    """Seek the first page of an opened TIFF that is neither a thumbnail nor a mask; a single page is always the photo.
 
     Raises:
         ValueError: there is none among the first pages.
-        OSError, SyntaxError and what else Pillow raises on a damaged page.
+        OSError, SyntaxError and others of Pillow for a damaged page.
     """
     for page in range(_MOST_PAGES):
         try:
@@ -60,7 +57,7 @@ def seek_photo(image: Image.Image) -> None:
 
 
 def _is_aside(tags: Mapping[int, Any]) -> bool:
-    """Whether a page is a reduced picture or a mask."""
+    """Whether a page is a thumbnail or a mask."""
     return bool(int(tags.get(_NEWER_SUBFILE, 0)) & (_REDUCED | _MASK)) or tags.get(_SUBFILE) == _OLD_REDUCED
 
 
@@ -70,50 +67,47 @@ def tags_of(image: Image.Image) -> Mapping[int, Any]:
 
 
 def depth_of(image: Image.Image) -> int:
-    """Bits per channel of an opened TIFF, of the deepest one; 1 for other formats."""
+    """Most bits per channel of an opened TIFF; 1 for other formats."""
     return max(tags_of(image).get(BITS_PER_SAMPLE, (1,)))
 
 
 def is_planar(image: Image.Image) -> bool:
-    """Whether an opened TIFF stores its channels one after the other."""
+    """Whether an opened TIFF has planar channels."""
     tags = tags_of(image)
     return bool(tags.get(PLANAR, 1) == _APART and tags.get(CHANNELS, 1) > 1)
 
 
 def read_planes(image: Image.Image, data: bytes) -> npt.NDArray[np.uint16]:
-    """Decode a TIFF whose channels of 16 bits are stored one after the other.
-
-    Each channel is opened as a grey picture: by a directory of its own, put behind the file.
+    """Decode a TIFF with planar channels of 16 bits, each as a grey image by a directory appended to the file.
 
     Args:
-        image: Opened by Pillow and not loaded; afterwards its EXIF data have no orientation, as the values are upright,
-            like those of every TIFF that Pillow loads.
+        image: Opened by Pillow and not loaded; its EXIF orientation is removed, as the values are upright.
         data: The file's bytes.
 
     Returns:
         (H, W, C) values.
 
     Raises:
-        OSError, ValueError and what else Pillow's decoders raise on a damaged file.
+        OSError, ValueError and others of Pillow's decoders for a damaged file.
     """
     tags, order = tags_of(image), ">" if data[:2] == b"MM" else "<"
     kind = _TILES if _TILES[0] in tags else _STRIPS
     places, lengths = (_listed(tags[tag]) for tag in kind)
     count = int(tags[CHANNELS])
     if tags.get(EXTRA) == (_PREMULTIPLIED,):
-        raise ValueError(f"it is {describe_tags(tags, data)} with premultiplied alpha, which is not read")
+        raise ValueError(f"it is {describe_tags(tags, data)} with premultiplied alpha, which is not supported")
     if len(places) % count or len(places) != len(lengths):
-        raise ValueError(f"{len(places)} parts are no whole number for each of {count} channels")
+        raise ValueError(f"{len(places)} parts cannot be divided among {count} channels")
     share = len(places) // count
     shared = (WIDTH, HEIGHT, COMPRESSION, FILL_ORDER, ORIENTATION, ROWS_PER_STRIP, PREDICTOR, TILE_WIDTH, TILE_LENGTH)
     same = {tag: [int(tags[tag])] for tag in shared if tag in tags}
     values = np.empty((image.height, image.width, len(image.getbands())), dtype=np.uint16)
-    for number in range(values.shape[2]):  # a channel that means nothing is left out
+    for number in range(values.shape[2]):  # without unspecified channels
         own = slice(number * share, (number + 1) * share)
         entries = {BITS_PER_SAMPLE: [16], PHOTOMETRIC: [1], CHANNELS: [1], kind[0]: places[own], kind[1]: lengths[own]}
         with Image.open(io.BytesIO(with_directory(data, {**same, **entries}, order)), formats=("TIFF",)) as plane:
             turned = np.asarray(plane)
-        values = values.reshape((*turned.shape, -1))  # Pillow turns what it loads
+        values = values.reshape((*turned.shape, -1))  # Pillow applies the orientation
         values[..., number] = turned
     image.getexif().pop(ORIENTATION, None)
     return values
@@ -128,11 +122,11 @@ def with_directory(data: bytes, entries: Mapping[int, list[int]], order: str) ->
 
     Args:
         data: The file's bytes; the first eight are replaced.
-        entries: Whole numbers by tag, written as 32 bits each.
-        order: Of bytes, "<" or ">", as in the file.
+        entries: Integers by tag, written with 32 bits each.
+        order: The file's byte order, "<" or ">".
 
     Returns:
-        The bytes, the directory behind them.
+        The bytes with the directory at the end.
     """
     start = len(data) + len(data) % 2
     behind = start + 2 + 12 * len(entries) + 4
@@ -148,14 +142,7 @@ def with_directory(data: bytes, entries: Mapping[int, list[int]], order: str) ->
 
 
 def describe(data: bytes) -> str:
-    """What a TIFF's first page holds, for one that is not read.
-
-    Args:
-        data: The file's bytes.
-
-    Returns:
-        The description; an empty string for other formats.
-    """
+    """Describe a TIFF's first page, from the file's bytes; empty for other formats."""
     if not data.startswith(_MARKS):
         return ""
     try:
@@ -167,14 +154,14 @@ def describe(data: bytes) -> str:
             return describe_tags(tags, data)
     except (OSError, ValueError, LookupError, SyntaxError, TypeError, struct.error):
         pass
-    return "a TIFF without a whole directory of tags"
+    return "a TIFF without a complete directory of tags"
 
 
 def describe_tags(tags: Mapping[int, Any], data: bytes) -> str:
-    """What a page with these tags holds.
+    """Describe a page.
 
     Args:
-        tags: Of the page.
+        tags: The page's tags.
         data: The file's bytes, or its first two.
 
     >>> describe_tags({258: (16, 16), 262: 1, 277: 2}, b"MM")

@@ -1,9 +1,8 @@
-"""The white level of a data set whose photos have 16 bits per channel, use fewer, and do not say how many.
+"""The white level of a data set whose 16-bit photos use fewer bits and do not declare how many.
 
-Most photos of one source come near its white. So the numbers of bits that a data set's photos use form one group
-without gaps, and the white level is the largest value of the most bits among them. A few photos far above the others
-are defective or of another source, and decide nothing. Where two groups lie far apart and both are large, nothing tells
-whether the lower one is dark or of another range, and the data set is refused.
+Most photos of one source reach near its white, so the numbers of bits used form one group without gaps, whose largest
+gives the white level. A few photos far above are defective or from another source, and ignored. Two large groups far
+apart are refused, as the lower one may be dark or of another range.
 """
 
 from __future__ import annotations
@@ -22,24 +21,23 @@ from .decode import read_file, unsettled_top
 
 logger = logging.getLogger(__name__)
 _DEEP_SUFFIXES = (".png", ".apng", ".tif", ".tiff", ".pgm", ".ppm", ".pnm")
-_HEAD = 26  # bytes of a PNG, the last but one being the depth
+_HEAD = 26  # bytes of a PNG, with the bit depth
 _PNG, _OTHERS = b"\x89PNG", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"P2", b"P3", b"P5", b"P6")
-_MOST = 512  # photos that are decoded for it; they lie evenly among all
-_FEW = 0.1  # share of the photos that may lie far above or below the others
-_STRAY = 0.01  # share of the photos that a number of bits may have between two groups
-_FAR = 2  # numbers of bits between two groups that are not one
+_MOST = 512  # photos decoded, evenly chosen
+_FEW = 0.1  # share of photos that may be far above or below the others
+_STRAY = 0.01  # share of photos with a number of bits in a gap
+_FAR = 2  # width of a gap between two groups in bits
 _LEAST, _MOST_BITS = 8, 16
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the photos of 16 bits use of them, those whose files do not tell their range.
+    """Values used by the 16-bit photos that do not declare their range.
 
     Attributes:
-        tops: By photo, the value that all but one in a thousand of its values stay at or below (`Samples.top`), 1 to
-            65535, and its path.
-        decoded: How many photos were decoded.
-        candidates: How many may have 16 bits, by their first bytes.
+        tops: `Samples.top` of each photo, 1 to 65535, and its path.
+        decoded: Number of photos decoded.
+        candidates: Number of photos that may have 16 bits, by their first bytes.
     """
 
     tops: tuple[tuple[int, Path], ...]
@@ -47,15 +45,15 @@ class Survey:
     candidates: int
 
     def level(self) -> int:
-        """The white level that the photos have; 0 where none needs one.
+        """The white level; 0 if no photo needs one.
 
         Raises:
-            DataError: they are of two ranges, as far as can be told.
+            DataError: the photos seem to have two ranges.
         """
         counts = [0] * (_MOST_BITS + 1)
         for top, _ in self.tops:
             counts[_bits(top)] += 1
-        for bits in range(_MOST_BITS, _LEAST, -1):  # from the top: what lies above a gap is left out where it is little
+        for bits in range(_MOST_BITS, _LEAST, -1):  # drops few photos above a gap
             if not counts[bits] and any(counts[:bits]) and sum(counts[bits:]) <= _FEW * sum(counts):
                 counts[bits:] = [0] * len(counts[bits:])
         valley = _valley(counts)
@@ -65,30 +63,29 @@ class Survey:
         return (1 << most) - 1 if most else 0
 
     def _two_ranges(self, bits: int) -> DataError:
-        """What is wrong with two groups; `bits` lies between them."""
+        """The error for two groups with `bits` between them."""
         upper = [item for item in self.tops if _bits(item[0]) > bits]
         low = max(item for item in self.tops if item not in upper)
         high = max(upper)
         return DataError(
             f"16-bit photos of two ranges: {len(self.tops) - len(upper)} use values up to {low[0]} (as {low[1]}), and "
-            f"{len(upper)} up to {high[0]} (as {high[1]}); nothing tells whether the former are dark.",
-            f"Give --white-level {full_scale(high[0])} if they are dark, or --white-level {full_scale(low[0])} if that "
-            "is their white.",
+            f"{len(upper)} up to {high[0]} (as {high[1]}); the former may be dark or of another range.",
+            f"Give --white-level {full_scale(high[0])} if they are dark, else --white-level {full_scale(low[0])}.",
         )
 
     def describe(self, level: int) -> str:
-        """What the photos use, in words: those within a white level, and how many lie beyond it."""
+        """The photos' values within and beyond a white level, in words."""
         within = [top for top, _ in self.tops if top <= level]
         beyond = [item for item in self.tops if item[0] > level]
         sample = f" of {self.decoded} decoded, out of {self.candidates}" if self.decoded < self.candidates else ""
-        told = f"16-bit photos that do not tell their range ({len(self.tops)}{sample})"
+        text = f"16-bit photos that do not declare their range ({len(self.tops)}{sample})"
         if within:
-            told += f": values up to {max(within)} in {len(within)} of them, half of these up to "
-            told += f"{statistics.median_low(within)}"
+            text += f": values up to {max(within)} in {len(within)} of them, half of these up to "
+            text += f"{statistics.median_low(within)}"
         if beyond:
-            told += f"{';' if within else ':'} values up to {max(beyond)[0]} in {len(beyond)}"
-            told += f" (as {min(beyond, key=lambda item: item[1])[1]})"
-        return told
+            text += f"{';' if within else ':'} values up to {max(beyond)[0]} in {len(beyond)}"
+            text += f" (as {min(beyond, key=lambda item: item[1])[1]})"
+        return text
 
 
 def _bits(top: int) -> int:
@@ -96,10 +93,10 @@ def _bits(top: int) -> int:
 
 
 def _valley(counts: Sequence[int]) -> int:
-    """A number of bits that hardly a photo uses, nor one beside it, many using fewer and many more; 0 for none.
+    """The first number of bits of a gap between two large groups; 0 for none.
 
     Args:
-        counts: How many photos use 0, 1, 2 … bits.
+        counts: Number of photos that use 0, 1, 2 … bits.
     """
     total = sum(counts)
     for bits in range(_LEAST + 1, _MOST_BITS + 1 - _FAR):
@@ -111,11 +108,11 @@ def _valley(counts: Sequence[int]) -> int:
 
 
 def survey(paths: Sequence[Path]) -> Survey:
-    """Look at the photos of a data set, or at 512 of them, evenly chosen.
+    """Survey the photos of a data set, at most 512, evenly chosen.
 
     Args:
-        paths: Its photos, in a fixed order. Photos of 16 bits under another format's ending, such as .jpg, do not
-            count, nor do unreadable ones.
+        paths: Its photos, in a fixed order. Unreadable photos, and 16-bit photos with another format's suffix such as
+            .jpg, are ignored.
     """
     chosen = [path for path in paths if path.name.lower().endswith(_DEEP_SUFFIXES) and _may_be_deep(path)]
     candidates = len(chosen)
@@ -127,25 +124,25 @@ def survey(paths: Sequence[Path]) -> Survey:
 
 
 def find_white_level(paths: Sequence[Path]) -> int:
-    """Settle the white level of a data set by its photos, and tell it.
+    """Infer the white level of a data set from its photos, and log it.
 
     Args:
         paths: As for `survey`.
 
     Returns:
-        The white level; 0 where no photo needs one.
+        The white level; 0 if no photo needs one.
 
     Raises:
-        DataError: the photos are of two ranges, as far as can be told.
+        DataError: the photos seem to have two ranges.
     """
     found = survey(paths)
     level = found.level()
     if level:
-        inferred = any(top <= FULL >> 1 for top, _ in found.tops)  # others tell their own range by using it
-        beyond = "; those beyond it are read with 65535 as white, or refused" if max(found.tops)[0] > level else ""
+        inferred = any(top <= FULL >> 1 for top, _ in found.tops)  # the range of others is evident
+        beyond = "; photos beyond it are read with white level 65535, or refused" if max(found.tops)[0] > level else ""
         logger.log(
             logging.WARNING if inferred else logging.INFO,
-            "%s; so %d is white (%d bits)%s; --white-level sets another",
+            "%s; inferred white level: %d (%d bits)%s; --white-level sets another",
             found.describe(level),
             level,
             level.bit_length(),
@@ -155,10 +152,10 @@ def find_white_level(paths: Sequence[Path]) -> int:
 
 
 def compare_white_level(level: int, paths: Sequence[Path], run: str = "") -> None:
-    """Warn where a white level that was settled on other photos is not what these have.
+    """Warn if photos seem to have another white level than the one used.
 
     Args:
-        level: That of a run, or of a data set.
+        level: The white level of a run, or of a data set.
         paths: As for `survey`.
         run: The run's folder; empty for a data set's level.
     """
@@ -171,7 +168,7 @@ def compare_white_level(level: int, paths: Sequence[Path], run: str = "") -> Non
         return
     if own and own != level:
         logger.warning(
-            "%s; that suits a white level of %d, but that of %s, %d, is used; if these photos are of another range, "
+            "%s; they seem to have white level %d, but that of %s, %d, is used; if these photos are of another range, "
             "give %s--white-level %d",
             found.describe(level),
             own,
@@ -183,14 +180,14 @@ def compare_white_level(level: int, paths: Sequence[Path], run: str = "") -> Non
 
 
 def check_white_level(level: int, paths: Sequence[Path]) -> None:
-    """Refuse a white level that the user gives and no photo needs, or that many photos exceed.
+    """Refuse a white level from the user that no photo needs, or that many photos exceed.
 
     Args:
         level: The user's.
-        paths: As for `survey`; here photos of 16 bits count under any ending.
+        paths: As for `survey`, with 16-bit photos of any suffix.
 
     Raises:
-        UsageError: it is such a level.
+        UsageError: the level is refused.
     """
     found = survey(paths)
     beyond = [item for item in found.tops if item[0] > level]
@@ -206,7 +203,7 @@ def check_white_level(level: int, paths: Sequence[Path]) -> None:
     others = (path for path in paths if not path.name.lower().endswith(_DEEP_SUFFIXES))
     if not any(_may_be_deep(path) and _top(path) for path in others):
         raise UsageError(
-            "--white-level has no effect: each of the photos has 8 bits per channel, or tells its own range.",
+            "--white-level has no effect: all photos have 8 bits per channel, or declare their range.",
             "Leave --white-level out.",
         )
 
@@ -215,7 +212,7 @@ def _top(path: Path) -> int:
     try:
         return unsettled_top(path)
     except PhotoError:
-        return 0  # named where it is needed
+        return 0  # reported when it is encoded
 
 
 def _may_be_deep(path: Path) -> bool:
@@ -223,5 +220,5 @@ def _may_be_deep(path: Path) -> bool:
     try:
         head = read_file(path, _HEAD)
     except PhotoError:
-        return False  # named where it is needed
+        return False  # reported when it is encoded
     return head[24:25] == b"\x10" if head.startswith(_PNG) else head.startswith(_OTHERS)

@@ -1,4 +1,4 @@
-"""Photos and their classes: the contest's layout, a folder per class, or a CSV file; and few-shot sampling."""
+"""Data sets in the contest's layout, a folder per class, or a CSV file; few-shot sampling."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _CONTEST_MARKS = ("classes.txt", "train.txt", "classes_b.txt", "TrainSet", "TestSetA", "TestSetB")
-_MEND = "Mend what is listed, or fetch the data again."
+_MEND = "Fix what is listed, or fetch the data again."
 
 
 def load_dataset(
@@ -49,53 +49,42 @@ def load_dataset(
     layout: str = "",
     follow_links: bool = False,
 ) -> ImageSet:
-    """Read a data set's lists; its layout is recognised by what lies in the folder.
+    """Read a data set; its layout is recognised from the folder's content.
 
     - the contest's: classes.txt (classes_b.txt for split B), train.txt, TrainSet/, TestSetA/ or TestSetB/;
-    - a CSV file, or a folder with exactly one, that has the columns path, label and perhaps split;
-    - a folder per class, or per domain and class, perhaps in folds, perhaps below train/ and test/.
+    - a CSV file, or a folder with exactly one, with the columns path, label and optionally split;
+    - a folder per class, or per domain and class, optionally in folds, optionally below train/ and test/.
 
-    How it was read is logged in one line. Photos are not looked for one by one, as the contest has 181,729: whoever
-    chooses some (`sample_support`, `read_support`, `remaining`) checks those, and `check_dataset` with `deep=True`
-    checks all. Labels of test photos are never read.
+    Photo files are not checked, as the contest has 181,729: `sample_support`, `read_support` and `remaining` check the
+    photos that they return, `check_dataset` with `deep=True` checks all. Labels of test photos are not read.
 
     Args:
         root: The folder or the CSV file.
         split: The contest's test set.
-        shots: If given, classes with fewer training photos are faults too, named in the same message.
-        layout: "class" or "domain/class": what the folders are, where they do not tell; empty to go by evidence.
-        follow_links: Whether photos may be links that lead out of the data folder.
+        shots: If given, classes with fewer training photos are faults too.
+        layout: "class" or "domain/class", if the folders are ambiguous; empty to infer it.
+        follow_links: Whether photos may be links out of the data folder.
 
     Returns:
         The data set.
 
     Raises:
-        DataError: there is no data set, it contradicts itself, or its folders are ambiguous; all faults are listed
-            in `details`.
-        UsageError: `split` is neither A nor B, `layout` is unknown, or given for another data set than folders.
+        DataError: there is no data set, it is inconsistent, or its folders are ambiguous; `details` lists all faults.
+        UsageError: `split` is neither A nor B, `layout` is unknown, or given for a data set that is not folders.
     """
     root = Path(root)
     if split not in ("A", "B"):
-        raise UsageError(f"there is no split {split!r}.", "The contest's test sets are A and B.")
+        raise UsageError(f"unknown split {split!r}.", "The contest's test sets are A and B.")
     if layout and layout not in LAYOUTS:
         raise UsageError(f"unknown layout '{layout}'.", suggest(layout, LAYOUTS))
     problems = Problems(root)
     image_set = dataclasses.replace(_load(root, split, layout, problems), follow_links=follow_links)
     if layout and image_set.layout != "folders":
-        raise UsageError(f"--layout is for class folders, but {root} is read by its lists.", "Leave --layout out.")
+        raise UsageError(f"--layout needs class folders, but {root} has lists.", "Leave --layout out.")
     if shots is not None:
         note_short_classes(image_set, shots, problems)
     problems.raise_if_any(_MEND)
-    _log_reading(image_set)
     return image_set
-
-
-def _log_reading(image_set: ImageSet) -> None:
-    counts = (
-        f"{len(image_set.classes)} classes, {len(image_set.train)} training photos, {len(image_set.test)} test photos"
-    )
-    text = f"{image_set.source}: read as {image_set.reading}: {counts}"
-    _log.log(logging.WARNING if image_set.notes else logging.INFO, "%s", "; ".join([text, *image_set.notes]))
 
 
 def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
@@ -103,18 +92,18 @@ def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
         raise MissingError(f"there is no data set at {root}.", _nearby(root))
     if root.is_file():
         if root.suffix.lower() not in TABLE_SUFFIXES:
-            raise DataError(f"{root} is a file, but not a CSV file.", "Name the folder that holds the data set.")
+            raise DataError(f"{root} is a file, but not a CSV file.", "Give the folder of the data set.")
         return load_table(root, problems)
     if any((root / mark).exists() for mark in _CONTEST_MARKS):
         return load_contest(root, split, problems)
     inner = next((folder for folder in sorted(root.glob("*/classes.txt")) if folder.is_file()), None)
     if inner is not None:
-        raise DataError(f"{root} holds no data set, but {inner.parent} does.", f"Use --data {inner.parent}.")
+        raise DataError(f"{root} is not a data set, but {inner.parent} is.", f"Use --data {inner.parent}.")
     listed = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
     tables = [] if layout else [path for path in listed if is_table(path, exact=True)]
     loose = [] if layout or tables else [path for path in listed if is_table(path)]
     if loose:
-        # Columns that only resemble path and label may describe something else; folders per class go first.
+        # Columns with names similar to path and label may be something else, so folders per class take precedence.
         found = Problems(root)
         image_set = load_folders(root, found)
         if not found and len({photo.label for photo in image_set.train}) > 1:
@@ -123,7 +112,7 @@ def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
         tables = loose
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
-        raise DataError(f"{root} holds more than one CSV file of photos ({names}).", "Name the one to use.")
+        raise DataError(f"{root} has more than one CSV file of photos ({names}).", "Give one of them.")
     return load_table(tables[0], problems) if tables else load_folders(root, problems, layout)
 
 
@@ -135,15 +124,15 @@ def _nearby(root: Path) -> str:
 
 
 def check_dataset(image_set: ImageSet, *, shots: int | None = None, deep: bool = False) -> None:
-    """Check what `load_dataset` leaves out.
+    """Checks that `load_dataset` omits.
 
     Args:
         image_set: The data set.
-        shots: If given, classes with training photos, but fewer than this, are faults.
-        deep: Look for every photo of the data set.
+        shots: If given, classes with fewer training photos, but some, are faults.
+        deep: Check that every photo exists.
 
     Raises:
-        DataError: listing all faults in `details`.
+        DataError: there are faults; `details` lists them.
     """
     problems = Problems(image_set.source)
     if shots is not None:
@@ -155,10 +144,10 @@ def check_dataset(image_set: ImageSet, *, shots: int | None = None, deep: bool =
 
 
 def check_test_links(image_set: ImageSet) -> None:
-    """Refuse test photos that are links out of the data folder, unless the data set's reader has allowed them.
+    """Refuse test photos that are links out of the data folder, unless `follow_links` was set.
 
     Raises:
-        DataError: there are such; all are listed in `details`.
+        DataError: there are such links; `details` lists them.
     """
     if image_set.follow_links:
         return
@@ -168,18 +157,17 @@ def check_test_links(image_set: ImageSet) -> None:
 
 
 def load_labels(path: str | Path, image_set: ImageSet) -> dict[str, int]:
-    """Read the answers for the test photos. For scoring only: nothing that trains or tunes may call this.
+    """Read labels of the test photos. For scoring only: training and tuning must not call this.
 
     Args:
-        path: A file of lines "image_1.jpg 142", the number being a class id.
+        path: A file of lines "image_1.jpg 142" with class ids.
         image_set: The data set.
 
     Returns:
-        Class index by the photo's name as it stands in result.txt. Photos that the file does not name are
-        left out, and counted in the log.
+        Class index by photo name as in result.txt; photos without a label are logged.
 
     Raises:
-        DataError: lines that are malformed or repeated, or name a photo or an id that the data set lacks.
+        DataError: lines that are malformed or repeated, or have an unknown photo or id.
     """
     path = Path(path)
     problems = Problems(path)
@@ -194,7 +182,7 @@ def load_labels(path: str | Path, image_set: ImageSet) -> dict[str, int]:
         elif not name:
             problems.add("unknown photos", f"{where}: there is no test photo {written}")
         elif name in labels:
-            problems.add("duplicate lines", f"{where}: {name} is listed already")
+            problems.add("duplicate lines", f"{where}: {name} is already listed")
         else:
             labels[name] = index
     if not labels and not problems:
@@ -206,19 +194,19 @@ def load_labels(path: str | Path, image_set: ImageSet) -> dict[str, int]:
 
 
 def find_labels(image_set: ImageSet) -> dict[str, int]:
-    """Find the answers that a data set brings along. For scoring only, as with `load_labels`.
+    """Find a data set's test labels. For scoring only, as with `load_labels`.
 
-    In the contest's layout they are TestSetA_labels.txt or TestSetB_labels.txt beside the test folder; otherwise
-    the folders of test/, or the label column of the CSV's test rows.
+    In the contest's layout they are TestSetA_labels.txt or TestSetB_labels.txt beside the test folder; otherwise the
+    folders of test/, or the label column of the CSV's test rows.
 
     Args:
         image_set: The data set.
 
     Returns:
-        Class index by the photo's name as it stands in result.txt; empty where there are no answers.
+        Class index by photo name as in result.txt; empty without labels.
 
     Raises:
-        DataError: the labels file is faulty.
+        DataError: the labels file is malformed.
     """
     if image_set.layout == "folders":
         return folder_labels(image_set)

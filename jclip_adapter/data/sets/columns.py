@@ -1,7 +1,6 @@
-"""Which columns of a table hold paths, class names and splits: told by their names, and where these are vague by cells.
+"""Finds the columns of paths, class names and splits of a table, by their names and, if these are vague, their cells.
 
-A test photo that becomes a training photo is the worst that a table can do, so that no column which looks like a split
-is left unread without a word.
+As test photos must never become training photos, a column that looks like a split is never ignored silently.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from jclip_adapter.core.errors import DataError
 
 from .names import parts_of, split_of
 
-# What people call the columns; the first name of each is never ambiguous.
+# Usual names of the columns; the first of each is never ambiguous.
 _PATHS = (
     "path",
     "filepath",
@@ -52,22 +51,22 @@ _NAMES = (
     "标签名称",
 )
 _SPLITS = ("split", "subset", "partition", "data_split", "dataset_split", "split_name", "划分", "数据划分")
-# These names may mean something else too: they are splits where one of their cells says test or validation.
+# Ambiguous names: splits if one of their cells says test or validation.
 _MAYBE_SPLITS = ("set", "phase", "fold", "usage", "stage", "mode", "part", "dataset", "data_set", "集合", "数据集")
 _FLAG = re.compile(r"(?:is|in|for|use_for|used_for)?[\s_-]*(.+?)[\s_-]*(?:flag|mask)?")
 _YES, _NO = ("1", "1.0", "true", "t", "yes", "y", "是"), ("0", "0.0", "false", "f", "no", "n", "否")
-_RENAME = "Call it split if it is one; else take it out of the file."
+_RENAME = "Rename it to split if it is one; else remove it from the file."
 
 Cells = Sequence[str]
 
 
 class Columns(NamedTuple):
-    """Columns of a table, by name in lower case.
+    """Names of a table's columns, in lower case.
 
     Attributes:
-        path: That of the paths.
-        label: That of the labels.
-        names: Others that may hold the classes' names, beside the labels.
+        path: The column of paths.
+        label: The column of labels.
+        names: Further columns that may have class names.
     """
 
     path: str
@@ -76,13 +75,13 @@ class Columns(NamedTuple):
 
 
 def find_columns(header: Sequence[str]) -> tuple[Columns | None, str]:
-    """Find the columns of paths and labels by a table's first line.
+    """Find the columns of paths and labels.
 
     Args:
-        header: Its cells, in lower case.
+        header: The cells of the table's first line, in lower case.
 
     Returns:
-        The columns, or None and what keeps that open.
+        The columns, or None and the reason.
     """
     lacking, found = [], {}
     labels = [cell for cell in header if cell in _LABELS]
@@ -102,20 +101,20 @@ def find_columns(header: Sequence[str]) -> tuple[Columns | None, str]:
 
 
 def read_labels(table: Mapping[str, Cells], columns: Columns, notes: list[str]) -> tuple[list[str], list[str]]:
-    """The class name of each row, and the number or key that orders the classes.
+    """The class name of each row, and a key that orders the classes.
 
-    Names tell CLIP more than numbers, so that a column of names goes before one of labels where both say the same.
+    A column of names takes precedence over one of labels if both agree, as CLIP needs words.
 
     Args:
         table: Cells by column.
-        columns: As `find_columns` gives them.
-        notes: Gets which column is read, where there are several.
+        columns: From `find_columns`.
+        notes: Gets a note on the chosen column, if there are several.
 
     Returns:
         N names and N keys; both empty for a row without a label.
 
     Raises:
-        DataError: the labels are numbers, and the names beside them say something else.
+        DataError: the labels are numbers, and the names group the photos differently.
     """
     labels = list(table[columns.label])
     candidates = [name for name in columns.names if any(table[name])]
@@ -124,7 +123,7 @@ def read_labels(table: Mapping[str, Cells], columns: Columns, notes: list[str]) 
     worded = [name for name in agreeing if not all(_is_number(cell) for cell in table[name] if cell)]
     if worded:
         chosen = worded[0]
-        notes.append(f"the class names are those of the column {chosen}, not of {columns.label}")
+        notes.append(f"class names are read from the column {chosen}, not {columns.label}")
         name_of = {label: name for label, name in zip(labels, table[chosen], strict=True) if label and name}
         label_of = {name: label for label, name in name_of.items()}
         names = [name or name_of.get(label, label) for label, name in zip(labels, table[chosen], strict=True)]
@@ -134,10 +133,10 @@ def read_labels(table: Mapping[str, Cells], columns: Columns, notes: list[str]) 
         raise DataError(
             f"its columns {columns.label} and {other} group the photos differently: "
             f"{_contradiction(labels, table[other])}.",
-            "Take the column out that does not name the classes.",
+            "Remove the column that does not name the classes.",
         )
     if other:
-        notes.append(f"the class names are those of the column {columns.label}; {other} groups the photos differently")
+        notes.append(f"class names are read from the column {columns.label}; {other} groups the photos differently")
     return labels, labels
 
 
@@ -146,28 +145,28 @@ def _is_number(text: str) -> bool:
 
 
 def _contradiction(labels: Cells, names: Cells) -> str:
-    """Where labels and names do not stand for each other one by one; empty where they do."""
+    """The first contradiction between labels and names; empty if they correspond one to one."""
     for kind, ones, others in (("label", labels, names), ("name", names, labels)):
         first: dict[str, str] = {}
         for one, other in zip(ones, others, strict=True):
             if one and other and first.setdefault(one, other) != other:
-                return f"the {kind} '{one[:80]}' stands beside '{first[one][:80]}' and '{other[:80]}'"
+                return f"the {kind} '{one[:80]}' is paired with '{first[one][:80]}' and '{other[:80]}'"
     return ""
 
 
 def read_splits(table: Mapping[str, Cells], columns: Columns) -> tuple[list[str], str]:
-    """Which part of the data set each row belongs to.
+    """The split of each row.
 
     Args:
         table: Cells by column.
-        columns: As `find_columns` gives them; no split is looked for in them.
+        columns: From `find_columns`; they are not searched for a split.
 
     Returns:
-        "train", "test", "val", or another word that stands in the column, for each of N rows; and the columns that
-        say so, in words, empty where there are none and all rows are training photos.
+        "train", "test", "val", or another word of the column, for each of N rows; and the names of the columns, empty
+        if there are none and all rows are training photos.
 
     Raises:
-        DataError: two columns contradict each other, or one that is not called so looks like a split.
+        DataError: two columns contradict each other, or a column of another name looks like a split.
     """
     rest = {name: cells for name, cells in table.items() if name not in (*columns[:2], *columns.names)}
     readings: dict[str, list[str]] = {}
@@ -183,7 +182,7 @@ def read_splits(table: Mapping[str, Cells], columns: Columns) -> tuple[list[str]
         for name in unread:
             words = ", ".join(dict.fromkeys(cell for cell in rest[name] if split_of(cell)))
             raise DataError(
-                f"its column '{name[:80]}' holds {words[:80]}, but is not called like a split, and no other is.",
+                f"its column '{name[:80]}' has {words[:80]}, but no column has the name of a split.",
                 _RENAME,
             )
         return ["train"] * len(table[columns.path]), ""
@@ -194,32 +193,32 @@ def read_splits(table: Mapping[str, Cells], columns: Columns) -> tuple[list[str]
             raise DataError(
                 f"its columns {chosen} and {name[:80]} contradict each other in row {row + 2}: "
                 f"'{readings[chosen][row][:80]}' and '{other[row][:80]}'.",
-                "Take the column out that is not the split.",
+                "Remove the column that is not the split.",
             )
     return readings[chosen], chosen
 
 
 def _by_word(cells: Cells) -> list[str]:
     parts = parts_of(dict.fromkeys(cells))
-    if any(part != "train" for part in parts.values()):  # the numbers beside "test" are folds of training photos
+    if any(part != "train" for part in parts.values()):  # numbers beside "test" are folds of training photos
         parts |= {cell: "train" for cell in cells if _is_number(cell)}
     return [parts.get(cell, cell) for cell in cells]
 
 
 def _tells(cells: Cells) -> bool:
-    """Whether a cell names a part other than the training photos, so that the column parts them."""
+    """Whether a cell names a split other than the training photos."""
     return any(part != "train" for part in parts_of(dict.fromkeys(cells)).values())
 
 
 def _looks_like_split(cells: Cells) -> bool:
-    """Whether a column of any name holds parts: nothing else besides them, or both train and another."""
+    """Whether a column of any name contains splits: only splits, or train and another one."""
     words = [cell for cell in dict.fromkeys(cells) if cell]
     parts = set(parts_of(words).values())
     return bool(parts - {"train"}) and ("train" in parts or all(split_of(word) for word in words))
 
 
 def _flagged(name: str, cells: Cells) -> str:
-    """The part that a column called like is_test flags by its cells; empty for another column."""
+    """The split of a flag column such as is_test; empty for other columns."""
     match = _FLAG.fullmatch(name)
     part = split_of(match[1]) if match else ""
     if not part:
@@ -228,12 +227,12 @@ def _flagged(name: str, cells: Cells) -> str:
     if odd is None:
         return part
     if name.startswith("is"):
-        raise DataError(f"its column {name} holds '{odd[:80]}', expected 0 or 1, true or false.", "Mend the column.")
+        raise DataError(f"its column {name} has '{odd[:80]}', expected 0 or 1, true or false.", "Fix the column.")
     return ""
 
 
 def _by_flags(flags: Mapping[str, str], table: Mapping[str, Cells]) -> list[str]:
-    """The part of each row by one or several columns of yes and no."""
+    """The split of each row by one or several flag columns."""
     known = set(flags.values())
     other = "test" if known == {"train"} else "train" if "train" not in known else "none of " + ", ".join(flags)
     rows = []

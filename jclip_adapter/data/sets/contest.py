@@ -14,19 +14,19 @@ from .model import ClassInfo, ImageSet, Photo, split_name
 from .names import canonical, note_clashes
 from .paths import check_files, list_folder, unsafe, warn_ignored
 
-_ID_DIGITS = 9  # longer numbers are no class ids, and int() would be slow on absurd ones
+_ID_DIGITS = 9  # longer numbers are not class ids
 
 
 def load_contest(root: Path, split: str, problems: Problems) -> ImageSet:
     """Read the contest's lists.
 
     Args:
-        root: The folder that holds them.
-        split: "A" or "B": TestSetA or TestSetB; for "B" classes_b.txt is taken where it is there.
-        problems: Where the faults go; the caller raises them.
+        root: The data folder.
+        split: "A" or "B": TestSetA or TestSetB; "B" uses classes_b.txt if it exists.
+        problems: Gets the faults; the caller raises them.
 
     Returns:
-        The data set, with gaps where there are faults.
+        The data set, incomplete if there are faults.
     """
     listing = root / "classes_b.txt" if split == "B" and (root / "classes_b.txt").is_file() else root / "classes.txt"
     classes = _read_classes(listing, problems)
@@ -35,7 +35,7 @@ def load_contest(root: Path, split: str, problems: Problems) -> ImageSet:
     folders, train = _read_train(root, listing.name, classes, problems)
     test = _list_test(root, split, problems)
     if problems and (root / "TrainSet").is_dir():
-        check_files(train, problems)  # as the load fails anyway, let its message name the missing photos too
+        check_files(train, problems)  # lists missing photos in the same error
     classes = _with_folders(classes, folders)
     note_clashes([info.name for info in classes], problems)
     reading = f"the contest's lists ({listing.name}, train.txt, TestSet{split})"
@@ -43,10 +43,10 @@ def load_contest(root: Path, split: str, problems: Problems) -> ImageSet:
 
 
 def parse_line(line: str) -> tuple[str, int | None] | None:
-    """Take a line "name id" apart; the name may hold blanks, the id is the last word.
+    """Parse a line "name id"; the name may contain blanks.
 
     Returns:
-        Name and id; None in place of the id where it is no number; None for a line of one word.
+        Name and id; None in place of the id where it is not a number; None for a line of one word.
 
     >>> parse_line("TrainSet/Animal/Bear/1.jpg 0")
     ('TrainSet/Animal/Bear/1.jpg', 0)
@@ -60,7 +60,7 @@ def parse_line(line: str) -> tuple[str, int | None] | None:
 
 
 def numbered_pairs(path: Path, problems: Problems) -> Iterator[tuple[int, str, int]]:
-    """Line number, name and id of each line of a list file; blank lines are passed over, malformed ones noted."""
+    """Line number, name and id of each line of a list file, without blank and malformed lines."""
     for number, line in enumerate(_lines(path, problems), 1):
         pair = parse_line(line)
         if pair is not None and pair[1] is not None:
@@ -87,9 +87,9 @@ def _read_classes(path: Path, problems: Problems) -> tuple[ClassInfo, ...]:
     for number, written, identity in numbered_pairs(path, problems):
         where, name = f"{path.name} line {number}", canonical(written)
         if identity in ids:
-            problems.add("repeated ids", f"{where}: id {identity} stands on line {ids[identity]} already")
+            problems.add("repeated ids", f"{where}: id {identity} is already on line {ids[identity]}")
         if name in names:
-            problems.add("repeated class names", f"{where}: {name} stands on line {names[name]} already")
+            problems.add("repeated class names", f"{where}: {name} is already on line {names[name]}")
         if identity not in ids and name not in names:
             classes.append(ClassInfo(identity, name, split_name(name)[0], ""))
         ids.setdefault(identity, number)
@@ -114,11 +114,7 @@ def _gaps(ids: list[int]) -> list[str]:
 def _read_train(
     root: Path, listing: str, classes: tuple[ClassInfo, ...], problems: Problems
 ) -> tuple[dict[int, str], tuple[Photo, ...]]:
-    """Read train.txt.
-
-    The file has 181,729 lines in the contest, so the loop does only what each line needs; whatever holds for a
-    folder and an id together is checked once for each such pair afterwards.
-    """
+    """Read train.txt, which has 181,729 lines in the contest; each pair of folder and id is checked once at the end."""
     path = root / "train.txt"
     before = len(problems)
     index_of = {str(info.id): index for index, info in enumerate(classes)}
@@ -136,7 +132,7 @@ def _read_train(
             relative, identity = parsed
         folder, _, name = relative.rpartition("/")
         if name in _NO_FILE:
-            problems.add("malformed lines", f"{path.name} line {number}: {relative} names no file")
+            problems.add("malformed lines", f"{path.name} line {number}: {relative} is not a file name")
             continue
         pairs.setdefault((folder, identity), []).append(number)
         index = index_of.get(identity)
@@ -146,7 +142,7 @@ def _read_train(
         seen[relative] = len(photos)
         photos.append(Photo(root, relative, index))
     if not photos and len(problems) == before:
-        problems.add("empty lists", f"{path.name} names no photo", "Fetch the contest's train.txt again.")
+        problems.add("empty lists", f"{path.name} names no photo", "Download the contest's train.txt again.")
     refused, folders = _check_pairs(pairs, classes, index_of, listing, problems)
     if refused:
         photos = [photo for photo in photos if photo.relative.rpartition("/")[0] not in refused]
@@ -157,7 +153,7 @@ _NO_FILE = frozenset({"", ".", ".."})
 
 
 def _odd_line(file: str, number: int, line: str, problems: Problems) -> tuple[str, str] | None:
-    """Path and canonical id of a line whose id is not found as it stands; None for a line to be left out."""
+    """Path and canonical id of a line whose id is not found as written; None for a line to be skipped."""
     pair = parse_line(line)
     if pair is not None and pair[1] is not None:
         return pair[0], str(pair[1])
@@ -171,9 +167,9 @@ def _note_repeat(
 ) -> None:
     relative, index = entry
     if photos[first].label == index:
-        problems.add("duplicate lines", f"{file} line {number}: {relative} is listed already")
+        problems.add("duplicate lines", f"{file} line {number}: {relative} is already listed")
     else:
-        problems.add("photos with two labels", f"{file} line {number}: {relative} is listed under another id already")
+        problems.add("photos with two labels", f"{file} line {number}: {relative} is already listed under another id")
 
 
 def _check_pairs(
@@ -183,10 +179,10 @@ def _check_pairs(
     listing: str,
     problems: Problems,
 ) -> tuple[set[str], dict[int, str]]:
-    """Check each folder against the class that train.txt gives it.
+    """Check each folder against its class in train.txt.
 
     Returns:
-        The folders that may not be touched, and the folder of each class index.
+        The folders with unsafe paths, and the folder of each class index.
     """
     refused: set[str] = set()
     folders: dict[int, str] = {}
@@ -209,15 +205,15 @@ def _check_pairs(
 
 
 def _fits(folder: str, name: str) -> bool:
-    # Joined and not split at the first underscore, as a domain may hold one itself.
+    # Not split at the first underscore, as a domain may contain one.
     return folder.startswith("TrainSet/") and canonical(folder.removeprefix("TrainSet/").replace("/", "_")) == name
 
 
 def _with_folders(classes: tuple[ClassInfo, ...], folders: dict[int, str]) -> tuple[ClassInfo, ...]:
-    """Complete the classes by their folders.
+    """Add folders and domains to the classes.
 
-    A domain may hold an underscore, and a name alone does not tell where it ends; the folder does. A class
-    without photos takes the longest domain that its siblings' folders show.
+    A domain may contain an underscore, so it is taken from the folder; for a class without photos it is the longest
+    domain of other classes that fits its name.
     """
     domains = {parts[1] for parts in (canonical(folder).split("/") for folder in folders.values()) if len(parts) > 2}
     by_length = sorted(domains, key=len, reverse=True)
@@ -240,5 +236,5 @@ def _list_test(root: Path, split: str, problems: Problems) -> tuple[Photo, ...]:
     listing = list_folder(folder)
     warn_ignored(folder, listing.others)
     if not listing.photos:
-        problems.add("empty folders", f"{folder.name} holds no photo")
+        problems.add("empty folders", f"{folder.name} has no photo")
     return tuple(Photo(folder, name, None) for name in listing.photos)

@@ -1,4 +1,4 @@
-"""Folders of photos: a folder per class, perhaps below domains, folds, or train/ and test/ (`layout.py` tells)."""
+"""Data sets of class folders, possibly below domains, folds, or train/ and test/ (see layout.py)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _SHOWN = 5
 
 
 def load_folders(root: Path, problems: Problems, layout: str = "") -> ImageSet:
-    """Read classes and photos from the folders' names.
+    """Read classes and photos from folders.
 
-    Class names are in Unicode's composed form; folders whose names are equal in it are one class. Ids follow the
-    natural order of the names.
+    Class names are in Unicode's composed form (NFC); folders with equal names are one class. Ids follow the natural
+    order of the names.
 
     Args:
         root: The folder.
-        problems: Where the faults go; the caller raises them.
-        layout: "class" or "domain/class" where the user has said it; empty to go by evidence.
+        problems: Gets the faults; the caller raises them.
+        layout: "class" or "domain/class" from the user; empty to infer it.
 
     Returns:
         The data set.
@@ -38,7 +38,7 @@ def load_folders(root: Path, problems: Problems, layout: str = "") -> ImageSet:
     note_clashes([*train, *(name for name in test if name not in train)], problems)
     notes = [*reading.notes, *_empty(tree), *_unseen(train, test, layout, problems)]
     if len(train) == 1 and not test:
-        notes.append(f"there is only one class, '{next(iter(train))}'")
+        notes.append(f"only one class, '{next(iter(train))}'")
     warn_ignored(root, tree.others)
     names = sorted({**train, **test}, key=natural_key)
     index_of = {name: index for index, name in enumerate(names)}
@@ -74,15 +74,15 @@ def load_folders(root: Path, problems: Problems, layout: str = "") -> ImageSet:
     )
 
 
-_EXPECTED = "Expected are classes.txt and train.txt, a folder per class, or a CSV file with the columns path and label."
+_EXPECTED = "Expected classes.txt and train.txt, a folder per class, or a CSV file with the columns path and label."
 
 
 def folder_labels(image_set: ImageSet) -> dict[str, int]:
-    """Class index of each test photo by the folder that it lies in; empty for a flat test folder."""
+    """Class index of each test photo by its folder; empty for a flat test folder."""
     labels = {}
     for photo in image_set.test:
         folder = photo.relative.rpartition("/")[0]
-        while folder and folder not in image_set.test_folders:  # a sub-folder of its class's folder
+        while folder and folder not in image_set.test_folders:  # up to its class's folder
             folder = folder.rpartition("/")[0]
         if folder:
             labels[photo.relative] = image_set.test_folders[folder]
@@ -90,12 +90,12 @@ def folder_labels(image_set: ImageSet) -> dict[str, int]:
 
 
 def _by_name(folders: list[ClassFolder], problems: Problems) -> dict[str, list[ClassFolder]]:
-    """The folders of each class by its full name; a name that two domains make is noted."""
+    """The folders of each class by its full name; two domains giving the same name are a fault."""
     found: dict[str, list[ClassFolder]] = {}
     for item in folders:
         same = found.setdefault(item.name, [])
         if same and canonical(same[0].domain) != canonical(item.domain):
-            text = f"{item.tree.relative} and {same[0].tree.relative} both make {item.name}"
+            text = f"{item.tree.relative} and {same[0].tree.relative} both give the name {item.name}"
             problems.add("repeated class names", text, "Rename one of the folders.")
         same.append(item)
     return found
@@ -110,14 +110,14 @@ def _folder(parts: list[ClassFolder]) -> str:
 
 
 def _empty(tree: Tree) -> list[str]:
-    """A note on the folders without photos, which are no classes."""
+    """A note on the folders without photos, which are not classes."""
     bare = [place for part in _with_empty(tree) for place in part]
     if not bare:
         return []
     if len(bare) == 1:
-        return [f"{bare[0]} holds no photo and is not taken for a class"]
+        return [f"{bare[0]} has no photo and is not a class"]
     more = "" if len(bare) <= _SHOWN else ", …"
-    return [f"{len(bare)} folders hold no photo and are not taken for classes: {', '.join(bare[:_SHOWN])}{more}"]
+    return [f"{len(bare)} folders have no photo and are not classes: {', '.join(bare[:_SHOWN])}{more}"]
 
 
 def _with_empty(tree: Tree) -> list[list[str]]:
@@ -129,7 +129,7 @@ def _with_empty(tree: Tree) -> list[list[str]]:
 def _unseen(
     train: dict[str, list[ClassFolder]], test: dict[str, list[ClassFolder]], layout: str, problems: Problems
 ) -> list[str]:
-    """A note on test classes without training photos; where no class is in both, it is a fault."""
+    """A note on test classes without training photos; a fault if that are all test classes."""
     new = sorted(set(test) - set(train), key=natural_key)
     if not new or not train:
         return []
@@ -138,5 +138,5 @@ def _unseen(
         text = (
             f"no class of the test photos ({shown}) is a class of the training photos ({', '.join([*train][:_SHOWN])})"
         )
-        problems.add("foreign test classes", text, "Rename the folders, or say by --layout that they are meant so.")
+        problems.add("foreign test classes", text, "Rename the folders, or confirm them by --layout.")
     return [f"{len(new)} classes of the test photos have no training photo: {shown}"]

@@ -1,4 +1,4 @@
-"""Labelled photos to measure accuracy on. Only what scores a finished method asks for them."""
+"""Labelled photos to score; used only after a method is fitted."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ HOLDOUT = 20  # photos per class that are taken from the training set
 def labelled_photos(
     images: ImageSet, support: Sequence[Photo], seed: int, labels: str = "", holdout: int | None = None
 ) -> tuple[tuple[Photo, ...], str]:
-    """Photos to measure on: the labelled test photos, else photos of the training set besides the shots.
+    """Photos to score: the labelled test photos, else training photos that are not shots.
 
     Args:
         images: The data set.
-        support: The shots, which are not scored on.
-        seed: Draws photos of the training set.
+        support: The shots.
+        seed: Seed of the draw from the training set.
         labels: A file of labels; empty for the data set's own.
-        holdout: Take so many per class of the training set in any case; 0 for all.
+        holdout: Use this many training photos per class in any case; 0 for all.
 
     Returns:
-        The photos with their labels, and what they are.
+        The photos with their labels, and their description.
 
     Raises:
         DataError: there are none.

@@ -1,7 +1,7 @@
-"""How a tree of folders is understood: which folders are splits, folds, domains and classes.
+"""Infers which folders of a tree are splits, folds, domains and classes.
 
-What names and places decide is decided; what they leave open is refused, with the readings that are possible and the
-option `--layout` that chooses one. Every decision that rests on evidence is noted in a sentence for the user.
+Ambiguous trees are refused, with the possible readings and the option `--layout` that chooses one. Every inferred
+decision gives a note for the user.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class ClassFolder(NamedTuple):
 
 @dataclass
 class Reading:
-    """A tree, understood.
+    """The roles of a tree's folders.
 
     Attributes:
-        train: The folders of training photos.
-        test: Those of labelled test photos.
-        test_tree: The test folder; None without.
-        flat: Test photos without labels, from the data folder on.
+        train: The class folders of training photos.
+        test: The class folders of labelled test photos.
+        test_tree: The test folder; None for none.
+        flat: Paths of unlabelled test photos, relative to the data folder.
         text: The layout in words, such as "train/class and test/class".
-        notes: What was decided by evidence or passed over, a sentence each.
+        notes: A sentence per inferred decision or ignored part.
     """
 
     train: list[ClassFolder] = field(default_factory=list)
@@ -53,15 +53,15 @@ class Reading:
 
 
 def read_layout(root: Tree, layout: str, problems: Problems) -> Reading:
-    """Understand a tree of folders.
+    """Infer the roles of a tree's folders.
 
     Args:
         root: The data folder.
-        layout: One of `choices.LAYOUTS`, where the user has said it; empty to go by evidence.
-        problems: Where the faults go, among them all that is ambiguous.
+        layout: One of `choices.LAYOUTS` from the user; empty to infer it.
+        problems: Gets the faults, including ambiguities.
 
     Returns:
-        The reading, with gaps where there are faults.
+        The reading, incomplete if there are faults.
     """
     reading = Reading()
     outer = _unwrap(root, "", layout, reading.notes, problems)
@@ -106,15 +106,15 @@ def _unwrap(
     problems: Problems,
     known: Callable[[str], bool] = lambda _: False,
 ) -> Tree:
-    """The folder that holds the classes, where one or several single folders lie around them.
+    """The folder of the classes, inside any wrapper folders.
 
     Args:
         tree: The data folder, or that of a split.
-        part: Which split it is, as `split_of` says; empty for none.
-        layout: What the user says of the folders; empty for nothing.
-        notes: Gets what was unwrapped.
-        problems: Where the faults go.
-        known: Whether a single folder of this name is a class or domain, and so no wrapper.
+        part: Its split as by `split_of`; empty for none.
+        layout: The user's layout; empty for none.
+        notes: Gets the unwrapped folders.
+        problems: Gets the faults.
+        known: Whether a single folder of this name is a class or domain, not a wrapper.
     """
     while not tree.photos and len(tree.folders) == 1:
         (child,) = tree.folders.values()
@@ -129,7 +129,7 @@ def _unwrap(
                 _AMBIGUOUS,
                 f"{child.relative} is the only folder, and {_some(inner)} in it may be classes, or sessions of one "
                 f"class '{child.name}'",
-                "Use --layout class for one class, or name the inner folder by --data.",
+                "Use --layout class for one class, or give the inner folder as --data.",
             )
             break
         notes.append(_unwrapped(child))
@@ -138,10 +138,10 @@ def _unwrap(
 
 
 def _is_meant(child: Tree, layout: str) -> bool:
-    """Whether a single folder is itself a class or domain of the layout that the user names, and no wrapper.
+    """Whether a single folder is a class or domain of the user's layout, not a wrapper.
 
-    By evidence a wrapper is unwrapped before the layout is asked for, so with a layout it has to be as well. Left are
-    the class whose folders are sessions, and the domain that has no folders below its classes.
+    These are a class whose folders are sessions, and a domain without folders below its classes; everything else is
+    unwrapped, as without a layout.
     """
     if is_container(child.name):
         return False
@@ -152,7 +152,7 @@ def _is_meant(child: Tree, layout: str) -> bool:
 
 
 def _out_of_container(fold: Tree, notes: list[str]) -> Tree:
-    """What holds the classes of a fold: the fold itself, or a single folder in it that is called like no class."""
+    """The folder of a fold's classes: the fold itself, or a single wrapper folder in it."""
     only = next(iter(fold.folders.values())) if len(fold.folders) == 1 and not fold.photos else None
     if only is None or not only.folders or only.photos or not is_container(only.name):
         return fold
@@ -161,11 +161,11 @@ def _out_of_container(fold: Tree, notes: list[str]) -> Tree:
 
 
 def _unwrapped(tree: Tree) -> str:
-    return f"'{tree.relative}' is the only folder in its place, and the folders in it are read instead"
+    return f"'{tree.relative}' is a single folder; the folders in it are read instead"
 
 
 def _parts(tree: Tree) -> dict[str, str]:
-    """Which part of a data set each folder in a folder holds, as `parts_of` says; without other folders."""
+    """The split of each split folder in a folder, as by `parts_of`."""
     return parts_of(tree.folders, {name for name, child in tree.folders.items() if child.folders})
 
 
@@ -174,7 +174,7 @@ def _some(names: list[str]) -> str:
 
 
 def _splits(root: Tree, notes: list[str], problems: Problems) -> tuple[Tree | None, Tree | None]:
-    """The folder of training classes (which may be the root itself) and that of the test photos."""
+    """The folder of the training classes, possibly the root itself, and that of the test photos."""
     found: dict[str, list[Tree]] = {"train": [], "test": [], "val": []}
     parts = _parts(root)
     rest = {name: tree for name, tree in root.folders.items() if name not in parts}
@@ -183,7 +183,7 @@ def _splits(root: Tree, notes: list[str], problems: Problems) -> tuple[Tree | No
     bare = {split_of(name): name for name in root.empty if split_of(name)}
     flat = not any(tree.folders for tree in root.folders.values())
     if len(root.folders) - len(rest) == 1 and found["train"] and rest and flat and not bare:
-        notes.append(f"'{found['train'][0].name}' holds photos beside other classes, and is read as a class")
+        notes.append(f"'{found['train'][0].name}' has photos beside other classes, and is read as a class")
         return root, None
     before = len(problems)
     for part, trees in found.items():
@@ -201,50 +201,50 @@ def _splits(root: Tree, notes: list[str], problems: Problems) -> tuple[Tree | No
         read = " and ".join(tree.name for tree in (train, test) if tree)
         notes.append(f"only {read} {'are' if test else 'is'} read, not {', '.join(left)}")
     if root.photos:
-        notes.append(f"{len(root.photos)} photos beside '{train.name}' belong to no split and are not read")
+        notes.append(f"{len(root.photos)} photos beside '{train.name}' are in no split and not read")
     return train, test
 
 
 def _check_train(root: Tree, train: Tree | None, val: Tree | None, bare: dict[str, str], problems: Problems) -> None:
-    """Note what keeps a folder of training photos, or its absence, from being understood."""
+    """Add faults of the training folder, or of its absence."""
     if train is None and "train" in bare:
         text = f"there is no folder of photos in {root.relative or '.'}/{bare['train']}"
         problems.add("empty folders", text, _EXPECT)
     elif train is None and val is not None:
-        text = f"'{val.relative}' is called like a validation set, but no folder is called like a training set"
-        problems.add(_AMBIGUOUS, text, "Rename the training folder to train, or the other one.")
+        text = f"'{val.relative}' has the name of a validation set, but no folder that of a training set"
+        problems.add(_AMBIGUOUS, text, "Rename the training folder to train, or rename this one.")
     elif train is not None and train.photos and not train.folders:
-        text = f"'{train.relative}' holds photos, but no folder per class"
-        problems.add("empty folders", text, "Put the photos of each class into a folder of its own.")
+        text = f"'{train.relative}' has photos, but no folder per class"
+        problems.add("empty folders", text, "Put the photos of each class into a folder.")
 
 
-_EXPECT = "Expected are classes.txt and train.txt, a folder per class, or a CSV file of paths and labels."
+_EXPECT = "Expected classes.txt and train.txt, a folder per class, or a CSV file of paths and labels."
 
 
 def _folds(tree: Tree, problems: Problems) -> list[Tree]:
-    """The folders that hold classes: the folds in a tree, or else the tree itself."""
+    """The folders of classes: the folds in a tree, or the tree itself."""
     folds = [child for name, child in tree.folders.items() if is_fold(name)]
     if not folds:
         return [tree]
     others = [name for name in tree.folders if not is_fold(name)]
     if others or len(folds) == 1 or tree.photos:
         beside = _some(others) if others else "no other fold"
-        text = f"'{folds[0].relative}' is called like a fold, but beside it lies {beside}"
-        problems.add(_AMBIGUOUS, text, "Keep folds apart from classes, or rename the folder.")
+        text = f"'{folds[0].relative}' has the name of a fold, but beside it is {beside}"
+        problems.add(_AMBIGUOUS, text, "Separate folds from classes, or rename the folder.")
         return []
     flat = [fold.relative for fold in folds if fold.photos]
     if flat:
-        text = f"{_some(flat)} hold photos, but no folder per class"
-        problems.add("empty folders", text, "Put the photos of each class into a folder of its own.")
+        text = f"{_some(flat)} have photos, but no folder per class"
+        problems.add("empty folders", text, "Put the photos of each class into a folder.")
         return []
     return folds
 
 
 def _refuse_strays(base: Tree, problems: Problems) -> None:
-    """Note photos beside class folders, and folders of splits inside those of classes."""
+    """Add faults for photos beside class folders, and split folders inside class folders."""
     if base.photos and base.folders:
         where = base.relative or "the data folder"
-        text = f"{where} holds photos and folders of photos side by side, such as {base.photos[0]}"
+        text = f"{where} has both photos and folders of photos, such as {base.photos[0]}"
         problems.add("mixed folders", text, "Move the photos into the folder of their class, or away.")
     for tree in _below(base):
         splits = list(_parts(tree))
@@ -254,8 +254,8 @@ def _refuse_strays(base: Tree, problems: Problems) -> None:
             where = f"'{tree.relative}'" if tree.relative else "the data folder"
             problems.add(
                 "splits inside classes",
-                f"{where} holds {_some(splits)}, which {'is' if len(splits) == 1 else 'are'} called like splits",
-                "Let train and test be the outermost folders: train/<class>, test/<class>.",
+                f"{where} has {_some(splits)}, named like splits",
+                "Put train and test outermost: train/<class>, test/<class>.",
             )
 
 
@@ -266,14 +266,14 @@ def _below(tree: Tree) -> Iterator[Tree]:
 
 
 def _pattern(bases: list[Tree], test: Tree | None, notes: list[str], problems: Problems) -> str:
-    """Which of `choices.LAYOUTS` the folders follow; empty, and a fault noted, where they do not tell."""
+    """The layout of the folders, one of `choices.LAYOUTS`; empty, with a fault, if it is ambiguous."""
     outer = [child for base in bases for child in base.folders.values()]
     nested = [child for child in outer if child.folders]
     if not nested:
         return "class"
     mixed = next((child for child in nested if child.photos), None)
     if mixed is not None:
-        problems.add("mixed folders", f"{mixed.relative} holds photos and folders side by side", _LAYOUT)
+        problems.add("mixed folders", f"{mixed.relative} has both photos and folders", _LAYOUT)
         return ""
     example = nested[0]
     inner = [name for child in nested for name in child.folders]
@@ -283,11 +283,11 @@ def _pattern(bases: list[Tree], test: Tree | None, notes: list[str], problems: P
     if test is not None and {name.casefold() for name, tree in test.folders.items() if tree.photos} & {
         child.name.casefold() for child in nested
     }:
-        notes.append(f"read as {as_class}, since the test photos lie in folders of that name")
+        notes.append(f"read as {as_class}, since the test photos are in folders of that name")
         return "class"
     deep = any(tree.folders for child in nested for tree in child.folders.values())
     if not deep and all(map(is_session, inner)):
-        notes.append(f"read as {as_class}, since '{first}' names no class")
+        notes.append(f"read as {as_class}, since '{first}' is not a class name")
         return "class"
     open_question = _open_question(outer, f"'{example.relative}/{first}' may be {as_class}, or {as_domain}", deep)
     if open_question is not None:
@@ -298,25 +298,25 @@ def _pattern(bases: list[Tree], test: Tree | None, notes: list[str], problems: P
 
 
 def _open_question(outer: list[Tree], readings: str, deep: bool) -> tuple[str, str] | None:
-    """What keeps open whether outer or inner folders are the classes, and what to do; None where nothing does."""
+    """Why it is ambiguous whether outer or inner folders are the classes, and what to do; None if it is not."""
     owners: dict[str, set[str]] = {}
     for child in outer:
         for name in child.folders:
             owners.setdefault(canonical(name).casefold(), set()).add(child.name)
     repeated = next((name for name, above in owners.items() if len(above) > 1), "")
     if repeated and all(is_session(child.name) for child in outer):
-        text = f"'{repeated}' lies in {_some(sorted(owners[repeated]))}, which are called like parts and like no class"
+        text = f"'{repeated}' is in {_some(sorted(owners[repeated]))}, which have names of parts, not of classes"
         return text, _SPLITS_BY_NAME
     if repeated:
-        hint = f"{_LAYOUT[:-1]}; if they are splits, call them train and test."
-        return f"'{repeated}' lies in several folders; {readings}", hint
+        hint = f"{_LAYOUT[:-1]}; if they are splits, rename them to train and test."
+        return f"'{repeated}' is in several folders; {readings}", hint
     if deep or any(is_session(name) for child in outer for name in child.folders):
         return readings, _LAYOUT
     return None
 
 
 _LAYOUT = "Choose the reading by --layout class or --layout domain/class."
-_SPLITS_BY_NAME = "Call them train and test, or fold_1, fold_2 and on if all of them are training photos."
+_SPLITS_BY_NAME = "Rename them to train and test, or to fold_1, fold_2 and so on if all are training photos."
 
 
 def _classes(base: Tree, pattern: str, problems: Problems) -> list[ClassFolder]:
@@ -326,7 +326,7 @@ def _classes(base: Tree, pattern: str, problems: Problems) -> list[ClassFolder]:
         if pattern == "class" or not outer.folders:
             found.append(ClassFolder("", outer.name, outer))
         elif outer.photos:
-            text = f"the domain '{outer.relative}' holds photos and folders side by side"
+            text = f"the domain '{outer.relative}' has both photos and folders"
             problems.add("mixed folders", text, "Move the photos into the folder of their class, or away.")
         else:
             found += [ClassFolder(outer.name, inner.name, inner) for inner in outer.folders.values()]
@@ -334,7 +334,7 @@ def _classes(base: Tree, pattern: str, problems: Problems) -> list[ClassFolder]:
 
 
 def _read_test(test: Tree, pattern: str, layout: str, reading: Reading, problems: Problems) -> str:
-    """Understand the test folder as the training folder was understood; returns its layout in words."""
+    """Read the test folder with the training folder's layout; returns its layout in words."""
     if test.photos and not test.folders:
         reading.flat = list(test.all_photos())
         return f"{test.relative}/photo"
@@ -346,7 +346,7 @@ def _read_test(test: Tree, pattern: str, layout: str, reading: Reading, problems
     inner = _unwrap(test, "test", layout, reading.notes, problems, known)
     only = next(iter(inner.folders.values())) if len(inner.folders) == 1 and not inner.photos else None
     if only is not None and not only.folders and not known(only.name) and not layout:
-        text = f"'{only.relative}' is the only folder of test photos and no class is called so: they have no labels"
+        text = f"'{only.relative}' is the only folder of test photos and not a class: they have no labels"
         reading.notes.append(text)
         reading.flat = list(only.all_photos())
         return f"{only.relative}/photo"
@@ -355,7 +355,7 @@ def _read_test(test: Tree, pattern: str, layout: str, reading: Reading, problems
         _refuse_strays(base, problems)
         deeper = next((tree for tree in base.folders.values() if tree.folders and not known(tree.name)), None)
         if pattern == "class" and deeper is not None and not layout:
-            text = f"'{deeper.relative}' holds folders, though the training photos lie in class/photo"
+            text = f"'{deeper.relative}' has folders, but the layout of the training photos is class/photo"
             problems.add(_AMBIGUOUS, text, _LAYOUT)
         reading.test += _classes(base, pattern, problems)
     return _in_words(inner, bases, pattern, reading.test)

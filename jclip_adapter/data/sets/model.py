@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the program: classes, training photos with labels, test photos without."""
+"""A data set: classes, labelled training photos, unlabelled test photos."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SUFFIXES = (
     ".avif .avifs .heic .heics .heif .heifs .hif"
 )
 PHOTO_SUFFIXES = frozenset(_SUFFIXES.split())
-"""Endings, in lower case, of the files that count as photos where a folder is listed.
+"""Suffixes, in lower case, of photos in a folder.
 
-Formats that are not read, such as camera raw, do not count: they often lie beside the JPEG of the same photo.
+Unsupported formats such as camera raw are not included: they are often beside the JPEG of the same photo.
 """
 
 
@@ -26,11 +26,11 @@ class ClassInfo:
     """One class.
 
     Args:
-        id: The number that stands in the contest's lists and in result.txt.
+        id: The class id in the contest's lists and in result.txt.
         name: The full name, such as "Animal_Bear".
-        domain: What the name begins with, such as "Animal"; empty for a data set without domains.
-        folder: Where its training photos lie, relative to the data folder ("TrainSet/Animal/Bear"); empty where
-            it has none, or where they do not lie in one folder.
+        domain: The name's first part, such as "Animal"; empty without domains.
+        folder: The folder of its training photos, relative to the data folder ("TrainSet/Animal/Bear"); empty if there
+            is not exactly one.
     """
 
     id: int
@@ -45,9 +45,9 @@ class Photo:
 
     Args:
         base: The folder that `relative` starts from.
-        relative: The name with "/" between folders: for a training photo as it stands in the list file
-            ("TrainSet/Animal/Bear/1.jpg"), for a test photo as it stands in result.txt ("image_1.jpg").
-        label: The index of its class in `ImageSet.classes` (not the class id); None for test photos.
+        relative: The path with "/": for a training photo as in the list file ("TrainSet/Animal/Bear/1.jpg"), for a test
+            photo as in result.txt ("image_1.jpg").
+        label: Its class index in `ImageSet.classes` (not the class id); None for test photos.
     """
 
     base: Path
@@ -56,10 +56,7 @@ class Photo:
 
     @property
     def path(self) -> Path:
-        """Where the file lies.
-
-        Joined on demand: 180,000 Path objects would take longer to make than the list takes to read.
-        """
+        """The file's path, joined on demand: creating 180,000 Path objects takes longer than reading the list."""
         return self.base / self.relative
 
 
@@ -68,19 +65,18 @@ class ImageSet:
     """A data set.
 
     Args:
-        name: The folder's or file's name.
-        root: The data folder; list files name photos relative to it.
+        name: Name of the folder or file.
+        root: The data folder, to which paths in lists are relative.
         layout: "contest", "folders" or "csv".
         classes: The classes in the order of their ids; labels are indices into it.
         train: Labelled photos, in the order of the list file or the natural order of names.
-        test: Photos to be classified, in natural order, without labels (`find_labels` and `load_labels` give
-            the answers to whoever scores).
-        split: Which test folder and class list: "A" or "B"; only the contest's layout has two.
-        source: The file or folder that was given, as messages name it.
-        reading: How the folder was understood, such as "train/class and test/class".
-        notes: What of that was decided by evidence, and what was passed over; one sentence each.
-        test_folders: Class index of each folder of test photos, for `find_labels` alone.
-        follow_links: Whether photos may be links that lead out of the data folder.
+        test: Photos to be classified, in natural order, without labels (see `find_labels` and `load_labels`).
+        split: The contest's test set and class list, "A" or "B".
+        source: The given file or folder, for messages.
+        reading: The layout in words, such as "train/class and test/class".
+        notes: A sentence per inferred decision or ignored part.
+        test_folders: Class index of each folder of test photos, for `find_labels`.
+        follow_links: Whether photos may be links out of the data folder.
     """
 
     name: str
@@ -95,6 +91,13 @@ class ImageSet:
     notes: tuple[str, ...] = field(default=(), repr=False)
     test_folders: Mapping[str, int] = field(default_factory=dict, repr=False)
     follow_links: bool = False
+
+    @property
+    def summary(self) -> str:
+        """Numbers of classes and photos, and the layout, for messages."""
+        counts = f"{len(self.train)} training photos, {len(self.test)} test photos"
+        reading = "a folder per class" if self.reading == "class/photo" else f"read as {self.reading}"
+        return f"{len(self.classes)} classes, {counts if self.test else f'{len(self.train)} photos'}, {reading}"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -113,7 +116,7 @@ class ImageSet:
 
     @property
     def test_names(self) -> tuple[str, ...]:
-        """Name of each test photo as it stands in result.txt."""
+        """Name of each test photo, as in result.txt."""
         return tuple(photo.relative for photo in self.test)
 
     @cached_property
@@ -132,7 +135,7 @@ class ImageSet:
 
 
 def paths_of(photos: Iterable[Photo]) -> list[Path]:
-    """Where the files of N photos lie."""
+    """Paths of N photos."""
     return [photo.path for photo in photos]
 
 

@@ -1,4 +1,4 @@
-"""Names of classes and folders: which are equal, and which differ only in how they are written."""
+"""Names of classes and folders: normal forms, and names of splits, folds, sessions and containers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SPLITS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "devel", "验证", "驗證"), "val"),
     }
 )
-# Words that mean parts only beside each other: a gallery alone may be a class of rooms.
+# Words that mean splits only in pairs: a gallery alone may be a class of rooms.
 _PAIRS: tuple[Mapping[str, str], ...] = (
     MappingProxyType({"support": "train", "query": "test"}),
     MappingProxyType({"gallery": "train", "query": "test"}),
@@ -43,7 +43,7 @@ _CONTAINER = re.compile(
 
 
 def canonical(name: str) -> str:
-    """A name in Unicode's composed form (NFC), in which macOS's names and everyone else's are equal.
+    """A name in Unicode's composed form (NFC), as macOS uses the decomposed one.
 
     >>> canonical("Cafe\u0301") == "Caf\u00e9"
     True
@@ -52,13 +52,10 @@ def canonical(name: str) -> str:
 
 
 def split_of(name: str) -> str:
-    """Which part of a data set a folder's or a CSV's word means.
-
-    Args:
-        name: As it stands, in any case.
+    """The split that a folder's name or a CSV's cell means, in any case.
 
     Returns:
-        "train", "test" or "val"; empty for another word.
+        "train", "test" or "val"; empty for other words.
 
     >>> [split_of(name) for name in ("Training", "test_set", "VALID", "val2017", "训练集", "trainer", "test tube")]
     ['train', 'test', 'val', 'val', 'train', '', '']
@@ -77,18 +74,18 @@ def _meaning(name: str, words: Mapping[str, str]) -> str:
 
 
 def parts_of(names: Collection[str], nested: Container[str] | None = None) -> dict[str, str]:
-    """Which part of a data set each of several names means, where one alone does not tell.
+    """The splits that several names mean together.
 
-    Besides what `split_of` knows these are names with an addition, such as my_train and my_test: "bullet_train" alone
-    is a class. They are taken for parts where another part has the same addition, or where another part is called by
-    its plain word and there are folders in the folder. Support and query, or gallery and query, are train and test.
+    Besides those of `split_of`, these are names with an addition, such as my_train and my_test (but not "bullet_train"
+    alone): if another split has the same addition, or if another split has its plain name and the folder has folders.
+    Support and query, or gallery and query, are train and test.
 
     Args:
-        names: Those of the folders in one folder, or the words in one column.
-        nested: Which of the folders hold folders; None for words.
+        names: Names of the folders in one folder, or the words in one column.
+        nested: The folders that contain folders; None for words.
 
     Returns:
-        "train", "test" or "val" by name, without those that mean no part, in the order of the names.
+        "train", "test" or "val" by name, in the order of the names, without other names.
 
     >>> parts_of(["seg_pred", "seg_test", "seg_train"])
     {'seg_test': 'test', 'seg_train': 'train'}
@@ -100,7 +97,7 @@ def parts_of(names: Collection[str], nested: Container[str] | None = None) -> di
         found = {name: _meaning(name, pair) for name in names if _meaning(name, pair)}
         if len(set(found.values())) == len(pair):
             plain |= found
-    added = {name: told for name in names if name not in plain and (told := _with_addition(name))}
+    added = {name: meaning for name in names if name not in plain and (meaning := _with_addition(name))}
 
     def is_part(name: str) -> bool:
         part, addition = added[name]
@@ -117,7 +114,7 @@ def parts_of(names: Collection[str], nested: Container[str] | None = None) -> di
 
 
 def _with_addition(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """The part that one of a name's words means, and the words before and behind it; None without just one such."""
+    """The split that exactly one of a name's words means, and the other words; None otherwise."""
     words = [word for word in _PARTED.split(name) if word]
     found = [number for number, word in enumerate(words) if split_of(word)]
     if len(found) != 1 or len(words) == 1:
@@ -128,7 +125,7 @@ def _with_addition(name: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def is_fold(name: str) -> bool:
-    """Whether a folder is one part of a cross-validation, by its name.
+    """Whether a folder's name is that of a cross-validation fold.
 
     >>> is_fold("fold_0"), is_fold("Fold3"), is_fold("scaffold_1")
     (True, True, False)
@@ -137,7 +134,7 @@ def is_fold(name: str) -> bool:
 
 
 def is_session(name: str) -> bool:
-    """Whether a folder's name tells when or how its photos were taken, and not what they show.
+    """Whether a folder's name is about when or how its photos were taken, not about their content.
 
     >>> [is_session(name) for name in ("day1", "2021-03-04", "images", "beagle", "7")]
     [True, True, True, False, False]
@@ -146,7 +143,7 @@ def is_session(name: str) -> bool:
 
 
 def is_container(name: str) -> bool:
-    """Whether a folder is called like a place for photos, which no class is.
+    """Whether a folder's name is that of a container of photos, not of a class.
 
     >>> is_container("images"), is_container("my_dataset"), is_container("cat")
     (True, True, False)
@@ -155,7 +152,7 @@ def is_container(name: str) -> bool:
 
 
 def loose(name: str) -> str:
-    """What two spellings of one name have in common: no case, no width, any separator.
+    """A name without case, width and kind of separator.
 
     >>> loose("Golden_Retriever") == loose("golden retriever")
     True
@@ -164,7 +161,7 @@ def loose(name: str) -> str:
 
 
 def note_clashes(names: Iterable[str], problems: Problems) -> None:
-    """Note each pair of class names that differ only in case, width or separators, with both spellings."""
+    """Add a fault for each pair of class names that differ only in case, width or separators."""
     first: dict[str, str] = {}
     for name in names:
         other = first.setdefault(loose(name), name)

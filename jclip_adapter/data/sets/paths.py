@@ -1,4 +1,4 @@
-"""Names of photos: listing folders, and keeping list files inside the data folder."""
+"""Listing of folders, and checks of the paths in list files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .model import PHOTO_SUFFIXES, Photo
 
 _log = logging.getLogger(__name__)
 _DRIVE = re.compile(r"^[A-Za-z]:")
-_MISSING_HINT = "Take it out of the list, or fetch the photo again."
+_MISSING_HINT = "Remove it from the list, or fetch the photo again."
 
 
 def unsafe(relative: str) -> str:
-    """Say what is wrong with a path in a list file, judged by its text alone.
+    """Why a path in a list file is unsafe, by its text.
 
     Args:
-        relative: The path as the list has it.
+        relative: The path in the list.
 
     Returns:
-        The objection, or an empty string for a plain path relative to the data folder.
+        The reason; empty for a plain path relative to the data folder.
 
     >>> unsafe("TrainSet/Animal/Bear/1.jpg")
     ''
@@ -37,7 +37,7 @@ def unsafe(relative: str) -> str:
     if relative.startswith("/") or _DRIVE.match(relative):
         return "is an absolute path"
     if "\\" in relative:
-        return "holds a backslash (folders are separated by /)"
+        return "contains a backslash (folders are separated by /)"
     parts = relative.split("/")
     if ".." in parts:
         return "leaves the data folder"
@@ -47,18 +47,18 @@ def unsafe(relative: str) -> str:
 
 
 def check_files(photos: Iterable[Photo], problems: Problems, *, follow_links: bool = False) -> None:
-    """Note each photo that is missing, is no file, or is a link that leads out of the data folder.
+    """Add a fault for each photo that is missing, not a file, or a link out of the data folder.
 
     Args:
-        photos: Photos named by a list file.
-        problems: Where the faults go.
-        follow_links: Whether links may lead out of the data folder.
+        photos: Photos from a list file.
+        problems: Gets the faults.
+        follow_links: Whether links out of the data folder are allowed.
     """
     folders: dict[tuple[Path, str], str] = {}
     for photo in photos:
         folder, _, name = photo.relative.rpartition("/")
         key = (photo.base, folder)
-        # A folder is resolved once; after that a photo costs one lstat, as only a link needs resolving itself.
+        # A folder is resolved once; then a photo costs one lstat, as only links are resolved.
         if key not in folders:
             folders[key] = "" if follow_links else _folder_state(photo.base, folder)
         text = folders[key] or _file_state(photo.base, photo.base / folder / name, follow_links)
@@ -69,14 +69,14 @@ def check_files(photos: Iterable[Photo], problems: Problems, *, follow_links: bo
 
 
 def check_links(photos: Iterable[Photo], root: Path, problems: Problems) -> None:
-    """Note each photo that is, or lies in, a link that leads out of the data folder.
+    """Add a fault for each photo that is, or is in, a link out of the data folder.
 
-    Unlike `check_files` it passes over photos that are missing: a test photo without a file keeps its line.
+    Unlike `check_files` it accepts missing files: such a test photo keeps its line in result.txt.
 
     Args:
-        photos: Photos that were found by listing folders.
+        photos: Photos from listed folders.
         root: The data folder.
-        problems: Where the faults go.
+        problems: Gets the faults.
     """
     folders: dict[Path, bool] = {}
     for photo in photos:
@@ -93,7 +93,7 @@ _FOLLOW = "Add --follow-links to follow links out of the data folder, or copy th
 
 
 def _leaves(root: Path, path: Path) -> bool:
-    """Whether a link leads to a file outside; one to nothing or in a circle does not."""
+    """Whether a link leads to a file outside; not if it is broken or circular."""
     try:
         return path.exists() and not _inside(root, path)
     except OSError:  # to a name that is too long
@@ -103,7 +103,7 @@ def _leaves(root: Path, path: Path) -> bool:
 def _inside(base: Path, path: Path) -> bool:
     try:
         return path.resolve().is_relative_to(base.resolve())
-    except (OSError, RuntimeError):  # links that go round in a circle
+    except (OSError, RuntimeError):  # circular links
         return False
 
 
@@ -121,7 +121,7 @@ def _file_state(base: Path, path: Path, follow_links: bool) -> str:
 
 
 class Listing(NamedTuple):
-    """What lies directly in a folder: photos and folders by name, in natural order, and how many other files."""
+    """Content of a folder: names of photos and folders in natural order, and the number of other files."""
 
     photos: list[str]
     folders: list[str]
@@ -131,10 +131,9 @@ class Listing(NamedTuple):
 def list_folder(folder: Path) -> Listing:
     """List a folder.
 
-    Links count: whoever links photos into a folder means them to be there. A link to nothing or in a circle counts
-    too, as does a pipe, so that the photo is reported as unreadable instead of losing its line in result.txt. Only
-    photos whose names no list file can hold have no line; they are named in a warning. Folders that file managers,
-    notebooks and archives leave behind are passed over, as are hidden ones.
+    Links are included, also broken and circular ones, and pipes: such photos are reported as unreadable and keep their
+    line in result.txt. Photos whose names do not fit a list file are skipped with a warning. Hidden folders and those
+    of file managers, notebooks and archives are skipped.
 
     Args:
         folder: The folder.
@@ -164,7 +163,7 @@ def list_folder(folder: Path) -> Listing:
     if unfit:
         shown = ", ".join(f"'{one_line(name)}' {_why_left_out(name)}" for name in sorted(unfit)[:SHOWN])
         _log.warning(
-            "%s: left out %d photos whose names fit no list, rename them: %s", one_line(str(folder)), len(unfit), shown
+            "%s: skipped %d photos whose names fit no list, rename them: %s", one_line(str(folder)), len(unfit), shown
         )
     return Listing(sorted(photos, key=natural_key), sorted(folders, key=natural_key), others)
 
@@ -176,7 +175,7 @@ def _why_left_out(name: str) -> str:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle, or to a name that is too long
+    except OSError:  # a circular link, or one to a name that is too long
         return False
 
 
@@ -186,7 +185,7 @@ _DEBRIS = frozenset(
 
 
 def is_debris(name: str) -> bool:
-    """Whether a folder is one that systems and programs leave behind, which nobody means as data.
+    """Whether a folder is a hidden one or one of the operating system or other programs.
 
     >>> is_debris("@eaDir"), is_debris(".ipynb_checkpoints"), is_debris("cat")
     (True, True, False)
@@ -195,7 +194,7 @@ def is_debris(name: str) -> bool:
 
 
 def is_photo(name: str) -> bool:
-    """Whether a file counts as a photo by its name.
+    """Whether a file is a photo, by its name.
 
     >>> is_photo("a.JPG"), is_photo("Thumbs.db"), is_photo("._a.jpg")
     (True, False, False)
@@ -204,6 +203,6 @@ def is_photo(name: str) -> bool:
 
 
 def warn_ignored(folder: Path, count: int) -> None:
-    """Log that files were passed over."""
+    """Log the number of skipped files."""
     if count:
-        _log.warning("%s: ignored %d files that are not photos by their names", folder, count)
+        _log.warning("%s: ignored %d files without a photo's suffix", folder, count)

@@ -1,8 +1,7 @@
-"""The few photos per class that training may see, and the rest.
+"""Draws the support set, and photos from the rest.
 
-The draw for a class depends on the seed, the class name and the list of its photos alone: another class more or
-less, or another order of the classes, changes nothing. With the same seed the photos drawn for one shot are among
-those drawn for two, so that curves over shots compare like with like.
+The draw of a class depends only on the seed, its name and the list of its photos, not on other classes. With the same
+seed the shots of a smaller count are among those of a larger one.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ def sample_support(
         image_set: The data set.
         shots: Photos per class, at least 1.
         seed: Seed of the draw, at least 0.
-        allow_fewer: Take what there is of a class with fewer photos, instead of refusing. Classes without any
-            training photo (the contest's cars) never have support and are never refused.
-        without: `Photo.relative` of photos to pass over, such as unreadable ones: the next of their class in the
-            order of the draw take their places, and all other photos stay.
+        allow_fewer: Accept classes with fewer photos. Classes without any training photo (the contest's cars) are
+            always accepted.
+        without: `Photo.relative` of photos to skip, such as unreadable ones; each is replaced by the next of its class
+            in the order of the draw.
 
     Returns:
         The photos, by class and within a class in list order.
 
     Raises:
-        DataError: classes with fewer photos than `shots`, or chosen photos that are missing; all are listed.
+        DataError: classes with fewer photos than `shots`, or missing files; `details` lists them.
         UsageError: `shots` or `seed` is out of range.
     """
     _check_draw(shots, seed)
@@ -58,10 +57,7 @@ def sample_support(
 def first_support(
     image_set: ImageSet, shots: int, *, allow_fewer: bool = False, without: Container[str] = ()
 ) -> tuple[Photo, ...]:
-    """Take the first `shots` training photos of every class, as the contest's trained baseline does.
-
-    Arguments, result and errors are those of `sample_support`, without a seed.
-    """
+    """The first `shots` training photos of every class, as in the contest's trained baseline; see `sample_support`."""
     _check_draw(shots, 0)
     chosen = [
         photo
@@ -74,19 +70,19 @@ def first_support(
 def remaining(
     image_set: ImageSet, support: Iterable[Photo], per_class: int | None = None, seed: int = 0
 ) -> tuple[Photo, ...]:
-    """Training photos that are not in the support set, for validation.
+    """Training photos that are not in the support set.
 
     Args:
         image_set: The data set.
-        support: The photos to leave out.
-        per_class: At most so many of each class, drawn by `seed`; None for all.
+        support: The support set.
+        per_class: Largest number per class, drawn by `seed`; None for all.
         seed: Seed of the draw, at least 0.
 
     Returns:
         The photos, by class and within a class in list order.
 
     Raises:
-        DataError: chosen photos are missing; all are listed.
+        DataError: missing files; `details` lists them.
         UsageError: `per_class` or `seed` is out of range.
     """
     _check_draw(1 if per_class is None else per_class, seed, "photos per class")
@@ -99,19 +95,18 @@ def remaining(
 
 
 def read_support(path: str | Path, image_set: ImageSet) -> tuple[Photo, ...]:
-    """Read a list of chosen photos in the contest's line form ("TrainSet/Animal/Bear/1.jpg 0").
+    """Read a list of shots in the contest's line format ("TrainSet/Animal/Bear/1.jpg 0").
 
     Args:
         path: The list.
-        image_set: The data set that the photos belong to.
+        image_set: The data set.
 
     Returns:
-        The photos, by class and within a class in the order of the training list: the order of the lines makes
-        no difference to training.
+        The photos, by class and within a class in the order of the training list, whatever the order of the lines.
 
     Raises:
-        DataError: lines that are malformed, repeated, or name a photo or an id that the training list does not
-            have so, and photos that are missing; all are listed.
+        DataError: lines that are malformed, repeated, or disagree with the training list, and missing files; `details`
+            lists them.
     """
     path = Path(path)
     problems = Problems(path)
@@ -132,7 +127,7 @@ def read_support(path: str | Path, image_set: ImageSet) -> tuple[Photo, ...]:
                 "photos with two labels", f"{where}: {relative} has another id than {identity} in the data set"
             )
         elif position in lines:
-            problems.add("duplicate lines", f"{where}: {relative} stands on line {lines[position]} already")
+            problems.add("duplicate lines", f"{where}: {relative} is already on line {lines[position]}")
         else:
             lines[position] = number
     if not lines and not problems:
@@ -146,14 +141,14 @@ def read_support(path: str | Path, image_set: ImageSet) -> tuple[Photo, ...]:
 
 
 def support_lines(photos: Iterable[Photo], image_set: ImageSet) -> str:
-    r"""Write a list of chosen photos in the contest's line form, which `read_support` reads.
+    r"""Format a list of shots for `read_support`.
 
     Args:
         photos: Labelled photos.
-        image_set: The data set that they belong to.
+        image_set: The data set.
 
     Returns:
-        One line "path id" per photo, each ended by LF.
+        One line "path id" per photo, each ending in LF.
 
     Raises:
         DataError: a photo has no label.
@@ -161,13 +156,13 @@ def support_lines(photos: Iterable[Photo], image_set: ImageSet) -> str:
     lines = []
     for photo in photos:
         if photo.label is None:
-            raise DataError(f"{photo.relative} has no label and cannot be part of the support set.")
+            raise DataError(f"{photo.relative} has no label, so it cannot be a shot.")
         lines.append(f"{photo.relative} {image_set.classes[photo.label].id}\n")
     return "".join(lines)
 
 
 def note_short_classes(image_set: ImageSet, shots: int, problems: Problems) -> None:
-    """Note each class that has training photos, but fewer than `shots`."""
+    """Add a fault for each class with training photos, but fewer than `shots`."""
     for info, photos in zip(image_set.classes, image_set.train_by_class, strict=True):
         if 0 < len(photos) < shots:
             text = f"{info.name} has {len(photos)} of {shots}"
@@ -176,13 +171,13 @@ def note_short_classes(image_set: ImageSet, shots: int, problems: Problems) -> N
 
 def _check_draw(count: int, seed: int, what: str = "shots") -> None:
     if count < 1:
-        raise UsageError(f"{what} is {count}.", "It must be at least 1.")
+        raise UsageError(f"{what} is {count}, expected at least 1.")
     if seed < 0:
-        raise UsageError(f"seed is {seed}.", "It must be at least 0.")
+        raise UsageError(f"seed is {seed}, expected at least 0.")
 
 
 def _draw(photos: Sequence[Photo], count: int, seed: int, key: str, without: Container[str] = ()) -> list[Photo]:
-    # Python's own hash() differs from run to run; the first 8 bytes of SHA-256 do not.
+    # Not hash(), which differs between processes.
     salt = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big")
     order = np.random.default_rng([seed, salt]).permutation(len(photos))
     kept = [position for position in order if photos[position].relative not in without] if without else order
@@ -196,7 +191,7 @@ def _approved(
     if not allow_fewer:
         note_short_classes(image_set, shots, problems)
     check_files(photos, problems, follow_links=image_set.follow_links)
-    problems.raise_if_any("Mend what is listed, or fetch the data again.")
+    problems.raise_if_any("Fix what is listed, or fetch the data again.")
     return tuple(photos)
 
 
@@ -208,4 +203,4 @@ def _log_uncovered(image_set: ImageSet, photos: Iterable[Photo]) -> None:
         if index not in covered and image_set.train_by_class[index]
     ]
     if bare:
-        _log.warning("the support list leaves out %d classes that have photos, such as %s", len(bare), bare[0])
+        _log.warning("the support list has no shots of %d classes with photos, such as %s", len(bare), bare[0])

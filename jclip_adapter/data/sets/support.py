@@ -1,4 +1,4 @@
-"""The support set: drawn, checked to be readable, and replaced where it is not."""
+"""The support set: drawn, with unreadable photos replaced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sampling import first_support, read_support, sample_support
 logger = logging.getLogger(__name__)
 _SHOWN = 5
 Check = Callable[[Sequence[Photo]], Mapping[int, str]]
-"""Tells which of some photos cannot be read: what is wrong, by place in the list."""
+"""Gives error messages of unreadable photos, by index."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,22 @@ class Draw:
 
 
 def choose_support(images: ImageSet, draw: Draw, check: Check) -> tuple[Photo, ...]:
-    """The support set: a list's photos as they are, or readable training photos of every class.
+    """The support set: the photos of a list, or readable training photos of every class.
 
-    A photo that cannot be read gives way to the next of its class in the order of the draw; a class with fewer
-    photos than shots gives what it has. Both are logged. A strict draw refuses either. Where all photos are readable
-    and enough, the draw is that of `sample_support` or `first_support`.
+    An unreadable photo is replaced by the next of its class in the order of the draw; a class with fewer photos than
+    shots gives all. Both are logged; a strict draw refuses both.
 
     Args:
         images: The data set.
         draw: How photos are chosen.
-        check: Tells which photos cannot be read.
+        check: Finds unreadable photos.
 
     Returns:
         The photos, by class and within a class in list order.
 
     Raises:
-        DataError: no training photo of a class can be read, chosen photos are missing, or the list is faulty.
-        UsageError: there is no such list.
+        DataError: no training photo of a class can be read, files are missing, or the list is malformed.
+        UsageError: the list is missing.
     """
     if draw.order not in ("random", "first"):
         if not Path(draw.order).is_file():
@@ -80,15 +79,15 @@ def choose_support(images: ImageSet, draw: Draw, check: Check) -> tuple[Photo, .
 
 
 def draw_unchecked(images: ImageSet, draw: Draw, without: Container[str] = ()) -> tuple[Photo, ...]:
-    """The photos that a draw chooses, or a list names, whether they can be read or not.
+    """The photos of a draw or a list, without checking that they can be read.
 
     Args:
         images: The data set.
         draw: How photos are chosen.
-        without: Relative names of photos to pass over.
+        without: Relative names of photos to skip.
 
     Raises:
-        DataError: chosen photos are missing, or the list is faulty.
+        DataError: files are missing, or the list is malformed.
     """
     few = not draw.strict
     if draw.order == "first":
@@ -99,7 +98,7 @@ def draw_unchecked(images: ImageSet, draw: Draw, without: Container[str] = ()) -
 
 
 def _report(images: ImageSet, support: Sequence[Photo], unreadable: dict[str, str]) -> None:
-    """Log what was replaced; refuse classes without any readable photo."""
+    """Log replaced photos; refuse classes without a readable photo."""
     if not unreadable:
         return
     covered = {photo.label for photo in support}
@@ -112,11 +111,11 @@ def _report(images: ImageSet, support: Sequence[Photo], unreadable: dict[str, st
     if lost:
         raise DataError(
             f"no training photo of {_some(lost)} can be read, the first: {first}",
-            "Replace the photos, or take the class out.",
+            "Replace the photos, or remove the class.",
             list(unreadable.values()),
         )
     logger.warning(
-        "%d training photos cannot be read; others of their classes take their places, if there are more: %s (%s)",
+        "%d training photos cannot be read and are replaced by others of their classes, if there are any: %s (%s)",
         len(unreadable),
         _some(list(unreadable)),
         first,
@@ -124,7 +123,7 @@ def _report(images: ImageSet, support: Sequence[Photo], unreadable: dict[str, st
 
 
 def note_short(images: ImageSet, support: Sequence[Photo], shots: int) -> None:
-    """Log which classes with training photos have fewer shots than were asked for."""
+    """Log classes with training photos, but fewer than the shots requested."""
     if shots >= ALL_SHOTS:
         return
     counts = Counter(photo.label for photo in support)
@@ -135,15 +134,27 @@ def note_short(images: ImageSet, support: Sequence[Photo], shots: int) -> None:
     ]
     if short:
         logger.warning(
-            "%d shots were asked for, but %d classes have fewer photos: %s; --strict refuses that",
-            shots,
+            "%d classes have fewer photos than %d shots: %s; --strict refuses that",
             len(short),
+            shots,
             _some(short),
         )
 
 
+def shots_in_words(images: ImageSet, draw: Draw) -> str:
+    """The shots that a draw takes and the training photos that it leaves, for messages."""
+    if draw.order not in ("random", "first"):
+        return f"shots from {draw.order}"
+    counts = {min(draw.shots, len(photos)) for photos in images.train_by_class}
+    total = sum(min(draw.shots, len(photos)) for photos in images.train_by_class)
+    left = f"{len(images.train) - total} {'training photos not used' if images.test else 'photos left to evaluate'}"
+    if draw.shots == ALL_SHOTS:
+        return f"all {total} training photos as shots"
+    return f"{draw.shots} shots each, {left}" if counts == {draw.shots} else f"{total} shots, {left}"
+
+
 def shots_of(support: Sequence[Photo], asked: int) -> int:
-    """How many shots a class has: as many as were asked for, or the most that any has where all were."""
+    """Shots per class: the number asked for, or the largest of any class where all photos are shots."""
     if asked != ALL_SHOTS:
         return asked
     return max(Counter(photo.label for photo in support).values(), default=0)

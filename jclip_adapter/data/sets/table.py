@@ -1,4 +1,4 @@
-"""A CSV file with a column of paths, one of labels and, where there are test photos, one of splits."""
+"""Data sets in a CSV file with columns of paths, labels and, optionally, splits."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .paths import check_files, unsafe
 _log = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".tsv")
-"""Endings, in lower case, of the files that are read as tables."""
+"""Suffixes, in lower case, of tables."""
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
-_LEAST_COMMON = 0.8  # share of Chinese letters that GB2312, the common ones, must hold for a file to pass for GB18030
+_LEAST_COMMON = 0.8  # least share of common (GB2312) characters for a file to be read as GB18030
 
 
 class _Form(NamedTuple):
-    """How a table is written: its text and encoding, what parts its cells, and which column is which."""
+    """A table's text, encoding, delimiter and columns."""
 
     text: str
     encoding: str
@@ -36,7 +36,7 @@ class _Form(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A row: path, class name, what orders the classes, and split."""
+    """A row: path, class name, sort key of the class, and split."""
 
     path: str
     label: str
@@ -45,7 +45,7 @@ class _Row(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """A table: its rows, how it is understood, in words, and what was decided by evidence."""
+    """A table: its rows, its layout in words, and notes on inferred decisions."""
 
     rows: list[_Row]
     reading: str
@@ -53,11 +53,11 @@ class _Table(NamedTuple):
 
 
 def is_table(path: Path, *, exact: bool = False) -> bool:
-    """Whether a file's first line names a column of paths and one of labels.
+    """Whether a file's first line has a column of paths and one of labels.
 
     Args:
         path: The file.
-        exact: Whether they must be called path and label themselves.
+        exact: Whether their names must be path and label.
     """
     try:
         form = _form(path)
@@ -69,21 +69,20 @@ def is_table(path: Path, *, exact: bool = False) -> bool:
 def load_table(path: Path, problems: Problems) -> ImageSet:
     """Read a CSV file of photos.
 
-    Paths are relative to the CSV's folder. Every row is a training photo unless a column says that it is a test photo
+    Paths are relative to the CSV's folder. Every row is a training photo unless a column says otherwise
     (`columns.read_splits`). The label is the class name, in Unicode's composed form; ids follow the natural order of
-    the names, or of the numbers where a column of names stands beside one of numbers. Other columns are ignored.
-    Cells may be parted by commas, semicolons or tabs, and the text be UTF-8, UTF-16 with a byte-order mark, or GB18030
-    (GBK), as far as its bytes tell.
+    the names, or of the numbers in a second column. Other columns are ignored. The delimiter is a comma, semicolon or
+    tab; the encoding UTF-8, UTF-16 with a byte-order mark, or GB18030 (GBK), by the file's bytes.
 
     Args:
         path: The file.
-        problems: Where the faults go; the caller raises them.
+        problems: Gets the faults; the caller raises them.
 
     Returns:
         The data set; test photos carry no label.
 
     Raises:
-        DataError: the file is no such CSV.
+        DataError: the file cannot be read as such a CSV.
     """
     root = path.parent
     seen: dict[str, _Row] = {}
@@ -102,9 +101,9 @@ def load_table(path: Path, problems: Problems) -> ImageSet:
         elif row.path not in seen:
             seen[row.path] = row
         elif seen[row.path] == row:
-            problems.add("duplicate rows", f"{where}: {row.path} is listed already")
+            problems.add("duplicate rows", f"{where}: {row.path} is already listed")
         else:
-            problems.add("photos with two labels", f"{where}: {row.path} is listed with another label or split already")
+            problems.add("photos with two labels", f"{where}: {row.path} is already listed with another label or split")
     keys = {row.label: row.key for row in reversed(seen.values()) if row.label}
     names = sorted(keys, key=lambda name: natural_key(keys[name]))
     note_clashes(names, problems)
@@ -114,25 +113,25 @@ def load_table(path: Path, problems: Problems) -> ImageSet:
     if not train and not problems:
         problems.add("empty lists", "no row is a training photo")
     if problems:
-        check_files([*train, *test], problems)  # as the load fails anyway, let its message name the missing photos too
+        check_files([*train, *test], problems)  # lists missing photos in the same error
     classes = tuple(ClassInfo(index, name, "", "") for name, index in index_of.items())
     test.sort(key=lambda photo: natural_key(photo.relative))
     reading, notes = table.reading, table.notes
     return ImageSet(path.stem, root, "csv", classes, train, tuple(test), source=path, reading=reading, notes=notes)
 
 
-_SPLIT = "Write train or test, or take the row out."
+_SPLIT = "Write train or test, or remove the row."
 
 
 def table_labels(image_set: ImageSet) -> dict[str, int]:
-    """Class index of each test photo by the CSV's labels; photos without a label are left out."""
+    """Class index of each labelled test photo in the CSV."""
     index_of = {info.name: index for index, info in enumerate(image_set.classes)}
     rows = _read(image_set.source).rows
     return {row.path: index_of[row.label] for row in rows if row.split == "test" and row.label in index_of}
 
 
 def _read(path: Path) -> _Table:
-    """The rows of a table.
+    """Read the rows of a table.
 
     Raises:
         DataError: it cannot be read, or its columns contradict each other.
@@ -146,7 +145,7 @@ def _read(path: Path) -> _Table:
     except DataError as error:
         raise DataError(f"{path}: {one_line(error.message)}", error.hint) from error
     used = ", ".join(name for name in (*form.columns[:2], parting) if name)
-    reading = f"a table with the columns {used}, parted by {_DELIMITERS[form.delimiter]}s"
+    reading = f"a table with the columns {used}, separated by {_DELIMITERS[form.delimiter]}s"
     rows = zip(cells[form.columns.path], map(canonical, labels), map(canonical, keys), splits, strict=True)
     return _Table([_Row(*row) for row in rows], reading, tuple(notes))
 
@@ -155,12 +154,12 @@ _AS_GB18030 = "its text is read as GB18030 (Chinese), as it is not UTF-8: check 
 
 
 def _cells(path: Path, form: _Form) -> dict[str, list[str]]:
-    """The cells of each column, without blanks around them, by the column's name in lower case."""
+    """The stripped cells of each column, by name in lower case."""
     import pandas as pd
 
     try:
         with warnings.catch_warnings():
-            # A row longer than the header would otherwise lose its last cells, or shift by one.
+            # Otherwise a row longer than the header would lose its last cells, or shift by one.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             # Without keep_default_na a class called "NA" or "null" would be read as missing.
             table = pd.read_csv(
@@ -176,16 +175,16 @@ def _cells(path: Path, form: _Form) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for number, column in enumerate(table.columns):
         name = str(column).strip().lower()
-        # Columns that differ only in case: `find_columns` has refused those that matter.
+        # For columns that differ only in case, among those that `find_columns` does not use.
         found[name if name not in found else f"{name}.{number}"] = table.iloc[:, number].str.strip().tolist()
     return found
 
 
 def _form(path: Path) -> _Form:
-    """How a table is written.
+    """Find a table's encoding, delimiter and columns.
 
     Raises:
-        DataError: it cannot be read, or its first line does not tell which columns hold paths and labels.
+        DataError: it cannot be read, or its first line has no columns of paths and labels.
     """
     text, encoding = _text(path)
     lines = [line for line in text.split("\n") if line.strip()]
@@ -205,16 +204,16 @@ def _form(path: Path) -> _Form:
         objections.append((len(cells), objection, cells))
     if not objections:
         shown = one_line(header[:80])
-        raise DataError(f"{path} has one column, '{shown}'; no comma, semicolon or tab parts its first line.", _HEADER)
+        raise DataError(f"{path} has one column, '{shown}', without comma, semicolon or tab.", _HEADER)
     _, objection, cells = max(objections)
     raise DataError(f"{path} {objection}; its columns are {one_line(', '.join(cells))[:200]}.", _HEADER)
 
 
 def _text(path: Path) -> tuple[str, str]:
-    """The file's text, and the encoding that it was read by.
+    """The file's text and encoding.
 
     Raises:
-        DataError: it cannot be read or decoded, or holds a NUL, at which a cell would be cut.
+        DataError: it cannot be read or decoded, or contains a NUL, at which a cell would be truncated.
     """
     try:
         data = path.read_bytes()
@@ -223,7 +222,7 @@ def _text(path: Path) -> tuple[str, str]:
     text, encoding = _decode(path, data)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{path}: line {line} holds a NUL, which no text has.", "Save it as UTF-8.")
+        raise DataError(f"{path}: line {line} contains a NUL character.", "Save it as UTF-8.")
     return text, encoding
 
 
@@ -238,7 +237,7 @@ def _decode(path: Path, data: bytes) -> tuple[str, str]:
         text = data.decode("gb18030")
     except UnicodeDecodeError:
         text = ""
-    # Latin, Japanese and Korean encodings often pass for GB18030, but then give rare letters.
+    # Text in Latin, Japanese and Korean encodings often decodes as GB18030, but to rare characters.
     odd = [letter for letter in text if not letter.isascii()]
     common = sum(_is_gb2312(letter) for letter in odd)
     if odd and common >= _LEAST_COMMON * len(odd):
@@ -261,5 +260,5 @@ def _is_gb2312(letter: str) -> bool:
     return "\u4e00" <= letter <= "\u9fff" or letter in "，。、；：（）《》—·　"
 
 
-_QUOTES = 'A path or label that holds a comma must stand in "quotes".'
-_HEADER = "Its first line must name the columns path, label and, if there are test photos, split."
+_QUOTES = 'Put paths and labels with a comma in "quotes".'
+_HEADER = "Its first line must have the columns path, label and, if there are test photos, split."

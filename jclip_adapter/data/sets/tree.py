@@ -1,4 +1,4 @@
-"""A folder's photos and sub-folders, as they lie on disk."""
+"""A tree of folders with photos."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Tree:
     """A folder.
 
     Attributes:
-        name: Its name; empty for the data folder itself.
-        relative: Its place below the data folder; empty for the data folder itself.
+        name: Its name; empty for the data folder.
+        relative: Its path relative to the data folder; empty for the data folder.
         photos: Names of the photos directly in it, in natural order.
-        folders: The folders in it that hold photos at any depth, by name in natural order.
-        empty: Names of those that hold none.
-        others: How many other files lie in it and below.
+        folders: Its folders with photos at any depth, by name in natural order.
+        empty: Names of its folders without photos.
+        others: Number of other files at any depth.
     """
 
     name: str
@@ -35,25 +35,23 @@ class Tree:
     others: int = 0
 
     def all_photos(self) -> Iterator[str]:
-        """Names of all photos in it and below, from the data folder on."""
+        """Paths of all photos at any depth, relative to the data folder."""
         prefix = f"{self.relative}/" if self.relative else ""
         yield from (prefix + name for name in self.photos)
         for folder in self.folders.values():
             yield from folder.all_photos()
 
     def count(self) -> int:
-        """How many photos lie in it and below."""
+        """Number of photos at any depth."""
         return len(self.photos) + sum(folder.count() for folder in self.folders.values())
 
 
 def scan(root: Path, problems: Problems) -> Tree:
-    """Read a folder with all that lies below it.
-
-    Folders that are links are read like others, but one that leads back to a folder that it lies in is noted.
+    """Read a tree of folders; links are followed, circular ones are a fault.
 
     Args:
         root: The data folder.
-        problems: Where the faults go.
+        problems: Gets the faults.
 
     Raises:
         DataError: a folder cannot be read.
@@ -70,7 +68,7 @@ def _scan(path: Path, name: str, relative: str, above: tuple[tuple[int, int], ..
         place = f"{relative}/{inner}" if relative else inner
         objection = _objection(path / inner, inner, chain)
         if objection:
-            problems.add("folders that cannot be read as they are", f"'{one_line(place)}' {objection}")
+            problems.add("unreadable folders", f"'{one_line(place)}' {objection}")
             continue
         child = _scan(path / inner, inner, place, chain, problems)
         tree.others += child.others
@@ -86,7 +84,7 @@ def _objection(path: Path, name: str, above: tuple[tuple[int, int], ...]) -> str
         return why_unfit(name)
     state = path.stat()
     if (state.st_dev, state.st_ino) in above:
-        return "is a link to a folder that it lies in"
+        return "is a circular link"
     if len(above) > _DEEPEST:
-        return f"lies more than {_DEEPEST} folders deep"
+        return f"is more than {_DEEPEST} folders deep"
     return "" if name == name.strip() else "has a name that begins or ends with a blank"

@@ -1,1 +1,1 @@
-"""What a text encoder reads of a class: its name in words, and prompts around it."""
+"""Class names in words, and prompts."""

@@ -1,4 +1,4 @@
-"""Class names in words: what the user writes down, what WordNet's numbers mean, and names that say nothing to CLIP."""
+"""Class names in words: from the user's file or WordNet; finds names without meaning for CLIP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .prompt_file import read_spellings
 from .prompts import PromptSet
 
 FILE = "class_names.yaml"
-"""The file in a data folder that puts its classes into words, one line "class: words" each."""
+"""The file in a data folder with one line "class: words" per class."""
 
 _SHOWN = 5
 _SYNSET = re.compile(r"n\d{8}")
@@ -27,9 +27,8 @@ _CODE = re.compile(r"(?:class|cls|label|category|id|obj|item|kind|group|species|
 def name_classes(prompts: PromptSet, images: ImageSet, given: str = "") -> tuple[PromptSet, list[str]]:
     """Put a data set's classes into words.
 
-    First comes the user's file, then the prompt set's own spellings, then WordNet's words where a name is nothing but
-    the number of one of ImageNet's classes, then the rule of `prompts.read_by_rule`. Sets whose names are raw keep
-    WordNet's numbers, as they keep every name.
+    In order of precedence: the user's file, the prompt set's spellings, WordNet's words for a name that is an ImageNet
+    class's number, the rule of `prompts.read_by_rule`. Prompt sets with raw names keep the numbers.
 
     Args:
         prompts: The prompt set.
@@ -37,11 +36,11 @@ def name_classes(prompts: PromptSet, images: ImageSet, given: str = "") -> tuple
         given: The user's file; empty for class_names.yaml in the data folder, if there is one.
 
     Returns:
-        The prompt set with these words, and one warning at most for each of: lines of the file that no class takes,
-        names that say nothing to CLIP.
+        The prompt set with these words, and at most one warning each for lines of the file without a class and for
+        names without meaning for CLIP.
 
     Raises:
-        UsageError: the file is missing or faulty, or none of its lines names a class.
+        UsageError: the file is missing or malformed, or no line names a class.
     """
     path = Path(given) if given else images.root / FILE
     warnings = []
@@ -52,19 +51,19 @@ def name_classes(prompts: PromptSet, images: ImageSet, given: str = "") -> tuple
         strangers = sorted(set(written) - set(words))
         if strangers and not words:
             hint = suggest(strangers[0], images.class_names)
-            raise UsageError(f"{path}: none of its lines names a class of {images.source}.", hint)
+            raise UsageError(f"{path}: no line names a class of {images.source}.", hint)
         if strangers:
             near = suggest(strangers[0], images.class_names)
-            warnings.append(f"{path}: no class is called {_some(strangers)}; these lines have no effect. {near}")
+            warnings.append(f"{path}: there is no class {_some(strangers)}; these lines are ignored. {near}")
     named = prompts.respelled({**_by_wordnet(prompts, images), **words})
-    mute = [
+    unclear = [
         name
         for name, domain in zip(images.class_names, images.domains, strict=True)
-        if says_nothing(named.class_name(name, domain))
+        if is_meaningless(named.class_name(name, domain))
     ]
-    if mute:
+    if unclear:
         warnings.append(
-            f"CLIP cannot know what {len(mute)} of {len(images.classes)} class names mean: {_some(mute)}; write "
+            f"{len(unclear)} of {len(images.classes)} class names have no meaning for CLIP: {_some(unclear)}; write "
             f"'class: English words' lines to {images.root / FILE}, or give --class-names FILE"
         )
     return named, warnings
@@ -88,13 +87,13 @@ def _by_wordnet(prompts: PromptSet, images: ImageSet) -> Mapping[str, str]:
     return found
 
 
-def says_nothing(words: str) -> bool:
-    """Whether a class's words carry no meaning for a CLIP that was trained on English captions.
+def is_meaningless(words: str) -> bool:
+    """Whether a class's words have no meaning for a CLIP that was trained on English captions.
 
-    That are numbers and codes, single letters, WordNet's numbers, and words that are mostly of other letters than
-    Latin ones, which CLIP's tokenizer takes apart into bytes.
+    These are numbers, codes, single letters, WordNet's numbers, and words of mostly non-Latin letters, which CLIP's
+    tokenizer splits into bytes.
 
-    >>> [says_nothing(words) for words in ("12", "B", "n02123045", "class 7", "猫", "Müller's cat", "T-shirt")]
+    >>> [is_meaningless(words) for words in ("12", "B", "n02123045", "class 7", "猫", "Müller's cat", "T-shirt")]
     [True, True, True, True, True, False, False]
     """
     plain = unicodedata.normalize("NFKC", words).strip()

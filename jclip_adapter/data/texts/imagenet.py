@@ -1,8 +1,7 @@
-"""Which of ImageNet's 1,000 classes a data set's classes are, by their names alone.
+"""Matches a data set's classes with ImageNet's 1,000 classes by name.
 
-A network that was trained on ImageNet knows some classes of a data set without a single photo of it: those that are
-ImageNet classes too. prompts/imagenet.csv names the 1,000 classes, prompts/imagenet_matches.csv holds matches that
-were read one by one, prompts/README.md tells what they mean. Names without such a row are looked up in WordNet's words.
+An ImageNet network can predict such classes without shots. prompts/imagenet.csv has the 1,000 classes,
+prompts/imagenet_matches.csv matches made by hand (see prompts/README.md); other names are looked up in WordNet's words.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _FOLDER = shipped("prompts")
 _CLASSES_FILE, _CLASSES_HEADER = "imagenet.csv", ["id", "wordnet", "names"]
 _MATCHES_FILE, _MATCHES_HEADER = "imagenet_matches.csv", ["class", "match", "imagenet"]
 _CLASSES = 1000
-_MATCHES = 418  # as many rows are shipped at least, so that a file cut off between two lines is noticed
+_MATCHES = 418  # least number of rows, to detect a truncated file
 _WHOLE = "Run the program from a complete copy of the repository."
 
 _SYNSET = re.compile(r"n\d{8}")
@@ -37,12 +36,12 @@ Kind = Literal["exact", "near", "none"]
 
 @dataclass(frozen=True)
 class Match:
-    """What ImageNet has of a class.
+    """The ImageNet classes of a class.
 
     Args:
-        kind: "exact": the ImageNet classes together mean the class; "near": most of its photos would be taken for
-            one of them; "none": it has nothing of use.
-        ids: The ImageNet classes in the usual order's numbers, ascending; empty where there is none.
+        kind: "exact": together they are the class; "near": most of its photos would be predicted as one of them;
+            "none": there are none.
+        ids: Their ImageNet indices, ascending.
     """
 
     kind: Kind
@@ -69,14 +68,13 @@ class _Tables(NamedTuple):
 def match_names(names: Sequence[str], domains: Sequence[str] = ()) -> tuple[Match, ...]:
     """Find the ImageNet classes of a data set's classes.
 
-    A row of the table decides whose full name equals the class's, or whose name behind the domain equals what the
-    class's name is behind its own, but for case, "_", "-" and blanks. Other names are exact where they begin with an
-    ImageNet class's WordNet number ("n02085620-Chihuahua"), or are one of its words, as they stand or without an "s"
-    at their end. A word that names several ImageNet classes ("crane") is no match.
+    A row of the table matches a class by its full name, or by its name without domain, ignoring case, "_", "-" and
+    blanks. Other names match exactly if they begin with an ImageNet class's WordNet number ("n02085620-Chihuahua"), or
+    are one of its words, with or without a final "s". A word of several ImageNet classes ("crane") does not match.
 
     Args:
         names: The class names, e.g. "Thu-dog_Chihuahua", "golden retriever" or "Golden_Retriever".
-        domains: The classes' domains, in the same order, "" for none; without them nothing is cut off a name.
+        domains: The classes' domains, in the same order, "" for none; empty if names have no domains.
 
     Returns:
         One match per name.
@@ -94,14 +92,14 @@ def match_names(names: Sequence[str], domains: Sequence[str] = ()) -> tuple[Matc
 def wordnet_name(number: str) -> str:
     """An ImageNet class in words, by its WordNet number.
 
-    It is WordNet's first word, or one that says the same more fully ("tabby cat" for "tabby"); the next one, where the
-    first is another class's too ("tank suit" for one of two classes called "maillot").
+    It is WordNet's first word, a longer form of it ("tabby cat" for "tabby"), or the next word if another class has the
+    same first one ("tank suit" for one of two classes "maillot").
 
     Args:
         number: Such as "n02123045".
 
     Returns:
-        The words; empty for a number that is none of ImageNet's 1,000 classes.
+        The words; empty if it is not one of ImageNet's 1,000 classes.
 
     Raises:
         DataError: a table of the prompts folder is missing or damaged.
@@ -133,15 +131,15 @@ def _match(tables: _Tables, name: str, domain: str) -> Match:
 
 
 def _by_row(tables: _Tables, key: str, domain: str) -> Match | None:
-    """The match of the row that has this name; a row of the same domain goes before one of another."""
+    """The match of the row with this name; rows of the same domain take precedence."""
     rows = tables.plain.get(key, ())
     own = [row.match for row in rows if row.domain == domain]
     matches = set(own or [row.match for row in rows])
     if len(matches) != 1:
         return None
     match = matches.pop()
-    # In another domain the name may mean another thing: the table's Cardigan is a dog, its teddy a poodle. Where
-    # WordNet knows such a meaning, the row does not decide.
+    # In another domain the name may have another meaning (the table's Cardigan is a dog, its teddy a poodle); if
+    # WordNet has one, the row is not used.
     other = bool(domain) and not own
     return None if other and not set(tables.words.get(key, ())) <= set(match.ids) else match
 
@@ -152,7 +150,7 @@ def _by_words(words: Mapping[str, tuple[int, ...]], key: str) -> Match:
 
 
 def _key(name: str) -> str:
-    """The name without a number that only numbers, case, blanks and punctuation: alike for all its spellings."""
+    """The name without numbering, case, blanks and punctuation."""
     return re.sub(r"[\W_]", "", read_by_rule(name)).casefold()
 
 
@@ -209,7 +207,7 @@ def _rows(path: Path, header: list[str]) -> Iterator[tuple[int, list[str]]]:
         raise DataError(error.message, _WHOLE) from error
     if not lines or lines[0].split(",") != header:
         raise _damaged(path, f"its first line is not {','.join(header)}")
-    # Read line by line: a quote that is never closed would swallow the lines below it, and their numbers.
+    # Line by line, as an unclosed quote would swallow the following lines.
     for number, line in enumerate(lines[1:], 2):
         cells = next(csv.reader([line]), [])
         if len(cells) != len(header):

@@ -1,8 +1,8 @@
-"""Prompts: the sentences that CLIP's text tower reads for each class.
+"""Prompt sets: templates for CLIP's text encoder, and class names in words.
 
-A prompt set is one YAML file of `prompts/` (or a user's own): templates per domain, and how a class name such as
-"Thu-dog_Shiba_Dog" is put into words. prompts/seed.yaml documents the keys, prompts/class_names.yaml holds the
-spellings that no rule finds, prompts/README.md tells how to add both.
+A prompt set is one YAML file, in `prompts/` or the user's, with templates per domain and the spelling of class names
+such as "Thu-dog_Shiba_Dog". prompts/seed.yaml documents the keys, prompts/class_names.yaml has the spellings without a
+rule, prompts/README.md describes how to add both.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .prompt_file import Naming, read_naming, read_spellings, read_templates
 _FOLDER = shipped("prompts")
 _SPELLINGS_FILE = "class_names.yaml"
 _KEYS = ("base", "names", "templates", "spellings")
-_RULE_VERSION = 1  # raise it when read_by_rule changes: stored text features must not outlive the old rule
-_ALIKE = 0.75  # difflib's ratio, above which two domain names are taken for the same one mistyped
+_RULE_VERSION = 1  # part of the fingerprint: raise it when read_by_rule changes
+_ALIKE = 0.75  # difflib's ratio above which a domain's name counts as mistyped
 
 _NUMBERING = re.compile(r"^(?:\d+-n\d+-|n\d{8}[-_ ]|\d+\.\s*)(?=.*[^\W\d_])")
 _GLUED = re.compile(r"(?:[A-Z][a-z]{2,}){2,}")
@@ -45,16 +45,14 @@ def _frozen(mapping: Mapping[_K, _V]) -> Mapping[_K, _V]:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The templates and spellings that turn class names into texts.
-
-    Domains may have different numbers of templates. In the sets of this project's prompts/ folder all have the same.
+    """The templates and spellings that turn class names into texts; domains may have different numbers of templates.
 
     Args:
-        name: The set's name, or the file name of a user's own set.
-        templates: Domain → sentences with one `{}` each, in the file's order; "default" serves all other domains.
-        names: "spelled" or "raw" (the name as it stands behind its domain).
-        spellings: Full class name → what an English caption would say; empty where names are raw.
-        own_spellings: The keys of `spellings` that the set itself brings, not class_names.yaml.
+        name: The set's name, or the file name of a user's set.
+        templates: Domain → sentences with one `{}` each, in the file's order; "default" for all other domains.
+        names: "spelled", or "raw" for the name after its domain unchanged.
+        spellings: Full class name → English words; empty if names are raw.
+        own_spellings: The keys of `spellings` from the set itself, not from class_names.yaml.
 
     >>> prompts = load_prompts("seed")
     >>> prompts.texts("Thu-dog_Shiba_Dog")
@@ -71,16 +69,14 @@ class PromptSet:
         """The class in words.
 
         Args:
-            full_name: The name as the class list has it, e.g. "Caltech-101_car_side".
-            domain: The class's domain as the data set knows it; None takes what precedes the first "_". It matters
-                for domains that hold a "_", and for layouts whose names carry no domain: "" cuts nothing off
-                "golden_retriever".
+            full_name: The name in the class list, e.g. "Caltech-101_car_side".
+            domain: The class's domain in the data set, "" for none; None for the part before the first "_".
 
         Returns:
-            Text without doubled spaces, at least one letter or digit long; without "_" unless names are raw.
+            Text with at least one letter or digit, without double spaces, and without "_" unless names are raw.
 
         Raises:
-            DataError: nothing is left of the name behind its domain.
+            DataError: the name has no letter or digit after its domain.
         """
         if full_name in self.spellings:
             return self.spellings[full_name]
@@ -88,7 +84,7 @@ class PromptSet:
         words = rest.split(" ")[0] if self.names == "raw" else read_by_rule(rest)
         if not any(letter.isalnum() for letter in words):
             raise DataError(
-                f"class name '{full_name}' says nothing behind its domain.",
+                f"class name '{full_name}' has no letter or digit after its domain.",
                 "Name it <Domain>_<Class_name> in the class list.",
             )
         return words
@@ -97,30 +93,25 @@ class PromptSet:
         """The class name in every template of its domain.
 
         Args:
-            full_name: The name as the class list has it.
+            full_name: The name in the class list.
             domain: As for `class_name`.
 
         Returns:
-            One text per template, in the file's order: row t of a class's `text_views` is template t of its domain,
-            which is another sentence than template t of another domain. Their number may differ between domains.
+            One text per template of its domain, in the file's order.
 
         Raises:
-            DataError: nothing is left of the name behind its domain.
+            DataError: as `class_name`.
         """
         words = self.class_name(full_name, domain)
         own = domain_of(full_name) if domain is None else domain
         return [template.replace("{}", words) for template in self.templates.get(own, self.templates["default"])]
 
     def respelled(self, words: Mapping[str, str]) -> PromptSet:
-        """The set with further spellings, which go before its own.
-
-        Args:
-            words: Full class name → what an English caption would say.
-        """
+        """The set with further spellings (full class name → English words), which take precedence."""
         return dataclasses.replace(self, spellings=_frozen({**self.spellings, **words}))
 
     def fingerprint(self) -> str:
-        """The SHA-256, in hexadecimal, of all that determines the texts: equal prints give equal texts."""
+        """SHA-256, in hexadecimal, of everything that determines the texts."""
         facts = {
             "rule": _RULE_VERSION,
             "names": self.names,
@@ -130,13 +121,13 @@ class PromptSet:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def check_domains(self, domains: Iterable[str]) -> list[str]:
-        """Find templates that were probably meant for a domain of the data, but miss its name.
+        """Find templates for mistyped domains.
 
         Args:
             domains: The domains of the class list.
 
         Returns:
-            One line per domain that takes the default templates though an unused entry nearly has its name.
+            One line per domain that uses the default templates although an unused entry has a similar name.
         """
         used = set(domains)
         unused = sorted(set(self.templates) - used - {"default"})
@@ -145,17 +136,17 @@ class PromptSet:
             near = _nearest(domain, unused)
             if near:
                 warnings.append(
-                    f"prompts '{self.name}': no class is of the domain '{near}', and '{domain}' takes the default "
+                    f"prompts '{self.name}': no class has the domain '{near}', and '{domain}' uses the default "
                     f"templates; rename the entry if '{domain}' is meant (letters and case must match)."
                 )
         return warnings
 
     def check_names(self, full_names: Sequence[str], domains: Sequence[str] | None = None) -> list[str]:
-        """Find spellings of a user's set that no class takes, and classes that no text can tell apart.
+        """Find spellings of a user's set without a class, and classes with equal texts.
 
         Args:
             full_names: The names of the class list.
-            domains: The classes' domains, in the same order; None takes what precedes each name's first "_".
+            domains: The classes' domains, in the same order; None for the part before each name's first "_".
 
         Returns:
             One line per such spelling (where the data has its domain) and per such pair of classes.
@@ -163,7 +154,7 @@ class PromptSet:
         known = sorted(set(full_names))
         heads = {domain_of(name) for name in known}
         warnings = [
-            f"prompts '{self.name}': no class is called '{key}', its spelling has no effect. {suggest(key, known)}"
+            f"prompts '{self.name}': there is no class '{key}', its spelling has no effect. {suggest(key, known)}"
             for key in sorted(self.own_spellings - set(known))
             if domain_of(key) in heads
         ]
@@ -178,7 +169,7 @@ class PromptSet:
 
 
 def domain_of(full_name: str) -> str:
-    """What precedes the first "_" of a class name; "" where there is none.
+    """The part before the first "_" of a class name; "" without a "_".
 
     >>> domain_of("Caltech-101_car_side"), domain_of("tench")
     ('Caltech-101', '')
@@ -188,11 +179,10 @@ def domain_of(full_name: str) -> str:
 
 
 def read_by_rule(name: str) -> str:
-    """Put a class name without its domain into words, as far as a rule can.
+    """Put a class name without its domain into words by rules.
 
-    Underscores become spaces; a number that only numbers (CUB's "001.", ImageNet's "n02085936-", Tsinghua Dogs'
-    "200-n000008-") goes; a single word of glued capitalised ones is parted; a year at the end comes first, as
-    captions of cars have it.
+    Underscores become spaces; numbering (CUB's "001.", ImageNet's "n02085936-", Tsinghua Dogs' "200-n000008-") is
+    removed; a CamelCase word is split; a year at the end is moved to the front, as in captions of cars.
 
     >>> read_by_rule("Audi_TTS_Coupe_2012"), read_by_rule("AnnualCrop"), read_by_rule("001.Laysan_Albatross")
     ('2012 Audi TTS Coupe', 'Annual Crop', 'Laysan Albatross')
@@ -211,7 +201,7 @@ def available_prompts() -> list[str]:
     """
     if not (_FOLDER / _SPELLINGS_FILE).is_file():
         raise SetupError(
-            f"the project's folder of prompts is missing or incomplete ({_FOLDER / _SPELLINGS_FILE}).",
+            f"the prompts folder is missing or incomplete ({_FOLDER / _SPELLINGS_FILE}).",
             "Run the program from a complete copy of the repository.",
         )
     return sorted(path.stem for path in _FOLDER.glob("*.yaml") if path.name != _SPELLINGS_FILE)
@@ -221,22 +211,22 @@ def load_prompts(name_or_path: str | Path) -> PromptSet:
     """Load a prompt set.
 
     Args:
-        name_or_path: A name of `available_prompts()` (which wins over a file of the same name), or the path of a
-            YAML file (a string is a path if it holds a "/" or ends in .yaml or .yml).
+        name_or_path: A name in `available_prompts()`, or the path of a YAML file (a string is a path if it contains "/"
+            or ends in .yaml or .yml).
 
     Returns:
-        The set, checked.
+        The prompt set.
 
     Raises:
-        UsageError: no such set, or its file breaks a rule; the message names the file and the key.
-        SetupError: the project's own prompts are missing.
+        UsageError: an unknown set, or a malformed file; the message has the file and the key.
+        SetupError: the program's prompts are missing.
     """
     known = available_prompts()
     if isinstance(name_or_path, str) and name_or_path in known:
         return _load(_FOLDER / f"{name_or_path}.yaml", name_or_path)
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and "/" not in name_or_path and path.suffix not in {".yaml", ".yml"}:
-        raise UsageError(f"there is no prompt set {name_or_path!r:.60}.", suggest(name_or_path, known))
+        raise UsageError(f"unknown prompt set {name_or_path!r:.60}.", suggest(name_or_path, known))
     return _load(path, path.name)
 
 
@@ -250,13 +240,13 @@ def _load(path: Path, name: str) -> PromptSet:
     templates = {**(base.templates if base else {}), **read_templates(path, raw.get("templates", {}))}
     if "default" not in templates:
         raise UsageError(
-            f"{path}: 'templates' has no 'default', which serves the domains without an entry.",
-            "Add it, or complete a set with 'base: seed'.",
+            f"{path}: 'templates' has no 'default' for domains without an entry.",
+            "Add it, or extend a set with 'base: seed'.",
         )
     own = read_spellings(path, raw["spellings"]) if "spellings" in raw else {}
     if names == "raw" and own:
         raise UsageError(
-            f"{path}: 'spellings' have no effect where names are raw.", "Drop them, or write 'names: spelled'."
+            f"{path}: 'spellings' have no effect if names are raw.", "Remove them, or write 'names: spelled'."
         )
     common = {} if names == "raw" else _common_spellings(_FOLDER / _SPELLINGS_FILE)
     return PromptSet(name, _frozen(templates), names, _frozen({**common, **own}), frozenset(own))
@@ -265,10 +255,10 @@ def _load(path: Path, name: str) -> PromptSet:
 def _load_base(path: Path, base: Any) -> PromptSet:
     known = available_prompts()
     if base not in known:
-        raise UsageError(f"{path}: 'base' names no set of the prompts folder: {base!r:.60}.", suggest(str(base), known))
+        raise UsageError(f"{path}: 'base' is not a set in the prompts folder: {base!r:.60}.", suggest(str(base), known))
     file = _FOLDER / f"{base}.yaml"
-    if "base" in read_yaml_mapping(file):  # one level only, so that no chain can bite its tail
-        raise UsageError(f"{path}: its base '{base}' has a base itself.", "Take one that stands alone, such as seed.")
+    if "base" in read_yaml_mapping(file):  # only one level, so no cycles
+        raise UsageError(f"{path}: its base '{base}' has a base itself.", "Use one without a base, such as seed.")
     return _load(file, base)
 
 
@@ -285,7 +275,7 @@ def _without_domain(full_name: str, domain: str | None) -> str:
 
 
 def _nearest(domain: str, entries: list[str]) -> str:
-    """The entry that is this domain but for case, hyphens and a slip; "" if there is none."""
+    """The entry most similar to a domain's name; "" if there is none."""
     plain = {re.sub(r"[\W_]", "", entry).casefold(): entry for entry in entries}
     near = difflib.get_close_matches(re.sub(r"[\W_]", "", domain).casefold(), list(plain), n=1, cutoff=_ALIKE)
     return plain[near[0]] if near else ""

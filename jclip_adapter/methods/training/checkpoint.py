@@ -141,7 +141,7 @@ class Checkpoint:
             logger.info("%s belongs to another training; this one starts anew", self.path)
             return {}
         self._epochs = len(arrays["losses"])
-        interruption.say(self._going_on())
+        interruption.set_message(self._going_on())
         return arrays
 
     def write(self, state: State) -> None:
@@ -149,7 +149,7 @@ class Checkpoint:
         started = time.monotonic()
         write_safetensors(self.path, state, {"fingerprint": self.fingerprint}, TRAINING_STATE)
         self._held, self._epochs = None, len(state["losses"])
-        interruption.say(self._going_on())
+        interruption.set_message(self._going_on())
         ended = time.monotonic()
         if self.pause_s:
             self._next = ended + max(self.pause_s, 20 * (ended - started))

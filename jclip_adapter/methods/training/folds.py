@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Labelled, Queries, Weights, cuts
+from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Labelled, Queries, Weights, chunks
 
 MAX_FOLDS = 4
 _BATCH = 64  # photos encoded at once
@@ -55,5 +55,5 @@ def _reencoded(link: EncoderLink, rows: npt.NDArray[np.int64], change: Callable[
 
     base = state_arrays(link.model)
     model = build_model({**base, **change(base)}, link.model.config)
-    pixels = (link.pixels(group, None, 1.0) for group in cuts(rows, _BATCH))
+    pixels = (link.pixels(group, None, 1.0) for group in chunks(rows, _BATCH))
     return np.concatenate([encoded(photo_parts(model, group, _BATCH)) for group in pixels])

@@ -106,7 +106,7 @@ def encode_prompts(model: Any, prompts: Prompts, vectors: Any) -> Any:
         index = np.where(here < 0, int(rows.shape[0]) - 1, here).reshape(-1)
         return words + rows[jt.array(index.astype(np.int32))].reshape(fixed.shape)
 
-    cache = model.transformer.remember(embedded(np.arange(1), 0, shared), causal_mask(shared))
+    cache = model.transformer.cache_prefix(embedded(np.arange(1), 0, shared), causal_mask(shared))
     groups = of_like_length(prompts.end + 1 - shared)
     texts = []
     for chosen in groups:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.core.task import Array, cuts
+from jclip_adapter.core.task import Array, chunks
 from jclip_adapter.data.photos.preprocess import normalise_pixels
 from jclip_adapter.models.clip.model import normalise
 from jclip_adapter.runtime import jt
@@ -46,13 +46,13 @@ def trainable(model: Any, wanted: Callable[[str], bool]) -> Iterator[tuple[dict[
 
 def text_parts(model: Any, tokens: npt.NDArray[Any], size: int) -> list[Part]:
     """Functions that each compute the (n, d) features of up to `size` texts, from tokens (C, L)."""
-    return [functools.partial(model.encode_text, piece) for piece in cuts(tokens, size)]
+    return [functools.partial(model.encode_text, piece) for piece in chunks(tokens, size)]
 
 
 def photo_parts(model: Any, pixels: npt.NDArray[np.uint8], size: int) -> list[Part]:
     """Functions that each compute the (n, d) features of up to `size` photos, from pixels (B, n, n, 3)."""
     values = normalise_pixels(pixels, model.config.pixels)
-    return [functools.partial(model.encode_image, piece) for piece in cuts(values, size)]
+    return [functools.partial(model.encode_image, piece) for piece in chunks(values, size)]
 
 
 def cross_entropy(photos: Any, texts: Any, labels: npt.NDArray[np.int64], scale: float) -> Any:

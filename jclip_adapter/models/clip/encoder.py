@@ -1,4 +1,4 @@
-"""A loaded CLIP with everything that determines its features."""
+"""Encoder of photos and texts by a CLIP."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _ARITHMETIC = 3  # raise it when a change of the model's code changes features
 
 
 class _Unbuilt(Lazy["CLIP"]):
-    """A CLIP of which only the weights were read: whatever finds its features in the store needs no Jittor.
+    """A CLIP whose model is built on first use, so that stored features need no Jittor.
 
     Args:
         state: Arrays by OpenAI's key names.
-        name: What to call it in an error.
+        name: Its name for errors.
         config: Its architecture.
 
     Raises:
-        WeightsError: these are no CLIP's weights.
+        WeightsError: the weights are not a CLIP's.
     """
 
     def __init__(self, state: Weights, name: object, config: ClipConfig) -> None:
@@ -65,7 +65,7 @@ class _Unbuilt(Lazy["CLIP"]):
 
 
 def _named(name: object, make: Callable[[], R]) -> R:
-    """What `make` gives; its errors tell the name of the weights."""
+    """The result of `make`; its errors get the name of the weights."""
     try:
         return make()
     except WeightsError as error:
@@ -77,13 +77,13 @@ class Encoder(ImageEncoder):
     """CLIP's two towers, in batches of one shape.
 
     Attributes:
-        source: The CLIP, or one that is built when the first photo or text has to be encoded.
-        weights: As for every `ImageEncoder`, like the next three.
-        sha256: Of the weights' file.
-        batch_size: Rows per forward pass.
-        precision: Of matrix products.
-        tuning: SHA-256 of what was changed of the weights, by tower: "image", "text"; a tower left alone is missing.
-        reading: How a photo's file becomes a picture.
+        source: The CLIP, or one that is built on first use.
+        weights: As in `ImageEncoder`.
+        sha256: As in `ImageEncoder`.
+        batch_size: As in `ImageEncoder`.
+        precision: As in `ImageEncoder`.
+        tuning: SHA-256 of the changed weights by tower, "image" or "text"; without unchanged towers.
+        reading: As in `ImageEncoder`.
     """
 
     source: CLIP | _Unbuilt
@@ -101,7 +101,7 @@ class Encoder(ImageEncoder):
 
     @property
     def model(self) -> CLIP:
-        """The CLIP, built now at the latest.
+        """The CLIP, built on first use.
 
         Raises:
             WeightsError: the weights do not fit together.
@@ -116,17 +116,17 @@ class Encoder(ImageEncoder):
 
     @property
     def transform(self) -> PixelTransform:
-        """How a photo becomes the input."""
+        """The preprocessing."""
         return self.source.config.pixels
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the weights do not hold: activation, heads, epsilon, text cleaning, pixels; for JSON."""
+        """`ClipConfig.settings`: activation, heads, epsilon, text cleaning, pixels."""
         return self.source.config.settings()
 
     @property
     def openai_description(self) -> dict[str, Any]:
-        """The `description` that these weights would have as OpenAI's."""
+        """The `description` of these weights with OpenAI's settings."""
         return self.source.config.as_openai().settings()
 
     @property
@@ -142,7 +142,7 @@ class Encoder(ImageEncoder):
 
     @property
     def _unbuilt(self) -> Weights:
-        """The weights of which no model was built yet; none where it was."""
+        """The weights if the model was not built yet; else empty."""
         return (self.source.state or {}) if isinstance(self.source, _Unbuilt) else {}
 
     def _arrays(self) -> Weights:
@@ -155,34 +155,34 @@ class Encoder(ImageEncoder):
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learnt."""
+        """Number of trained parameters."""
         if not self._unbuilt:
             return sum(int(np.prod(parameter.shape)) for parameter in self.model.parameters())
         return sum(value.size for value in self._unbuilt.values())
 
     def image_key(self) -> str:
-        """A fingerprint of all that turns a photo's bytes into its feature."""
+        """A fingerprint of everything that determines a photo's feature, besides its bytes."""
         settings = self._settings(lambda name: name.startswith("vision_") or name == "pixels")
         pixels = f"{VERSION} {self.image_size} {self.reading.key}"
         return self.key(f"{_ARITHMETIC} image {pixels}{self.tuning.get('image', '')} {settings}")
 
     def text_key(self) -> str:
-        """A fingerprint of all that turns a text into its feature."""
+        """A fingerprint of everything that determines a text's feature, besides the text."""
         settings = self._settings(lambda name: name.startswith("text_"))
         return self.key(f"{_ARITHMETIC} text{self.tuning.get('text', '')} {settings}")
 
     def _settings(self, wanted: Callable[[str], bool]) -> str:
-        """Some of `description`, always spelled alike."""
+        """Some of `description` as canonical JSON."""
         return json.dumps({name: value for name, value in self.description.items() if wanted(name)}, sort_keys=True)
 
     def tuned(self, change: Callable[[Weights], Weights]) -> Encoder:
-        """An encoder with other weights; this one stays as it is.
+        """A new encoder with changed weights.
 
         Args:
-            change: Takes all weights, returns those that are to be others, of the same shapes.
+            change: Takes all weights, returns the changed ones, of the same shapes.
 
         Returns:
-            The encoder; this one where nothing changes.
+            The encoder; this one if nothing changes.
         """
         base = self._arrays()
         changed = change(base)
@@ -208,7 +208,7 @@ class Encoder(ImageEncoder):
             (B, d) float32, not normalised.
 
         Raises:
-            UsageError: a text is longer than CLIP reads.
+            UsageError: a text is longer than CLIP's context.
         """
         jt = runtime.start()
         tokens = model_tokens(texts, self.source.config)
@@ -241,23 +241,23 @@ def load_encoder(
     precision: str = "float32",
     model_config: str = "",
 ) -> Encoder:
-    """Read a CLIP by name or path; Jittor starts, and builds it, when something has to be encoded.
+    """Read a CLIP by name or path; Jittor starts and the model is built when the first photo or text is encoded.
 
     Args:
         weights: A file or folder, a name such as "ViT-B/32", or "sample" for the built-in toy model.
         device: "auto", "cpu" or "cuda".
         batch_size: Rows per forward pass; 0 chooses by device.
-        cache: Folder below which weights that were pickled are kept as safetensors; None for nowhere.
-        precision: Of matrix products.
-        model_config: Settings of weights that come without a configuration: as for `configuration.configure`.
+        cache: Folder where pickled weights are kept as safetensors; None for none.
+        precision: Precision of matmuls.
+        model_config: Configuration of weights that come without one, as for `description.find.configure`.
 
     Returns:
         The encoder.
 
     Raises:
-        UsageError: this device or these weights have no such precision.
-        WeightsError: the weights are missing, unsafe, damaged, no CLIP's, or of unknown settings.
-        SetupError: there is no such device, or the cache cannot be written.
+        UsageError: the precision is not supported by the device or the weights.
+        WeightsError: the weights are missing, unsafe, damaged, not a CLIP's, or their configuration is unknown.
+        SetupError: the device is not available, or the cache cannot be written.
     """
     check_batch_size(batch_size)
     from jclip_adapter.data.sample import SAMPLE_WEIGHTS, read_sample_weights
@@ -281,4 +281,4 @@ def _check_precision(precision: str, device: str, config: ClipConfig) -> None:
     if device == "cpu" and precision == "float16":
         raise UsageError("--precision float16 is for CUDA.", "On the CPU give bfloat16, or leave it out.")
     if device == "cpu" and not (onednn.has_bfloat16() and onednn.folders()):
-        raise UsageError("this processor does not multiply bfloat16 numbers.", "Leave --precision out.")
+        raise UsageError("this processor has no bfloat16 instructions.", "Leave --precision out.")

@@ -1,7 +1,7 @@
-"""CLIP's transformers, for encoding alone: no gradients, and nothing computed that the feature does not need.
+"""CLIP's transformers for inference.
 
-Of the last block only one position is read: an image's class token, a text's end. Its keys and values need all
-positions, everything else just that one, which saves a twelfth of ViT-B/32.
+Only one position of the last block is used: an image's class token, a text's end. Keys and values need all positions,
+everything else only that one, which saves a twelfth of ViT-B/32.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Arrays = Mapping[str, Array]
 
 
 def operations() -> Any:
-    """The module that computes: oneDNN's on the CPU where it is to be had, else Jittor's own operators."""
+    """The module with the operations: oneDNN's on the CPU if available, else Jittor's."""
     from . import jittor_ops, onednn_ops
 
-    return onednn_ops if runtime.has_fast_products() else jittor_ops
+    return onednn_ops if runtime.has_fast_matmul() else jittor_ops
 
 
 @dataclass(frozen=True)
 class TowerWeights:
-    """Where a tower's parts come from, and how they are computed.
+    """Weights of a tower, with the operations that use them.
 
     Attributes:
-        arrays: By OpenAI's key names.
-        ops: The module that computes: onednn_ops or jittor_ops.
-        precision: Of the products: "float32", "bfloat16", and on CUDA "float16".
+        arrays: Arrays by OpenAI's key names.
+        ops: The module onednn_ops or jittor_ops.
+        precision: Precision of matmuls: "float32", "bfloat16", or on CUDA "float16".
     """
 
     arrays: Arrays
@@ -52,12 +52,12 @@ class TowerWeights:
     def map(self, weight: Array, bias: Array | None = None) -> Callable[..., Any]:
         """The linear map of (k, m) and (k,)."""
         packed = self.ops.pack(jt.array(np.ascontiguousarray(weight)), self.precision)
-        packed.sync()  # or all weights would lie there twice until the first pass
+        packed.sync()  # or all weights would be in memory twice until the first pass
         added = jt.array(np.zeros(len(weight), np.float32) if bias is None else np.ascontiguousarray(bias))
         return lambda x, **more: self.ops.linear(x, packed, added, self.precision, **more)
 
     def norm(self, name: str, eps: float) -> Callable[..., Any]:
-        """A LayerNorm; its result is what products take, unless `out` says otherwise."""
+        """A LayerNorm; its result has the matmuls' precision unless `out` is given."""
         weight, bias = jt.array(self.arrays[f"{name}.weight"]), jt.array(self.arrays[f"{name}.bias"])
         return lambda x, out=self.precision: self.ops.layer_norm(x, weight, bias, out, eps=eps)
 
@@ -65,7 +65,7 @@ class TowerWeights:
 class _Block:
     def __init__(self, weights: TowerWeights, name: str, form: Blocks, last: bool) -> None:
         width = form.width
-        self.ops, self.half, self.heads = weights.ops, weights.precision, form.heads
+        self.ops, self.dtype, self.heads = weights.ops, weights.precision, form.heads
         self.activation = form.activation
         self.ln_1, self.ln_2 = (weights.norm(f"{name}.{norm}", form.eps) for norm in ("ln_1", "ln_2"))
         within = f"{name}.attn"
@@ -77,19 +77,19 @@ class _Block:
     def __call__(self, x: Any, batch: int, *, causal: bool = False, read: Any = None, seen: Any = None) -> Any:
         """(batch·L, width) → the same; the last block → (batch, width) of the positions `read`, which see `seen`."""
         normed = self.ln_1(x)
-        joined = self.joined(normed, out=self.half)
+        joined = self.joined(normed, out=self.dtype)
         if self.query is None:
             mixed = self.ops.attention(joined, batch, self.heads, causal=causal)
         else:
             x = x[read]
-            one = (self.query(normed[read], out=self.half), seen)
+            one = (self.query(normed[read], out=self.dtype), seen)
             mixed = self.ops.attention(joined, batch, self.heads, one=one)
         x = self.out(mixed, residual=x)
-        return self.c_proj(self.c_fc(self.ln_2(x), activation=self.activation, out=self.half), residual=x)
+        return self.c_proj(self.c_fc(self.ln_2(x), activation=self.activation, out=self.dtype), residual=x)
 
 
 class _Tower:
-    """What both towers have: blocks, a norm and a projection."""
+    """Blocks, a norm and a projection."""
 
     def __init__(self, weights: TowerWeights, name: str, form: Blocks, layers: int, ends: tuple[str, str]) -> None:
         blocks = [f"{name}transformer.resblocks.{number}" for number in range(layers)]
@@ -125,7 +125,7 @@ class ImageTower(_Tower):
         self.patches = partial(
             weights.ops.patches, patch=config.vision_patch_size, mean=pixels.mean, deviation=pixels.std
         )
-        self.half = weights.precision
+        self.dtype = weights.precision
         self.conv1 = weights.map(arrays["visual.conv1.weight"].reshape((config.vision_width, -1)))
         positions = np.array(arrays["visual.positional_embedding"])
         positions[0] += arrays["visual.class_embedding"]
@@ -135,7 +135,7 @@ class ImageTower(_Tower):
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """(B, n, n, 3) uint8 → (B, embed_dim) features, not normalised."""
         batch = len(pixels)
-        found = self.conv1(self.patches(jt.array(pixels), out=self.half))
+        found = self.conv1(self.patches(jt.array(pixels), out=self.dtype))
         count, width = self.positions.shape
         joined = jt.concat([jt.zeros((batch, 1, width)), found.reshape((batch, count - 1, width))], dim=1)
         x = self.norm_before((joined + self.positions).reshape((batch * count, width)), out="float32")
@@ -159,6 +159,6 @@ class TextTower(_Tower):
     def __call__(self, tokens: npt.NDArray[np.integer[Any]]) -> Array:
         """(B, context) token ids, the largest of a row ending its text → (B, embed_dim) features, not normalised."""
         end = tokens.argmax(axis=1)
-        length = int(end.max()) + 1  # what follows the last end cannot change anything before it
+        length = int(end.max()) + 1  # the mask is causal, so later positions have no effect
         x = (self.embedding[tokens[:, :length]] + self.positions[:length]).reshape((len(tokens) * length, -1))
         return self.features(jt.array(x), len(tokens), end, causal=True)

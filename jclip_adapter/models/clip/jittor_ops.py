@@ -1,7 +1,7 @@
-"""What a transformer's forward pass is made of, from Jittor's own operators: on CUDA, and where there is no oneDNN.
+"""Operations of a transformer by Jittor, for CUDA and without oneDNN; the interface is that of onednn_ops.py.
 
-The functions are those of onednn_ops.py. cuBLAS adds up products of half precision in single precision as long as
-Jittor's flag `use_tensorcore` is 0, which is its default; tensor cores are used all the same.
+cuBLAS accumulates float16 in float32 as long as Jittor's flag `use_tensorcore` is 0, the default; tensor cores are used
+nevertheless.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 
 from jclip_adapter.runtime import jt
 
-from .products import product, product_transposed
+from .bmm import bmm, bmm_transposed
 from .transformer import ACTIVATION_FUNCTIONS
 
 
 def pack(weight: Any, precision: str) -> Any:
-    """A linear map's weight (k, m) in the precision of its products."""
+    """A linear map's weight (k, m) in a precision."""
     return weight.cast(precision)
 
 
@@ -54,14 +54,14 @@ def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one:
     pairs = batch * heads
     keys, values = (parts[at].reshape((pairs, length, wide)) for at in (-2, -1))
     queries = one[0].reshape((pairs, 1, wide)) if one else parts[0].reshape((pairs, length, wide))
-    scores = product_transposed(queries, keys).float32() * wide**-0.5
+    scores = bmm_transposed(queries, keys).float32() * wide**-0.5
     if one:
         hidden = jt.array(np.arange(length, dtype=np.int32)).reshape((1, 1, length)) >= one[1].reshape((batch, 1, 1))
         scores = scores.reshape((batch, heads, length)) - hidden.float32() * 1e30
         scores = scores.reshape((pairs, 1, length))
     elif causal:
         scores = scores - jt.array(np.triu(np.full((length, length), 1e30, np.float32), 1))
-    mixed = product(jt.nn.softmax(scores, dim=-1).cast(kind), values)
+    mixed = bmm(jt.nn.softmax(scores, dim=-1).cast(kind), values)
     return mixed.reshape((batch, heads, -1, wide)).transpose(0, 2, 1, 3).reshape((-1, wide * heads))
 
 

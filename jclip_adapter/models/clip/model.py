@@ -13,7 +13,7 @@ from jclip_adapter.runtime import jt
 from .config import ClipConfig, infer_config
 from .resnet import ModifiedResNet
 from .shapes import check_shapes, is_counter
-from .transformer import Memory, Transformer, causal_mask, text_form
+from .transformer import KeyValues, Transformer, causal_mask, text_form
 from .vision_transformer import VisionTransformer
 
 
@@ -55,8 +55,7 @@ class CLIP(jt.nn.Module):
     def encode_text(self, tokens: Any) -> Any:
         """Text features.
 
-        Only as many positions are computed as the longest text needs: the mask is causal, so what follows the
-        last end-of-text token cannot change anything before it.
+        Positions after the longest text's end are not computed, as the mask is causal.
 
         Args:
             tokens: (B, context_length) token ids, jt.Var or numpy; the largest id of a row ends its text.
@@ -75,21 +74,21 @@ class CLIP(jt.nn.Module):
         x = self.token_embedding(jt.array(ids[:, :length].astype(np.int32))) + self.positional_embedding[:length]
         return self.project_text(x, end)
 
-    def project_text(self, embedded: Any, end: npt.NDArray[np.int64], memories: Sequence[Memory] | None = None) -> Any:
-        """The text tower behind the embedding: where learnt prompts enter.
+    def project_text(self, embedded: Any, end: npt.NDArray[np.int64], caches: Sequence[KeyValues] | None = None) -> Any:
+        """The text tower after the embedding, for learnt prompts.
 
         Args:
             embedded: (B, L, width) token embeddings with positions added.
             end: (B,) index of each row's end-of-text token.
-            memories: Of a beginning that all rows share and `embedded` leaves out, by `transformer.remember`.
+            caches: Keys and values of a common prefix that `embedded` omits, from `transformer.cache_prefix`.
 
         Returns:
             (B, embed_dim) float32, not normalised.
         """
         batch, length, width = embedded.shape
-        x = self.transformer(embedded, causal_mask(length), memories).reshape((batch * length, width))
+        x = self.transformer(embedded, causal_mask(length), caches).reshape((batch * length, width))
         last = x[jt.array((np.arange(batch) * length + end).astype(np.int32))]
-        # The norm works row by row, so it is enough to take the rows that are read.
+        # The norm is row by row, so it is computed for these rows only.
         return jt.matmul(self.ln_final(last), self.text_projection)
 
     def execute(self, images: Any, tokens: Any) -> tuple[Any, Any]:

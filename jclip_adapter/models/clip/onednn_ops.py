@@ -1,9 +1,8 @@
-"""What a transformer's forward pass is made of, on the CPU: oneDNN's products, and loops for the rest.
+"""Operations of a transformer on the CPU without gradients: oneDNN's matmuls, and C++ loops for the rest.
 
-Without gradients a block can be computed with less to and fro than from Jittor's operators: weights are packed once
-into the order in which the processor reads them, biases, the activation and the residual are added while the product is
-still in the registers, and attention reads queries, keys and values where the projection left them. With "bfloat16"
-products take bfloat16 numbers and add up in single precision; norms, softmax and the residual stay single precision.
+Compared with Jittor's operators they move less memory: weights are packed once into oneDNN's blocked layout; biases,
+activation and residual are fused into the matmul; attention reads queries, keys and values from the projection's
+output. With "bfloat16", matmuls take bfloat16 and accumulate in float32; norms, softmax and the residual are float32.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 from jclip_adapter.runtime import jt
 
 PRECISIONS = ("float32", "bfloat16")
-_ROWS = 1600  # for which the packing is chosen: 32 photos of 50 positions
+_ROWS = 1600  # rows for which oneDNN chooses the packing: 32 photos of 50 positions
 _STORED = {"float32": "float32", "bfloat16": "uint16"}  # Jittor's type for the bits
 
 _HEADER = """
@@ -229,7 +228,7 @@ _C = {"float32": "float", "uint16": "uint16_t"}
 
 
 def pack(weight: Any, precision: str) -> Any:
-    """A linear map's weight (k, m) float32 in the order in which products read it, as bytes."""
+    """A linear map's weight (k, m) float32, packed for `linear`, as bytes."""
     size = 4 if precision == "float32" else 2
     k, m = (-(-side // 64) * 64 for side in weight.shape)
     return _code((k * m * size,), "uint8", [weight], _PACK.format(stored=_C[_STORED[precision]]))
@@ -251,10 +250,10 @@ def linear(
         x: (n, m), of `precision`.
         packed: W (k, m), by `pack`.
         bias: (k,) float32.
-        precision: Of the product.
-        activation: What follows, one of `config.ACTIVATIONS`; empty for nothing.
-        residual: (n, k) float32 to be added; None for nothing.
-        out: Precision of what is returned.
+        precision: Precision of the matmul.
+        activation: One of `config.ACTIVATIONS`; empty for none.
+        residual: (n, k) float32 to be added; None for none.
+        out: Precision of the result.
 
     Returns:
         (n, k).
@@ -280,10 +279,10 @@ def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one:
 
     Args:
         joined: (batch·L, 3·width) queries, keys and values; with `one` (batch·L, 2·width) keys and values.
-        batch: How many rows of L positions.
-        heads: Their number, which divides the width.
-        causal: Whether a position sees only those up to itself.
-        one: (batch, width) queries of a single position per row, and how many positions each sees, (batch,) int32.
+        batch: Number of rows of L positions.
+        heads: Number of heads, which divides the width.
+        causal: Whether a causal mask is applied.
+        one: (batch, width) queries of one position per row, and (batch,) int32 numbers of positions they attend to.
 
     Returns:
         (batch·L, width), or (batch, width) with `one`.
@@ -306,10 +305,10 @@ def patches(pixels: Any, patch: int, mean: Any, deviation: Any, out: str) -> Any
 
     Args:
         pixels: (B, n, n, 3) uint8.
-        patch: Their side.
-        mean: Of the three channels, of 0 to 1.
-        deviation: By which they are divided.
-        out: Precision of what is returned.
+        patch: Side of a patch.
+        mean: Mean of the three channels in 0 to 1.
+        deviation: Standard deviation of the three channels.
+        out: Precision of the result.
 
     Returns:
         (B·(n/patch)², 3·patch²).

@@ -1,4 +1,4 @@
-"""Whether weights fit a model: which shapes a CLIP of given sizes has, told before anything is built of them."""
+"""Shapes of a CLIP's weights, checked before a model is built."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def _block(name: str, width: int, hidden: int) -> dict[str, tuple[int, ...]]:
 
 
 def is_counter(key: str) -> bool:
-    """Whether a key names one of BatchNorm's counters, which nothing reads."""
+    """Whether a key is one of BatchNorm's counters, which are unused."""
     return key.endswith("num_batches_tracked")
 
 
 def check_shapes(state: Mapping[str, npt.NDArray[Any]], shapes: Shapes) -> None:
-    """Compare weights with the shapes that they should have; a scalar fits a shape of one number.
+    """Check weights against expected shapes; a scalar matches the shape (1,).
 
     Args:
         state: Arrays by OpenAI's key names.
-        shapes: Of all keys.
+        shapes: Shapes of all keys.
 
     Raises:
         WeightsError: a key is missing, unknown or of another shape; all of them are listed.
@@ -79,7 +79,7 @@ def check_shapes(state: Mapping[str, npt.NDArray[Any]], shapes: Shapes) -> None:
     problems += [f"unknown {key}" for key in given if key not in shapes]
     for key in shapes.keys() & given.keys():
         if given[key].shape != shapes[key] and not (given[key].size == 1 and shapes[key] == (1,)):
-            problems.append(f"{key} is {tuple(given[key].shape)} instead of {shapes[key]}")
+            problems.append(f"{key} has shape {tuple(given[key].shape)}, expected {shapes[key]}")
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise WeightsError(

@@ -24,7 +24,7 @@ _SPECIAL_IDS = {"<|startoftext|>": START, "<|endoftext|>": END}
 
 
 def clean(text: str, cleaning: str = "openai") -> str:
-    r"""What is done to a text before its tokens are looked up.
+    r"""Clean a text before tokenisation.
 
     Args:
         text: Any text.
@@ -38,7 +38,7 @@ def clean(text: str, cleaning: str = "openai") -> str:
     """
     if cleaning == "hugging_face":
         return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip().lower()
-    import ftfy  # its tables take a while, and most commands read no text
+    import ftfy  # slow to import, and not needed by most commands
 
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return re.sub(r"\s+", " ", text).strip().lower()
@@ -73,7 +73,7 @@ def token_ids(
     Args:
         texts: One text or several.
         context_length: Width of the result, at least 2.
-        truncate: Cut longer texts, their last token becoming the end of text; otherwise they are refused.
+        truncate: Truncate longer texts, keeping the end token; otherwise they raise an error.
         cleaning: As for `clean`; a model's is `ClipConfig.text_cleaning`.
 
     Returns:
@@ -89,7 +89,7 @@ def token_ids(
         if len(ids) > context_length:
             if not truncate:
                 raise UsageError(
-                    f"the text {text[:60]!r}… has {len(ids)} tokens, but CLIP reads {context_length}.",
+                    f"the text {text[:60]!r}… has {len(ids)} tokens, more than CLIP's {context_length}.",
                     "Shorten it, or pass truncate=True.",
                 )
             ids = [*ids[: context_length - 1], END]
@@ -98,7 +98,7 @@ def token_ids(
 
 
 def model_tokens(texts: str | Sequence[str], config: ClipConfig) -> npt.NDArray[np.int32]:
-    """`token_ids` for a model: of its context length, and with its text cleaning.
+    """`token_ids` with a model's context length and text cleaning.
 
     Raises:
         UsageError: a text is too long.

@@ -1,4 +1,4 @@
-"""The transformer that both of CLIP's towers share."""
+"""The transformer of both towers of CLIP."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from jclip_adapter.runtime import jt
 
+from .bmm import bmm, bmm_transposed
 from .config import ClipConfig
-from .products import product, product_transposed
 
-Memory = tuple[Any, Any]
-"""Keys and values (H, M, w) of positions that come before all others and are the same in every row."""
+KeyValues = tuple[Any, Any]
+"""Keys and values (H, M, w) of a prefix common to all rows."""
 
 
 def quick_gelu(x: Any) -> Any:
@@ -66,7 +66,7 @@ def text_form(config: ClipConfig) -> Blocks:
     return Blocks(config.transformer_width, config.text_heads, config.text_mlp, config.text_activation, config.text_eps)
 
 
-def attention(query: Any, key: Any, value: Any, mask: Any | None = None, memory: Memory | None = None) -> Any:
+def attention(query: Any, key: Any, value: Any, mask: Any | None = None, cache: KeyValues | None = None) -> Any:
     """Scaled dot-product attention over the last two axes.
 
     Args:
@@ -74,7 +74,7 @@ def attention(query: Any, key: Any, value: Any, mask: Any | None = None, memory:
         key: (H, B, S, w).
         value: (H, B, S, w).
         mask: (L, S), added to the scores of these keys; None for none.
-        memory: Keys and values (H, M, w) of earlier positions, the same for all of B; None for none.
+        cache: Keys and values (H, M, w) of a prefix common to all B rows; None for none.
 
     Returns:
         (H, B, L, w).
@@ -83,26 +83,26 @@ def attention(query: Any, key: Any, value: Any, mask: Any | None = None, memory:
     size = key.shape[2]
     query = query * (width**-0.5)
     pairs, own = heads * batch, (heads * batch, size, width)
-    scores = product_transposed(query.reshape((pairs, length, width)), key.reshape(own))
+    scores = bmm_transposed(query.reshape((pairs, length, width)), key.reshape(own))
     if mask is not None:
         scores = scores + mask
-    if memory is None:
-        mixed = product(jt.nn.softmax(scores, dim=-1), value.reshape(own))
+    if cache is None:
+        mixed = bmm(jt.nn.softmax(scores, dim=-1), value.reshape(own))
         return mixed.reshape(query.shape)
-    # What all rows share is multiplied once per head with the queries of all rows, instead of being copied to each.
-    keys, values = memory
-    earlier = product_transposed(query.reshape((heads, batch * length, width)), keys).reshape((pairs, length, -1))
+    # The prefix is multiplied once per head with the queries of all rows, instead of being copied to each row.
+    keys, values = cache
+    earlier = bmm_transposed(query.reshape((heads, batch * length, width)), keys).reshape((pairs, length, -1))
     count = keys.shape[1]
     weights = jt.nn.softmax(jt.concat([earlier, scores], dim=2), dim=-1)
-    mixed = product(weights[:, :, count:], value.reshape(own)).reshape(query.shape)
-    recalled = product(weights[:, :, :count].reshape((heads, batch * length, count)), values)
+    mixed = bmm(weights[:, :, count:], value.reshape(own)).reshape(query.shape)
+    recalled = bmm(weights[:, :, :count].reshape((heads, batch * length, count)), values)
     return mixed + recalled.reshape(query.shape)
 
 
 def causal_mask(length: int) -> Any:
     """(length, length): −inf above the diagonal, 0 elsewhere.
 
-    Made anew where it is needed: kept as an attribute, Jittor would take it for a parameter.
+    Not an attribute of a module, where Jittor would treat it as a parameter.
     """
     return jt.array(np.triu(np.full((length, length), -np.inf, dtype=np.float32), 1))
 
@@ -116,16 +116,16 @@ class MultiheadAttention(jt.nn.Module):
         self.in_proj_weight = jt.zeros((3 * width, width))
         self.in_proj_bias = jt.zeros((3 * width,))
         self.out_proj = jt.nn.Linear(width, width)
-        # What fine-tuning adds to queries, keys and values: takes (B, L, width), returns (B, L, 3·width).
+        # Added to queries, keys and values by fine-tuning: takes (B, L, width), returns (B, L, 3·width).
         self.addition: Callable[[Any], Any] | None = None
 
-    def execute(self, x: Any, mask: Any | None = None, memory: Memory | None = None) -> Any:
+    def execute(self, x: Any, mask: Any | None = None, cache: KeyValues | None = None) -> Any:
         """(B, L, width) → (B, L, width)."""
         query, key, value = self._split(x)
-        mixed = attention(query, key, value, mask, memory)
+        mixed = attention(query, key, value, mask, cache)
         return self.out_proj(mixed.transpose(1, 2, 0, 3).reshape(x.shape))
 
-    def memory(self, x: Any) -> Memory:
+    def cache(self, x: Any) -> KeyValues:
         """Keys and values of one row (1, L, width), for other rows to attend to."""
         _, key, value = self._split(x)
         return key[:, 0], value[:, 0]
@@ -163,9 +163,9 @@ class ResidualAttentionBlock(jt.nn.Module):
         self.mlp = Mlp(form.width, form.hidden, form.activation)
         self.ln_2 = jt.nn.LayerNorm(form.width, eps=form.eps)
 
-    def execute(self, x: Any, mask: Any | None = None, memory: Memory | None = None) -> Any:
+    def execute(self, x: Any, mask: Any | None = None, cache: KeyValues | None = None) -> Any:
         """(B, L, width) → (B, L, width)."""
-        x = x + self.attn(self.ln_1(x), mask, memory)
+        x = x + self.attn(self.ln_1(x), mask, cache)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -176,30 +176,27 @@ class Transformer(jt.nn.Module):
         super().__init__()
         self.resblocks = jt.nn.ModuleList([ResidualAttentionBlock(form) for _ in range(layers)])
 
-    def execute(self, x: Any, mask: Any | None = None, memories: Sequence[Memory] | None = None) -> Any:
+    def execute(self, x: Any, mask: Any | None = None, caches: Sequence[KeyValues] | None = None) -> Any:
         """(B, L, width) → (B, L, width).
 
         Args:
             x: The positions.
             mask: (L, L), added to every block's scores.
-            memories: What `remember` gave for positions before these; None for none.
+            caches: From `cache_prefix`, for a prefix of these positions; None for none.
         """
         for number, block in enumerate(self.resblocks):
-            x = block(x, mask, memories[number] if memories else None)
+            x = block(x, mask, caches[number] if caches else None)
         return x
 
-    def remember(self, x: Any, mask: Any) -> list[Memory]:
-        """What later positions see of a beginning that all rows share.
+    def cache_prefix(self, x: Any, mask: Any) -> list[KeyValues]:
+        """Each block's keys and values of a prefix common to all rows.
 
         Args:
-            x: (1, M, width) the beginning.
+            x: (1, M, width) the prefix.
             mask: (M, M).
-
-        Returns:
-            Each block's keys and values.
         """
-        memories = []
+        caches = []
         for block in self.resblocks:
-            memories.append(block.attn.memory(block.ln_1(x)))
+            caches.append(block.attn.cache(block.ln_1(x)))
             x = block(x, mask)
-        return memories
+        return caches

@@ -13,8 +13,8 @@ from .transformer import Transformer, vision_form
 class PatchEmbedding(jt.nn.Module):
     """Non-overlapping patches through one linear map.
 
-    A convolution whose stride equals its kernel is a reshape and a matrix product; written as that, it needs no
-    cuDNN. The weight keeps the convolution's shape (width, 3, patch, patch) and so its name in the state dict.
+    A convolution whose stride equals its kernel is a reshape and a matmul, which needs no cuDNN. The weight keeps the
+    convolution's shape (width, 3, patch, patch).
     """
 
     def __init__(self, width: int, patch: int) -> None:

@@ -1,4 +1,4 @@
-"""What a configuration says of a CLIP."""
+"""Configurations of CLIPs by OpenAI, open_clip and Hugging Face."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Description:
-    """What a configuration says of a CLIP.
+    """A configuration of a CLIP.
 
     Attributes:
-        source: Where it was found, for messages.
-        settings: Values for `ClipConfig`'s attributes that no weights hold; a missing one has OpenAI's value.
-        sizes: Values of `ClipConfig`'s other attributes, with which the weights have to agree.
+        source: Its origin, for messages.
+        settings: Values of `ClipConfig`'s attributes in `SETTINGS`; OpenAI's values where missing.
+        sizes: Values of `ClipConfig`'s other attributes, which must agree with the weights.
     """
 
     source: str

@@ -1,10 +1,9 @@
-"""The architecture of a CLIP from its weights and what is known besides: a configuration, or who published them.
+"""The architecture of a CLIP from its weights and its configuration.
 
-Activation, head counts, epsilons, text cleaning and the way from a photo to pixels are not in the weights. Wrong ones
-give features that look right and are not. So they come from, in this order: the metadata of a file that this program
-converted; OpenAI's published SHA-256; what the user says (`--model-config`); the configuration beside the weights; the
-form of OpenAI's and JCLIP's files. Other weights are refused, and so are those of which the last two say different
-things.
+Weights do not contain activation, head counts, epsilons, text cleaning and preprocessing, and wrong ones give plausible
+but wrong features. They come from, in order of precedence: the metadata of a file converted by this program; OpenAI's
+published SHA-256; `--model-config`; the configuration beside the weights; the format of OpenAI's and JCLIP's files.
+Other weights are refused, and so is a disagreement between the last two.
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ def configure(loaded: Loaded, wanted: str = "") -> ClipConfig:
 
     Args:
         loaded: The weights.
-        wanted: What the user says of them: "openai", a name such as "open_clip:ViT-B-32", or the path of a
-            configuration, open_clip's or Hugging Face's, or of its folder; empty for nothing.
+        wanted: The user's `--model-config`: "openai", a name such as "open_clip:ViT-B-32", or the path of a
+            configuration of open_clip or Hugging Face, or of its folder; empty for none.
 
     Returns:
         The architecture.
 
     Raises:
-        WeightsError: the weights are no CLIP's, hold NaN or infinity, contradict the configuration, or nothing says
-            which settings they need.
-        UsageError: `wanted` is no file and no known name.
+        WeightsError: the weights are not a CLIP's, contain NaN or infinity, disagree with the configuration, or their
+            configuration is unknown.
+        UsageError: `wanted` is neither a file nor a known name.
     """
     try:
         _check_vocabulary(loaded.state)
@@ -61,19 +60,19 @@ def configure(loaded: Loaded, wanted: str = "") -> ClipConfig:
         description = certain or asked or _found(loaded, inferred)
         config = _joined(loaded, inferred, description)
         if certain and asked and _joined(loaded, inferred, asked).settings() != config.settings():
-            raise WeightsError(f"--model-config {wanted} contradicts {certain.source}.", "Leave --model-config out.")
+            raise WeightsError(f"--model-config {wanted} disagrees with {certain.source}.", "Leave --model-config out.")
     except WeightsError as error:
         raise WeightsError(f"{loaded.path}: {error.message}", error.hint, error.details) from error
     _check_numbers(loaded.state, loaded.path)
-    _log.info("%s: activation, heads and preprocessing as by %s", loaded.path, description.source)
+    _log.info("%s: activation, heads and preprocessing of %s", loaded.path, description.source)
     return config
 
 
 def described_by(wanted: str) -> Description:
-    """What the user's `--model-config` says.
+    """The configuration given by `--model-config`.
 
     Raises:
-        WeightsError: it is a file that is no configuration, or one that is not supported.
+        WeightsError: the file is not a supported configuration.
         UsageError: it is neither a file nor a known name.
     """
     if wanted == "openai":
@@ -98,12 +97,12 @@ def _from_file(path: Path) -> Description:
     if is_hugging_face(table):
         return read_hugging_face(path)
     raise WeightsError(
-        f"{path} is no configuration of a CLIP.", f"Give an {_OPEN_CLIP}, or a {_HUGGING_FACE} of Hugging Face."
+        f"{path} is not the configuration of a CLIP.", f"Give an {_OPEN_CLIP}, or a {_HUGGING_FACE} of Hugging Face."
     )
 
 
 def _certain(loaded: Loaded) -> Description | None:
-    """What needs no further word: the settings that a converted file carries, or OpenAI's published files."""
+    """The configuration in a converted file's metadata, or OpenAI's for its published files; else None."""
     if loaded.origin.model is not None:
         try:
             return Description("the file's metadata", checked_settings(loaded.origin.model))
@@ -120,20 +119,20 @@ def _published() -> set[str]:
 
 
 def _found(loaded: Loaded, inferred: ClipConfig) -> Description:
-    """What the configuration beside the weights says, or their form; where both speak, they have to agree."""
+    """The configuration beside the weights, or the one implied by their format; both must agree."""
     if loaded.origin.form not in _RECOGNISED:
         beside = _beside(loaded)
         return beside if beside is not None else _by_form(loaded, inferred)
     try:
         beside = _beside(loaded)
         joined = inferred if beside is None else _joined(loaded, inferred, beside)
-    except WeightsError as error:  # a configuration of another model, which lies in the same folder
-        _log.warning("%s: the configuration beside it is not used: %s", loaded.path, error.message)
+    except WeightsError as error:  # the configuration of another model in the same folder
+        _log.warning("%s: ignores the configuration beside it: %s", loaded.path, error.message)
         return _by_form(loaded, inferred)
     if beside is not None and joined.settings() != inferred.settings():
         raise WeightsError(
-            f"the file has the form of OpenAI's or JCLIP's, but {beside.source} gives other settings than OpenAI's.",
-            f"Say which counts: --model-config openai, or --model-config {beside.source}.",
+            f"the file has OpenAI's or JCLIP's format, but {beside.source} has other settings than OpenAI's.",
+            f"Choose one: --model-config openai, or --model-config {beside.source}.",
         )
     if beside is not None:
         return beside
@@ -141,7 +140,7 @@ def _found(loaded: Loaded, inferred: ClipConfig) -> Description:
 
 
 def _beside(loaded: Loaded) -> Description | None:
-    """What the configuration in the weights' folder says; None where there is none."""
+    """The configuration in the weights' folder; None if there is none."""
     return _in_folder(loaded.path.parent, prefer_hugging_face=loaded.origin.layout == "hugging_face")
 
 
@@ -155,7 +154,7 @@ def _in_folder(folder: Path, *, prefer_hugging_face: bool) -> Description | None
 
 
 def _table_or_nothing(path: Path) -> Mapping[str, Any]:
-    """A file's JSON object; nothing for a `config.json` that is none, and so of another program."""
+    """A file's JSON object; empty for a `config.json` of another program."""
     try:
         return read_table(path)
     except WeightsError:
@@ -163,32 +162,31 @@ def _table_or_nothing(path: Path) -> Mapping[str, Any]:
 
 
 def _by_form(loaded: Loaded, inferred: ClipConfig) -> Description:
-    """OpenAI's settings for files in the form of OpenAI's or JCLIP's, or by an older version of this program.
+    """OpenAI's settings for files in the format of OpenAI, JCLIP, or an older version of this program.
 
-    Any CLIP can be brought into such a form, so that OpenAI's settings are a guess: it is told, and sizes that no model
-    of OpenAI's has are refused. Models too small to be anybody's published ones are the user's own, and told alike.
+    Any CLIP can be saved in such a format, so this is a guess: it is logged, and sizes other than those of OpenAI's
+    models are refused, except for toy models.
     """
     form = loaded.origin.form
     if form in _RECOGNISED:
         if not has_openai_mlps(inferred) or not (has_openai_sizes(inferred) or is_toy(inferred)):
             raise WeightsError(
-                f"nothing says which settings these weights need, and their sizes are none of OpenAI's models' "
+                f"the settings of these weights are unknown, and their sizes match no model of OpenAI's "
                 f"({sizes_in_words(inferred)}).",
                 f"Give {_HOW}.",
             )
         if form == "own" and loaded.origin.source_sha256:
             _log.warning(
-                "%s was converted by an older version, which did not keep the model's settings: OpenAI's are used. "
+                "%s was converted by an older version, which did not store the model's settings: OpenAI's are used. "
                 "Convert the weights again if they are not OpenAI's or JCLIP's",
                 loaded.path,
             )
         elif form != "own":
             _log.warning(
-                "%s: OpenAI's activation, heads and preprocessing are assumed, as %s, but it is none of the files that "
-                "OpenAI published: if it was made of another CLIP, say which by --model-config; "
-                "--model-config openai confirms it",
+                "%s: assumes OpenAI's activation, heads and preprocessing, as %s, but OpenAI did not publish it; if it "
+                "was made from another CLIP, give --model-config; --model-config openai confirms it",
                 loaded.path,
-                "its form is that of JCLIP's files" if form == "jittor" else "it is TorchScript",
+                "it has JCLIP's format" if form == "jittor" else "it is TorchScript",
             )
         return OPENAI
     raise WeightsError(
@@ -198,13 +196,13 @@ def _by_form(loaded: Loaded, inferred: ClipConfig) -> Description:
 
 
 def _joined(loaded: Loaded, inferred: ClipConfig, description: Description) -> ClipConfig:
-    """The sizes of the weights with a description's settings."""
+    """The inferred sizes with a description's settings."""
     for name, value in description.sizes.items():
         found = getattr(inferred, name)
         if found != value:
             raise WeightsError(
-                f"{description.source} says {name} = {value}, but the weights have {found}.",
-                "Give the configuration that belongs to these weights.",
+                f"{description.source} has {name} = {value}, but the weights have {found}.",
+                "Give the configuration of these weights.",
             )
     if description.sizes and not inferred.is_vit:
         raise WeightsError(
@@ -218,22 +216,22 @@ def _joined(loaded: Loaded, inferred: ClipConfig, description: Description) -> C
 
 
 def _check_vocabulary(state: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Refuse another tokenizer's vocabulary: CLIP's token ids would look up foreign rows, or none."""
+    """Refuse another tokenizer's vocabulary, whose rows do not match CLIP's token ids."""
     table = state.get("token_embedding.weight")
     if table is not None and table.ndim == 2 and len(table) != VOCABULARY:
         raise WeightsError(
-            f"its vocabulary has {len(table):,} tokens, but CLIP's tokenizer has {VOCABULARY:,}: "
+            f"its vocabulary has {len(table):,} tokens, expected {VOCABULARY:,}: "
             "it was trained with another tokenizer, which is not supported yet.",
             "Give a CLIP with OpenAI's tokenizer.",
         )
 
 
 def _check_numbers(state: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
-    """Refuse NaN and infinity; a sum in float64 is finite exactly where all float32 addends are."""
+    """Refuse NaN and infinity; a float64 sum is finite exactly if all float32 addends are."""
     for name, value in state.items():
         if not np.isfinite(value.sum(dtype=np.float64)):
             bad = int((~np.isfinite(value)).sum())
             raise WeightsError(
-                f"{path}: {name} holds NaN or infinity ({bad:,} of {value.size:,} numbers).",
-                "The file is damaged, or its training diverged: get it again, or use an earlier checkpoint.",
+                f"{path}: {name} contains NaN or infinity ({bad:,} of {value.size:,} numbers).",
+                "The file is damaged, or its training diverged: download it again, or use an earlier checkpoint.",
             )

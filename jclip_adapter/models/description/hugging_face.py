@@ -1,4 +1,4 @@
-"""Settings of CLIPs in Hugging Face's form: `config.json` and `preprocessor_config.json`."""
+"""Configurations of Hugging Face: `config.json` and `preprocessor_config.json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import Description
 from .json_fields import Fields, read_table
 
 _PREPROCESSOR, _PROCESSOR = "preprocessor_config.json", "processor_config.json"
-# transformers' names, and its defaults for what a file leaves out.
+# transformers' names and defaults.
 _ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
@@ -43,7 +43,7 @@ _VISION = {
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }
-_ENDS = (2, 49407)  # 2 stands in old files and means the largest id of a text; for CLIP's tokens both are one rule
+_ENDS = (2, 49407)  # 2, in old files, means a text's largest id, which is 49407 for CLIP's tokens
 _RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _PROCESSORS = (
     "CLIPImageProcessor",
@@ -66,8 +66,8 @@ def read_hugging_face(path: Path) -> Description:
         path: The `config.json`.
 
     Raises:
-        WeightsError: it is another model's than CLIP's, a value is of another kind, an option is not supported, or
-            the second file is missing.
+        WeightsError: it is not a CLIP's, a value has the wrong type, an option is not supported, or the second file is
+            missing.
     """
     top = Fields(read_table(path), str(path))
     kind = top.table.get("model_type", "clip")
@@ -110,13 +110,13 @@ def read_hugging_face(path: Path) -> Description:
 
 
 def _tower(top: Fields, name: str, defaults: Mapping[str, Any]) -> Fields:
-    """A tower's options; `…_dict`, where it stands, hides all of the other table, as in transformers."""
+    """A tower's options; `…_dict`, if present, replaces the other table, as in transformers."""
     given = top.table_of(f"{name}_dict" if f"{name}_dict" in top else name)
     return Fields({**defaults, **given.table}, given.where)
 
 
 def _preprocessor(path: Path) -> Fields:
-    """The image processor's options, from the file of their own or from within transformers 5's."""
+    """The image processor's options, from their own file or from transformers 5's common one."""
     own, whole = path.parent / _PREPROCESSOR, path.parent / _PROCESSOR
     if own.is_file():
         return Fields(read_table(own), str(own))
@@ -125,13 +125,13 @@ def _preprocessor(path: Path) -> Fields:
         if inner.table:
             return inner
     raise WeightsError(
-        f"there is no {_PREPROCESSOR} beside {path}, so that resize, mean and deviation are not known.",
-        "Get it from the model's page, or give --model-config.",
+        f"there is no {_PREPROCESSOR} beside {path}, so resize, mean and deviation are unknown.",
+        "Download it from the model's page, or give --model-config.",
     )
 
 
 def _refuse_other_steps(given: Fields) -> None:
-    """Refuse steps of an image processor that are not run here."""
+    """Refuse unsupported steps of an image processor."""
     for name in ("image_processor_type", "feature_extractor_type"):
         if name in given and given.table[name] not in _PROCESSORS:
             raise given.unsupported(name)
@@ -155,10 +155,10 @@ def _pixels(given: Fields, side: int) -> PixelTransform:
     else:
         crop = edge
         if resize == "shortest":
-            raise given.unsupported("do_center_crop")  # a photo that is not square would stay so
+            raise given.unsupported("do_center_crop")  # photos would not be square
     if crop != side or edge < side:
         raise WeightsError(
-            f"{given.where}: size {edge} and crop_size {crop} do not give the {side} pixels of the model.",
+            f"{given.where}: size {edge} and crop_size {crop} do not give the model's {side} pixels.",
             "Correct the configuration, or give another one with --model-config.",
         )
     default, normalise = PixelTransform(), given.flag("do_normalize", True)
@@ -179,7 +179,7 @@ def _pixels(given: Fields, side: int) -> PixelTransform:
 
 
 def _resize(given: Fields) -> tuple[str, int]:
-    """How photos are resized, and to which length."""
+    """The kind of resize and its length."""
     size = given.table.get("size", {"shortest_edge": 224})
     if isinstance(size, dict) and set(size) == {"height", "width"}:
         return "squash", _square(given, "size", 224)

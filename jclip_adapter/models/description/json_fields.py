@@ -1,4 +1,4 @@
-"""Values of configuration files, taken with their kinds checked."""
+"""Typed access to the values of JSON configuration files."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def read_table(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
-        WeightsError: the file cannot be read, or is no JSON object.
+        WeightsError: the file cannot be read, or is not a JSON object.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise WeightsError(f"{path} is no model configuration: it has more than {_MAX_BYTES:,} bytes.")
+            raise WeightsError(f"{path} is not a model configuration: it has more than {_MAX_BYTES:,} bytes.")
         table = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not JSON ({error}).", "Get the file again.") from error
+        raise WeightsError(f"{path} is not JSON ({error}).", "Download it again.") from error
     if not isinstance(table, dict):
-        raise WeightsError(f"{path} holds no JSON object.", "Give a model's configuration.")
+        raise WeightsError(f"{path} does not hold a JSON object.", "Give a model's configuration.")
     return table
 
 
 class Fields:
-    """One table of a configuration file, whose values are taken by name.
+    """One table of a configuration file.
 
     Args:
         table: The table.
@@ -47,21 +47,21 @@ class Fields:
         return self.table.get(name) is not None
 
     def fault(self, name: str, expected: str) -> WeightsError:
-        """An error for a value: what was expected, what was found."""
+        """An error for a value that is not as expected."""
         return WeightsError(
             f"{self.where}: {name} is {str(self.table.get(name))[:80]!r}, expected {expected}.",
             "Correct the configuration, or give another one with --model-config.",
         )
 
     def unsupported(self, name: str) -> WeightsError:
-        """An error for an option that cannot be reproduced."""
+        """An error for an unsupported option."""
         return WeightsError(
             f"{self.where}: {name} = {str(self.table.get(name))[:80]!r} is not supported yet.",
             "Give a CLIP without this option.",
         )
 
     def table_of(self, name: str) -> Fields:
-        """A table within this one; an empty one where it is missing."""
+        """A table inside this one; empty if missing."""
         value = self.table.get(name)
         if value is None:
             value = {}
@@ -93,14 +93,14 @@ class Fields:
         return value
 
     def one_of(self, name: str, default: str, choices: Mapping[str, str]) -> str:
-        """What one of several words stands for."""
+        """The value of one of several words in `choices`."""
         value = self.table.get(name, default)
         if not isinstance(value, str) or value not in choices:
             raise self.fault(name, f"one of {', '.join(choices)}")
         return choices[value]
 
     def three(self, name: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
-        """Three numbers; one number stands for three equal ones."""
+        """Three numbers; one number is used for all three."""
         value = self.table.get(name)
         if value is None:
             return default

@@ -1,4 +1,4 @@
-"""Settings of CLIPs in open_clip's form: `open_clip_config.json`, and open_clip's own names of models."""
+"""Configurations of open_clip: `open_clip_config.json`, and model names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jclip_adapter.data.photos.preprocess import PixelTransform
 from . import Description
 from .json_fields import Fields
 
-# Options of a tower that may stand in a file, with the only value that is run here; `...` where any value is right.
+# Options of a tower with their only supported value; `...` for any value.
 _BOTH: Mapping[str, Any] = {
     "ls_init_value": None,
     "qk_norm": False,
@@ -29,7 +29,7 @@ _VISION: Mapping[str, Any] = {
     **_BOTH,
     "no_ln_pre": False,
     "pool_type": "tok",
-    "final_ln_after_pool": ...,  # of one position, the norm before and after are the same
+    "final_ln_after_pool": ...,  # the same for one position
     "global_average_pool": False,
     "attentional_pool": False,
     "attn_pooler_queries": ...,
@@ -38,7 +38,7 @@ _VISION: Mapping[str, Any] = {
     "input_patchnorm": False,
     "patch_dropout": ...,  # of training
     "drop_path": ...,
-    "pos_embed_type": ...,  # the table is among the weights in any case
+    "pos_embed_type": ...,  # the weights have the table
     "timm_model_name": None,
     "timm_model_pretrained": ...,
     "timm_pool": ...,
@@ -86,30 +86,28 @@ _MODEL: Mapping[str, Any] = {
     "cast_dtype": ...,
 }
 _OWN_MODEL = ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg")
-_PREPROCESS: Mapping[str, Any] = {"size": ..., "mode": "RGB"}  # of the size the model's image_size counts
+_PREPROCESS: Mapping[str, Any] = {"size": ..., "mode": "RGB"}  # the model's image_size is used for the size
 _OWN_PREPROCESS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 _END = 49407
-# Published folders whose file leaves `quick_gelu` out, though open_clip's own table of weights has it.
+# Published folders whose file omits `quick_gelu`, which open_clip's table of weights has.
 _QUICK_FILES = ("DFN2B-CLIP-ViT-B-16",)
 _log = logging.getLogger(__name__)
 
 
 def is_open_clip(table: Mapping[str, Any]) -> bool:
-    """Whether a configuration is open_clip's; some have `embed_dim` at the top instead of within `model_cfg`."""
+    """Whether a configuration is open_clip's; some have `embed_dim` at the top level instead of in `model_cfg`."""
     return "model_cfg" in table or ("embed_dim" in table and "vision_cfg" in table)
 
 
 def read_open_clip(table: Mapping[str, Any], where: str) -> Description:
-    """The settings and sizes of an `open_clip_config.json`.
-
-    Missing keys have open_clip's defaults.
+    """The settings and sizes of an `open_clip_config.json`, with open_clip's defaults.
 
     Args:
         table: The file's content.
         where: The file, for errors.
 
     Raises:
-        WeightsError: a value is of another kind, or an option is not supported.
+        WeightsError: a value has the wrong type, or an option is not supported.
     """
     top = Fields(table, where)
     model = top.table_of("model_cfg") if "model_cfg" in table else Fields({**table, "preprocess_cfg": None}, where)
@@ -122,7 +120,7 @@ def read_open_clip(table: Mapping[str, Any], where: str) -> Description:
     _check_pooling(text)
     quick = model.flag("quick_gelu", False)
     if "quick_gelu" not in model and any(name in where for name in _QUICK_FILES):
-        _log.warning("%s does not say so, but open_clip runs these weights with QuickGELU, as they are here", where)
+        _log.warning("%s omits it, but open_clip uses QuickGELU for these weights, as is done here", where)
         quick = True
     width, head = vision.whole("width", 768), vision.whole("head_width", 64)
     settings = {
@@ -154,7 +152,7 @@ def read_open_clip(table: Mapping[str, Any], where: str) -> Description:
 
 
 def _check(fields: Fields, neutral: Mapping[str, Any], own: tuple[str, ...]) -> None:
-    """Refuse options that are unknown, or have another value than the one that is run."""
+    """Refuse unknown options and unsupported values."""
     for name, value in fields.table.items():
         if name in own:
             continue
@@ -166,7 +164,7 @@ def _check(fields: Fields, neutral: Mapping[str, Any], own: tuple[str, ...]) -> 
 
 
 def _check_pooling(text: Fields) -> None:
-    """CLIP's tokenizer ends a text with its largest id, so that these are one rule."""
+    """Accept "argmax", and "eos" with CLIP's end token, its largest id."""
     kind = text.table.get("pool_type", "argmax")
     if kind != "argmax" and not (kind == "eos" and text.whole("eos_id", 2) == _END):
         raise text.unsupported("pool_type")
@@ -235,7 +233,7 @@ _ARCHITECTURES: Mapping[str, tuple[int, int, int, int, int, int, int]] = {
     "ViT-bigG-14": (1664, 48, 14, 1280, 32, 1280, 16),
 }
 _NAME = re.compile(r"open_clip:(?P<architecture>[\w-]+?)(?P<quick>-quickgelu)?(?:/(?P<tag>\w+))?")
-# Published weights that open_clip runs with QuickGELU whatever the name of the architecture says.
+# Published weights that open_clip runs with QuickGELU for any name of the architecture.
 _QUICK_TAGS = re.compile(r"openai|metaclip_400m|metaclip_fullcc|dfn2b|dfn5b")
 _QUICK_PAIRS = {("ViT-B-32", "laion400m_e31"), ("ViT-B-32", "laion400m_e32")}
 
@@ -253,7 +251,7 @@ def named_open_clip(name: str) -> Description:
     match = _NAME.fullmatch(name)
     if match is None or match["architecture"] not in _ARCHITECTURES:
         known = [f"open_clip:{architecture}" for architecture in _ARCHITECTURES]
-        raise UsageError(f"--model-config {name!r} is not known.", suggest(name, ["openai", *known]))
+        raise UsageError(f"--model-config: unknown value {name!r}.", suggest(name, ["openai", *known]))
     architecture, tag = match["architecture"], match["tag"] or ""
     width, layers, patch, text_width, text_layers, embed_dim, heads = _ARCHITECTURES[architecture]
     quick = bool(match["quick"] or _QUICK_TAGS.fullmatch(tag) or (architecture, tag) in _QUICK_PAIRS)

@@ -1,11 +1,11 @@
-"""The sizes of the CLIPs that OpenAI published: which other weights cannot have been run with OpenAI's settings."""
+"""The sizes of the CLIPs that OpenAI published."""
 
 from __future__ import annotations
 
 from jclip_adapter.models.clip.config import ClipConfig
 
-# Source: the configurations that openai/CLIP's `build_model` infers from its nine files. Image tower: layers, width and
-# patch; text tower: width and layers. Resolution, context and the shared width may be changed by fine-tuning.
+# Source: openai/CLIP's `build_model` on its nine files. Image tower: layers, width and patch; text tower: width and
+# layers. Fine-tuning may change resolution, context and the feature width.
 _TOWERS = frozenset(
     {
         (12, 768, 32, 512, 12),  # ViT-B/32
@@ -40,7 +40,7 @@ def has_openai_mlps(config: ClipConfig) -> bool:
 
 
 def is_toy(config: ClipConfig) -> bool:
-    """Whether a model is too small for one that anybody published: somebody's own, as for trying things out."""
+    """Whether a model is smaller than all published ones."""
     return (config.vision_width if config.is_vit else 32 * config.vision_width) < _TOY
 
 

@@ -1,4 +1,4 @@
-"""CLIP's weight files: found, downloaded, read and converted without PyTorch and without executing anything.
+"""CLIP's weight files: download, reading and conversion, without PyTorch and without executing pickles.
 
 >>> sorted(KNOWN)[:3]
 ['RN101', 'RN50', 'RN50x16']

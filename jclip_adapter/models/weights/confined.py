@@ -1,8 +1,8 @@
-"""Pickled weights, read in a process of their own with limited memory and time, and kept as safetensors.
+"""Pickled weights, read in a child process with limited memory and time, and cached as safetensors.
 
-The reader executes nothing of a file. Should it have a flaw all the same, or a file make it fill the memory, that
-happens in a process that knows nothing, may take only a small multiple of the file's size, and leaves nothing but a
-safetensors file. That file is kept under the SHA-256 of its source, so that every source is read once.
+The reader executes nothing in a file. If it has a bug, or a file exhausts memory, that is confined to a child process
+limited to a small multiple of the file's size, which writes only a safetensors file. The cache is keyed by the source's
+SHA-256, so that every source is read once.
 """
 
 from __future__ import annotations
@@ -36,25 +36,24 @@ CONVERTED = storage.Kind("converted weights", unchanged_safetensors("source_sha2
 FOLDER = "weights"  # below the cache
 _FORMAT = 2  # raise it when the reader gives other numbers or names
 MEMORY_BASE = 512 << 20  # Python and numpy take 90 MB
-MEMORY_PER_BYTE = 6  # of the file; bytes widened to single precision take 5, half precision in text pickles 4
-_SECONDS, _BYTES_PER_SECOND = 120, 1_000_000  # of computing; the slowest files seen take a tenth of that
+MEMORY_PER_BYTE = 6  # of the file; bytes converted to float32 take 5, float16 in text pickles 4
+_SECONDS, _BYTES_PER_SECOND = 120, 1_000_000  # of CPU time; the slowest known files take a tenth
 _ERRORS = {kind.__name__: kind for kind in (WeightsError, SetupError, UsageError)}
 _CODE = "import sys; sys.path[:] = {path!r}; from jclip_adapter.models.weights.confined import serve; sys.exit(serve())"
 
 
 def load_weights(name_or_path: str | Path, cache: Path | None = None) -> Loaded:
-    """Find weights and read them; whatever is no safetensors file in a process of its own.
+    """Find and read weights; formats other than safetensors are read in a child process.
 
     Args:
-        name_or_path: As `resolve` takes it.
-        cache: Folder below which a pickled file is kept as safetensors, to be read instead the next time; None for
-            nowhere.
+        name_or_path: As for `resolve`.
+        cache: Folder where a pickled file is kept as safetensors for the next time; None for none.
 
     Returns:
         The weights.
 
     Raises:
-        WeightsError: they are missing, damaged, unsafe, no weights, or take more memory or time than weights do.
+        WeightsError: they are missing, damaged, unsafe, not weights, or exceed the memory or time limit.
         SetupError: the cache cannot be written.
     """
     with doing(f"reading {name_or_path}"):
@@ -76,49 +75,48 @@ def _load(name_or_path: str | Path, cache: Path | None) -> Loaded:
 
 
 def convert(src: str | Path, dst: str | Path, model_config: str = "") -> None:
-    """Convert a weight file of any kind to safetensors (float32, OpenAI's names) that carry the model's settings.
+    """Convert a weight file of any format to safetensors (float32, OpenAI's names) with the model's settings.
 
     Args:
         src: The file or folder, or a name of `KNOWN`.
-        dst: Where to; must end in `.safetensors`. The same source gives the same bytes.
-        model_config: As for `configuration.configure`.
+        dst: The target; must end in `.safetensors`. The same source gives the same bytes.
+        model_config: As for `description.find.configure`.
 
     Raises:
-        UsageError: `dst` ends otherwise, or is a file that this program did not write.
-        WeightsError: `src` cannot be read, or nothing says which settings its model needs.
+        UsageError: `dst` has another suffix, or is a file that this program did not write.
+        WeightsError: `src` cannot be read, or its configuration is unknown.
         SetupError: `dst` cannot be written.
     """
     from jclip_adapter.models.description.find import configure
 
     target = Path(dst)
     if target.suffix != ".safetensors":
-        raise UsageError(f"weights are converted to safetensors, not to {target.name}.", "Let it end in .safetensors.")
+        raise UsageError(f"--convert: expected a path ending in .safetensors, got {target.name}.", "Rename it.")
     storage.check_place(target, CONVERTED)
     loaded = load_weights(src)
     write_converted(loaded, configure(loaded, model_config).settings(), target)
 
 
 def write_converted(loaded: Loaded, settings: Mapping[str, Any], target: Path) -> None:
-    """Write weights as safetensors that carry the model's settings.
+    """Write weights as safetensors with the model's settings.
 
     Args:
         loaded: The weights.
-        settings: Of the model, by `ClipConfig.settings`.
-        target: Where to.
+        settings: From `ClipConfig.settings`.
+        target: The path.
     """
-    told = json.dumps(settings, sort_keys=True)
-    facts = {"format": FORMAT, "source_sha256": loaded.sha256, "model": told}
+    facts = {"format": FORMAT, "source_sha256": loaded.sha256, "model": json.dumps(settings, sort_keys=True)}
     storage.write_safetensors(target, loaded.state, facts, CONVERTED)
 
 
 def _look(path: Path) -> tuple[str, bool]:
-    """A file's SHA-256, and whether it is safetensors, which need no process of their own."""
+    """A file's SHA-256, and whether it is safetensors, which need no child process."""
     try:
         if not is_index(path):
             return storage.sha256_file(path), is_safetensors(path)
         parts = sorted({path, *(path.parent / name for name in read_index(path).values())})
-        told = "\n".join(f"{part.name} {storage.sha256_file(part)}" for part in parts if part.exists())
-        return hashlib.sha256(told.encode()).hexdigest(), True
+        digests = "\n".join(f"{part.name} {storage.sha256_file(part)}" for part in parts if part.exists())
+        return hashlib.sha256(digests.encode()).hexdigest(), True
     except WeightsError as error:
         raise WeightsError(f"cannot read weights from {path}: {error.message}", error.hint) from error
     except OSError as error:
@@ -128,20 +126,20 @@ def _look(path: Path) -> tuple[str, bool]:
 
 
 def _write(source: Path, digest: str, target: Path) -> None:
-    """Write a copy that stands for `source`."""
+    """Write the cached copy of `source`."""
     kind = storage.KEPT if target.name.startswith(digest[:32]) else CONVERTED
     file = read_weight_file(source)
     storage.write_safetensors(target, file.state, file.origin._replace(source_sha256=digest).as_facts(), kind)
 
 
 def _kept_file(kept: Path) -> WeightFile | None:
-    """What an earlier start kept; None where there is nothing, or it is damaged."""
+    """The cached copy; None if it is missing or damaged."""
     if not kept.is_file():
         return None
     try:
         return read_weight_file(kept)
     except WeightsError:
-        _log.warning("%s is damaged: the weights are converted again", kept)
+        _log.warning("%s is damaged; converting the weights again", kept)
         return None
 
 
@@ -156,16 +154,16 @@ def _read_anew(path: Path, digest: str, kept: Path | None) -> WeightFile:
 
 
 def _write_in_child(source: Path, digest: str, target: Path) -> None:
-    """Read `source` in a process of its own, which writes `target`.
+    """Read `source` in a child process, which writes `target`.
 
     Raises:
-        AdapterError: what the process found wrong, or a WeightsError that says how it died.
+        AdapterError: the error of the process, or a WeightsError if it was killed.
     """
     size = source.stat().st_size
     memory = MEMORY_BASE + MEMORY_PER_BYTE * size
     task = {"source": str(source), "digest": digest, "target": str(target), "memory": memory}
     task["seconds"] = _SECONDS + size // _BYTES_PER_SECOND
-    # One thread: the buffers that OpenBLAS sets aside for each core would count as memory taken.
+    # One thread, as OpenBLAS's buffers per core would count against the limit.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -177,19 +175,19 @@ def _write_in_child(source: Path, digest: str, target: Path) -> None:
         )
     except OSError as error:
         raise WeightsError(
-            f"cannot read weights from {source}: no process for it can be started ({error.strerror or error}).",
+            f"cannot read weights from {source}: no child process can be started ({error.strerror or error}).",
             "Free memory, or end other processes.",
         ) from error
     if done.returncode == 0 and done.stdout == b"{}":
         return
-    _log.debug("the reading process said: %s", done.stderr.decode("utf-8", "replace"))
-    raise _told(done.stdout) or WeightsError(
+    _log.debug("stderr of the reading process: %s", done.stderr.decode("utf-8", "replace"))
+    raise _reported_error(done.stdout) or WeightsError(
         f"cannot read weights from {source}: the process that read it {_death(done.returncode, memory)}.",
-        "The file is damaged or made to harm, or the memory does not suffice.",
+        "The file is damaged or malicious, or there is not enough memory.",
     )
 
 
-def _told(answer: bytes) -> AdapterError | None:
+def _reported_error(answer: bytes) -> AdapterError | None:
     """The error that the process reported; None for none."""
     try:
         match json.loads(answer):
@@ -202,16 +200,16 @@ def _told(answer: bytes) -> AdapterError | None:
 
 def _death(status: int, memory: int) -> str:
     if status == -signal.SIGXCPU:
-        return "took far longer than weights of its size do"
+        return "exceeded its time limit"
     name = signal.Signals(-status).name if -status in list(signal.Signals) else f"status {status}"
-    return f"died ({name}); it may take {memory >> 20} MB"
+    return f"died ({name}); its limit is {memory >> 20} MB"
 
 
 def serve() -> int:
-    """What the process does: read the task from stdin, write the target, tell on stdout what was wrong.
+    """The child process: reads the task from stdin, writes the target, reports an error on stdout.
 
     Returns:
-        Exit status: 0 where the target is written.
+        Exit status: 0 if the target is written.
     """
     task = json.load(sys.stdin)
     _limit(task["memory"], task["seconds"])
@@ -223,17 +221,17 @@ def serve() -> int:
         answer = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
     except MemoryError:
         message = f"cannot read weights from {source}: it takes more than {task['memory'] >> 20} MB of memory."
-        answer = {"kind": "WeightsError", "message": message, "hint": "No weights of its size do: do not use it."}
+        answer = {"kind": "WeightsError", "message": message, "hint": "Do not use it: no weights of its size do."}
     sys.stdout.write(json.dumps(answer))
     return int(bool(answer))
 
 
 def _limit(memory: int, seconds: int) -> None:
-    """Limit this process, as far as the system can."""
+    """Limit this process, as far as the system supports it."""
     with contextlib.suppress(ImportError):  # Windows has no such limits
         import resource
 
-        # Past the first limit of computing time the process is told so (SIGXCPU), past the second it is killed.
+        # The first CPU limit sends SIGXCPU, the second kills.
         for kind, value, more in (
             (resource.RLIMIT_AS, memory, 0),
             (resource.RLIMIT_CPU, seconds, 5),

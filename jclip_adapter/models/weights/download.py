@@ -1,4 +1,4 @@
-"""CLIP's weights by name: looked for on this machine, else downloaded from OpenAI's public address."""
+"""CLIP's weights by name: found on this machine, else downloaded from OpenAI's public address."""
 
 from __future__ import annotations
 
@@ -67,21 +67,20 @@ KNOWN: Mapping[str, KnownWeights] = MappingProxyType(
 
 
 def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
-    """Find a weight file by path, folder or name; a name that is nowhere on this machine is downloaded.
+    """Find a weight file by path, folder or name; a name that `find_local` does not find is downloaded.
 
-    A name is looked for as `<stem>.pkl`, `.safetensors` and `.pt`, first in the folder of the environment variable
-    `JCLIP_WEIGHTS_DIR`, then in data/weights/; a download goes to the first of these that is set.
+    A download goes to the folder of the environment variable `JCLIP_WEIGHTS_DIR` if it is set, else to data/weights/.
 
     Args:
-        name_or_path: A file, a folder as `folders.weight_file_in` takes it, or one of `KNOWN` (`ViT-B/32`; the
-            file's stem, `ViT-B-32`, does too).
+        name_or_path: A file, a folder for `folders.weight_file_in`, or one of `KNOWN` (`ViT-B/32`, or the file's stem
+            `ViT-B-32`).
         opener: Opens an address for reading; for tests.
 
     Returns:
         The file's path.
 
     Raises:
-        WeightsError: there is no such file or name, or the download failed or has the wrong SHA-256.
+        WeightsError: unknown file or name, or the download failed or has the wrong SHA-256.
     """
     text = str(name_or_path)
     known = _known(text)
@@ -92,16 +91,25 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
         if path.is_dir():
             return weight_file_in(path)
         raise MissingWeightsError(
-            f"{text!r} is neither a weight file, a folder of one, nor a known name.", suggest(text, [*KNOWN, *NETWORKS])
+            f"{text!r} is neither a weight file, a folder with one, nor a known name.",
+            suggest(text, [*KNOWN, *NETWORKS]),
         )
-    folders = _folders()
-    for folder in folders:
-        for suffix in _SUFFIXES:
-            if (folder / (known.stem + suffix)).is_file():
-                return folder / (known.stem + suffix)
-    target = folders[0] / f"{known.stem}.pt"
+    found = find_local(text)
+    if found is not None:
+        return found
+    target = _folders()[0] / f"{known.stem}.pt"
     _download(known, target, opener or _open)
     return target
+
+
+def find_local(name: str) -> Path | None:
+    """The file of weights in `KNOWN` on this machine; None if it has to be downloaded.
+
+    It is `<stem>.pkl`, `.safetensors` or `.pt`, in the folder of `JCLIP_WEIGHTS_DIR` or in data/weights/.
+    """
+    known = _known(name)
+    files = [folder / f"{known.stem}{suffix}" for folder in _folders() for suffix in _SUFFIXES] if known else []
+    return next((file for file in files if file.is_file()), None)
 
 
 def _known(text: str) -> KnownWeights | None:
@@ -109,13 +117,13 @@ def _known(text: str) -> KnownWeights | None:
 
 
 def check_published(name_or_path: str | Path, path: Path, sha256: str) -> None:
-    """Compare weights that were asked for by name with what OpenAI published.
+    """Check the SHA-256 of weights found by name.
 
-    Other files under the name, JCLIP's `.pkl` or a converted one, are published by no checksum and pass.
+    Other files of that name, JCLIP's `.pkl` or a converted one, have no published checksum and pass.
 
     Args:
-        name_or_path: What was asked for.
-        path: What was found for it.
+        name_or_path: The requested name.
+        path: The file found.
         sha256: Of that file.
 
     Raises:
@@ -125,7 +133,7 @@ def check_published(name_or_path: str | Path, path: Path, sha256: str) -> None:
     if known is not None and path.suffix == ".pt" and sha256 != known.sha256:
         raise WeightsError(
             f"{path} is damaged or not OpenAI's: its SHA-256 is {sha256}.",
-            f"Remove it, and it is downloaded again; weights of your own are given by path: --weights {path}.",
+            f"Remove it to download it again; for your own weights give the path: --weights {path}.",
         )
 
 
@@ -135,7 +143,7 @@ def _folders() -> list[Path]:
 
 
 def _open(url: str) -> IO[bytes]:
-    # jittor_utils switches off certificate checks for everyone who takes https's default context: bring our own.
+    # Not https's default context, in which jittor_utils disables certificate checks.
     handler = urllib.request.HTTPSHandler(context=ssl.create_default_context())
     response: IO[bytes] = urllib.request.build_opener(handler).open(url, timeout=_TIMEOUT_S)
     return response
@@ -150,7 +158,7 @@ def _download(known: KnownWeights, target: Path, opener: Opener) -> None:
     with (
         response,
         storage.atomic_write(target) as handle,
-        progress(total=_length(response), unit="B", unit_scale=True, desc=f"Downloading {target.name}") as bar,
+        progress(total=_length(response), unit="B", unit_scale=True, desc=f"downloading {target.name}") as bar,
     ):
         while block := _read(response, known, target):
             digest.update(block)
@@ -158,13 +166,13 @@ def _download(known: KnownWeights, target: Path, opener: Opener) -> None:
             bar.update(len(block))
         if digest.hexdigest() != known.sha256:
             raise WeightsError(
-                f"what {known.url} sent is not {target.name}: its SHA-256 is {digest.hexdigest()}.",
-                f"Nothing was kept. Try again, or {_by_hand(known, target)}",
+                f"the download from {known.url} is not {target.name}: its SHA-256 is {digest.hexdigest()}.",
+                f"It was discarded. Try again, or {_by_hand(known, target)}",
             )
 
 
 def _read(response: IO[bytes], known: KnownWeights, target: Path) -> bytes:
-    # Caught here, as atomic_write would take a broken connection's OSError for a full disk.
+    # Caught here, as atomic_write would report a broken connection's OSError as a full disk.
     try:
         return response.read(1 << 20)
     except (OSError, http.client.HTTPException) as error:
@@ -180,8 +188,8 @@ def _offline(known: KnownWeights, target: Path, error: Exception) -> WeightsErro
     reason = getattr(error, "reason", None) or error
     return WeightsError(
         f"cannot download {known.url}: {str(reason) or type(reason).__name__}.",
-        f"To go on offline, {_by_hand(known, target)} Without CLIP, --weights {NETWORKS[0]} tells classes by "
-        f"your photos alone (pip install -r {NETWORK_REQUIREMENTS}).",
+        f"To work offline, {_by_hand(known, target)} Without CLIP, --weights {NETWORKS[0]} learns classes from "
+        f"photos alone (pip install -r {NETWORK_REQUIREMENTS}).",
     )
 
 

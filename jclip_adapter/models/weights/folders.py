@@ -1,4 +1,4 @@
-"""The weight file of a folder, as open_clip and Hugging Face lay it out."""
+"""The weight file in a folder of open_clip or Hugging Face."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jclip_adapter.core.errors import WeightsError
 
-# In the order in which they are looked for: open_clip's names, then Hugging Face's.
+# In order of precedence: open_clip's names, then Hugging Face's.
 _NAMES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -25,11 +25,11 @@ def weight_file_in(folder: Path) -> Path:
     """The weight file of a folder.
 
     Args:
-        folder: With open_clip's or Hugging Face's file names, or with one weight file of any name. A folder
-            `models--…` of Hugging Face's cache stands for its snapshot.
+        folder: A folder with open_clip's or Hugging Face's file names, with one weight file of any name, or a folder
+            `models--…` of Hugging Face's cache.
 
     Returns:
-        The file; the index, where the weights are in several parts.
+        The file; the index of weights in several parts.
 
     Raises:
         WeightsError: there is none, there are several, or it is a link to a missing file.
@@ -40,11 +40,11 @@ def weight_file_in(folder: Path) -> Path:
             return folder / name
         if (folder / name).is_symlink():
             raise WeightsError(
-                f"{folder / name} is a link to a file that is missing.", "Download the model again, or copy it whole."
+                f"{folder / name} is a link to a missing file.", "Download the model again, or copy it completely."
             )
     if any((folder / name).is_file() for name in _ADAPTERS):
         raise WeightsError(
-            f"the folder {str(folder)!r} holds a LoRA adapter of peft, not a CLIP.",
+            f"the folder {str(folder)!r} has a LoRA adapter of peft, not a CLIP.",
             "Merge it first: model.merge_and_unload(), then save the merged model.",
         )
     if (folder / _SHARDED_PICKLE).is_file():
@@ -57,18 +57,17 @@ def weight_file_in(folder: Path) -> Path:
         return found[0]
     if found:
         raise WeightsError(
-            f"the folder {str(folder)!r} holds {len(found)} weight files: "
-            f"{', '.join(path.name for path in found[:5])}.",
+            f"the folder {str(folder)!r} has {len(found)} weight files: {', '.join(path.name for path in found[:5])}.",
             "Give --weights one of them.",
         )
     raise WeightsError(
-        f"{str(folder)!r} is a folder without a weight file.",
+        f"the folder {str(folder)!r} has no weight file.",
         "Give a weight file, or a folder by open_clip or Hugging Face.",
     )
 
 
 def _snapshot(folder: Path) -> Path:
-    """The snapshot of a model's folder in Hugging Face's cache; another folder is itself."""
+    """The snapshot of a model's folder in Hugging Face's cache; any other folder unchanged."""
     snapshots = folder / "snapshots"
     if not snapshots.is_dir():
         return folder
@@ -81,5 +80,5 @@ def _snapshot(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     raise WeightsError(
-        f"{snapshots} holds {len(found)} snapshots, and refs/main names none of them.", "Give --weights one of them."
+        f"{snapshots} has {len(found)} snapshots, and refs/main names none of them.", "Give --weights one of them."
     )

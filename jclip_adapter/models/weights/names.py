@@ -1,4 +1,4 @@
-"""Other projects' names for CLIP's weights, turned into OpenAI's."""
+"""Renames CLIP's weights from other projects' names to OpenAI's."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _PARTS = {
 _LAYER = re.compile(r"(text_model|vision_model)\.encoder\.layers\.(\d{1,4})\.(.+)\.(weight|bias)")
 _QUERY_KEY_VALUE = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _OPEN_CLIP_TEXT = "text."
-# What programs put in front of a model's names: DataParallel, torch.compile, and the usual attributes.
+# Prefixes of a model's names: DataParallel, torch.compile, and the usual attributes.
 _PREFIX = re.compile(r"(?:(?:module|model|clip|clip_model)\.)*")
 _COMPILED = "_orig_mod"
-# The first weight of the image tower tells how often, and behind which prefix, a model is there.
+# The first weight of the image tower shows the models in a file and their prefixes.
 _ANCHOR = re.compile(r"(.*?)(?:visual\.conv1|vision_model\.embeddings\.patch_embedding)\.weight")
 _HEADS = re.compile(r"(?:fc|head|heads|classifier|classification_head)\.(?:\d+\.)?(?:weight|bias)")
 HUGGING_FACE, OPEN_CLIP = "hugging_face", "open_clip"
@@ -55,8 +55,8 @@ class Named(NamedTuple):
 
     Attributes:
         state: The arrays.
-        layout: Whose names the file has: "hugging_face", or "open_clip" for OpenAI's and open_clip's.
-        notes: What was left out or removed, a sentence each.
+        layout: The file's names: "hugging_face", or "open_clip" for OpenAI's and open_clip's.
+        notes: A sentence per ignored or removed part.
     """
 
     state: dict[str, Floats]
@@ -65,21 +65,20 @@ class Named(NamedTuple):
 
 
 def to_openai(weights: Mapping[str, Floats]) -> Named:
-    """Give weights OpenAI's names, whatever project's names they have.
+    """Rename weights to OpenAI's names.
 
-    Hugging Face keeps query, key and value apart and its projections transposed; open_clip's newer models keep
-    the text tower under `text.`; Jittor has no scalars, so that it saves `logit_scale` with shape (1,). Prefixes such
-    as `module._orig_mod.` are removed.
+    Hugging Face has separate query, key and value and transposed projections; open_clip's newer models have the text
+    tower under `text.`; Jittor saves `logit_scale` with shape (1,). Prefixes such as `module._orig_mod.` are removed.
 
     Args:
         weights: Name → array, by OpenAI's, open_clip's or Hugging Face's names.
 
     Returns:
-        The same numbers by OpenAI's names.
+        The weights by OpenAI's names.
 
     Raises:
-        WeightsError: Hugging Face's names with one missing, misshapen or unknown among them; several models in one
-            file; unmerged LoRA; another family of models.
+        WeightsError: missing, misshapen or unknown weights of Hugging Face; several models in one file; unmerged LoRA;
+            another family of models.
     """
     refuse_relatives(weights)
     bare, notes = _without_prefix(weights)
@@ -105,19 +104,19 @@ def to_openai(weights: Mapping[str, Floats]) -> Named:
 
 
 def _without_prefix(weights: Mapping[str, Floats]) -> tuple[dict[str, Floats], list[str]]:
-    """The weights without what stands in front of all of CLIP's names, and a note of it."""
+    """The weights without the prefix common to CLIP's names, and a note on it."""
     pairs = [(".".join(part for part in name.split(".") if part != _COMPILED), name) for name in weights]
     found = sorted(prefixes(name for name, _ in pairs))
     if len(found) > 1:
         shown = " and ".join(repr(prefix) for prefix in found[:4])
         raise WeightsError(
-            f"it holds {len(found)} models: names begin with {shown}.",
-            "Save the state dict of the one that is to be used in a file of its own.",
+            f"it contains {len(found)} models: names begin with {shown}.",
+            "Save the state dict of one of them as a separate file.",
         )
     prefix = found[0] if found else ""
     if not _PREFIX.fullmatch(prefix):
         raise WeightsError(
-            f"its names begin with {prefix[:80]!r}, which is no known prefix.",
+            f"its names begin with {prefix[:80]!r}, which is not a known prefix.",
             "Save the state dict of the CLIP model itself.",
         )
     bare = {short.removeprefix(prefix): weights[name] for short, name in pairs}
@@ -129,7 +128,7 @@ def _without_prefix(weights: Mapping[str, Floats]) -> tuple[dict[str, Floats], l
 
 
 def prefixes(names: Iterable[str]) -> set[str]:
-    """What stands in front of each model's names; one entry for each model among them.
+    """The prefix of each model among the names.
 
     >>> prefixes(["student.visual.conv1.weight", "teacher.visual.conv1.weight"]) == {"student.", "teacher."}
     True
@@ -152,7 +151,7 @@ def _from_hugging_face(weights: Mapping[str, Floats]) -> dict[str, Floats]:
                 renamed[joined] = _joined(weights, f"{layer[1]}.encoder.layers.{layer[2]}.", layer[4])
         else:
             raise WeightsError(
-                f"{name[:120]!r} is no name of Hugging Face's CLIPModel.",
+                f"{name[:120]!r} is not a name in Hugging Face's CLIPModel.",
                 "Other models of theirs, such as SigLIP or CLIP with LoRA, cannot be read.",
             )
     return renamed
@@ -160,7 +159,7 @@ def _from_hugging_face(weights: Mapping[str, Floats]) -> dict[str, Floats]:
 
 def _transposed(name: str, value: Floats) -> Floats:
     if value.ndim != 2:
-        raise WeightsError(f"{name} has shape {value.shape}, not that of a matrix.")
+        raise WeightsError(f"{name} has shape {value.shape}, expected a matrix.")
     return np.ascontiguousarray(value.T)
 
 
@@ -169,5 +168,5 @@ def _joined(weights: Mapping[str, Floats], layer: str, kind: str) -> Floats:
     names = [f"{layer}{part}.{kind}" for part in _QUERY_KEY_VALUE]
     parts = [weights[name] for name in names if name in weights]
     if len(parts) < 3 or parts[0].ndim == 0 or len({part.shape for part in parts}) > 1:
-        raise WeightsError(f"{', '.join(names)} are not all there in one shape.")
+        raise WeightsError(f"expected {', '.join(names)} of one shape.")
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""How a weight file was written, as far as that tells which settings its model needs."""
+"""How a weight file was written, as evidence of its model's settings."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jclip_adapter.core.errors import WeightsError
 
 from .tensors import Floats
 
-FORMAT = "jclip-adapter"  # the format's name in the metadata of what this program writes
+FORMAT = "jclip-adapter"  # in the metadata of files that this program writes
 _INDEX = ".safetensors.index.json"
 _DAMAGED = "Convert the weights again."
 
 
 def is_index(path: Path) -> bool:
-    """Whether a file is the index of safetensors in several parts, told by its name."""
+    """Whether a file is the index of safetensors in several parts, by its name."""
     return path.name.endswith(_INDEX)
 
 
@@ -27,10 +27,10 @@ class Origin(NamedTuple):
     Attributes:
         form: "safetensors", "torch" (a state dict by torch.save, or a plain pickle), "torchscript" (OpenAI's files),
             "jittor" (JCLIP's), or "own" (this program's safetensors).
-        layout: Whose names it has: "open_clip" (also OpenAI's), "hugging_face", or empty where it was not asked.
-        notes: What was left out of it, a sentence each.
-        model: `ClipConfig.settings` that a converted file carries; None for none.
-        source_sha256: Of the file that this one was converted from; empty for none.
+        layout: Its names: "open_clip" (also OpenAI's), "hugging_face", or empty if unknown.
+        notes: A sentence per ignored part.
+        model: `ClipConfig.settings` in a converted file; None for none.
+        source_sha256: Digest of the file that this one was converted from; empty for none.
     """
 
     form: str
@@ -40,16 +40,16 @@ class Origin(NamedTuple):
     source_sha256: str = ""
 
     def as_facts(self) -> dict[str, str]:
-        """The attributes, for safetensors' metadata: of a copy that stands for the file itself."""
-        told = json.dumps([self.form, self.layout, list(self.notes)], ensure_ascii=False)
-        return {"format": FORMAT, "origin": told, "source_sha256": self.source_sha256}
+        """The attributes as safetensors metadata, for a cached copy."""
+        origin = json.dumps([self.form, self.layout, list(self.notes)], ensure_ascii=False)
+        return {"format": FORMAT, "origin": origin, "source_sha256": self.source_sha256}
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, str]) -> Origin:
-        """What this program's safetensors metadata say.
+        """Parse safetensors metadata of this program.
 
         Raises:
-            WeightsError: they are not as this program writes them.
+            WeightsError: they are malformed.
         """
         try:
             model = json.loads(facts["model"]) if "model" in facts else None
@@ -63,12 +63,12 @@ class Origin(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """Weights and where they came from.
+    """Weights and their origin.
 
     Attributes:
         path: The file.
-        sha256: Of the file; of weights in several parts, of their names and SHA-256.
-        state: OpenAI's name → float32 array, as `read_weight_file` gives it.
+        sha256: Digest of the file; for weights in several parts, of their names and digests.
+        state: OpenAI's name → float32 array, from `read_weight_file`.
         origin: How the file was written.
     """
 

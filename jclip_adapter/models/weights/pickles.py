@@ -1,8 +1,8 @@
-"""A pickle reader that calls nothing that the file names.
+"""A pickle reader that calls no function named in the file.
 
-`pickle._Unpickler`, the unpickler that the standard library writes in Python, is restricted to the opcodes of weight
-files. A global is looked up in an allow-list and becomes a `Symbol`, whose call is a function of this package. The
-public `pickle.Unpickler` is in C and lets neither opcodes be removed nor keys be checked: a file could make it allocate
+It restricts `pickle._Unpickler`, the standard library's unpickler in Python, to the opcodes of weight files. A global
+is looked up in an allow-list and becomes a `Symbol`, whose call is a function of this package. The public
+`pickle.Unpickler` is in C and allows neither removing opcodes nor checking keys: a file could make it allocate
 gigabytes or hash nested tuples for hours.
 """
 
@@ -27,7 +27,7 @@ SAVE_AGAIN = (
     "torch.save(model.state_dict(), FILE), or as .safetensors."
 )
 _TORCHSCRIPT = "__torch__"
-# Left out: sets, extension codes, buffers, Python 2's byte strings, and LONG4, whose numbers may be megabytes long.
+# Without sets, extension codes, buffers, Python 2's byte strings, and LONG4, whose numbers may be megabytes long.
 _OPCODES = [
     "PROTO",
     "FRAME",
@@ -84,7 +84,7 @@ _OPCODES = [
     "PERSID",
     "BINPERSID",
 ]
-# What the unpickler raises for malformed bytes; a Warning where Python runs with -W error.
+# Errors of the unpickler for malformed bytes; a Warning under python -W error.
 _FAULTS = (
     *(pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError, OverflowError),
     *(struct.error, Warning),
@@ -92,7 +92,7 @@ _FAULTS = (
 
 
 class Budget:
-    """How many bytes may still be derived from one file, by all pickles nested in it.
+    """How many bytes may still be derived from one file by all its nested pickles.
 
     Args:
         size: The file's size in bytes; twice that may be derived.
@@ -109,11 +109,11 @@ class Budget:
         """
         self._left -= size
         if self._left < 0:
-            raise WeightsError("it unfolds to far more than a weight file holds.", SAVE_AGAIN)
+            raise WeightsError("it expands to far more than a weight file holds.", SAVE_AGAIN)
 
 
 class Stream:
-    """The part of a binary file that a pickle may be read from; no read goes past its end or allocates more.
+    """A binary file up to an end; no read goes past it or allocates more.
 
     Args:
         handle: A seekable binary file.
@@ -125,7 +125,7 @@ class Stream:
         self._end = end
 
     def left(self) -> int:
-        """How many bytes are left."""
+        """Number of bytes left."""
         return max(0, self._end - self._handle.tell())
 
     def read(self, count: int) -> bytes:
@@ -138,13 +138,13 @@ class Stream:
 
 
 def read_pickle(stream: Stream, symbols: Symbols, persistent: Call | None = None) -> object:
-    """Read one pickle; the stream is left right behind its end.
+    """Read one pickle; the stream is left at its end.
 
     Args:
-        stream: Where it starts.
-        symbols: The allow-list: "module.name" → the function that a call of it is passed to, a storage kind, or None
-            for a symbol that may be mentioned but not called.
-        persistent: Turns a persistent id into an object; None where the format has none.
+        stream: The stream, at the start of the pickle.
+        symbols: The allow-list: "module.name" → the function called instead, a storage kind, or None for a symbol that
+            may be named but not called.
+        persistent: Turns a persistent id into an object; None if the format has none.
 
     Returns:
         Plain Python values and stand-ins.
@@ -161,7 +161,7 @@ def read_pickle(stream: Stream, symbols: Symbols, persistent: Call | None = None
 
 
 class _Unpickler(pickle._Unpickler):
-    """The standard library's unpickler without its powers."""
+    """The standard library's unpickler, restricted."""
 
     stack: list[Any]
     pop_mark: Callable[[], list[Any]]
@@ -177,7 +177,7 @@ class _Unpickler(pickle._Unpickler):
         if module.partition(".")[0] == _TORCHSCRIPT:
             return Symbol(symbol, lambda *arguments: NotImplemented if arguments else Record())
         if symbol not in self._symbols:
-            raise WeightsError(f"it asks for {_short(symbol)}, which weights have no use for.", SAVE_AGAIN)
+            raise WeightsError(f"it names {_short(symbol)}, which weight files do not need.", SAVE_AGAIN)
         entry = self._symbols[symbol]
         return entry if isinstance(entry, StorageKind) else Symbol(symbol, entry)
 
@@ -189,10 +189,10 @@ class _Unpickler(pickle._Unpickler):
     def load_reduce(self) -> None:
         symbol, arguments = self._pop(2)
         if not isinstance(symbol, Symbol) or not isinstance(arguments, tuple):
-            raise WeightsError("its pickle calls something that is no known function.", SAVE_AGAIN)
+            raise WeightsError("its pickle calls an unknown function.", SAVE_AGAIN)
         value = symbol.call(*arguments) if symbol.call else NotImplemented
         if value is NotImplemented:
-            raise WeightsError(f"its pickle calls {_short(symbol.name)} as no weight file does.", SAVE_AGAIN)
+            raise WeightsError(f"its pickle calls {_short(symbol.name)} in a way that weight files do not.", SAVE_AGAIN)
         self.stack.append(value)
 
     def load_build(self) -> None:
@@ -207,7 +207,7 @@ class _Unpickler(pickle._Unpickler):
             case Array() as target, (int(), tuple(shape), DType() as dtype, bool(fortran), bytes(data)):
                 target.values = array_from_bytes(data, dtype, shape, fortran).values
             case _:
-                raise WeightsError("its pickle sets the state of something that has none.", SAVE_AGAIN)
+                raise WeightsError("its pickle sets the state of an object without state.", SAVE_AGAIN)
 
     def load_dict(self) -> None:
         items = self.pop_mark()  # which changes the stack
@@ -222,7 +222,7 @@ class _Unpickler(pickle._Unpickler):
     def _set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, dict):
-            raise WeightsError("its pickle is malformed: it sets items of what is no dict.")
+            raise WeightsError("its pickle is malformed: it sets items of an object that is not a dict.")
         fill(target, items)
 
     def _pop(self, count: int) -> list[Any]:
@@ -246,22 +246,22 @@ _Unpickler.dispatch[ord(pickle.BYTEARRAY8)] = pickle._Unpickler.dispatch[ord(pic
 def fill(target: dict[Any, object], items: list[Any]) -> dict[Any, object]:
     """Put alternating keys and values into a dict.
 
-    Only text and small whole numbers may be keys: hashing a nested tuple could take for ever, and numbers can
-    be chosen to collide.
+    Keys must be text or small integers: hashing a nested tuple could take forever, and large numbers can be chosen to
+    collide.
 
     Raises:
-        WeightsError: a key is of another kind, or a value is missing.
+        WeightsError: a key of another type, or a missing value.
     """
     if len(items) % 2:
         raise WeightsError("its pickle is malformed: a key without a value.")
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not (isinstance(key, str) or (isinstance(key, int) and abs(key) < 1 << 31)):
-            raise WeightsError("its pickle has a dict with keys that are no text.", SAVE_AGAIN)
+            raise WeightsError("its pickle has a dict whose keys are not text.", SAVE_AGAIN)
         target[key] = value
     return target
 
 
 def _short(text: str) -> str:
-    """A hostile file's text, fit to be shown: one line, no control characters, not long."""
+    """Text from a file for a message: one short line without control characters."""
     clean = "".join(letter if letter.isprintable() else "?" for letter in text[:121])
     return clean if len(clean) <= 120 else clean[:119] + "…"

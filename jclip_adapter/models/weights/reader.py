@@ -1,4 +1,4 @@
-"""Read a weight file of any kind, recognised from its content."""
+"""Reads weight files of all supported formats, recognised by content."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NO_WEIGHTS = (b"version https://git-lfs", b"<!DOCTYPE", b"<!doctype", b"<html",
 
 
 class WeightFile(NamedTuple):
-    """What a weight file holds.
+    """Content of a weight file.
 
     Attributes:
-        state: OpenAI's name → float32 array, in the file's order. The arrays may be read-only. Left out is what is no
-            weight: `input_resolution`, `context_length`, `vocab_size`, and all `attn_mask`, `num_batches_tracked`,
+        state: OpenAI's name → float32 array, possibly read-only, in the file's order, without entries that are not
+            weights: `input_resolution`, `context_length`, `vocab_size`, `attn_mask`, `num_batches_tracked`,
             `position_ids`.
         origin: How it was written.
     """
@@ -46,12 +46,12 @@ def read_state_dict(path: str | Path) -> dict[str, Floats]:
 
 
 def read_weight_file(path: str | Path) -> WeightFile:
-    """Read CLIP's weights from a file, executing nothing of it; in this process (see confined.py for another).
+    """Read CLIP's weights from a file in this process, without executing anything in it (see also confined.py).
 
-    Read are JCLIP's and Jittor's `.pkl` (numpy arrays, Jittor variables or torch tensors), OpenAI's `.pt`
-    (TorchScript), whatever `torch.save` made of a state dict (also within a checkpoint, or from DataParallel),
-    and safetensors, also in parts with an index; with OpenAI's, open_clip's or Hugging Face's names. The file's name
-    does not matter, but for the index's `.safetensors.index.json`.
+    Supported are JCLIP's and Jittor's `.pkl` (numpy arrays, Jittor variables or torch tensors), OpenAI's `.pt`
+    (TorchScript), state dicts by `torch.save` (also in a checkpoint, or from DataParallel), and safetensors, also in
+    parts with an index; with OpenAI's, open_clip's or Hugging Face's names. The file's name is irrelevant, except for
+    an index's `.safetensors.index.json`.
 
     Args:
         path: The file.
@@ -60,14 +60,14 @@ def read_weight_file(path: str | Path) -> WeightFile:
         Its weights and how it was written.
 
     Raises:
-        WeightsError: the file is missing, damaged, unsafe, or holds no tensors, or another model than a CLIP.
+        WeightsError: the file is missing, damaged, unsafe, has no tensors, or is not a CLIP's.
     """
     file = Path(path)
     try:
         read = _read(file)
         state, layout, notes = to_openai(read.state)
         if not state:
-            raise WeightsError("it holds no tensors.", "CLIP's weights are a dict of tensors by name.")
+            raise WeightsError("it has no tensors.", "Give a dict of tensors by name.")
     except WeightsError as error:
         raise WeightsError(f"cannot read weights from {file}: {error.message}", error.hint or _OTHER) from error
     except OSError as error:
@@ -76,13 +76,13 @@ def read_weight_file(path: str | Path) -> WeightFile:
         ) from error
     _log.debug("%s: %d tensors, %d numbers", file, len(state), sum(value.size for value in state.values()))
     origin = read.origin
-    if not origin.layout:  # else the file is a copy that this program made, and says so
+    if not origin.layout:  # a cached copy has it in its metadata
         origin = origin._replace(layout=layout, notes=(*origin.notes, *notes))
     return WeightFile(state, origin)
 
 
 def is_safetensors(path: str | Path) -> bool:
-    """Whether a file begins as safetensors do, and so holds no pickle.
+    """Whether a file begins like safetensors.
 
     Raises:
         OSError: it cannot be read.
@@ -100,7 +100,7 @@ def _read(file: Path) -> WeightFile:
         head = handle.read(32)
         handle.seek(0)
         if not size or head.startswith(_NO_WEIGHTS):
-            raise WeightsError("it is no weight file.", _DOWNLOAD_AGAIN)
+            raise WeightsError("it is not a weight file.", _DOWNLOAD_AGAIN)
         if safetensors_file.looks_like(head, size):
             arrays, facts = safetensors_file.read_with_facts(file)
             return WeightFile(arrays, Origin.from_facts(facts) if facts is not None else Origin("safetensors"))
@@ -118,7 +118,7 @@ def _whole(root: object, limit: int, form: str) -> WeightFile:
 
 
 def _pickle_end(file: Path, size: int) -> int:
-    """Where the pickle ends: before Jittor's trailer, whose SHA-1 is checked, or with the file."""
+    """Where the pickle ends: before Jittor's trailer, whose SHA-1 is checked, or at the file's end."""
     with file.open("rb") as handle:
         if size < _JITTOR_TRAILER:
             return size
@@ -127,7 +127,7 @@ def _pickle_end(file: Path, size: int) -> int:
         if not trailer.endswith(_JITTOR_MARK):
             return size
         handle.seek(0)
-        digest = hashlib.sha1(usedforsecurity=False)  # Jittor's choice; it guards against damage, not malice
+        digest = hashlib.sha1(usedforsecurity=False)  # Jittor's choice; it detects damage, not malice
         left = size - _JITTOR_TRAILER
         while left and (block := handle.read(min(left, 1 << 20))):
             digest.update(block)

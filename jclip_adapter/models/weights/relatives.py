@@ -1,4 +1,4 @@
-"""Relatives of CLIP that cannot be run yet, told by the names of their weights."""
+"""Refuses unsupported relatives of CLIP, recognised by the names of their weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from jclip_adapter.core.errors import WeightsError
 
 _MERGE = "Merge it first: model.merge_and_unload() of peft, then save the merged model's state dict."
 _CLIPS = "Give a CLIP by OpenAI, open_clip or Hugging Face with CLIP's own towers."
-# Patterns anywhere in a name, the first that matches counts: what the file is, and what to do.
+# Patterns in a name, in order of precedence: what the file is, and what to do.
 _RELATIVES = tuple(
     (re.compile(pattern), what, hint)
     for pattern, what, hint in (
-        (r"lora_|\.base_layer\.|^base_model\.model\.", "it holds LoRA matrices that are not merged", _MERGE),
+        (r"lora_|\.base_layer\.|^base_model\.model\.", "it contains unmerged LoRA matrices", _MERGE),
         (r"visual\.attn_pool\.(?:probe|attn\.)", "PE-Core in its original form is not supported yet", _CLIPS),
         (r"vision_model\.head\.|text_model\.head\.", "SigLIP is not supported yet", _CLIPS),
         (
@@ -39,7 +39,7 @@ _RELATIVES = tuple(
         (r"(?:^|\.)text_projection\.bias", "a text projection with bias (proj_bias) is not supported yet", _CLIPS),
         (
             r"positional_embedding_\w+$|position_embedding_\w+\.",
-            "it holds a second table of positions (Long-CLIP), which is not supported yet",
+            "a second table of positions (Long-CLIP) is not supported yet",
             _CLIPS,
         ),
     )
@@ -47,13 +47,13 @@ _RELATIVES = tuple(
 
 
 def refuse_relatives(names: Iterable[str]) -> None:
-    """Refuse the weights of models that are run in another way than CLIP.
+    """Refuse the weights of unsupported models.
 
     Args:
-        names: Of all arrays of a file.
+        names: Names of all arrays in a file.
 
     Raises:
-        WeightsError: the names are another model's, or LoRA's; it is named.
+        WeightsError: the names are those of another model, or of LoRA.
     """
     known = list(names)
     trunk = [name for name in known if "visual.trunk." in name]
@@ -66,7 +66,7 @@ def refuse_relatives(names: Iterable[str]) -> None:
 
 
 def _timm(trunk: list[str]) -> str:
-    """Which model an image tower made by timm is."""
+    """The model of an image tower of timm."""
     pooled, token = (any(part in name for name in trunk) for part in (".attn_pool.", ".cls_token"))
     if not pooled:
         return "an image tower of timm (MobileCLIP, ConvNeXt, EVA, ViTamin)"

@@ -1,6 +1,6 @@
-"""Weights from safetensors files, with bfloat16, which the library cannot give to numpy.
+"""Weights from safetensors files, including bfloat16, which the library does not support with numpy.
 
-The format is told in `storage.write_safetensors`, which writes it.
+`storage.write_safetensors` describes the format.
 """
 
 from __future__ import annotations
@@ -32,16 +32,11 @@ _KINDS = {
     "U8": "u1",
     "BOOL": "b1",
 }
-_DAMAGED = "Get the file again: it is damaged or cut short."
+_DAMAGED = "Download it again: it is damaged or truncated."
 
 
 def looks_like(head: bytes, size: int) -> bool:
-    """Tell whether a file begins as safetensors do.
-
-    Args:
-        head: Its first nine bytes.
-        size: Its size in bytes.
-    """
+    """Whether a file with these first nine bytes and this size in bytes begins like safetensors."""
     return len(head) >= 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8
 
 
@@ -60,14 +55,14 @@ def read_parts(index: Path) -> dict[str, Floats]:
         Name → float32 array, in the order of the index.
 
     Raises:
-        WeightsError: the index is no such table, or a part is missing, damaged, or lacks a name.
+        WeightsError: the index is not such a table, or a part is missing, damaged, or lacks a name.
         OSError: a file cannot be read.
     """
     table = read_index(index)
     parts = {}
     for name in sorted(set(table.values())):
         if not (index.parent / name).is_file():
-            raise WeightsError(f"its part {name} is missing.", "Get it, too: all parts lie in one folder.")
+            raise WeightsError(f"its part {name} is missing.", "Put all parts into one folder.")
         parts[name] = read(index.parent / name)
     for key, name in table.items():
         if is_weight(key) and key not in parts[name]:
@@ -82,19 +77,21 @@ def read_index(index: Path) -> dict[str, str]:
     """The table of an index: the name of the part that holds each array.
 
     Raises:
-        WeightsError: it is no such table, or names a file elsewhere.
+        WeightsError: it is not such a table, or names a file in another folder.
     """
     if index.stat().st_size > checksums.MAX_HEADER:
-        raise WeightsError("its index is longer than CLIP's weights need.", _DAMAGED)
+        raise WeightsError("its index is too long for CLIP's weights.", _DAMAGED)
     try:
         table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise WeightsError(f"it is no index of safetensors ({type(error).__name__}).", _DAMAGED) from error
+        raise WeightsError(f"it is not an index of safetensors ({type(error).__name__}).", _DAMAGED) from error
     if not isinstance(table, dict) or not table:
-        raise WeightsError("its weight_map is no table of names and files.", _DAMAGED)
+        raise WeightsError("its weight_map is not a table of names and files.", _DAMAGED)
     for name in table.values():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise WeightsError(f"its weight_map names {str(name)[:80]!r}, which is no part beside it.", _DAMAGED)
+            raise WeightsError(
+                f"its weight_map names {str(name)[:80]!r}, which is not a file in the same folder.", _DAMAGED
+            )
     return dict(table)
 
 
@@ -105,17 +102,17 @@ def read_with_facts(path: Path) -> tuple[dict[str, Floats], dict[str, str] | Non
         path: The file.
 
     Returns:
-        Name → float32 array, in the order of the header, without what is no weight; and the metadata where this
-        program wrote the file, else None.
+        Name → float32 array, in the order of the header, without entries that are not weights; and the metadata if
+        this program wrote the file, else None.
 
     Raises:
-        WeightsError: the file is damaged, or holds numbers of a kind that CLIP has no use for.
+        WeightsError: the file is damaged, or a dtype is not supported.
     """
     with path.open("rb") as handle:
         header, start = _header(handle)
         whole = _has_checksum(path, header)
         entries = _checked(header, path.stat().st_size - start)
-        # A file with a checksum is ours and is never changed, only replaced: it need not be copied into memory.
+        # A file with a checksum is never modified, only replaced, so it can be mapped.
         mapped = np.memmap(handle, np.uint8, "r") if whole else None
         found: dict[str, Floats] = {}
         for name, (code, shape, begin, end) in entries.items():
@@ -129,14 +126,14 @@ def read_with_facts(path: Path) -> tuple[dict[str, Floats], dict[str, str] | Non
 
 
 def _has_checksum(path: Path, header: dict[str, Any]) -> bool:
-    """Whether this program wrote the file, told by either of its two marks; then its checksum is checked."""
+    """Whether this program wrote the file, by either of two marks; its checksum is then checked."""
     facts = header.get("__metadata__")
     if not isinstance(facts, dict) or not ("seal" in facts or facts.get("format") == FORMAT):
         return False
     try:
         checksums.check_safetensors(path)
     except DataError as error:
-        raise WeightsError("its checksum is wrong or missing: it is damaged.", "Make it again.") from error
+        raise WeightsError("its checksum is wrong or missing: it is damaged.", "Convert it again.") from error
     return True
 
 
@@ -149,7 +146,7 @@ def _values(data: bytes | memoryview, code: str, shape: tuple[int, ...]) -> Floa
 def _header(handle: IO[bytes]) -> tuple[dict[str, Any], int]:
     length = struct.unpack("<Q", handle.read(8))[0]
     if length > checksums.MAX_HEADER:
-        raise WeightsError("its header is longer than CLIP's weights need.", _DAMAGED)
+        raise WeightsError("its header is too long for CLIP's weights.", _DAMAGED)
     try:
         header = json.loads(handle.read(length).decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -160,7 +157,7 @@ def _header(handle: IO[bytes]) -> tuple[dict[str, Any], int]:
 
 
 def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
-    """Each tensor's kind, shape and place; together they fill the `size` bytes of data."""
+    """Dtype, shape and byte range of each tensor; together they fill the `size` bytes of data."""
     entries: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
     for name, entry in header.items():
         if name == "__metadata__":
@@ -169,17 +166,17 @@ def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[str, tuple[in
             case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
                 pass
             case _:
-                raise WeightsError(f"its header says nothing usable about {name[:80]!r}.", _DAMAGED)
+                raise WeightsError(f"its header has no valid entry for {name[:80]!r}.", _DAMAGED)
         if kind not in _KINDS:
-            raise WeightsError(f"its tensor {name[:80]!r} is of kind {kind[:20]!r}, which cannot be read.")
+            raise WeightsError(f"its tensor {name[:80]!r} has dtype {kind[:20]!r}, which is not supported.")
         code = _KINDS[kind]
         sizes = dimensions(shape)
         width = 2 if code == BFLOAT16 else np.dtype(code).itemsize
         if not 0 <= begin <= end <= size or end - begin != math.prod(sizes) * width:
-            raise WeightsError(f"its tensor {name[:80]!r} does not fit its bytes.", _DAMAGED)
+            raise WeightsError(f"its tensor {name[:80]!r} does not match its bytes.", _DAMAGED)
         entries[name] = code, sizes, begin, end
     places = sorted((begin, end) for _, _, begin, end in entries.values())
     ends = [0, *(end for _, end in places)]
     if any(begin != end for (begin, _), end in zip(places, ends, strict=False)) or ends[-1] != size:
-        raise WeightsError("its tensors overlap, or leave bytes out.", _DAMAGED)
+        raise WeightsError("its tensors overlap or leave gaps.", _DAMAGED)
     return entries

@@ -1,4 +1,4 @@
-"""From the object in a weight file to named float32 arrays."""
+"""Named float32 arrays from the object in a weight file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _AVERAGE = re.compile(r"(?:^|_)ema(?:_|$)|averaged?")
 _OPTIMISER = re.compile(r"optim|opt(?:_|$)|exp_avg|momentum|grad|scaler|(?:lr_)?sched", re.IGNORECASE)
 _MAX_DEPTH = 32
-_MAX_VISITS = 200_000  # shared sub-modules are visited once per path, which a hostile file could make endless
-# Numbers that say how the model was built (OpenAI's archives), a mask that Jittor takes for a parameter, a counter
-# of training steps and a constant range: none is a weight.
+_MAX_VISITS = 200_000  # shared modules are visited once per path, of which a hostile file could have any number
+# Sizes in OpenAI's archives, a mask that Jittor treats as a parameter, a counter of training steps, a constant range.
 _NO_WEIGHTS = frozenset(["input_resolution", "context_length", "vocab_size"])
 _NO_WEIGHT_ENDS = frozenset(["attn_mask", "num_batches_tracked", "position_ids"])
 
 
 def is_weight(name: str) -> bool:
-    """Tell whether a name stands for a trained weight, not for a mask, a counter or a size.
+    """Whether a name is that of a trained weight, not of a mask, a counter or a size.
 
     >>> is_weight("visual.proj"), is_weight("transformer.resblocks.0.attn_mask"), is_weight("vocab_size")
     (True, False, False)
@@ -34,15 +33,15 @@ def state_dict(root: object, limit: int) -> tuple[dict[str, Floats], list[str]]:
     """Find the tensors of a file's object.
 
     Args:
-        root: A dict of tensors, perhaps within a checkpoint's `state_dict`, or a TorchScript module.
-        limit: How many numbers they may have together; what the file's size allows.
+        root: A dict of tensors, possibly in a checkpoint's `state_dict`, or a TorchScript module.
+        limit: Largest number of elements, from the file's size.
 
     Returns:
-        Name → float32 array, in the file's order; without what is no weight. And a sentence for each model in it that
-        is left out.
+        Name → float32 array, in the file's order, without entries that are not weights; and a sentence for each model
+        in it that is not used.
 
     Raises:
-        WeightsError: it holds something else than tensors, several models, or more numbers than it has bytes.
+        WeightsError: it contains other things than tensors, several models, or more elements than it has bytes.
     """
     found: dict[str, Floats] = {}
     notes: list[str] = []
@@ -51,7 +50,7 @@ def state_dict(root: object, limit: int) -> tuple[dict[str, Floats], list[str]]:
             continue
         numbers = value.values if isinstance(value, Array) else tensor_values(value)
         if numbers is None:
-            raise WeightsError(f"its array {name!r} was never filled.")
+            raise WeightsError(f"its array {name!r} has no values.")
         limit -= numbers.size
         if limit < 0:
             raise WeightsError("its tensors have more numbers than the file has bytes.")
@@ -60,7 +59,7 @@ def state_dict(root: object, limit: int) -> tuple[dict[str, Floats], list[str]]:
 
 
 def _unwrapped(root: object, notes: list[str]) -> object:
-    """The state dict within a checkpoint; another model in it is refused, or noted where it is a moving average."""
+    """The state dict in a checkpoint; a second model is refused, or noted if it is a moving average."""
     for _ in range(len(_WRAPPERS)):
         if not isinstance(root, dict):
             break
@@ -70,13 +69,13 @@ def _unwrapped(root: object, notes: list[str]) -> object:
         wrappers = [key for key in _WRAPPERS if isinstance(root.get(key), dict)]
         if len(others) > 1:
             raise WeightsError(
-                f"it holds {len(others)} models: {', '.join(repr(key[:80]) for key in others[:4])}.",
-                "Save the state dict of the one that is to be used in a file of its own.",
+                f"it contains {len(others)} models: {', '.join(repr(key[:80]) for key in others[:4])}.",
+                "Save the state dict of one of them as a separate file.",
             )
         if not wrappers:
             break
         if others and averages:
-            notes.append(f"the moving average {averages[0][:80]!r} is left out; {others[0][:80]!r} is used.")
+            notes.append(f"{others[0][:80]!r} is used, not the moving average {averages[0][:80]!r}.")
         root = root[others[0] if others and others[0] in wrappers else wrappers[0]]
     return root
 
@@ -86,11 +85,11 @@ def _names_model(key: object, value: object) -> bool:
 
 
 def _holds_model(value: object) -> bool:
-    """Whether a checkpoint's entry is a CLIP's state dict, perhaps behind a prefix, or holds one at some depth.
+    """Whether a checkpoint's entry is or contains a CLIP's state dict, possibly with a prefix.
 
-    An optimiser keeps numbers by the weights' names too, and holds no model.
+    An optimizer's state, which has the same names, is not searched.
     """
-    seen: set[int] = set()  # a hostile file could hold one thing along endless ways
+    seen: set[int] = set()  # a hostile file could have endless paths to one object
     waiting = [(value, _MAX_DEPTH)]
     while waiting:
         item, depth = waiting.pop()
@@ -116,14 +115,14 @@ def _holds_lora(value: object, depth: int = 4) -> bool:
 
 def _dict_entries(root: object) -> Iterator[tuple[str, Array | Tensor]]:
     if not isinstance(root, dict):
-        raise WeightsError(f"it holds a {type(root).__name__.lower()}, not a dict of tensors.")
+        raise WeightsError(f"expected a dict of tensors, got a {type(root).__name__.lower()}.")
     for name, value in root.items():
         if isinstance(value, Array | Tensor) and isinstance(name, str):
             yield name, value
         elif _holds_lora(value):
             raise WeightsError(
-                f"its entry {str(name)[:80]!r} holds LoRA matrices without the CLIP that they belong to.",
-                "Merge them into CLIP's weights and save those.",
+                f"its entry {str(name)[:80]!r} has LoRA matrices without their CLIP.",
+                "Merge them into CLIP's weights and save the result.",
             )
         elif not (value is None or isinstance(value, bool | int | float | str)):
             raise WeightsError(f"its entry {str(name)[:80]!r} is a {type(value).__name__.lower()}, not a tensor.")
@@ -137,7 +136,7 @@ def _module_entries(root: Record) -> Iterator[tuple[str, Tensor]]:
         path, value, depth = waiting.pop()
         visits += 1
         if depth > _MAX_DEPTH or visits > _MAX_VISITS:
-            raise WeightsError("its modules are nested without end.")
+            raise WeightsError("its modules are nested too deeply.")
         if isinstance(value, Tensor):
             yield path, value
         elif isinstance(value, Record):

@@ -1,7 +1,7 @@
-"""The allow-list: the symbols that real weight files name, and what each yields here.
+"""The allow-list: the symbols in weight files, and their replacements.
 
-None of the named functions is called: each entry is a function of this module that returns a stand-in of tensors.py or
-a plain value, and NotImplemented for arguments that no weight file has.
+The named functions are never called: each entry is a function of this module that returns a stand-in of tensors.py or a
+plain value, and NotImplemented for unexpected arguments.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def allow_list(budget: Budget, load_from_bytes: Call | None = None) -> dict[str,
     """The symbols that a weight file may name.
 
     Args:
-        budget: The file's budget, charged for what the symbols derive.
-        load_from_bytes: What `torch.storage._load_from_bytes` yields; None where it is not allowed, as inside
-            another such stream.
+        budget: The file's budget, charged for derived bytes.
+        load_from_bytes: Replacement of `torch.storage._load_from_bytes`; None if it is not allowed, as inside another
+            such stream.
 
     Returns:
-        "module.name" → a function from the pickled arguments to a value, a storage kind, or None for a symbol that
-        may be mentioned but not called.
+        "module.name" → a function from the pickled arguments to a value, a storage kind, or None for a symbol that may
+        be named but not called.
     """
 
     def encode(*arguments: object) -> object:
@@ -68,7 +68,7 @@ def allow_list(budget: Budget, load_from_bytes: Call | None = None) -> dict[str,
         "torch._utils._rebuild_parameter": _first,
         "torch._utils._rebuild_parameter_with_state": _first,
         "torch.jit._pickle.restore_type_tag": _first,
-        # Jittor: Var.__reduce__ gives its class, whose qualified name has a dot, and the numpy array.
+        # Jittor: Var.__reduce__ gives its class, by a dotted qualified name, and the numpy array.
         "jittor.jittor_core.Var": _first,
         "jittor.Var": _first,
         "jittor_core.Var": _first,
@@ -90,7 +90,7 @@ def allow_list(budget: Budget, load_from_bytes: Call | None = None) -> dict[str,
 
 
 def _first(*arguments: object) -> object:
-    """The first argument: the helpers that wrap a value add nothing that is needed here."""
+    """The first argument, for helpers that wrap a value."""
     return arguments[0] if arguments else NotImplemented
 
 
@@ -113,8 +113,8 @@ def _dtype(*arguments: object) -> DType:
         case (str(code), *_) if code in NUMBERS:
             return DType(code)
         case (str(code), *_) if code.startswith("O"):
-            raise WeightsError("it holds an array of Python objects, not of numbers.")
-    raise WeightsError("it holds an array that is not of plain numbers.")
+            raise WeightsError("expected arrays of numbers, got one of Python objects.")
+    raise WeightsError("expected arrays of plain numbers, got one of another dtype.")
 
 
 def _scalar(*arguments: object) -> object:

@@ -22,9 +22,9 @@ from .tensors import BFLOAT16, Storage, StorageKind
 MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _MAX_ENTRIES = 100_000
-_MAX_GROWTH = 4  # stored entries do not grow; trained weights deflate by a few percent
+_MAX_GROWTH = 4  # entries are stored, or trained weights deflated by a few percent
 _SLACK = 1 << 24
-_DAMAGED = "Get the file again: it is damaged or was not written by PyTorch."
+_DAMAGED = "Download it again: it is damaged or was not written by PyTorch."
 _ZIP_FAULTS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -46,10 +46,10 @@ def read_zip(path: Path) -> tuple[object, int]:
         path: The archive.
 
     Returns:
-        The object as plain values and stand-ins, and how many bytes its entries hold uncompressed.
+        The object as plain values and stand-ins, and the uncompressed size of the entries in bytes.
 
     Raises:
-        WeightsError: it is damaged, no PyTorch archive, or unfolds to far more than its size.
+        WeightsError: it is damaged, not a PyTorch archive, or expands to far more than its size.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -62,14 +62,14 @@ def read_zip(path: Path) -> tuple[object, int]:
 def _check_sizes(archive: zipfile.ZipFile, size: int) -> int:
     entries = archive.infolist()
     unfolded = sum(entry.file_size for entry in entries)
-    # Overlapping entries, the other kind of bomb, sum to more compressed bytes than the file has.
+    # The compressed sizes of overlapping entries, another kind of zip bomb, exceed the file's size.
     if len(entries) > _MAX_ENTRIES or sum(entry.compress_size for entry in entries) > size:
-        raise WeightsError("its zip directory contradicts the file's size.", _DAMAGED)
+        raise WeightsError("its zip directory does not match the file's size.", _DAMAGED)
     if unfolded > _MAX_GROWTH * size + _SLACK:
-        raise WeightsError(f"its {size} bytes would unfold to {unfolded}; weights do not shrink so far.", _DAMAGED)
+        raise WeightsError(f"its {size} bytes would expand to {unfolded}; weights do not compress that well.", _DAMAGED)
     for entry in entries:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise WeightsError("its zip archive is compressed in a way that PyTorch does not use.", _DAMAGED)
+            raise WeightsError("its zip archive has a compression method that PyTorch does not use.", _DAMAGED)
     return unfolded
 
 
@@ -102,7 +102,7 @@ def _read_archive(archive: zipfile.ZipFile, size: int) -> object:
 
 
 def read_stream(stream: Stream, budget: Budget) -> object:
-    """Read a file that is one pickle, plain or with torch tensors in it, or PyTorch's older chain of pickles.
+    """Read one pickle, possibly with torch tensors, or PyTorch's older chain of pickles.
 
     Args:
         stream: The file, from its start.
@@ -123,7 +123,7 @@ def read_stream(stream: Stream, budget: Budget) -> object:
                 storage = _read_chain(inner, budget) if isinstance(root, int) and root == MAGIC else None
                 if isinstance(storage, Storage):
                     return storage
-        raise WeightsError("a tensor in its pickle is not in PyTorch's form.")
+        raise WeightsError("a tensor in its pickle is not in PyTorch's format.")
 
     root = read_pickle(stream, allow_list(budget, load_from_bytes))
     if isinstance(root, int) and root == MAGIC:
@@ -134,16 +134,16 @@ def read_stream(stream: Stream, budget: Budget) -> object:
 
 def _expect_end(stream: Stream) -> None:
     if stream.left():
-        raise WeightsError(f"{stream.left()} bytes follow behind its end.", _DAMAGED)
+        raise WeightsError(f"{stream.left()} bytes follow after its end.", _DAMAGED)
 
 
 def _read_chain(stream: Stream, budget: Budget) -> object:
-    """Read the older form from behind its magic number."""
+    """Read the older format, after its magic number."""
     plain = allow_list(budget)
     protocol = read_pickle(stream, plain)
     facts = read_pickle(stream, plain)
     if not isinstance(protocol, int) or protocol != _PROTOCOL or not isinstance(facts, dict):
-        raise WeightsError("it was written by a version of PyTorch that is not known.", _DAMAGED)
+        raise WeightsError("it was written by an unknown version of PyTorch.", _DAMAGED)
     order = ">" if facts.get("little_endian") is False else "<"
     storages: dict[str, Storage] = {}
 
@@ -158,7 +158,7 @@ def _read_chain(stream: Stream, budget: Budget) -> object:
     for key in keys:
         storage = storages.get(key) if isinstance(key, str) else None
         if storage is None or storage.data is not None:
-            raise WeightsError("its list of storages does not fit its tensors.", _DAMAGED)
+            raise WeightsError("its list of storages does not match its tensors.", _DAMAGED)
         storage.data = _read_storage(stream, storage, budget)
     return root
 
@@ -167,10 +167,10 @@ def _read_storage(stream: Stream, storage: Storage, budget: Budget) -> bytes:
     head = stream.read(8)
     width = 2 if storage.code == BFLOAT16 else int(storage.code[-1])
     if len(head) < 8 or struct.unpack(storage.order + "q", head)[0] != storage.count:
-        raise WeightsError("a storage has another length than its tensors say.", _DAMAGED)
+        raise WeightsError("a storage's length does not match its tensors.", _DAMAGED)
     length = storage.count * width
     if not 0 <= length <= stream.left():
-        raise WeightsError("the bytes of a tensor are missing: the file is cut short.", _DAMAGED)
+        raise WeightsError("the bytes of a tensor are missing: the file is truncated.", _DAMAGED)
     budget.spend(length)
     return stream.read(length)
 
@@ -179,10 +179,10 @@ def _storage_identity(identity: object) -> tuple[StorageKind, str, int]:
     match identity:
         case ("storage", StorageKind() as kind, str(key), str(), int(count), *rest) if rest in ([], [None]):
             return kind, key, count
-    raise WeightsError("its pickle refers to something that is no storage.", _DAMAGED)
+    raise WeightsError("its pickle refers to an object that is not a storage.", _DAMAGED)
 
 
 def _same(storage: Storage, kind: StorageKind, count: int) -> Storage:
     if storage.code != kind.code or storage.count != count:
-        raise WeightsError("two of its tensors contradict each other about their storage.", _DAMAGED)
+        raise WeightsError("two of its tensors disagree about their storage.", _DAMAGED)
     return storage

@@ -101,13 +101,13 @@ def test_a_name_may_hold_blanks(contest):
     [
         ({"classes": [*CLASSES, "Animal_Cow 6"]}, "classes.txt has no id 4 to 5"),
         ({"classes": CLASSES[1:], "train": TRAIN[6:]}, "classes.txt has no id 0"),
-        ({"classes": [*CLASSES, "Animal_Cow 3"]}, "classes.txt line 5: id 3 stands on line 4 already"),
-        ({"classes": [*CLASSES, "Animal_Bear 4"]}, "classes.txt line 5: Animal_Bear stands on line 1 already"),
+        ({"classes": [*CLASSES, "Animal_Cow 3"]}, "classes.txt line 5: id 3 is already on line 4"),
+        ({"classes": [*CLASSES, "Animal_Bear 4"]}, "classes.txt line 5: Animal_Bear is already on line 1"),
         ({"classes": [*CLASSES, "Animal_Cow"]}, "classes.txt line 5: 'Animal_Cow' is not 'name id'"),
         ({"train": [*TRAIN, "TrainSet/Animal/Bear/7.jpg"]}, "train.txt line 25: 'TrainSet/Animal/Bear/7.jpg' is not"),
         ({"train": [*TRAIN, "TrainSet/Animal/Bear/7.jpg x1"]}, "line 25: 'TrainSet/Animal/Bear/7.jpg x1' is not"),
-        ({"train": [*TRAIN, "TrainSet/Animal/Bear/ 0"]}, "line 25: TrainSet/Animal/Bear/ names no file"),
-        ({"train": [*TRAIN, TRAIN[1]]}, "train.txt line 25: TrainSet/Animal/Bear/2.jpg is listed already"),
+        ({"train": [*TRAIN, "TrainSet/Animal/Bear/ 0"]}, "line 25: TrainSet/Animal/Bear/ is not a file name"),
+        ({"train": [*TRAIN, TRAIN[1]]}, "train.txt line 25: TrainSet/Animal/Bear/2.jpg is already listed"),
         ({"train": [*TRAIN, "TrainSet/Animal/Cow/1.jpg 9"]}, "TrainSet/Animal/Cow has id 9, which classes.txt lacks"),
         (
             {"train": [*TRAIN, "TrainSet/Animal/bear/1.jpg 0"]},
@@ -119,7 +119,7 @@ def test_a_name_may_hold_blanks(contest):
         ({"train": [*TRAIN, "TrainSet/../../x/1.jpg 0"]}, "line 25: TrainSet/../../x leaves the data folder"),
         ({"train": [*TRAIN, "/etc/1.jpg 0"]}, "line 25: /etc is an absolute path"),
         ({"train": [*TRAIN, "C:/etc/1.jpg 0"]}, "line 25: C:/etc is an absolute path"),
-        ({"train": [*TRAIN, "TrainSet\\Animal\\Bear/1.jpg 0"]}, "holds a backslash"),
+        ({"train": [*TRAIN, "TrainSet\\Animal\\Bear/1.jpg 0"]}, "contains a backslash"),
         ({"train": [*TRAIN, "TrainSet//Animal/Bear/1.jpg 0"]}, "is not a plain path"),
         ({"train": []}, "train.txt names no photo"),
         ({"classes": [], "train": []}, "classes.txt names no class"),
@@ -133,7 +133,7 @@ def test_each_contradiction_is_named(contest, change, expected):
 
 def test_a_photo_with_two_labels_is_named(contest):
     error = fault(contest(train=[*TRAIN, "TrainSet/Animal/Bear/1.jpg 3"]))
-    assert any("line 25: TrainSet/Animal/Bear/1.jpg is listed under another id" in line for line in error.details)
+    assert any("line 25: TrainSet/Animal/Bear/1.jpg is already listed under" in line for line in error.details)
 
 
 def test_missing_lists_and_folders_are_all_named(tmp_path):
@@ -148,7 +148,7 @@ def test_the_other_split_is_suggested(contest):
 
 
 def test_an_empty_test_folder_is_named(contest):
-    assert "TestSetA holds no photo" in str(fault(contest(test=["notes.txt"])))
+    assert "TestSetA has no photo" in str(fault(contest(test=["notes.txt"])))
 
 
 def test_a_list_that_is_no_text_is_named(contest):

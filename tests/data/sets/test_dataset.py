@@ -24,7 +24,7 @@ def test_a_file_that_is_no_table(tmp_path):
 
 
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(DataError, match=r"no folder of photos .* Expected are classes\.txt"):
+    with pytest.raises(DataError, match=r"no folder of photos .* Expected classes\.txt"):
         load_dataset(tmp_path)
 
 
@@ -75,7 +75,7 @@ def test_missing_labels_are_logged(contest, tmp_path, caplog):
     [
         ("image_1.PNG 9", "line 1: no class has id 9"),
         ("image_7.jpg 0", "line 1: there is no test photo image_7.jpg"),
-        ("image_1.PNG 0\nimage_1.PNG 0", "line 2: image_1.PNG is listed already"),
+        ("image_1.PNG 0\nimage_1.PNG 0", "line 2: image_1.PNG is already listed"),
         ("image_1.PNG", "is not 'name id'"),
         ("", "names no photo"),
     ],

@@ -70,16 +70,16 @@ def test_empty_hidden_and_foreign_folders_are_left_out(tmp_path, caplog):
     (tmp_path / "train" / "empty").mkdir()
     with caplog.at_level(logging.WARNING):
         assert load_dataset(tmp_path).class_names == ("a",)
-    assert "empty holds no photo" in caplog.text
+    assert "empty has no photo" in caplog.text
     assert "not val" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        (["Animal/Bear/1.jpg", "Animal/1.jpg"], "Animal holds photos and folders side by side"),
-        (["train/a/1.jpg", "test/a/1.jpg", "test/1.jpg"], "test holds photos and folders of photos side by side"),
-        (["Animal/Bear/1.jpg", "Animal_Bear/1.jpg"], "both make Animal_Bear"),
+        (["Animal/Bear/1.jpg", "Animal/1.jpg"], "Animal has both photos and folders"),
+        (["train/a/1.jpg", "test/a/1.jpg", "test/1.jpg"], "test has both photos and folders of photos"),
+        (["Animal/Bear/1.jpg", "Animal_Bear/1.jpg"], "both give the name Animal_Bear"),
         (["a\nb/1.jpg", "c/1.jpg"], "'a\\nb' holds control characters"),
         (["train/notes.txt"], "there is no folder of photos in"),
     ],

@@ -175,7 +175,7 @@ def test_round_trip_of_any_name(files, offset, tmp_path_factory):
         ("../../secret.jpg 0", "is not among the training photos"),
         ("TrainSet/Animal/Bear/2.jpg 9", "line 2: no class has id 9"),
         ("TrainSet/Animal/Bear/2.jpg 1", "has another id than 1 in the data set"),
-        ("TrainSet/Animal/Bear/1.jpg 0", "stands on line 1 already"),
+        ("TrainSet/Animal/Bear/1.jpg 0", "is already on line 1"),
         ("TrainSet/Animal/Bear/2.jpg", "is not 'name id'"),
     ],
 )
@@ -201,7 +201,7 @@ def test_classes_left_out_of_a_list_are_logged(contest, tmp_path, caplog):
     (tmp_path / "support.txt").write_text(TRAIN[0])
     with caplog.at_level(logging.WARNING):
         assert len(read_support(tmp_path / "support.txt", load_dataset(contest()))) == 1
-    assert "leaves out 3 classes" in caplog.text
+    assert "has no shots of 3 classes" in caplog.text
 
 
 def test_unlabelled_photos_make_no_list(contest):

@@ -61,8 +61,8 @@ def test_quoted_commas(tmp_path):
         ("/1.jpg,a", "row 2: /1.jpg is an absolute path"),
         (",a", "row 2: the path is empty"),
         ("1.jpg,", "row 2: 1.jpg has no label"),
-        ("1.jpg,a\n1.jpg,a", "row 3: 1.jpg is listed already"),
-        ("1.jpg,a\n1.jpg,b", "row 3: 1.jpg is listed with another label"),
+        ("1.jpg,a\n1.jpg,a", "row 3: 1.jpg is already listed"),
+        ("1.jpg,a\n1.jpg,b", "row 3: 1.jpg is already listed with another label"),
         ("", "no row is a training photo"),
     ],
 )

@@ -20,7 +20,7 @@ from jclip_adapter.models.backbones.encoder import BackboneEncoder, load_backbon
 from jclip_adapter.models.backbones.layers import Convolution
 
 GOLDEN = ROOT / "tests" / "golden" / "efficientnet_lite.npz"
-FAST = [False, *([True] if runtime.has_fast_products() else [])]
+FAST = [False, *([True] if runtime.has_fast_matmul() else [])]
 LAYERS = [
     Convolution(9, 3, 8, kernel=3, stride=2),
     Convolution(8, 3, 8, kernel=3, stride=2),

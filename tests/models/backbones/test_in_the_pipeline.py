@@ -103,7 +103,7 @@ def test_a_feature_file_holds_both(workplace: Path, cli: Cli) -> None:
 def test_a_benchmark_leaves_out_what_needs_text(workplace: Path, cli: Cli) -> None:
     done = cli("--benchmark", *ALONE, "--method", "all", "--select", "none", "--shots", "2")
     assert done.status == 0, done.err
-    names = {line.split(",")[1] for line in Path("results.csv").read_text().splitlines()}
+    names = {line.split(",")[1] for line in Path("results/table.csv").read_text().splitlines()}
     assert {"linear-probe", "tip-adapter", "gda", "transclip", "em-dirichlet"} <= names
     assert not {"zero-shot", "two-views", "coop"} & names
 

@@ -23,7 +23,7 @@ from jclip_adapter.models.clip.tokenizer import token_ids
 from jclip_adapter.runtime import jt, onednn
 from tests.random_weights import TINY, random_state, write_safe
 
-MODULES = [jittor_ops, *([onednn_ops] if runtime.has_fast_products() else [])]
+MODULES = [jittor_ops, *([onednn_ops] if runtime.has_fast_matmul() else [])]
 TEXTS = ["a photo of a cat.", "a dog", "a very long text of very many words about a lynx, " * 3]
 by_module = pytest.mark.parametrize("ops", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
 
@@ -149,7 +149,7 @@ def test_patches(ops: ModuleType) -> None:
 
 def test_half_precision_where_the_processor_has_it(tmp_path: Any) -> None:
     path = str(write_safe(tmp_path / "tiny.safetensors"))
-    if not (onednn.has_bfloat16() and runtime.has_fast_products()):
+    if not (onednn.has_bfloat16() and runtime.has_fast_matmul()):
         with pytest.raises(UsageError, match="does not multiply bfloat16"):
             load_encoder(path, "cpu", precision="bfloat16")
         return

@@ -1,8 +1,7 @@
-"""Products of many small matrices, which attention is made of.
+"""Batched matrix multiplication of many small matrices, for attention.
 
-Jittor multiplies batches of matrices on the CPU with the loops that it makes for any sum of products: 2 to 3 thousand
-million multiplications a second, a twentieth of what the processor does. The loops here stay within one small matrix
-and run along its rows; on CUDA the product is cuBLAS's.
+On the CPU, Jittor's generic loops reach 2 to 3 GFLOP/s, a twentieth of the processor's rate. The loops here stay within
+one small matrix and run along its rows; on CUDA cuBLAS is used.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ for (index_t i = 0; i < {x}_shape0; i++) {{
 """
 
 
-def product(a: Any, b: Any) -> Any:
+def bmm(a: Any, b: Any) -> Any:
     """a·b of each pair: (N, n, m), (N, m, k) → (N, n, k), float32."""
     if jt.flags.use_cuda:
         return jt.matmul(a, b)
@@ -64,7 +63,7 @@ def product(a: Any, b: Any) -> Any:
     return jt.code(shape, "float32", [a, b], cpu_src=_PLAIN.format(x="in0", y="in1"), cpu_grad_src=gradients)
 
 
-def product_transposed(a: Any, b: Any) -> Any:
+def bmm_transposed(a: Any, b: Any) -> Any:
     """a·bᵀ of each pair: (N, n, m), (N, k, m) → (N, n, k), float32."""
     if jt.flags.use_cuda:
         return jt.matmul(a, b.transpose(0, 2, 1))
