@@ -109,7 +109,10 @@ def _raise_again(hook: Callable[[Any], object], unraisable: Any) -> None:
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         again = threading.Timer(_AGAIN_S, _thread.interrupt_main)  # after this function has returned
         again.daemon = True
-        again.start()
+        try:
+            again.start()
+        except KeyboardInterrupt:  # on a busy machine the timer was faster than this function
+            _raise_again(hook, unraisable)
     else:
         hook(unraisable)
 
