@@ -26,8 +26,8 @@ def _methods() -> dict[str, type[Method]]:
     found: dict[str, type[Method]] = {}
     for module_info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{module_info.name}")
-        # Not inspect.isclass: in Python 3.10 it takes list[int] for a class.
-        for _, member in inspect.getmembers(module, lambda member: isinstance(member, ABCMeta)):
+        # Not inspect.isclass or isinstance: in Python 3.10 both take Sequence[int] for a class.
+        for _, member in inspect.getmembers(module, lambda member: issubclass(type(member), ABCMeta)):
             if issubclass(member, Method) and not inspect.isabstract(member) and member.__module__ == module.__name__:
                 found[member.meta.name] = member
     return dict(sorted(found.items()))
