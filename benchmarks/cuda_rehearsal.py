@@ -62,7 +62,7 @@ mv "$record.new" "$record.call"
 exit $status
 """
 # What `--doctor` answers here: all is well, but for the result of the first kernel.
-_DOCTOR = re.compile(r"\[problem\] Jittor: 2·\(1\+2\+3\) came out as 0\.0")
+_DOCTOR = re.compile(r"\[problem\] Jittor: 2·\(1\+2\+3\): expected 12, got 0\.0")
 # Where a method divides by what the stand-ins leave at zero, it gets this far: all kernels ran, and NaN is refused.
 _ZEROS = re.compile(r"produced NaN or infinite scores")
 _SOURCE = re.compile(r'([^\s"]+\.(?:cc|cu))')
@@ -119,7 +119,7 @@ def situations() -> list[Situation]:
     found.append(Situation("--select support", [*_all(tiny, "tip-adapter-f"), "--select", "support"]))
     found.append(Situation("--benchmark", ["--benchmark", "--method", "zero-shot,clip-adapter", *tiny]))
     old = {"STUB_DRIVER": "12040"}
-    found.append(Situation("a driver of CUDA 12", ["--doctor"], "the driver runs CUDA 12.4 at most", old))
+    found.append(Situation("a driver of CUDA 12", ["--doctor"], "the driver supports CUDA up to 12.4", old))
     found.append(Situation("a driver that fails", ["--doctor"], "does not initialise", {"STUB_DRIVER": "0"}))
     old = {"STUB_CAPABILITY": "61"}
     found.append(Situation("an old GPU", ["--doctor"], "no longer compiles for a GPU of compute capability 6.1", old))

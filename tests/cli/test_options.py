@@ -158,8 +158,8 @@ def test_a_file_serves_several_commands(command: str, tmp_path: Path, caplog: py
         ("shots: []", "shots: expected a whole number, or a list of them, got []"),
         ("shots: [1, yes]", "shots: expected a whole number, or a list of them, got [1, True]"),
         ("unseen: .nan", "unseen: expected a number, got nan"),
-        ("out: 3", "out: expected a text, got 3"),
-        ("shard: 3", "shard: expected a text, got 3"),
+        ("out: 3", "out: expected text, got 3"),
+        ("shard: 3", "shard: expected text, got 3"),
     ],
 )
 def test_a_files_value_of_another_kind(text: str, expected: str, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_greys_of_16_bits_keep_their_shades_and_unknown_ranges_are_refused():
         assert (image.mode, np.asarray(image).tolist()) == ("L", [[0, 64], [128, 255]])
     buffer = io.BytesIO()
     Image.fromarray(np.ones((2, 2), np.float32)).save(buffer, "TIFF")
-    with pytest.raises(decode.PhotoError, match="nothing tells the range"):
+    with pytest.raises(decode.PhotoError, match="whose value range is unknown"):
         decode.open_image(buffer.getvalue(), "floats.tif")
 
 

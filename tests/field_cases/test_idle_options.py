@@ -79,7 +79,7 @@ def test_a_transductive_methods_trained_run_is_used(workplace: Path, cli: Cli) -
     """It needs no run, so that one that was trained was passed over without a word."""
     flags = (*WEIGHTS, "--method", "transclip")
     without = cli("--predict", "without.txt", *flags)
-    assert "transclip: no shots are used, as there is no trained run in results/runs/" in without.err
+    assert "transclip without shots: there is no trained run in results/runs/" in without.err
     refused = cli("--predict", "r.txt", *flags, "--shots", "4")
     assert refused.status == 2
     assert "there is no trained run" in refused.err
@@ -181,8 +181,8 @@ def test_options_that_another_one_makes_idle(flags: tuple[str, ...], culprit: st
     [
         (("--seed", "77"), "seed '0', not '77'"),
         (("--views", "5"), "views '0', not '5'"),
-        (("--class-names", "w.yaml"), "other words than w.yaml"),
-        (("--support", "l.txt"), "other shots than l.txt names"),
+        (("--class-names", "w.yaml"), "other class names than w.yaml"),
+        (("--support", "l.txt"), "other shots than l.txt"),
     ],
     ids=str,
 )
@@ -206,4 +206,4 @@ def test_a_run_that_is_replaced_by_another_is_told(workplace: Path, cli: Cli) ->
     flags = ("--train", *WEIGHTS, "--method", "tip-adapter")
     assert "is replaced" not in cli(*flags).err
     assert "is replaced" not in cli(*flags, "--workers", "0").err
-    assert "the run there, with other alpha=" in cli(*flags, "--set", "alpha=0.5").err
+    assert "replaces a run trained with other alpha=" in cli(*flags, "--set", "alpha=0.5").err

@@ -166,7 +166,7 @@ def test_photos_of_10_and_12_bits_have_the_accuracy_of_those_of_8(bits, tmp_path
     found, said = accuracy(deep)
     assert plain > 30
     assert found == plain
-    assert f"so {(1 << bits) - 1} is white ({bits} bits)" in said
+    assert f"inferred white level: {(1 << bits) - 1} ({bits} bits)" in said
     assert accuracy(deep, "--white-level", "65535")[0] < plain - 10
 
 
@@ -240,7 +240,7 @@ def test_every_kind_of_deep_photo_keeps_its_shades(count, bits):
 def test_a_dark_deep_photo_of_which_nothing_tells_the_range_is_refused_and_so_is_one_beyond_it():
     """A6: no guess on a single photo."""
     data = world.png16(world.deepened(channels(3), 10))
-    with pytest.raises(PhotoError, match=r"x\.png has 16 bits, uses values up to 1023 .* give --white-level"):
+    with pytest.raises(PhotoError, match=r"x\.png has 16 bits with values only up to 1023.* give --white-level"):
         open_image(data, "x.png")
     with pytest.raises(PhotoError, match="up to 1023, above the white level 511: --white-level 1023 would fit it"):
         open_image(data, "x.png", Reading(white_level=511))
@@ -392,7 +392,7 @@ def test_one_bright_photo_leaves_the_accuracy_of_10_bit_photos_as_it_is(tmp_path
     for odd in ("pixel", "photo"):
         found, said = accuracy(world.lay_out(tmp_path / odd, saver(odd), change=world.grey))
         assert found == plain
-        assert "so 1023 is white (10 bits)" in said
+        assert "inferred white level: 1023 (10 bits)" in said
 
 
 def test_a_runs_white_level_is_compared_with_other_data(tmp_path, store, cli, monkeypatch):
@@ -417,20 +417,20 @@ def test_a_runs_white_level_is_compared_with_other_data(tmp_path, store, cli, mo
         return json.loads(Path(run, "evaluation.json").read_text())["scores"][-1]["top1"], done.err
 
     right, said = evaluated(12, "run12")
-    assert "suits a white level" not in said
+    assert "seem to have white level" not in said
     dark, said = evaluated(10, "run12")
     assert dark < right - 5
-    assert "suits a white level of 1023, but that of run12, 4095, is used" in said
+    assert "they seem to have white level 1023, but that of run12, 4095, is used" in said
     assert "give --run run12 --white-level 1023" in said
     mended, said = evaluated(10, "run12", "--white-level", "1023")
     assert mended == right
-    assert "was trained with 4095 as white, and photos are read with 1023" in said
+    assert "was trained with white level 4095, photos are read with 1023" in said
     done = cli("--evaluate", "--data", "d12", *flags, "--run", "run10")
     assert done.status == 2
-    assert "suits a white level of 4095, but that of run10, 1023, is used" in done.err
+    assert "they seem to have white level 4095, but that of run10, 1023, is used" in done.err
     assert "above the white level 1023: --white-level 4095 would fit it" in done.err
     done = cli("--predict", "--images", "d12/test", "--data", "d10", *flags, "--run", "run10")
-    assert "suits a white level of 4095, but that of run10, 1023, is used" in done.err
+    assert "they seem to have white level 4095, but that of run10, 1023, is used" in done.err
 
 
 def test_a_white_level_without_effect_or_below_the_photos_is_refused(tmp_path, cli, monkeypatch):
@@ -453,7 +453,7 @@ def test_a_white_level_without_effect_or_below_the_photos_is_refused(tmp_path, c
         return done.err.splitlines()[-1]
 
     for name in ("eight", "told"):
-        assert "--white-level has no effect: each of the photos has 8 bits per channel, or tells" in said(name, 1023)
+        assert "--white-level has no effect: all photos have 8 bits per channel, or declare" in said(name, 1023)
     for name, top in (("twelve", 4095), ("sixteen", 65535)):
         line = said(name, 1023)
         assert "--white-level 1023 is too low: 16-bit photos" in line
@@ -560,7 +560,9 @@ def test_tiffs_that_are_not_read_are_described():
     entries = {256: [width], 257: [height], 258: [16], 259: [1], 262: [1], 273: [8], 277: [1], 278: [height]}
     entries |= {279: [grey.nbytes], 339: [2]}
     signed = with_directory(b"12345678" + grey.tobytes(), entries, "<")
-    with pytest.raises(PhotoError, match=r"a little-endian TIFF of 1 channel of signed 16 bits .* nothing tells the"):
+    with pytest.raises(
+        PhotoError, match=r"a little-endian TIFF of 1 channel of signed 16 bits .* whose value range is unknown"
+    ):
         open_image(signed, "x.tif")
     entries |= {258: [16, 16], 277: [2], 279: [2 * grey.nbytes], 338: [2], 339: [1, 1]}
     pairs = with_directory(b"12345678" + np.repeat(grey, 2).tobytes(), entries, "<")
@@ -599,7 +601,7 @@ def test_photos_in_folders_at_any_depth_are_classified(workplace, cli):
     (workplace / "im" / "day2" / "notes.txt").write_text("x")
     outcome = cli(*flags, "im")
     assert listed(outcome) == ["im/top.jpg", "im/day2/a/b/1.jpg", "im/day10/2.jpg", "im/day10/10.jpg"]
-    assert "im: ignored 1 files that are not photos by their names" in outcome.err
+    assert "im: ignored 1 files without a photo's suffix" in outcome.err
     assert listed(cli(*flags, "im/day10", "im/top.jpg")) == ["im/day10/2.jpg", "im/day10/10.jpg", "im/top.jpg"]
     (workplace / "im" / "top.jpg").unlink()
     assert len(listed(cli(*flags, "im"))) == 3
@@ -612,12 +614,12 @@ def test_folders_without_photos_and_those_that_cannot_be_walked_are_refused(work
     (workplace / "im" / "inner" / "notes.txt").write_text("x")
     outcome = cli(*flags, "im")
     assert outcome.status == 2
-    assert "im holds no photo, nor do the folders in it" in outcome.err
+    assert "im has no photo at any depth" in outcome.err
     write_photo(workplace / "im" / "1.jpg", 1)
     (workplace / "im" / "inner" / "back").symlink_to(workplace / "im")
     outcome = cli(*flags, "im")
     assert outcome.status == 2
-    assert "'inner/back' is a link to a folder that it lies in" in outcome.err
+    assert "'inner/back' is a circular link" in outcome.err
 
 
 # C6
@@ -671,7 +673,7 @@ def test_photos_of_108_and_200_megapixels_and_panoramas_are_read_within_the_memo
 def test_a_huge_jpeg_that_is_cut_short_is_refused_and_so_is_one_that_does_not_fit(tmp_path):
     """C6, relatives: damage is noticed on the reduced picture too; too many pixels stay refused; other formats too."""
     cut = huge(tmp_path / "cut.jpg", (12000, 9000), cut=0.6)
-    with pytest.raises(PhotoError, match="its data end before the picture is complete"):
+    with pytest.raises(PhotoError, match="its data end before the image is complete"):
         read_square(cut, 32)
     data = bytearray((tmp_path / "cut.jpg").read_bytes())
     at = data.index(b"\xff\xc0")

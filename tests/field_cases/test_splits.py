@@ -61,7 +61,7 @@ def test_splits_with_an_addition_inside_classes_are_refused(tmp_path: Path, inne
     """A7, relative: cat/my_train and cat/my_test are no sub-folders of a class."""
     other = {"my_train": "my_test", "support": "query"}[inner.split("/")[1]]
     photos(tmp_path / "D", (inner, f"cat/{other}", inner.replace("cat", "dog"), f"dog/{other}"))
-    assert "called like splits" in refusal(tmp_path / "D")
+    assert "named like splits" in refusal(tmp_path / "D")
 
 
 WRAPPED = ("images", "my_animals", "archive/data")
@@ -162,11 +162,11 @@ def test_split_columns_of_any_name_keep_test_photos_out(workplace: Path, cli: Cl
 @pytest.mark.parametrize(
     ("head", "train", "test", "reason"),
     [
-        ("which", "train", "test", "its column 'which' holds train, test, but is not called like a split"),
-        ("use", "", "val", "its column 'use' holds val, but is not called like a split"),
+        ("which", "train", "test", "its column 'which' has train, test, but no column has the name of a split"),
+        ("use", "", "val", "its column 'use' has val, but no column has the name of a split"),
         ("split,set", "train,train", "train,test", "split and set contradict each other in row 8: 'train' and 'test'"),
         ("split,which", "train,test", "test,train", "split and which contradict each other"),
-        ("is_test", "0", "maybe", "is_test holds 'maybe', expected 0 or 1, true or false"),
+        ("is_test", "0", "maybe", "is_test has 'maybe', expected 0 or 1, true or false"),
         ("is_train,is_test", "1,0", "1,1", "'test and train' is neither train nor test"),
         ("is_train,is_test", "1,0", "0,0", "'none of is_train, is_test' is neither train nor test"),
         ("is_val", "0", "1", "'val' is neither train nor test"),
@@ -232,9 +232,9 @@ def test_words_beside_coarser_words_stay_the_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"path,label\n1.jpg,ca\0t\n2.jpg,dog\n", "line 2 holds a NUL"),
-        (b"path,label\n1.jpg,cat\n2.j\0pg,dog\n", "line 3 holds a NUL"),
-        ("path,label\n1.jpg,cat\n".encode("utf-16-le"), "line 1 holds a NUL"),
+        (b"path,label\n1.jpg,ca\0t\n2.jpg,dog\n", "line 2 contains a NUL"),
+        (b"path,label\n1.jpg,cat\n2.j\0pg,dog\n", "line 3 contains a NUL"),
+        ("path,label\n1.jpg,cat\n".encode("utf-16-le"), "line 1 contains a NUL"),
         (b'path,label\n1.jpg,"ca\nt"\n', "the label 'ca\\nt' holds control characters"),
         (b"path,label\n1.jpg,ca\x07t\n", "the label 'ca\\x07t' holds control characters"),
     ],

@@ -26,7 +26,7 @@ REFUSED = {
     "nvcc is silent": (replace(H200, version=(0, 0)), "does not report its version"),
     "CUDA 10": (replace(H200, version=(10, 2)), "is CUDA 10.2"),
     "CUDA 14": (replace(H200, version=(14, 0), supported=(14, 0)), "is CUDA 14.0"),
-    "an old driver": (replace(H200, supported=(12, 4)), "the driver runs CUDA 12.4 at most, but nvcc is 13.0"),
+    "an old driver": (replace(H200, supported=(12, 4)), "the driver supports CUDA up to 12.4, but nvcc is 13.0"),
     "an old nvcc": (replace(H200, version=(11, 2), supported=(12, 2)), "capability 9.0 needs CUDA 11.8"),
     "Blackwell": (replace(H200, version=(12, 2), capability=(10, 0)), "capability 10.0 needs CUDA 12.8"),
     "an old GPU": (replace(H200, capability=(6, 1)), "CUDA 13 no longer compiles for a GPU of compute capability 6.1"),
@@ -162,7 +162,7 @@ def test_cuda_that_does_not_work_is_left_unless_it_was_asked_for(device: str, tm
     assert done.returncode == 0, done.stderr
     if device == "auto":
         assert done.stdout == "['cuda', 'cpu'] cpu\nNone None None\n"  # no setting is left, of either device
-        assert "CUDA is found, but does not work (nvcc fatal: no such architecture.)" in done.stderr
+        assert "CUDA was found but does not work (nvcc fatal: no such architecture.)" in done.stderr
     else:
         assert done.stdout.startswith("refused nvcc fatal")
 

@@ -66,7 +66,7 @@ def test_a_few_operators_compile_and_run(environment: dict[str, str]) -> None:
 def test_a_kernel_that_the_gpu_refuses_is_an_error(environment: dict[str, str]) -> None:
     """Jittor itself goes on with the memory as it was, and takes it for the result."""
     done = run(environment, "-c", FEW, STUB_REFUSE="1")
-    assert "the GPU refused a kernel (cudaErrorInvalidDeviceFunction), so its results are void" in done.stderr
+    assert "the GPU refused a kernel (cudaErrorInvalidDeviceFunction), so its results are invalid" in done.stderr
     assert done.returncode != 0
 
 
@@ -80,7 +80,7 @@ def test_the_doctor_notices_wrong_results(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
-        ("STUB_DRIVER", "12040", "the driver runs CUDA 12.4 at most, but nvcc is 13.0"),
+        ("STUB_DRIVER", "12040", "the driver supports CUDA up to 12.4, but nvcc is 13.0"),
         ("STUB_DRIVER", "0", "does not initialise (cuInit returned 999)"),
         ("STUB_CAPABILITY", "61", "CUDA 13 no longer compiles for a GPU of compute capability 6.1"),
     ],

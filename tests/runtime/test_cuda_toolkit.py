@@ -123,7 +123,7 @@ def test_libraries_of_another_cuda_do_not_count(tmp_path: Path, site: Path) -> N
     found = find_toolkit(str(toolkit(tmp_path / "cuda")), 13)
     assert found.missing == ("cublas",)
     cuda = Cuda(True, "1 device", found.nvcc, (13, 0), toolkit=found)
-    assert cuda.obstacle == f"{found.nvcc} comes without cublas.h with libcublas.so, which Jittor needs"
+    assert cuda.obstacle == f"{found.nvcc} lacks cublas.h with libcublas.so, which Jittor needs"
     plan = planning.make_plan("auto", cuda)
     assert (plan.device, plan.reason) == ("cpu", cuda.obstacle)
     with pytest.raises(SetupError, match="pip install nvidia-cublas nvidia-curand"):
@@ -149,5 +149,5 @@ def test_jittor_is_given_the_joined_toolkit(tmp_path: Path, site: Path, monkeypa
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     found = replace(Toolkit(str(toolkit(tmp_path / "cuda"))), include=(tmp_path / "cuda" / "include",))
-    with pytest.raises(SetupError, match=r"cannot prepare .*JITTOR_HOME"):
+    with pytest.raises(SetupError, match=r"cannot write .*JITTOR_HOME"):
         found.link(tmp_path / "cache")

@@ -70,7 +70,7 @@ def test_what_the_gpu_has_no_memory_for_is_told_in_one_line() -> None:
     with pytest.raises(SetupError) as told, in_one_line():
         raise RuntimeError(MEMORY)
     assert "\n" not in str(told.value)
-    assert "memory does not suffice (Unable to alloc" in told.value.message
+    assert "not enough GPU memory (Unable to alloc" in told.value.message
     assert "--batch-size" in told.value.hint
 
 

@@ -55,7 +55,7 @@ def test_cuda_that_cannot_be_had_is_refused():
 
 
 def test_unknown_device():
-    with pytest.raises(UsageError, match="no device 'gpu'"):
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
         planning.make_plan("gpu", NO_DRIVER)
 
 
@@ -114,7 +114,7 @@ def test_compiling_shows_its_progress(fake_jittor, capsys):
     build.compile_core(fake_jittor("print('Compiling jittor_core(1/2) used', 'Compiling jittor_core(2/2)', sep='\\r')"))
     told = capsys.readouterr().err
     assert "compiles its core" in told
-    assert "2/2" in told
+    assert "compiling jittor_core: 2 files" in told
 
 
 def test_jittor_starts_on_the_cpu_and_leaves_the_process_as_it_was():
@@ -125,7 +125,7 @@ def test_jittor_starts_on_the_cpu_and_leaves_the_process_as_it_was():
     assert runtime.current_device() in ("cpu", "cuda")
     assert runtime.start("auto") is jt
     other = "cuda" if runtime.current_device() == "cpu" else "cpu"
-    with pytest.raises(UsageError, match="comes too late"):
+    with pytest.raises(UsageError, match="is too late"):
         runtime.start(other)
 
 

@@ -101,11 +101,11 @@ REFUSED = {
         member("{'descr': '<U0', 'fortran_order': False, 'shape': (4,), }"),
         "not of numbers or text",
     ),
-    "code": (member("lambda: 0"), "no .npz"),
-    "parentheses": (member("(" * 5000), "no .npz"),
-    "cut by a byte": (savez(**ARRAYS)[:-1], "does not end as one does"),
-    "empty": (b"", "does not end as one does"),
-    "cut in its checksum": (storage.npz_bytes(ARRAYS)[: -len(checksums.ZEROS) - 5], "does not end as one does"),
+    "code": (member("lambda: 0"), "not a .npz"),
+    "parentheses": (member("(" * 5000), "not a .npz"),
+    "cut by a byte": (savez(**ARRAYS)[:-1], "its end is wrong"),
+    "empty": (b"", "its end is wrong"),
+    "cut in its checksum": (storage.npz_bytes(ARRAYS)[: -len(checksums.ZEROS) - 5], "its end is wrong"),
 }
 
 

@@ -134,6 +134,8 @@ def open_image(data: bytes, name: str, reading: Reading = AS_SEEN) -> Image.Imag
             if reading.exif == "apply":
                 picture = _upright(picture, _orientation(image))
             return picture if reading.transparent == "drop" else _opaque(picture, reading.transparent)
+    except PhotoError:
+        raise
     except UnknownRangeError as error:
         raise PhotoError(f"{name} {error}.") from error
     except UnidentifiedImageError as error:  # Pillow's own words name a BytesIO object
@@ -162,6 +164,8 @@ def unsettled_top(path: str | Path) -> int:
             if samples is None:
                 return FULL if is_deep(image, data) else 0
             return 0 if samples.declared else samples.top
+    except PhotoError:
+        raise
     except _DECODER_ERRORS as error:
         raise PhotoError(f"{path} is not a readable image ({str(error) or type(error).__name__}).") from error
 

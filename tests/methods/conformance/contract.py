@@ -135,7 +135,7 @@ def check_nan_is_refused(name: str) -> None:
 def check_another_width_is_refused(name: str) -> None:
     """The error names both widths."""
     method, _ = fitted(name)
-    with pytest.raises(DataError, match=f"{WIDTH + 1} wide.*{WIDTH} wide"):
+    with pytest.raises(DataError, match=f"width {WIDTH + 1}, expected {WIDTH}"):
         method.logits(np.zeros((2, WIDTH + 1)))
 
 

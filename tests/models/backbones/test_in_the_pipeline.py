@@ -48,9 +48,12 @@ def test_a_broken_photo_gets_what_the_prototypes_expect(workplace: Path, cli: Cl
         (("--train", *ALONE, "--method", "coop"), "coop trains through CLIP"),
         (("--train", *ALONE, "--method", "two-views"), "needs a second network's features"),
         (("--train", *ALONE, "--auxiliary", "efficientnet-lite2", "--method", "two-views"), "needs CLIP weights"),
-        (("--train", *ALONE, "--precision", "bfloat16"), "computes in float32"),
+        (("--train", *ALONE, "--precision", "bfloat16"), "supports only float32"),
         (("--extract", "x.npz", *ALONE), "no text encoder"),
-        (("--train", "--weights", "tiny.pkl", "--auxiliary", "resnet", "--method", "two-views"), "no network 'resnet'"),
+        (
+            ("--train", "--weights", "tiny.pkl", "--auxiliary", "resnet", "--method", "two-views"),
+            "unknown network 'resnet'",
+        ),
         (
             ("--predict", "--weights", "tiny.pkl", "--method", "zero-shot", "--set", "names=1"),
             "needs an ImageNet network",
@@ -112,4 +115,4 @@ def test_too_many_parameters_are_warned_of(workplace: Path, cli: Cli, monkeypatc
     named = ("--method", "zero-shot", "--set", "names=1")
     assert "parameters" not in cli("--predict", *BESIDE, *named, "--quiet").err
     monkeypatch.setattr(setup, "MOST_PARAMETERS", 4_000_000)
-    assert "more than the contest's 4 million" in cli("--predict", *BESIDE, *named).err
+    assert "over the contest's limit of 4 million" in cli("--predict", *BESIDE, *named).err

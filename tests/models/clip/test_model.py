@@ -102,7 +102,7 @@ def test_all_unfitting_keys_are_listed(tiny):
     text = " ".join(caught.value.details)
     assert "missing ln_final.bias" in text
     assert "unknown extra" in text
-    assert "visual.proj is (3, 64) instead of (64, 64)" in text
+    assert "visual.proj has shape (3, 64), expected (64, 64)" in text
 
 
 def test_nothing_is_loaded_where_something_does_not_fit(tiny):

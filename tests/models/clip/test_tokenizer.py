@@ -44,7 +44,7 @@ def test_any_text_fits_when_cut(text):
 
 def test_context_length_can_be_shorter():
     assert token_ids("a photo of a cat", context_length=5, truncate=True)[0, -1] == END
-    with pytest.raises(UsageError, match="7 tokens, but CLIP reads 5"):
+    with pytest.raises(UsageError, match="7 tokens, more than CLIP's 5"):
         token_ids("a photo of a cat", context_length=5)
 
 

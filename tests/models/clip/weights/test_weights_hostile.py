@@ -129,7 +129,7 @@ def test_repeated_bytes_are_not_derived_without_end(tmp_path: Path) -> None:
     file.write_bytes(b"\x80\x02](" + calls + b"h\x01h\x00R" * 10_000 + b"e.")
     tracemalloc.start()
     try:
-        with pytest.raises(WeightsError, match="unfolds"):
+        with pytest.raises(WeightsError, match="expands"):
             read_state_dict(file)
         assert tracemalloc.get_traced_memory()[1] < 30_000_000
     finally:
@@ -148,7 +148,7 @@ def test_one_storage_under_many_names_is_limited(tmp_path: Path) -> None:
 def test_modules_within_themselves(tmp_path: Path) -> None:
     module = ask("__torch__", "M") + b")\x81q\x00}" + text("inner") + b"h\x00sb."
     (tmp_path / "x.pt").write_bytes(zipped(b"\x80\x02" + module))
-    with pytest.raises(WeightsError, match="nested without end"):
+    with pytest.raises(WeightsError, match="nested too deeply"):
         read_state_dict(tmp_path / "x.pt")
 
 
@@ -158,7 +158,7 @@ def test_modules_that_branch_without_end(tmp_path: Path) -> None:
         again = b"}(" + text("a") + b"h" + bytes([i - 1]) + text("b") + b"h" + bytes([i - 1]) + b"ub"
         module += b"0" + ask("__torch__", "M") + b")\x81" + again + b"q" + bytes([i])
     (tmp_path / "x.pt").write_bytes(zipped(b"\x80\x02" + module + b"."))
-    with pytest.raises(WeightsError, match="nested without end"):
+    with pytest.raises(WeightsError, match="nested too deeply"):
         read_state_dict(tmp_path / "x.pt")
 
 
@@ -167,7 +167,7 @@ def test_zip_bombs(tmp_path: Path) -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("m/data.pkl", bytes(40_000_000))
     (tmp_path / "x.pt").write_bytes(buffer.getvalue())
-    with pytest.raises(WeightsError, match="unfold"):
+    with pytest.raises(WeightsError, match="expand"):
         read_state_dict(tmp_path / "x.pt")
 
 
@@ -175,7 +175,7 @@ def test_zip_bombs(tmp_path: Path) -> None:
 def test_other_compressions(method: int, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.pt", "w", method) as archive:
         archive.writestr("m/data.pkl", pickle.dumps({}))
-    with pytest.raises(WeightsError, match="compressed in a way"):
+    with pytest.raises(WeightsError, match="compression method"):
         read_state_dict(tmp_path / "x.pt")
 
 

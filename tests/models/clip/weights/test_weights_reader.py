@@ -123,7 +123,7 @@ def test_numpy_2_pickles(tmp_path: Path) -> None:
 def test_files_without_tensors(tmp_path: Path) -> None:
     for name, data in (("dict", b"\x80\x02}." + b""), ("list", b"\x80\x02]."), ("number", b"\x80\x02K\x01.")):
         (tmp_path / name).write_bytes(b"\x80\x02" + b"N0" * 8 + data[2:])
-        with pytest.raises(WeightsError, match="holds"):
+        with pytest.raises(WeightsError, match=r"it has no tensors|expected a dict"):
             read_state_dict(tmp_path / name)
 
 
@@ -152,9 +152,9 @@ def test_hugging_face_faults() -> None:
     whole = {f"{layer}{part}_proj.weight": square for part in "qkv"}
     assert to_openai(whole).state["visual.transformer.resblocks.0.attn.in_proj_weight"].shape == (6, 2)
     for bad, message in (
-        ({name: value for name, value in whole.items() if "v_proj" not in name}, "not all there"),
-        (whole | {f"{layer}v_proj.weight": np.ones((2, 3), np.float32)}, "not all there"),
-        (whole | {"visual_projection.weight": np.ones(2, np.float32)}, "not that of a matrix"),
+        ({name: value for name, value in whole.items() if "v_proj" not in name}, "of one shape"),
+        (whole | {f"{layer}v_proj.weight": np.ones((2, 3), np.float32)}, "of one shape"),
+        (whole | {"visual_projection.weight": np.ones(2, np.float32)}, "expected a matrix"),
         (whole | {"vision_model.head.probe": square}, "SigLIP is not supported"),
         (whole | {"vision_model.norm.bias": square}, "no name of Hugging Face"),
     ):
@@ -287,7 +287,7 @@ def test_bytes_that_no_tensor_covers(tmp_path: Path) -> None:
         ({"w": ENTRY, "v": {**ENTRY, "data_offsets": [12, 20]}}, bytes(20)),
     ):
         write_raw(tmp_path / "x.safetensors", header, data)
-        with pytest.raises(WeightsError, match="leave bytes out"):
+        with pytest.raises(WeightsError, match="leave gaps"):
             read_state_dict(tmp_path / "x.safetensors")
 
 
