@@ -332,7 +332,7 @@ def _cuts() -> list[Oddity]:
     rows = []
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"):
         for share in (0.02, 0.5, 0.97):
-            rows.append(_odd(f"{kind} cut at {share:.0%}", REFUSED, partial(_cut_of, kind, share), "no readable"))
+            rows.append(_odd(f"{kind} cut at {share:.0%}", REFUSED, partial(_cut_of, kind, share), "not a readable"))
     rows += [
         _odd("progressive JPEG cut at 50%", REFUSED, lambda: _cut(encoded("JPEG", progressive=True), 0.5), "truncated"),
         _odd("JPEG without its last 2 bytes", REFUSED, lambda: _plain()[:-2], "truncated"),
@@ -374,7 +374,7 @@ def _holes() -> list[Oddity]:
         ]
     rows += [
         _odd(f"{kind}, middle third zeroed", REFUSED, partial(_zeroed_of, kind, 1 / 3, 2 / 3), words)
-        for kind, words in (("PNG", "no readable"), ("GIF", "no readable"), ("WEBP", "damaged"))
+        for kind, words in (("PNG", "not a readable"), ("GIF", "not a readable"), ("WEBP", "damaged"))
     ]
     rows += [
         _odd(
@@ -393,7 +393,7 @@ def _holes() -> list[Oddity]:
         # The decoders take these for data as well: what comes out is a wrong picture, though not a blank one.
         _odd("lossy WebP, 200 bytes zeroed", READ, _small_webp_hole, alike=False),
         _odd("JPEG, 100 random bytes in the middle", READ, _random_middle, alike=False),
-        _odd("JPEG all of zeros", REFUSED, lambda: bytes(20_000), "no readable"),
+        _odd("JPEG all of zeros", REFUSED, lambda: bytes(20_000), "not a readable"),
     ]
     return rows
 
@@ -401,17 +401,17 @@ def _holes() -> list[Oddity]:
 def _garbage() -> list[Oddity]:
     return [
         _odd("nothing in it", REFUSED, lambda: b"", "is empty"),
-        _odd("random bytes after a JPEG's first 20", REFUSED, lambda: _random(_plain(), 20), "no readable"),
-        _odd("random bytes after a PNG's headers", REFUSED, lambda: _random(encoded("PNG"), 60), "no readable"),
-        _odd("random bytes alone", REFUSED, lambda: _random(bytes(9999), 0), "no readable"),
+        _odd("random bytes after a JPEG's first 20", REFUSED, lambda: _random(_plain(), 20), "not a readable"),
+        _odd("random bytes after a PNG's headers", REFUSED, lambda: _random(encoded("PNG"), 60), "not a readable"),
+        _odd("random bytes alone", REFUSED, lambda: _random(bytes(9999), 0), "not a readable"),
         _odd("bytes behind a JPEG's end", READ, lambda: _plain() + b"trailing" * 999),
-        _odd("JPEG with impossible Huffman tables", REFUSED, lambda: _tables(_plain(), _too_many), "no readable"),
-        _odd(
-            "JPEG whose Huffman tables give nothing", REFUSED, lambda: _tables(_plain(), _no_symbols), "grey all over"
-        ),
+        _odd("JPEG with impossible Huffman tables", REFUSED, lambda: _tables(_plain(), _too_many), "not a readable"),
+        _odd("JPEG whose Huffman tables give nothing", REFUSED, lambda: _tables(_plain(), _no_symbols), "plain grey"),
         # As in films of JPEGs: the decoder takes the usual tables.
         _odd("JPEG without Huffman tables", READ, lambda: _plain().replace(b"\xff\xc4", b"\xff\xfe")),
-        _odd("JPEG without quantisation", REFUSED, lambda: _plain().replace(b"\xff\xdb", b"\xff\xfe"), "no readable"),
+        _odd(
+            "JPEG without quantisation", REFUSED, lambda: _plain().replace(b"\xff\xdb", b"\xff\xfe"), "not a readable"
+        ),
         _odd("JPEG that tells a larger size", REFUSED, lambda: _resized(_plain(), 600, 800, b"\xff\xc0"), "end before"),
         _odd(
             "JPEG that claims arithmetic coding",
@@ -419,18 +419,18 @@ def _garbage() -> list[Oddity]:
             lambda: _plain().replace(b"\xff\xc0", b"\xff\xc9"),
             "do not end",
         ),
-        _odd("JPEG of size 0", REFUSED, lambda: _resized(_plain(), 0, 0, b"\xff\xc0"), "no readable"),
-        _odd("PNG with a wrong check sum", REFUSED, lambda: encoded("PNG").replace(b"IDAT", b"IDAU"), "no readable"),
-        _odd("page of a web site", REFUSED, lambda: b"<!DOCTYPE html><html><body>404</body></html>", "no readable"),
+        _odd("JPEG of size 0", REFUSED, lambda: _resized(_plain(), 0, 0, b"\xff\xc0"), "not a readable"),
+        _odd("PNG with a wrong check sum", REFUSED, lambda: encoded("PNG").replace(b"IDAT", b"IDAU"), "not a readable"),
+        _odd("page of a web site", REFUSED, lambda: b"<!DOCTYPE html><html><body>404</body></html>", "not a readable"),
         _odd(
             "pointer of Git LFS",
             REFUSED,
             lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n",
-            "no readable",
+            "not a readable",
         ),
-        _odd("SVG", REFUSED, lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "no readable"),
-        _odd("HEIC", REFUSED, lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "HEIC photo|no readable"),
-        _odd("AVIF cut at 50%", REFUSED, partial(_cut_of, "AVIF", 0.5), "no readable"),
+        _odd("SVG", REFUSED, lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "not a readable"),
+        _odd("HEIC", REFUSED, lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "HEIC photo|not a readable"),
+        _odd("AVIF cut at 50%", REFUSED, partial(_cut_of, "AVIF", 0.5), "not a readable"),
         _odd("JPEG 2000", REFUSED, lambda: encoded("JPEG2000"), "it is JPEG 2000"),
         _odd("JPEG XL", REFUSED, lambda: b"\xff\x0a" + bytes(500), "it is JPEG XL"),
         _odd("Canon CR2", REFUSED, lambda: b"II*\0\x10\0\0\0CR\2\0" + bytes(500), "camera raw"),
@@ -438,9 +438,9 @@ def _garbage() -> list[Oddity]:
         _odd(
             "PSD", REFUSED, lambda: b"8BPS\0\1" + bytes(6) + b"\0\3\0\0\0\x08\0\0\0\x08\0\x08\0\3" + bytes(999), "PSD"
         ),
-        _odd("ICO", REFUSED, lambda: encoded("ICO"), "no readable"),
-        _odd("PDF", REFUSED, lambda: encoded("PDF"), "no readable"),
-        _odd("PostScript", REFUSED, lambda: encoded("EPS"), "no readable"),
+        _odd("ICO", REFUSED, lambda: encoded("ICO"), "not a readable"),
+        _odd("PDF", REFUSED, lambda: encoded("PDF"), "not a readable"),
+        _odd("PostScript", REFUSED, lambda: encoded("EPS"), "not a readable"),
     ]
 
 
@@ -520,13 +520,15 @@ def _bombs() -> list[Oddity]:
             lambda: gif + b"," + struct.pack("<HHHH", 0, 0, size, size) + b"\0\x02\x02\x4c\x01\0;",
             "bomb",
         ),
-        _odd("PPM that says less than nothing", REFUSED, lambda: b"P6 -5 10 255\n" + bytes(99), "no readable"),
-        _odd("PPM with a value limit of 0", REFUSED, lambda: b"P6 10 10 0\n" + bytes(300), "no readable"),
+        _odd("PPM that says less than nothing", REFUSED, lambda: b"P6 -5 10 255\n" + bytes(99), "not a readable"),
+        _odd("PPM with a value limit of 0", REFUSED, lambda: b"P6 10 10 0\n" + bytes(300), "not a readable"),
         _odd("PPM with fewer values than told", REFUSED, lambda: b"P6 500 500 255\n" + bytes(300), "truncated"),
-        _odd("TIFF without directories", REFUSED, lambda: _tiff([]), "no readable"),
+        _odd("TIFF without directories", REFUSED, lambda: _tiff([]), "not a readable"),
         _odd("even PNG of 9000×9000", REFUSED, lambda: _flat_png(9000, 9000), "more than 50331648", heavy=True),
         _odd("even PNG of 8192×6144", READ, lambda: _flat_png(*LARGEST), alike=False, heavy=True),
-        _odd("PNG with 300 MB of packed text", REFUSED, lambda: _png(8, 8, b"", extra=text), "no readable", heavy=True),
+        _odd(
+            "PNG with 300 MB of packed text", REFUSED, lambda: _png(8, 8, b"", extra=text), "not a readable", heavy=True
+        ),
         _odd("progressive JPEG with 500 scans of 8192×6144", REFUSED, _many_scans, "scans"),
         *(
             _odd(name, outcome, partial(_largest, "JPEG", **o), words, alike=False, heavy=True)

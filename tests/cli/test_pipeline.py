@@ -223,7 +223,7 @@ def test_a_broken_photo_among_the_test_photos(trained: Path, cli: Cli) -> None:
     *rejects, checksum = [line.split("\t") for line in Path("result.rejects.txt").read_text().splitlines()]
     assert checksum[0] == "# jclip-adapter"
     assert [name for name, _ in rejects] == ["image_3.jpg", "image_7.jpg"]
-    assert all("no readable image" in reason for _, reason in rejects)
+    assert all("not a readable image" in reason for _, reason in rejects)
     for number in (3, 7):
         write_photo(Path(f"Dataset/TestSetA/image_{number}.jpg"), number)
     assert cli(*PREDICT).status == 0
@@ -526,7 +526,7 @@ def test_the_one_run_on_the_data_is_taken(workplace: Path, cli: Cli) -> None:
     assert "next: python runner.py --evaluate --run results/runs/" in done.err
     evaluated = cli("--evaluate", "--holdout", 1)
     assert evaluated.status == 0, evaluated.err
-    assert "the one run on this data is taken: results/runs/" in evaluated.err
+    assert "using the only run on this data: results/runs/" in evaluated.err
     assert "tip-adapter on 6 photos" in evaluated.out
     predicted = cli("--predict", "result.txt", "--top", 2)
     assert predicted.status == 0, predicted.err

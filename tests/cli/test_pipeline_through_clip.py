@@ -175,7 +175,7 @@ def test_what_is_no_tuned_clip_is_refused(trained: Path, cli: Cli) -> None:
         return outcome.err
 
     run = next(Path("results/runs").iterdir())
-    assert "leaves CLIP" in refusal("--encoder", run)
+    assert "tunes neither CLIP nor prompts" in refusal("--encoder", run)
     assert "no run" in refusal("--encoder", "nowhere")
     assert cli("--train", *flags("coop", "prompts")).status == 0
     assert "other weights" in refusal("--encoder", "prompts", "--weights", "sample")

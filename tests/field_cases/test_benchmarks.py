@@ -58,9 +58,9 @@ TOY = ("--benchmark", "--features", "toy.npz")
         (("--seed", "1,2"), "--seed 1,2", "--resample"),
         (("--unseen", "0.01"), "--unseen 0.01 leaves no unseen class", "Give 0.25 or more"),
         (("--select", "validation"), "--select validation", "--select support"),
-        (("--method", "coop"), "none of the methods can run", "--weights a CLIP"),
+        (("--method", "coop"), "no method can run", "--weights a CLIP"),
         (("--method", "gda,nowhere"), "'nowhere'", "Known are"),
-        (("--shots", "3"), "no task of 3 shots", "It has 4"),
+        (("--shots", "3"), "no task with 3 shots", "It has tasks with 4 shots"),
     ],
     ids=str,
 )
@@ -105,7 +105,7 @@ def test_an_unsuitable_method_costs_only_itself(cli: Cli) -> None:
     assert outcome.status == 0
     assert [row["method"] for row in rows()] == ["tip-adapter", "zero-shot"]
     assert "coop is skipped: coop trains through CLIP" in outcome.err
-    assert "two-views is left out: two-views needs a second network's features. Give --auxiliary NAME" in outcome.err
+    assert "two-views is skipped: two-views needs a second network's features. Give --auxiliary NAME" in outcome.err
 
 
 def test_a_training_that_diverges_costs_only_its_cell(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,7 @@ def test_resume_is_not_named_where_it_does_not_work(place: Path, terminals: list
     """A method on features keeps no state."""
     terminal = start([RUNNER, "--train", *CPU, "--set", "epochs=100000"], place)
     terminals.append(terminal)
-    terminal.wait_for("jclip-adapter on")
+    terminal.wait_for("shots each")
     terminal.read(1)
     terminal.press_ctrl_c()
     assert terminal.process.returncode == 130

@@ -163,7 +163,7 @@ def test_a_run_named_like_a_folder_of_photos(workplace: Path, cli: Cli) -> None:
     write_photo(workplace / "my_photos" / "p1.jpg", 1)
     done = cli(*TRAIN, "--run", "my_photos")
     assert done.status == 2
-    assert "my_photos is not a run folder: it holds p1.jpg" in done.err
+    assert "my_photos is not a run folder: it has p1.jpg" in done.err
     assert [path.name for path in (workplace / "my_photos").iterdir()] == ["p1.jpg"]
 
 
@@ -220,7 +220,7 @@ RESULTS: dict[str, tuple[tuple[str, ...], str, Callable[[bytes], bytes], tuple[s
     ),
     "a mark in the picture": (
         ("--benchmark", *ZERO_SHOT),
-        "results.png",
+        "results/table.png",
         lambda data: data[:-12] + b"\0\0\0\1tEXtm\0\0\0\0" + data[-12:],
         ("--benchmark", *ZERO_SHOT),
     ),
@@ -273,7 +273,7 @@ def test_a_result_whose_zip_is_gone(workplace: Path, cli: Cli) -> None:
     done = cli(*command)
     assert done.status == 2
     assert "result.zip beside it, which would show that, is missing or holds another text" in done.err
-    assert "Name another file, or move this one away." in done.err
+    assert "Give another path, or move this file away." in done.err
     assert cli("--predict", "other.txt", *ZERO_SHOT).status == 0
     (workplace / "result.txt").rename(workplace / "old.txt")
     assert cli(*command).status == 0
@@ -346,7 +346,7 @@ def test_a_foreign_run_with_the_names_of_ours(workplace: Path, cli: Cli) -> None
     (folder / "metrics.json").write_text(json.dumps({"epochs": [1, 2], "mine": "x"}))
     done = cli(*TRAIN, "--run", "exp")
     assert done.status == 2
-    assert "exp is not a run folder: it holds metrics.json" in done.err
+    assert "exp is not a run folder: it has metrics.json" in done.err
     assert json.loads((folder / "metrics.json").read_text()) == {"epochs": [1, 2], "mine": "x"}
 
 
@@ -538,5 +538,5 @@ def test_a_method_without_a_state_leaves_that_of_another_alone(stopped: bytes, c
     """E1: a training on features removed the state at its end."""
     done = cli(*TRAIN, "--run", "mine")
     assert done.status == 0
-    assert "holds the state of another training, which is kept" in done.err
+    assert "holds the state of another training and is kept" in done.err
     assert Path("mine", CHECKPOINT).read_bytes() == stopped

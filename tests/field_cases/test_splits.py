@@ -207,14 +207,14 @@ def test_names_beside_numbers_are_the_classes_names(tmp_path: Path, head: str) -
     assert data.class_names == ("zebra", "wolf", "bear")
     assert [photo.label for photo in data.train] == [1, 2, 1, 0, 2]
     numbers, names = head.split(",")
-    assert f"the class names are those of the column {names}, not of {numbers}" in data.notes
+    assert f"class names are read from the column {names}, not {numbers}" in data.notes
 
 
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        (["134,crane", "517,crane"], "the name 'crane' stands beside '134' and '517'"),
-        (["1,bear", "1,wolf"], "the label '1' stands beside 'bear' and 'wolf'"),
+        (["134,crane", "517,crane"], "the name 'crane' is paired with '134' and '517'"),
+        (["1,bear", "1,wolf"], "the label '1' is paired with 'bear' and 'wolf'"),
     ],
 )
 def test_names_that_are_not_those_of_the_numbers_are_refused(tmp_path: Path, rows: list[str], reason: str) -> None:
@@ -226,7 +226,7 @@ def test_words_beside_coarser_words_stay_the_labels(tmp_path: Path) -> None:
     """C12, relative: a column of families does not replace the species, and that is said."""
     data = load_dataset(labelled(tmp_path / "T", "label,category_name", ["bear,mammal", "crow,bird", "wolf,mammal"]))
     assert data.class_names == ("bear", "crow", "wolf")
-    assert "the class names are those of the column label; category_name groups the photos differently" in data.notes
+    assert "class names are read from the column label; category_name groups the photos differently" in data.notes
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_a_chain_of_encoders_in_a_circle_is_refused(chain: Path, cli: Cli) -> No
     assert cli("--train", *flags("clip-lora", "lora"), "--encoder", "lora2").status == 0
     outcome = cli(*ON_THE_CHAIN[0], *WEIGHTS)
     assert outcome.status == 2
-    assert "the runs behind --encoder go in a circle" in outcome.err
+    assert "the runs behind --encoder form a cycle" in outcome.err
 
 
 def test_the_digest_of_a_chain_covers_all_of_it(chain: Path, cli: Cli) -> None:

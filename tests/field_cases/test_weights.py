@@ -312,7 +312,7 @@ def test_the_settings_stand_in_run_json_and_in_a_converted_file(
     assert read_json(Path("r/run.json"))["model"] == wanted
     Path("f.npz").unlink()
     told = only_error(cli("--train", "--weights", "c.safetensors", "--model-config", "openai", *flags))
-    assert "contradicts the file's metadata" in told
+    assert "disagrees with the file's metadata" in told
     assert len(photos) == 2
 
 
@@ -359,8 +359,8 @@ def test_a_recognised_file_beside_another_model_s_configuration(
     write_jclip(tmp_path / "w.pkl", state)
     config = tmp_path / OPEN_CLIP
     for other, said in (
-        ({"vision": {"width": 768}}, "the configuration beside it is not used: "),  # of another size
-        ({"vision": {"pool_type": "avg"}}, "the configuration beside it is not used: "),  # not run
+        ({"vision": {"width": 768}}, "ignores the configuration beside it: "),  # of another size
+        ({"vision": {"pool_type": "avg"}}, "ignores the configuration beside it: "),  # not run
         ({"model": {"quick_gelu": True}}, ""),  # the same
     ):
         config.write_text(json.dumps(open_clip_config(SMALL, **other)))
@@ -370,7 +370,7 @@ def test_a_recognised_file_beside_another_model_s_configuration(
         assert said in caplog.text
         assert bool(said) == bool(caplog.text), "a configuration that agrees settles it"
     config.write_text(json.dumps(open_clip_config(SMALL)))
-    with pytest.raises(WeightsError, match="gives other settings than OpenAI's"):
+    with pytest.raises(WeightsError, match="has other settings than OpenAI's"):
         load_encoder(str(tmp_path / "w.pkl"))
     for wanted, activation in (("openai", "quick_gelu"), (str(config), "gelu")):
         found = load_encoder(str(tmp_path / "w.pkl"), model_config=wanted)
@@ -423,7 +423,7 @@ def test_names_of_open_clip_s_know_the_heads(tmp_path: Path) -> None:
         found = described_by(name).settings
         assert (found["text_activation"], found["pixels"].resize, found["pixels"].mean[0]) == (activation, resize, mean)
     weights = put(tmp_path, drawn(SMALL))
-    with pytest.raises(WeightsError, match=r"open_clip:ViT-H-14 says vision_width = 1280, but the weights have 128"):
+    with pytest.raises(WeightsError, match=r"open_clip:ViT-H-14 has vision_width = 1280, but the weights have 128"):
         load_encoder(str(weights), model_config="open_clip:ViT-H-14")
 
 
@@ -542,7 +542,7 @@ def test_several_models_in_one_checkpoint(state: State, tmp_path: Path, caplog: 
     (tmp_path / "one.pkl").write_bytes(pickle.dumps({"epoch": 3, "state_dict": state, "model_ema": state}))
     with caplog.at_level("WARNING"):
         load_encoder(str(tmp_path / "one.pkl"), model_config="openai")
-    assert "'model_ema' is left out" in caplog.text
+    assert "not the moving average 'model_ema'" in caplog.text
 
 
 NESTED: dict[str, Callable[[State], object]] = {
@@ -587,7 +587,7 @@ def test_one_model_in_a_checkpoint_s_own_dict(beside: dict[str, Any], state: Sta
 
 # --- A1, A2: what a form says
 
-ASSUMED = "OpenAI's activation, heads and preprocessing are assumed"
+ASSUMED = "assumes OpenAI's activation, heads and preprocessing"
 
 
 def test_a_form_that_any_clip_can_have_is_told(state: State, photos: list[Path], tmp_path: Path, cli: Cli) -> None:
@@ -596,8 +596,8 @@ def test_a_form_that_any_clip_can_have_is_told(state: State, photos: list[Path],
     done = cli("--extract", "f.npz", "--data", "photos", "--shots", 1, "--weights", "w.pkl", "--device", "cpu")
     assert done.status == 0
     (line,) = [line for line in done.err.splitlines() if ASSUMED in line]
-    assert "its form is that of JCLIP's files" in line
-    assert "say which by --model-config" in line
+    assert "it has JCLIP's format" in line
+    assert "give --model-config" in line
     quick = dict(np.load("f.npz"))
     Path("f.npz").unlink()
     Path("c.json").write_text(json.dumps(open_clip_config(SMALL)))
@@ -628,7 +628,7 @@ def test_sizes_that_no_model_of_openai_s_has_are_refused(
     sized = {"vision_mlp": 0, "text_mlp": 0, "vision_heads": 0, "text_heads": 0, **change}
     write_jclip(tmp_path / "w.pkl", drawn(dataclasses.replace(SMALL, **sized)))
     told = refused(cli, "w.pkl")
-    assert "their sizes are none of OpenAI's models'" in told
+    assert "their sizes match no model of OpenAI's" in told
     assert sizes in told
     assert "--model-config" in told
     assert extracted(cli, "w.pkl", "--model-config", "openai")
@@ -693,7 +693,7 @@ def test_openai_s_sizes_are_assumed_to_be_openai_s_models(
     loaded = Loaded(Path("nowhere/w.pkl"), "0" * 64, empty(config), Origin(form, "open_clip"))
     with caplog.at_level("WARNING"):
         if name in OTHERS:
-            with pytest.raises(WeightsError, match="none of OpenAI's models'"):
+            with pytest.raises(WeightsError, match="match no model of OpenAI's"):
                 configure(loaded)
         else:
             assert configure(loaded) == config
@@ -829,12 +829,12 @@ def test_damaged_indices(state: State, tmp_path: Path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     whole = dict.fromkeys(state, "a.safetensors")
     for table, message in (
-        ({"weight_map": {**whole, "x": "../a.safetensors"}}, "no part beside it"),
+        ({"weight_map": {**whole, "x": "../a.safetensors"}}, "not a file in the same folder"),
         ({"weight_map": {**whole, "x": "a.safetensors"}}, "lacks 'x'"),
         ({"weight_map": {key: whole[key] for key in list(whole)[1:]}}, "does not know"),
-        ({"weight_map": {}}, "no table"),
-        ([], "no index"),
-        ({}, "no index"),
+        ({"weight_map": {}}, "not a table"),
+        ([], "not an index"),
+        ({}, "not an index"),
     ):
         index.write_text(json.dumps(table))
         with pytest.raises(WeightsError, match=message):
@@ -868,8 +868,8 @@ def test_folders_that_cannot_be_read(state: State, tmp_path: Path) -> None:
                 "2 weight files: a.safetensors",
             ),
             (lambda folder: (folder / "pytorch_model.bin.index.json").write_text("{}"), "pickled parts"),
-            (lambda folder: (folder / "model.safetensors").symlink_to("nowhere"), "link to a file that is missing"),
-            (lambda folder: None, "without a weight file"),
+            (lambda folder: (folder / "model.safetensors").symlink_to("nowhere"), "link to a missing file"),
+            (lambda folder: None, "has no weight file"),
         )
     ):
         folder = tmp_path / str(number)
@@ -1050,7 +1050,7 @@ def test_openai_s_published_file_needs_no_word(state: State, tmp_path: Path, mon
     known = {**KNOWN, "ViT-B/32": KnownWeights("ViT-B-32", sha256_file(path))}
     monkeypatch.setattr(download, "KNOWN", known)
     assert load_encoder(str(path)).description == SMALL.settings()
-    with pytest.raises(WeightsError, match="contradicts OpenAI"):
+    with pytest.raises(WeightsError, match="disagrees with OpenAI"):
         load_encoder(str(path), model_config=str(tmp_path / OPEN_CLIP))
     assert load_encoder(str(path), model_config="openai").width == 24
 

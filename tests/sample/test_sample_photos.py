@@ -48,7 +48,7 @@ def test_an_older_sample_is_replaced(tmp_path, monkeypatch):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
-    with pytest.raises(DataError, match="is no sample"):
+    with pytest.raises(DataError, match="is not a sample"):
         ensure_sample(tmp_path)
     assert (tmp_path / "holiday.jpg").read_bytes() == b"mine"
     assert len(list(tmp_path.iterdir())) == 1

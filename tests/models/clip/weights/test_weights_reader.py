@@ -156,7 +156,7 @@ def test_hugging_face_faults() -> None:
         (whole | {f"{layer}v_proj.weight": np.ones((2, 3), np.float32)}, "of one shape"),
         (whole | {"visual_projection.weight": np.ones(2, np.float32)}, "expected a matrix"),
         (whole | {"vision_model.head.probe": square}, "SigLIP is not supported"),
-        (whole | {"vision_model.norm.bias": square}, "no name of Hugging Face"),
+        (whole | {"vision_model.norm.bias": square}, "not a name in Hugging Face"),
     ):
         with pytest.raises(WeightsError, match=message):
             to_openai(bad)
