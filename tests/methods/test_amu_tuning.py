@@ -131,7 +131,7 @@ def test_the_surer_clip_is_the_less_the_second_backbone_counts():
 def test_a_second_backbone_of_another_width_is_refused(paired):
     task, queries, _ = paired
     method = create("amu-tuning", epochs=0).fit(task)
-    with pytest.raises(DataError, match="auxiliary queries is 5 wide"):
+    with pytest.raises(DataError, match="auxiliary queries has width 5"):
         method.logits(Queries(queries.features, auxiliary=queries.auxiliary[:, :5]))
     with pytest.raises(DataError, match="needs the queries' auxiliary"):
         method.logits(queries.features)

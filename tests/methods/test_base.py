@@ -72,7 +72,7 @@ def test_a_hyperparameter_of_a_method_without_any():
 
 @pytest.mark.parametrize(
     ("queries", "message"),
-    [([[1.0, 2.0]], "2 wide"), ([1.0, 2.0, 3.0], "shape"), ([[np.nan, 0, 0]], "NaN")],
+    [([[1.0, 2.0]], "width 2"), ([1.0, 2.0, 3.0], "shape"), ([[np.nan, 0, 0]], "NaN")],
 )
 def test_unfit_queries_are_refused(task, queries, message):
     with pytest.raises(DataError, match=message):
