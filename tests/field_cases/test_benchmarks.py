@@ -56,7 +56,7 @@ TOY = ("--benchmark", "--features", "toy.npz")
         (("--method", "gda,zero-shot", "--set", "epochs=3"), "gda, zero-shot has no such", "Known are: alpha, names"),
         (("--method", "all", "--set", "ratio=7"), "ratio=7", "range"),
         (("--seed", "1,2"), "--seed 1,2", "--resample"),
-        (("--unseen", "0.01"), "--unseen 0.01 leaves no unseen class", "Give 0.25 or more"),
+        (("--unseen", "0.01"), "--unseen 0.01 is less than one of", "Give 0.25 or more"),
         (("--select", "validation"), "--select validation", "--select support"),
         (("--method", "coop"), "no method can run", "--weights a CLIP"),
         (("--method", "gda,nowhere"), "'nowhere'", "Known are"),
