@@ -346,7 +346,7 @@ def _cells(
             shots=shots,
             seeds=seeds,
             selection=selection,
-            out=Path("results.csv"),
+            out=Path("results/table.csv"),
             **others,
         )
     return int(computed.call_count)

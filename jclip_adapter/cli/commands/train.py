@@ -99,7 +99,6 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
     if predicts:
         check_test_photos(images)
     log_data(images, shots_in_words(images, draw_of(settings)))
-    log_data(images, shots_in_words(images, draw_of(settings)))
     support = choose_support(images, draw_of(settings), functools.partial(unreadable, tasks))
     paths, labels = paths_of(support), labels_of(support)
     keys = tasks.photos(paths).keys
