@@ -16,7 +16,7 @@ from tests import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"
 PROMPTS = ROOT / "prompts"
-SETS = ("ensemble", "jclip", "seed")
+SETS = ("ensemble", "jclip", "seed", "slides")
 
 
 def names_of(fixture: str) -> list[str]:
@@ -66,6 +66,23 @@ def test_jclip_is_the_contest_baseline():
     for name in CONTEST[:374]:
         assert jclip.texts(name) == ["a photo of " + name[strip[domain_of(name)] :]]
     assert jclip.texts("Thu-dog_Shih_tzu (small one)") == ["a photo of Shih_tzu"]
+
+
+def test_slides_has_the_prompts_of_the_slides_code():
+    """Computed another way: by the lengths of the prefixes, on the names of list A."""
+    kinds = {
+        "Animal": (7, "a kind of an animal"),
+        "Thu-dog": (8, "a category of a dog"),
+        "Caltech-101": (12, "a kind of an object"),
+        "Food-101": (9, "a type of food"),
+    }
+    slides, seed = load_prompts("slides"), load_prompts("seed")
+    for name in CONTEST[:374]:
+        length, kind = kinds[domain_of(name)]
+        assert slides.texts(name) == [f"a photo of {name[length:].split(' ')[0]}, {kind}"]
+    assert slides.texts("Thu-dog_Shih_tzu (small one)") == ["a photo of Shih_tzu, a category of a dog"]
+    different = sum(slides.texts(name) != seed.texts(name) for name in CONTEST[:374])
+    assert f"different prompts for {different} of the 374 classes" in (PROMPTS / "README.md").read_text("utf-8")
 
 
 def test_the_ensemble_begins_with_the_seed_and_is_rectangular():
