@@ -155,7 +155,7 @@ def save_run(
         write_checked_json(fresh / RUN, facts)
         write_checked_json(fresh / METRICS, metrics)
         if method.history_:
-            write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
+            write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name, method.step_losses_))
     for name in (EVALUATION, CONFUSION):  # of the replaced adapter
         if KINDS[name].owns(folder / name):
             discard(folder / name, KINDS[name])

@@ -42,28 +42,34 @@ def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
     return buffer.getvalue()
 
 
-def training_curves(history: Sequence[dict[str, float]], title: str) -> bytes:
-    """Draw each recorded quantity of a training over epochs.
+def training_curves(history: Sequence[dict[str, float]], title: str, step_losses: Sequence[float] = ()) -> bytes:
+    """Draw the loss of each step, and each recorded quantity of a training over epochs.
 
     Args:
         history: Per epoch "epoch", and any of "loss", other losses by name, and "top1" in percent.
         title: Title of the picture.
+        step_losses: Loss of every step; none for no such plot.
 
     Returns:
         A PNG.
     """
     from matplotlib.figure import Figure
 
-    keys = list(dict.fromkeys(key for row in history for key in row if key != "epoch"))
-    figure = Figure(figsize=(4 * len(keys), 3.2), layout="constrained")
-    for number, key in enumerate(keys, 1):
-        label, colour = ("top-1 in %", _ORANGE) if key == "top1" else (key.replace("_", " "), _BLUE)
+    plots: list[tuple[str, str, Sequence[float], Sequence[float]]] = []
+    if len(step_losses):
+        plots.append(("step", "loss", range(1, len(step_losses) + 1), step_losses))
+    for key in dict.fromkeys(key for row in history for key in row if key != "epoch"):
+        label = "top-1 in %" if key == "top1" else key.replace("_", " ")
         rows = [row for row in history if key in row]
-        axes = figure.add_subplot(1, len(keys), number)
-        axes.plot([row["epoch"] for row in rows], [row[key] for row in rows], color=colour, marker=".", linewidth=1.5)
-        axes.set_xlabel("epoch")
+        plots.append(("epoch", label, [row["epoch"] for row in rows], [row[key] for row in rows]))
+    figure = Figure(figsize=(4 * len(plots), 3.2), layout="constrained")
+    for number, (unit, label, places, values) in enumerate(plots, 1):
+        axes = figure.add_subplot(1, len(plots), number)
+        marker, width = (".", 1.5) if unit == "epoch" else ("", 0.8)
+        axes.plot(places, values, color=_ORANGE if "top-1" in label else _BLUE, marker=marker, linewidth=width)
+        axes.set_xlabel(unit)
         axes.set_ylabel(label)
-        axes.set_title(f"training {label}")
+        axes.set_title(f"training {label} per {unit}")
         axes.grid(alpha=0.3)
     figure.suptitle(title)
     return _png(figure)

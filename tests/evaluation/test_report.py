@@ -30,6 +30,13 @@ def test_curves_are_a_picture_and_the_same_each_time():
     assert data != training_curves(history[:1], "test")
 
 
+def test_the_loss_per_step_is_one_more_plot():
+    history = [{"epoch": 1, "loss": 2.0, "top1": 10.0}]
+    two, three = training_curves(history, "test"), training_curves(history, "test", [3.0, 1.0])
+    assert (opened(two).width, opened(three).width) == (880, 1320)
+    assert three != training_curves(history, "test", [3.0, 2.0])
+
+
 def test_confusion_shows_the_matrix():
     diagonal = opened(confusion_picture(np.eye(4, dtype=np.int64) * 3, ["a", "a", "b", "b"]))
     other = opened(confusion_picture(np.ones((4, 4), dtype=np.int64), ["a", "a", "b", "b"]))

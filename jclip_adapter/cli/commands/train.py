@@ -120,7 +120,11 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
         logger.warning("%s holds the state of another training and is kept", state)
     with doing(f"fitting {settings.method}"):
         method.fit(task)
-    metrics: dict[str, Any] = {"unit": "percent", "epochs": method.history_}
+    metrics: dict[str, Any] = {
+        "unit": "percent",
+        "epochs": method.history_,
+        "step_losses": method.step_losses_,
+    }
     if len(support):
         before = tasks.zero_shot(task.support_features)
         after = method.logits(tasks.support_queries(task, paths))
