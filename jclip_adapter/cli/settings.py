@@ -101,11 +101,11 @@ class Settings:
     )
     shots: int = option(
         4,
-        "training photos per class, fewer where there are fewer; or 'all'",
+        "training photos per class, fewer where there are fewer; 'all'; or 0 for methods that need none",
         (*WITH_METHODS, EXTRACT),
         kind="counts",
         metavar="K",
-        low=1,
+        low=0,
         high=ALL_SHOTS,
         words={"all": ALL_SHOTS},
         several=(*BENCHMARKS, EXTRACT),

@@ -86,7 +86,7 @@ def feature_problems(
 
     Args:
         paths: The files.
-        shots: Shot counts; empty for all in a file.
+        shots: Shot counts, 0 for a task without shots; empty for all in a file.
         seeds: Seeds of everything random in a method.
         resample: Whether each seed draws its own shots from the file's largest training set, instead of using the
             file's shots.
@@ -103,20 +103,20 @@ def feature_problems(
     problems = []
     contents = [_read(path) for path in paths]
     for path, content, name in zip(paths, contents, _distinct_names(paths, contents), strict=True):
-        counts = [count for count in content.tasks if not shots or count in shots]
+        counts = [count for count in (0, *content.tasks) if (count in shots if shots else count)]
         if not counts:
             raise DataError(
                 f"{path} has no task with {', '.join(map(str, shots))} shots.",
                 f"It has tasks with {', '.join(map(str, content.tasks))} shots.",
             )
-        lacking = [str(count) for count in shots if count not in content.tasks]
+        lacking = [str(count) for count in shots if count and count not in content.tasks]
         if lacking:
             has = ", ".join(map(str, content.tasks))
             logger.warning("%s has no task with %s shots, only with %s", path, ", ".join(lacking), has)
         _warn_of_overlap(name, content)
         for count in counts:
             for seed in seeds:
-                task = _draw(content.tasks, count, seed) if resample else content.tasks[count]
+                task = _draw(content.tasks, count, seed) if resample or not count else content.tasks[count]
                 task = replace(task, validation=content.validation)
                 fingerprint = content.sha256 + (" resampled" if resample else "")
                 problems.append(Problem(name, count, seed, fingerprint, task, content.test))

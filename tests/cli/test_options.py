@@ -113,7 +113,7 @@ def test_every_owner_is_a_command() -> None:
         ["--benchmark", "--seed", "1,2,1"],
         ["--benchmark", "--seed=-1"],
         ["--benchmark", "--seed", "1,-1"],
-        ["--benchmark", "--shots", "0,1"],
+        ["--benchmark", "--shots=-1,1"],
         ["--benchmark", "--unseen", "nan"],
         ["--benchmark", "--unseen", "-0.1"],
         ["--benchmark", "--unseen", "1"],

@@ -122,6 +122,8 @@ def benchmark(
         raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
     if features and ALL_SHOTS in shots:
         raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")
+    if unseen and 0 in shots:
+        raise UsageError("--unseen has no effect with --shots 0.", "Leave one of them out.")
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
     for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
         check_place(file, kind)

@@ -28,6 +28,14 @@ from .setup import draw_of, log_data, set_up, unreadable
 FEATURE_FILE = Kind("a feature file", unchanged_npz("classnames", "text", "test_x", "test_y"))
 
 
+def _check(target: Path, counts: Sequence[int]) -> None:
+    """Refuse a file or shot counts that no feature file can have."""
+    if target.suffix != ".npz":
+        raise UsageError(f"--extract: expected a path ending in .npz, got {target}.", "Rename it.")
+    if 0 in counts:
+        raise UsageError("--shots 0: a feature file needs training rows.", "Give --shots 1 or more.")
+
+
 def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part | None = None) -> Path | Share:
     """Write the features of a data set's shots and labelled photos.
 
@@ -41,11 +49,12 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         `target`, or the part's progress where other parts are missing.
 
     Raises:
-        UsageError: `target` does not end in .npz or is another program's, or the settings list the shots.
+        UsageError: `target` does not end in .npz or is another program's, a shot count is 0, or the settings list the
+            shots.
         SetupError: it cannot be written.
     """
-    if target.suffix != ".npz":
-        raise UsageError(f"--extract: expected a path ending in .npz, got {target}.", "Rename it.")
+    counts = list(shots) or [settings.shots]
+    _check(target, counts)
     check_place(target, FEATURE_FILE)
     setup = set_up(settings, encode_texts=part is None or part.number == 1)
     images, tasks = setup.images, setup.tasks
@@ -53,7 +62,6 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         raise UsageError("a feature file needs text features; this network has no text encoder.", "Use a CLIP.")
     if settings.support not in ("random", "first"):
         raise UsageError("--extract draws its shots by --seed.", "Leave --support out, or give 'first'.")
-    counts = list(shots) or [settings.shots]
     draws = {count: replace(draw_of(settings), shots=count) for count in counts}
     log_data(images, f"shots: {', '.join('all' if count == ALL_SHOTS else str(count) for count in counts)}")
     if part:

@@ -45,7 +45,7 @@ from jclip_adapter.methods.training.through_clip import ThroughClip
 from jclip_adapter.storage import read_json
 
 from .chain import chain_sha256
-from .effects import refuse_idle_on_methods
+from .effects import refuse_idle_on_methods, refuse_without_shots
 from .setup import Setup, check_test_photos, draw_of, log_data, set_up, unreadable
 from .shots import digest_lines
 
@@ -169,6 +169,7 @@ def _check(settings: Settings, selection: str, *, resume: bool) -> None:
     """Check settings before the long computation."""
     typed = create(settings.method, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [typed])
+    refuse_without_shots(settings, typed)
     if selection == "validation":
         raise UsageError("--select validation: a data set of photos has no validation set.", "Use --select support.")
     if resume and not isinstance(typed, ThroughClip):
