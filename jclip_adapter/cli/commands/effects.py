@@ -59,11 +59,11 @@ def refuse_without_shots(settings: Settings, method: Method) -> None:
     if settings.shots:
         return
     if "support" in method.meta.needs:
-        raise UsageError(f"--shots 0: {method.meta.name} needs support photos.", "Give --shots 1 or more.")
+        raise UsageError(f"--shots 0: {method.meta.name} needs support photos.", "Use at least 1 shot.")
     for name in ("strict", "views", "select", "support"):
         if name in settings.given:
             flag = OPTIONS[name].flag
-            raise UsageError(f"{flag} has no effect with --shots 0.", f"Leave {flag} out, or give --shots 1 or more.")
+            raise UsageError(f"{flag} has no effect with --shots 0.", f"Leave {flag} out, or use at least 1 shot.")
 
 
 def refuse_idle_on_network(settings: Settings) -> None:

@@ -33,7 +33,7 @@ def _check(target: Path, counts: Sequence[int]) -> None:
     if target.suffix != ".npz":
         raise UsageError(f"--extract: expected a path ending in .npz, got {target}.", "Rename it.")
     if 0 in counts:
-        raise UsageError("--shots 0: a feature file needs training rows.", "Give --shots 1 or more.")
+        raise UsageError("--shots 0: a feature file needs training rows.", "Use at least 1 shot.")
 
 
 def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part | None = None) -> Path | Share:
