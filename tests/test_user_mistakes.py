@@ -408,7 +408,7 @@ SPOILT = [
         "prompts: too long",
         f"{T} --prompts p.yaml",
         "word word",
-        "Shorten it",
+        "Shorten the prompt",
         put("p.yaml", f"templates: {{default: ['{'word ' * 90}{{}}']}}\n"),
     ),
 ]

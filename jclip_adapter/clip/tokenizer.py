@@ -90,7 +90,7 @@ def token_ids(
             if not truncate:
                 raise UsageError(
                     f"the text {text[:60]!r}… has {len(ids)} tokens, but CLIP reads {context_length}.",
-                    "Shorten it, or ask for truncation.",
+                    "Shorten it, or pass truncate=True.",
                 )
             ids = [*ids[: context_length - 1], END]
         result[row, : len(ids)] = ids
@@ -103,4 +103,9 @@ def model_tokens(texts: str | Sequence[str], config: ClipConfig) -> npt.NDArray[
     Raises:
         UsageError: a text is too long.
     """
-    return token_ids(texts, config.context_length, cleaning=config.text_cleaning)
+    try:
+        return token_ids(texts, config.context_length, cleaning=config.text_cleaning)
+    except UsageError as error:
+        raise UsageError(
+            error.message, "Shorten the prompt (--prompts), or the class's words in class_names.yaml (--class-names)."
+        ) from error
