@@ -62,10 +62,9 @@ def examine(device: str = "auto", start: bool = True) -> list[Finding]:
 def _python() -> Finding:
     version = platform.python_version()
     if (3, 10) <= sys.version_info[:2] < (3, 13):
-        if (python_headers.include() / "Python.h").is_file():
+        if python_headers.are_there():
             return Finding("Python", "ok", version)
-        cure = f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev)."
-        return Finding("Python", "problem", f"{version}, without its headers", cure)
+        return Finding("Python", "problem", f"{version}, without its headers", python_headers.CURE)
     return Finding("Python", "problem", version, "Use Python 3.10, 3.11 or 3.12.")
 
 

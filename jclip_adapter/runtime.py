@@ -209,7 +209,7 @@ def _marker(plan: Plan) -> Path:
         *(f"{key}={os.environ[key]}" for key in _FLAGS if key in os.environ and key not in plan.environment),
     ]
     digest = hashlib.sha256("\n".join(circumstances).encode()).hexdigest()[:16]
-    return jittor_home() / ".cache" / "jittor" / f"jclip_adapter_{digest}.ready"
+    return cache_folder() / f"jclip_adapter_{digest}.ready"
 
 
 def check_requirements() -> None:
@@ -227,10 +227,10 @@ def check_requirements() -> None:
             "there is no g++, which Jittor compiles its kernels with.",
             "Install it (Debian and Ubuntu: apt-get install g++).",
         )
-    if not (python_headers.include() / "Python.h").is_file():
+    if not python_headers.are_there():
         raise SetupError(
             f"Python's headers are missing ({python_headers.include() / 'Python.h'}), which Jittor compiles against.",
-            f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev).",
+            python_headers.CURE,
         )
 
 
@@ -295,8 +295,7 @@ def start(device: str = "auto") -> Any:
     if _started():
         return sys.modules["jittor"]
     plan = _chosen()[0]
-    home = jittor_home()
-    _link_onednn(home, plan)
+    _link_onednn(jittor_home(), plan)
     with _own_environment():
         try:
             with _own_environment(failed_only=True):
@@ -313,7 +312,7 @@ def start(device: str = "auto") -> Any:
         raise SetupError("Jittor was built without CUDA.", f"Delete {cache_folder()} and run the command again.")
     jittor.flags.use_cuda = int(plan.device == "cuda")
     if plan.device == "cpu":
-        shorten_compilation(jittor, home / ".cache" / "jittor", compiler())
+        shorten_compilation(jittor, cache_folder(), compiler())
     else:
         cuda_guard.guard(jittor)
         if _CUDA13_FLAGS in plan.environment.get("cc_flags", ""):
@@ -417,10 +416,9 @@ def _import(marker: Path) -> Any:
         ) from error
     except (ImportError, OSError, RuntimeError, AssertionError) as error:
         marker.unlink(missing_ok=True)
-        folder = jittor_home() / ".cache" / "jittor"
         raise SetupError(
             f"Jittor does not start ({reason(str(error).splitlines())}).",
-            f"Run the command again; if that does not help, delete {folder} and run it once more.",
+            f"Run the command again; if that does not help, delete {cache_folder()} and run it once more.",
         ) from error
     finally:
         if notebook is None:
@@ -514,8 +512,7 @@ def _compile_in_child(plan: Plan) -> str:
             break
     raise SetupError(
         f"Jittor could not be compiled: {(reason(output) or _end_of(child.returncode)).rstrip('.')}.",
-        "Run `python runner.py --doctor`; if its checks pass, delete "
-        f"{jittor_home() / '.cache' / 'jittor'} and run the command again.",
+        f"Run `python runner.py --doctor`; if its checks pass, delete {cache_folder()} and run the command again.",
     )
 
 
