@@ -10,7 +10,6 @@ results/cuda-rehearsal.json, a summary into docs/cuda.md. The stand-ins compute 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import platform
 import re
@@ -186,8 +185,6 @@ def prepare(home: Path) -> tuple[dict[str, str], Path]:
     records = home / "rehearsal" / "records"
     records.mkdir(parents=True, exist_ok=True)
     stub = cuda_stub.build(home / "rehearsal" / "stub", root)
-    if importlib.util.find_spec("nvidia") is not None:
-        del stub["PYTHONPATH"]  # NVIDIA's own headers are installed
     place = home / "rehearsal" / "place"
     if not (place / "resnet.safetensors").is_file():
         shutil.rmtree(place, ignore_errors=True)  # left half done

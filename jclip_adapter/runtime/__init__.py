@@ -80,7 +80,7 @@ def _marker(plan: Plan) -> Path:
         *(f"{key}={os.environ[key]}" for key in _FLAGS if key in os.environ and key not in plan.environment),
     ]
     digest = hashlib.sha256("\n".join(conditions).encode()).hexdigest()[:16]
-    return planning.jittor_home() / ".cache" / "jittor" / f"jclip_adapter_{digest}.ready"
+    return planning.cache_folder() / f"jclip_adapter_{digest}.ready"
 
 
 def check_requirements() -> None:
@@ -98,10 +98,10 @@ def check_requirements() -> None:
             "there is no g++, which Jittor compiles its kernels with.",
             "Install it (Debian and Ubuntu: apt-get install g++).",
         )
-    if not (python_headers.include() / "Python.h").is_file():
+    if not python_headers.are_there():
         raise SetupError(
             f"Python's headers are missing ({python_headers.include() / 'Python.h'}), which Jittor compiles against.",
-            f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev).",
+            python_headers.HINT,
         )
 
 
@@ -166,8 +166,7 @@ def start(device: str = "auto") -> Any:
     if _started():
         return sys.modules["jittor"]
     plan = _chosen()[0]
-    home = planning.jittor_home()
-    _link_onednn(home, plan)
+    _link_onednn(planning.jittor_home(), plan)
     with _own_environment():
         try:
             with _own_environment(failed_only=True):
@@ -186,7 +185,7 @@ def start(device: str = "auto") -> Any:
         )
     jittor.flags.use_cuda = int(plan.device == "cuda")
     if plan.device == "cpu":
-        shorten_compilation(jittor, home / ".cache" / "jittor", planning.compiler())
+        shorten_compilation(jittor, planning.cache_folder(), planning.compiler())
     else:
         cuda_guard.guard(jittor)
         if CUDA13_FLAGS in plan.environment.get("cc_flags", ""):
@@ -280,10 +279,9 @@ def _import(marker: Path) -> Any:
         ) from error
     except (ImportError, OSError, RuntimeError, AssertionError) as error:
         marker.unlink(missing_ok=True)
-        folder = planning.jittor_home() / ".cache" / "jittor"
         raise SetupError(
             f"Jittor does not start ({reason(str(error).splitlines())}).",
-            f"Run the command again; if that does not help, delete {folder} and run it once more.",
+            f"Run the command again; if that does not help, delete {planning.cache_folder()} and run it once more.",
         ) from error
     finally:
         if notebook is None:

@@ -17,7 +17,7 @@ from jclip_adapter.core.errors import SetupError
 
 from . import compiled
 from .jittor_messages import reason
-from .planning import Plan, compiled_folder, jittor_home
+from .planning import Plan, cache_folder, compiled_folder
 
 logger = logging.getLogger(__name__)
 _READY = "jittor is ready"
@@ -73,8 +73,7 @@ def compile_core(plan: Plan) -> str:
             break
     raise SetupError(
         f"Jittor could not be compiled: {(reason(output) or _end_of(child.returncode)).rstrip('.')}.",
-        "Run `python runner.py --doctor`; if its checks pass, delete "
-        f"{jittor_home() / '.cache' / 'jittor'} and run the command again.",
+        f"Run `python runner.py --doctor`; if its checks pass, delete {cache_folder()} and run the command again.",
     )
 
 

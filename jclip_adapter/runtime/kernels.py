@@ -50,7 +50,15 @@ case "$1" in
 esac
 compiler="${{2#--cc_path=}}"
 shift 2
-exec "$compiler" "$@"
+# The library gets its name when it is whole: another process may load it at any time.
+count=$# output= next=
+for word; do
+  if [ "$next" ]; then output=$word word=$word.$$ next=; elif [ "$word" = -o ]; then next=1; fi
+  set -- "$@" "$word"
+done
+shift "$count"
+"$compiler" "$@" || exit
+[ -z "$output" ] || mv -f "$output.$$" "$output"
 """
 
 

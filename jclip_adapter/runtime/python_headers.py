@@ -10,6 +10,8 @@ from pathlib import Path
 
 from jclip_adapter.storage import KEPT, write_text
 
+HINT = f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev)."
+"""What to do where the headers are missing."""
 # The options that Jittor calls.
 _SCRIPT = """\
 #!/bin/sh
@@ -24,6 +26,11 @@ esac
 def include() -> Path:
     """The folder of Python.h, which may be missing."""
     return Path(sysconfig.get_path("include"))
+
+
+def are_there() -> bool:
+    """Whether the headers are installed."""
+    return (include() / "Python.h").is_file()
 
 
 def config(cache: Path) -> str:

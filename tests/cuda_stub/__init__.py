@@ -6,6 +6,7 @@ zeros, so shapes, types, compilation and the order of calls are rehearsed, and n
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -53,7 +54,8 @@ def build(folder: Path, root: Path) -> dict[str, str]:
     return {
         "LD_PRELOAD": ":".join(map(str, preloaded)),
         "LD_LIBRARY_PATH": str(libraries),
-        "PYTHONPATH": str(folder / "site"),
+        # NVIDIA's own headers, where they are installed, go before those of the stand-ins.
+        **({} if importlib.util.find_spec("nvidia") else {"PYTHONPATH": str(folder / "site")}),
         # Jittor's own pool would hand out memory again as it is: numbers of anything, which look like a divergence.
         "use_sfrl_allocator": "0",
     }

@@ -6,7 +6,6 @@ every command.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -44,8 +43,6 @@ def environment() -> dict[str, str]:
     """A process's with this finds a GPU. It lies in Jittor's cache, so that a second run compiles nothing."""
     assert TOOLKIT is not None
     stub = cuda_stub.build(planning.cache_folder() / "jclip_adapter_cuda_stub", TOOLKIT)
-    if importlib.util.find_spec("nvidia") is not None:
-        del stub["PYTHONPATH"]  # NVIDIA's own headers are installed
     named = {name: value for name, value in os.environ.items() if name != "nvcc_path"}
     paths = os.pathsep.join(filter(None, [str(ROOT), stub.pop("PYTHONPATH", "")]))
     return {**named, **stub, "JITTOR_HOME": str(planning.jittor_home()), "PYTHONPATH": paths}

@@ -71,10 +71,9 @@ def examine(device: str = "auto", start: bool = True) -> list[Finding]:
 def _python() -> Finding:
     version = platform.python_version()
     if (3, 10) <= sys.version_info[:2] < (3, 13):
-        if (python_headers.include() / "Python.h").is_file():
+        if python_headers.are_there():
             return Finding("Python", "ok", version)
-        hint = f"Install them (Debian and Ubuntu: apt-get install python3.{sys.version_info.minor}-dev)."
-        return Finding("Python", "problem", f"{version}, without its headers", hint)
+        return Finding("Python", "problem", f"{version}, without its headers", python_headers.HINT)
     return Finding("Python", "problem", version, "Use Python 3.10, 3.11 or 3.12.")
 
 
@@ -200,7 +199,7 @@ def _start(device: str) -> Finding:
 
 
 def _broken_cache() -> str:
-    return f"Delete {planning.jittor_home() / '.cache' / 'jittor'} and run the command again."
+    return f"Delete {planning.cache_folder()} and run the command again."
 
 
 def run(invocation: Invocation) -> None:
