@@ -55,6 +55,7 @@ def documents() -> dict[Path, Sections]:
             "backbones": partial(quoted_table, "backbones.md", "benchmarks.backbone_accuracy"),
             "two-views": partial(quoted_table, "two-views.md", "benchmarks.two_views"),
         },
+        "docs/contest.md": {"contest": partial(quoted_table, "contest.md", "benchmarks.contest_table")},
         "docs/flags.md": flags["en"],
         "docs/flags.zh.md": flags["zh"],
         "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table},
