@@ -20,7 +20,7 @@ from benchmarks import ROOT, options_table, told
 from benchmarks.reliability import outcome
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import markdown_table
-from jclip_adapter.methods import available, get
+from jclip_adapter.methods import NOT_INCLUDED, available, get
 from jclip_adapter.storage import ANY, read_lines, write_text
 
 SHOTS = "4"
@@ -58,7 +58,7 @@ def documents() -> dict[Path, Sections]:
         "docs/contest.md": {"contest": partial(quoted_table, "contest.md", "benchmarks.contest_table")},
         "docs/flags.md": flags["en"],
         "docs/flags.zh.md": flags["zh"],
-        "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table},
+        "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table, "not-included": not_included},
         "docs/sample.md": {"sample": partial(quoted_table, "sample.md", "benchmarks.sample_accuracy")},
         "docs/speed.md": {"speed": speed_table},
         "docs/training-through-clip.md": {
@@ -148,6 +148,11 @@ def sources_table() -> str:
             source += f"; [{meta.code}](https://github.com/{meta.code})"
         rows.append([_name(name), meta.trains, ", ".join(meta.needs) or "nothing", source])
     return markdown_table(["method", "trains", "needs", "source"], rows)
+
+
+def not_included() -> str:
+    """The methods of the project's sources that are not here, and why."""
+    return "\n".join(f"- {reason}" for reason in NOT_INCLUDED.values())
 
 
 def benchmark_table() -> str:
