@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks import ROOT, options_table, told
+from benchmarks import ROOT, options_table, seeds, told
 from benchmarks.reliability import outcome
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import markdown_table
@@ -60,6 +60,7 @@ def documents() -> dict[Path, Sections]:
         "docs/flags.zh.md": flags["zh"],
         "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table, "not-included": not_included},
         "docs/sample.md": {"sample": partial(quoted_table, "sample.md", "benchmarks.sample_accuracy")},
+        "docs/seeds.md": {"seeds": seeds.page},
         "docs/speed.md": {"speed": speed_table},
         "docs/training-through-clip.md": {
             "encoder": partial(quoted_table, "sample-encoder.md", "benchmarks.sample_encoder")
