@@ -22,7 +22,7 @@ from jclip_adapter.core.choices import ALL_SHOTS, PROTOCOLS
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
-from jclip_adapter.data.sets import ImageSet, Photo
+from jclip_adapter.data.sets import ImageSet, Photo, sample_validation
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import Draw, choose_support, shots_of
@@ -54,6 +54,7 @@ from .setup import Setup, log_data, set_up, unreadable
 
 logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
+_VALIDATION = 4  # validation photos per class, at most
 _ROWS = "<!-- the CSV beside: SHA-256 {} -->\n"
 TEXT = Kind("a benchmark's tables", unchanged_text(MARKDOWN_MARK))
 PICTURE = Kind("a benchmark's picture", unchanged_png)
@@ -143,11 +144,10 @@ def benchmark(
     if features:
         problems = feature_problems(features, shots, seeds, resample=resample)
     else:
-        if selection == "validation":
-            raise UsageError("--select validation: photos have no validation set.", "Use --select support.")
         if any(settings.noise):
             _check_noise(settings, chosen)
-        problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
+        counts = list(shots) or [settings.shots]
+        problems = photo_problems(set_up(settings), counts, seeds, validation=selection == "validation")
     problems = [
         replace(problem, unseen=share, protocol=protocol, tasks=tasks)
         for share in unseen or (0.0,)
@@ -246,15 +246,26 @@ def _csv(cells: Sequence[dict[str, Any]]) -> str:
     return csv_text(rows, [*COLUMNS, *facts, *measured])
 
 
-def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
+def photo_problems(
+    setup: Setup, shots: Sequence[int], seeds: Sequence[int], *, validation: bool = False
+) -> list[Problem]:
     """The problems of a data set's photos: a task with its queries per shot count and seed.
 
+    Args:
+        setup: The data set and its networks.
+        shots: Shot counts.
+        seeds: Seeds of the draws.
+        validation: Whether the tasks get validation photos, of each class as many as shots but at most 4, as in CoOp.
+
     Raises:
-        UsageError: the settings list the shots; or two seeds or shot counts draw the same photos.
+        UsageError: the settings list the shots; two seeds or shot counts draw the same photos; or there are no
+            validation photos.
     """
     settings, images, tasks = setup.settings, setup.images, setup.tasks
     if settings.support != "random":
         raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
+    if validation and not images.validation:
+        raise UsageError(f"--select validation: {images.source} has no validation set.", "Use --select support.")
     counts = ", ".join("all" if count == ALL_SHOTS else str(count) for count in shots)
     log_data(images, f"shots: {counts}, seeds: {', '.join(map(str, seeds))}")
     problems = []
@@ -273,10 +284,21 @@ def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> 
             if settings.noise[0]:
                 noisy = with_noise(tasks.clip, tasks.photos(paths_of(support)), tasks.cache, settings.noise[0], seed)
                 task = replace(task, support_features=noisy.normalised, support_raw=noisy.raw)
+            if validation:
+                task = replace(task, validation=_validation(images, tasks, count, seed))
             test, lost = labelled_queries(images, tasks, support, settings.seed, settings.noise[1])
             facts = (images.name, shots_of(support, count), seed, _key(setup, task, test, lost))
             problems.append(Problem(*facts, task, test, unreadable=lost))
     return problems
+
+
+def _validation(images: ImageSet, tasks: TaskEncoder, shots: int, seed: int) -> Labelled:
+    """Validation photos of a published split, as many per class as shots but at most `_VALIDATION`."""
+    held = sample_validation(images, min(max(shots, 1), _VALIDATION), seed)
+    found = tasks.photos(paths_of(held))
+    if found.bad:
+        logger.warning("%d of %d validation photos cannot be read and are left out", len(found.bad), len(held))
+    return Labelled(tasks.queries(found), labels_of(held)[found.readable])
 
 
 def _key(setup: Setup, task: FewShotTask, test: Labelled, lost: npt.NDArray[np.int64]) -> str:
@@ -287,7 +309,8 @@ def _key(setup: Setup, task: FewShotTask, test: Labelled, lost: npt.NDArray[np.i
     keys = (fingerprint(task), *(each.image_key() for each in tasks.encoders), texts, chain_sha256(setup.chain))
     digest = hashlib.sha256(json.dumps([*keys, *tasks.class_names, *tasks.domains]).encode())
     second = () if test.queries.auxiliary is None else (test.queries.auxiliary,)
-    for part in (test.queries.features, test.labels, lost, *second):
+    held = () if task.validation is None else (task.validation.queries.features, task.validation.labels)
+    for part in (test.queries.features, test.labels, lost, *second, *held):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 
