@@ -21,20 +21,25 @@ def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
 
     If some classes had no shots, each column becomes three: base, new and their harmonic mean; in the base-to-new
     protocol also their difference and the accuracy among all classes. If the queries were divided into tasks of few
-    classes, it becomes two: the tasks, and the same tasks with drawn class shares.
+    classes, it becomes two: the tasks, and the same tasks with drawn class shares. Several shares of classes without
+    shots are a table each.
 
     Args:
         cells: As `benchmark.run_benchmark` returns them.
 
     Returns:
-        Markdown: one or two tables and a legend.
+        Markdown: tables and a legend.
     """
     parts = []
     together = "all queries of a task at once" if "tasks" in cells[0] else "all queries at once"
+    shares = sorted({cell.get("unseen", 0.0) for cell in cells})
     for transductive, title in ((False, "Inductive methods"), (True, f"Transductive methods ({together})")):
-        chosen = [cell for cell in cells if cell["transductive"] is transductive]
-        if chosen:
-            parts.append(f"### {title}\n\n{_pivot(chosen)}")
+        for share in shares:
+            place = (transductive, share)
+            chosen = [cell for cell in cells if (cell["transductive"], cell.get("unseen", 0.0)) == place]
+            if chosen:
+                more = f", {100 * share:g} % of the classes without shots" if len(shares) > 1 else ""
+                parts.append(f"### {title}{more}\n\n{_pivot(chosen)}")
     parts.append(_legend(cells))
     return "\n\n".join(parts)
 
@@ -73,7 +78,7 @@ def _legend_of_tasks(cells: Sequence[dict[str, Any]], seeds: int) -> str:
     return (
         f"Top-1 in percent: mean over {over} ± half-width of its 95 % confidence interval (Student's t). A task has "
         f"queries of {classes} classes, {of} on average; all classes of the data set may be predicted, and no method "
-        "knows how many occur. Transductive methods get the queries of a task at once. Tasks with about as many "
+        "is told which of them occur. Transductive methods get the queries of a task at once. Tasks with about as many "
         'queries of each class flatter any method that balances its predictions; under "drawn shares" the class of '
         "each query is drawn independently, from class shares that differ (Dirichlet distribution with parameter 2). "
         "These tasks are smaller where a class has few photos."
@@ -81,27 +86,18 @@ def _legend_of_tasks(cells: Sequence[dict[str, Any]], seeds: int) -> str:
 
 
 def _pivot(cells: Sequence[dict[str, Any]]) -> str:
-    columns = sorted({_column(cell) for cell in cells})
-    several = len({share for _, _, share in columns}) > 1
+    columns = sorted({(cell["dataset"], cell["shots"]) for cell in cells})
     quantities = _quantities(cells[0])
     rows = []
     for method in sorted({cell["method"] for cell in cells}):
         row = [method]
-        for column in columns:
-            found = [cell for cell in cells if (cell["method"], _column(cell)) == (method, column)]
+        for dataset, shots in columns:
+            place = (method, dataset, shots)
+            found = [c for c in cells if (c["method"], c["dataset"], c["shots"]) == place]
             row += [_mean_of(found, key) for key in quantities]
         rows.append(row)
-    header = [
-        f"{dataset}, {shots}-shot{f', {100 * share:g} % unseen' if several else ''}{name}"
-        for dataset, shots, share in columns
-        for name in quantities.values()
-    ]
+    header = [f"{dataset}, {shots}-shot{name}" for dataset, shots in columns for name in quantities.values()]
     return markdown_table(["method", *header], rows)
-
-
-def _column(cell: Mapping[str, Any]) -> tuple[str, int, float]:
-    """Data set, shots, and share of the classes without shots."""
-    return cell["dataset"], cell["shots"], cell.get("unseen", 0.0)
 
 
 def _quantities(cell: Mapping[str, Any]) -> dict[str, str]:
