@@ -10,7 +10,7 @@ import numpy as np
 
 from jclip_adapter.core.task import normalise
 
-CLASSES, WIDTH, TESTS = 5, 16, 6
+CLASSES, WIDTH, TESTS, VALIDATION = 5, 16, 6, 2
 NOISE = 0.3  # standard deviation of each number around the text's
 
 
@@ -24,14 +24,15 @@ def write_features(path: Path, shots: Sequence[int] = (3,), classes: int = CLASS
     """
     rng = np.random.default_rng(0)
     text = normalise(rng.standard_normal((classes, WIDTH)))
-    most = max(shots) + TESTS
+    most = max(shots) + TESTS + VALIDATION
     labels = np.repeat(np.arange(classes), most)
     rows = normalise(text[labels] + NOISE * rng.standard_normal((len(labels), WIDTH)))
     place = np.arange(len(labels)) % most
     arrays = {}
     for count in shots:
         arrays[f"train{count}_x"], arrays[f"train{count}_y"] = rows[place < count], labels[place < count]
-    test = place >= max(shots)
+    arrays["val_x"], arrays["val_y"] = rows[place >= most - VALIDATION], labels[place >= most - VALIDATION]
+    test = (place >= max(shots)) & (place < most - VALIDATION)
     np.savez(
         path,
         classnames=np.array(list(ascii_lowercase[:classes])),

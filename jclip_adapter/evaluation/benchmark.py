@@ -21,19 +21,25 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter import runtime
+from jclip_adapter.core.choices import PROTOCOLS
 from jclip_adapter.core.console import doing, progress
 from jclip_adapter.core.errors import DataError, DivergedError, UsageError, suggest
 from jclip_adapter.core.task import FewShotTask, Labelled
 from jclip_adapter.features.file import FeatureFile, read_feature_file
-from jclip_adapter.methods import available, create, get
+from jclip_adapter.methods import Method, available, create, get
 from jclip_adapter.storage import KEPT, read_checked_json, write_checked_json
 
-from .metrics import accuracy, seen_and_unseen
+from .metrics import accuracy, harmonic_mean, mean_interval, seen_and_unseen
 from .provenance import code_digest
+from .query_tasks import QueryTasks
 from .selection import SELECTIONS, choose
 
 logger = logging.getLogger(__name__)
-_SCORING = ("jclip_adapter.evaluation.metrics", "jclip_adapter.core.task")  # code that every cell depends on
+_SCORING = (  # code that every cell depends on
+    "jclip_adapter.evaluation.metrics",
+    "jclip_adapter.evaluation.query_tasks",
+    "jclip_adapter.core.task",
+)
 _SELECTING = "jclip_adapter.evaluation.selection"
 _SHOWN = 3  # methods named in a message
 COLUMNS = (
@@ -61,7 +67,9 @@ class Problem:
         task: The methods' input.
         test: The queries with their labels, for the scorer alone.
         unseen: Share of the (last) classes whose shots are removed.
+        protocol: One of `choices.PROTOCOLS`: which classes compete if some have no shots.
         unreadable: (k,) class indices of unreadable queries, which count as wrong.
+        tasks: Tasks of few classes to which the queries are divided; None for all queries at once.
     """
 
     dataset: str
@@ -71,7 +79,9 @@ class Problem:
     task: FewShotTask
     test: Labelled
     unseen: float = 0.0
+    protocol: str = PROTOCOLS[0]
     unreadable: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    tasks: QueryTasks | None = None
 
 
 def _read(path: str) -> FeatureFile:
@@ -160,6 +170,8 @@ def _draw(tasks: Mapping[int, FewShotTask], shots: int, seed: int) -> FewShotTas
 def without_shots(task: FewShotTask, share: float) -> FewShotTask:
     """The task without the shots of a share of its classes, the last ones, rounded down; at least one keeps them.
 
+    Their validation photos are removed too.
+
     Raises:
         UsageError: the share is less than one class.
     """
@@ -169,7 +181,12 @@ def without_shots(task: FewShotTask, share: float) -> FewShotTask:
             f"--unseen {share} is less than one of {task.num_classes} classes.",
             f"Give {-(-1000 // task.num_classes) / 1000:g} or more.",
         )
-    return task.keep(task.support_labels < task.num_classes - count)
+    first = task.num_classes - count
+    held = task.validation
+    if held is not None:
+        known = held.labels < first
+        held = Labelled(held.queries[known], held.labels[known]) if known.any() else None
+    return replace(task.keep(task.support_labels < first), validation=held)
 
 
 def choose_methods(names: str) -> list[str]:
@@ -251,7 +268,7 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     Returns:
         The cell: COLUMNS and how the hyper-parameters were chosen.
     """
-    task, test = problem.task, problem.test
+    task = problem.task
     if problem.unseen:
         task = without_shots(task, problem.unseen)
     started = time.perf_counter()
@@ -262,20 +279,16 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     with doing(f"fitting {name}"):
         method = create(name, seed=problem.seed, **choice.values).fit(task)
     fitted = time.perf_counter()
-    logits = method.logits(test.queries)
+    if problem.tasks is None:
+        scores = _on_all_queries(method, problem, task)
+    else:
+        scores = _on_tasks(method, problem.test, problem.tasks, problem.seed)
     predicted = time.perf_counter()
-    lost = len(problem.unreadable)
-    logits = np.concatenate([logits, np.zeros((lost, logits.shape[1]), dtype=np.float32)])
-    labels = np.concatenate([test.labels, problem.unreadable])
-    readable = np.arange(len(labels)) < len(test.labels)
-    groups = seen_and_unseen(logits, labels, task.seen, readable) if problem.unseen else {}
     return {
         "dataset": problem.dataset,
         "method": name,
         "shots": problem.shots,
         "seed": problem.seed,
-        "top1": 100 * accuracy(logits, labels, 1, readable),
-        "top5": 100 * accuracy(logits, labels, min(5, logits.shape[1]), readable),
         "fit_seconds": fitted - chosen,
         "predict_seconds": predicted - fitted,
         "hyperparameters": method.hyper.as_dict(),
@@ -284,8 +297,70 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
         "selection_accuracy": None if choice.candidates == 0 else 100 * choice.accuracy,
         "candidates": choice.candidates,
         "transductive": method.meta.transductive,
+        **({"unseen": problem.unseen, "protocol": problem.protocol} if problem.unseen else {}),
+        **scores,
+    }
+
+
+def _on_all_queries(method: Method, problem: Problem, task: FewShotTask) -> dict[str, Any]:
+    """Accuracies in percent on all queries, and on classes with and without shots if some have none."""
+    groups = {}
+    if problem.unseen and problem.protocol == "base-to-new":
+        groups = _base_to_new(method, problem, task)
+    logits = method.logits(problem.test.queries)
+    lost = len(problem.unreadable)
+    logits = np.concatenate([logits, np.zeros((lost, logits.shape[1]), dtype=np.float32)])
+    labels = np.concatenate([problem.test.labels, problem.unreadable])
+    readable = np.arange(len(labels)) < len(problem.test.labels)
+    if problem.unseen and not groups:
+        groups = seen_and_unseen(logits, labels, task.seen, readable)
+    return {
+        "top1": 100 * accuracy(logits, labels, 1, readable),
+        "top5": 100 * accuracy(logits, labels, min(5, logits.shape[1]), readable),
         "queries": len(labels),
         **groups,
+    }
+
+
+def _base_to_new(method: Method, problem: Problem, task: FewShotTask) -> dict[str, float]:
+    """Top-1 in percent on base and new classes where each group competes within itself (Zhou et al., CVPR 2022).
+
+    Returns:
+        "base", "new", "harmonic", and "difference": base − new.
+    """
+    queries, labels = problem.test.queries, problem.test.labels
+    found = []
+    for classes in (task.seen, np.setdiff1d(np.arange(task.num_classes), task.seen)):
+        rows = np.isin(labels, classes)
+        photos = int(rows.sum() + np.isin(problem.unreadable, classes).sum())
+        predicted = classes[method.logits_among(queries[rows], classes).argmax(axis=1)]
+        found.append(100 * float((predicted == labels[rows]).sum()) / photos if photos else float("nan"))
+    base, new = found
+    return {"base": base, "new": new, "harmonic": harmonic_mean(base, new), "difference": base - new}
+
+
+def _on_tasks(method: Method, test: Labelled, tasks: QueryTasks, seed: int) -> dict[str, Any]:
+    """Mean accuracies in percent over tasks of few classes, with half-widths of their 95 % intervals."""
+    queries, labels = test.queries, test.labels
+    whole = None if method.meta.transductive else method.logits(queries)
+    found: dict[str, list[float]] = {"top1": [], "top5": [], "resampled": []}
+    size = 0
+    for drawn in progress(list(tasks.draw(labels, seed)), desc="tasks", unit="task", leave=False, delay=2):
+        pooled, resampled = (method.logits(queries[rows]) if whole is None else whole[rows] for rows in drawn)
+        found["top1"].append(100 * accuracy(pooled, labels[drawn[0]]))
+        found["top5"].append(100 * accuracy(pooled, labels[drawn[0]], min(5, pooled.shape[1])))
+        found["resampled"].append(100 * accuracy(resampled, labels[drawn[1]]))
+        size += len(drawn[0])
+    (top1, half), (top5, _), (resampled, other) = (mean_interval(values) for values in found.values())
+    return {
+        "top1": top1,
+        "interval": half,
+        "top5": top5,
+        "resampled": resampled,
+        "resampled_interval": other,
+        "tasks": tasks.count,
+        "effective_classes": str(tasks),
+        "queries": size / tasks.count,
     }
 
 
@@ -350,7 +425,8 @@ def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) 
     """A cell's file name: readable, ending in a digest of everything that the cell depends on."""
     code = code_digest(get(name).__module__, *_SCORING, *([] if selection == "none" else [_SELECTING]))
     values = json.dumps(given, sort_keys=True, default=str)
-    facts = [problem.fingerprint, str(problem.unseen), code, selection, values, runtime.current_device()]
+    protocol = f"{problem.unseen} {problem.protocol if problem.unseen else None} {problem.tasks!r}"
+    facts = [problem.fingerprint, protocol, code, selection, values, runtime.current_device()]
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     dataset = re.sub(r"[^\w.@+-]+", "-", problem.dataset)
     return f"{dataset}-{problem.shots}shot-seed{problem.seed}-{name}-{digest}"

@@ -109,7 +109,9 @@ def score_candidates(
     """
     method, given = get(name), dict(given or {})
     if task.validation is not None:
-        source, trials = "validation", [(dataclasses.replace(task, validation=None), task.validation)]
+        # A method that needs a validation set to train gets the same one, as in the authors' programs.
+        own = task if "validation" in method.meta.uses else dataclasses.replace(task, validation=None)
+        source, trials = "validation", [(own, task.validation)]
     else:
         source, trials = "support", folds(task)
     if not trials:

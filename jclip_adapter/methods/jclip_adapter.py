@@ -35,7 +35,7 @@ class JclipAdapter(Method):
 
     Learnt arrays: `text_` (C, d) classifier rows as used, `scale_` () 1/τ, and for image features `down_` (r, d),
     `down_bias_` (r,), `up_` (d, r), `up_bias_` (d,); d the feature width, r the bottleneck's. If some classes have no
-    shots: `prior_` (C, d) their text features and `offset_` (C,).
+    shots: `prior_` (C, d) all classes' text features, `offset_` (C,) and `seen_` (S,) the classes with shots.
 
     See Also:
         ZeroShot: ratio 0.
@@ -78,9 +78,10 @@ class JclipAdapter(Method):
 
     prior_: Array | None = None
     offset_: Array | None = None
+    seen_: npt.NDArray[np.int64] | None = None
 
     def _fit(self, task: FewShotTask) -> None:
-        self.prior_ = self.offset_ = None
+        self.prior_ = self.offset_ = self.seen_ = None
         self._train(task)
         if task.has_text and len(task.seen) < task.num_classes:
 
@@ -89,7 +90,7 @@ class JclipAdapter(Method):
                 twin._train(part)
                 return twin._with_zero_shot(task.text_features)
 
-            self.prior_ = task.text_features
+            self.prior_, self.seen_ = task.text_features, task.seen
             self.offset_ = np.full(task.num_classes, unseen_offset(task, scorer, self.seed), dtype=np.float32)
             self.offset_[task.seen] = 0
 
@@ -158,6 +159,13 @@ class JclipAdapter(Method):
         if self.prior_ is None or self.offset_ is None:
             return self._adapted(queries.features)
         return self._with_zero_shot(self.prior_)(queries.features) + self.offset_
+
+    def logits_among(self, queries: Queries, classes: npt.NDArray[np.int64]) -> Array:
+        """As for every method; classes that all have shots, or none, get the adapter's own scores."""
+        scores = self.logits(queries)
+        if self.seen_ is not None and len(queries) and len(np.unique(np.isin(classes, self.seen_))) == 1:
+            scores = self._adapted(queries.features)
+        return scores[:, classes]
 
     def _adapted(self, features: Array) -> Array:
         """(M, d) queries → (M, C) the adapter's scores."""

@@ -38,7 +38,9 @@ def typed(item: Option) -> list[str]:
         return [item.flag]
     if item.choices:
         return [item.flag, next(choice for choice in item.choices if choice != item.default)]
-    values = {"assignments": "a=1", "number": "0.5", "other": "1/2", "text": "x"}
+    values = {"assignments": "a=1", "number": "0.5", "numbers": "0.5", "text": "x"}
+    if item.kind == "other":
+        return [item.flag, {"shard": "1/2", "effective_classes": "4", "noise": "0.3"}[item.name]]
     if item.kind in values:
         return [item.flag, values[item.kind]]
     return [item.flag, str(int(max(item.default or 0, item.low or -1)) + 1) if item.kind != "texts" else ""]
@@ -157,7 +159,8 @@ def test_a_file_serves_several_commands(command: str, tmp_path: Path, caplog: py
         ("images: {a: 1}", "images: expected a list of texts, got"),
         ("shots: []", "shots: expected a whole number, or a list of them, got []"),
         ("shots: [1, yes]", "shots: expected a whole number, or a list of them, got [1, True]"),
-        ("unseen: .nan", "unseen: expected a number, got nan"),
+        ("unseen: .nan", "unseen: expected a number, or a list of them, got nan"),
+        ("unseen: [0.5, x]", "unseen: expected a number, or a list of them, got"),
         ("out: 3", "out: expected text, got 3"),
         ("shard: 3", "shard: expected text, got 3"),
     ],

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jclip_adapter.evaluation.benchmark_report import benchmark_figure, benchmark_picture, benchmark_table
 from jclip_adapter.evaluation.metrics import by_domain
 from jclip_adapter.evaluation.report import (
-    benchmark_figure,
-    benchmark_picture,
-    benchmark_table,
     confusion_picture,
     markdown_table,
     score_table,

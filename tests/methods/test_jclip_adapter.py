@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.core.task import FewShotTask, normalise
+from jclip_adapter.core.task import FewShotTask, Queries, normalise
 from jclip_adapter.methods import create
 from jclip_adapter.methods.training.layers import linear_weight
+from jclip_adapter.methods.training.seen_classes import only_seen
 
 CLASSES, WIDTH, SHOTS = 6, 32, 4
 
@@ -143,6 +144,19 @@ def test_with_gaps_scores_are_the_mean_with_zero_shots_and_an_offset(world, gaps
     expected = 50 * (adapted(f, image, 0.3) + f) @ t.T + offset * np.array([0, 0, 0, 0, 1, 1])
     np.testing.assert_allclose(method.logits(queries), expected, atol=1e-3)
     assert offset
+
+
+def test_among_classes_of_one_kind_the_adapters_own_scores_count(world, gaps):
+    rows = Queries(world[1])
+    method = create("jclip-adapter", epochs=3).fit(gaps)
+    alone = create("jclip-adapter", epochs=3).fit(only_seen(gaps))
+    unseen = np.setdiff1d(np.arange(CLASSES), gaps.seen)
+    np.testing.assert_allclose(method.logits_among(rows, gaps.seen), alone.logits(rows), atol=1e-4)
+    zero_shot = 100 * rows.features @ gaps.text_features.T
+    own = 2 * (method.logits(rows) - method.offset_) - zero_shot
+    np.testing.assert_allclose(method.logits_among(rows, unseen), own[:, unseen], atol=1e-3)
+    every = np.arange(CLASSES)
+    np.testing.assert_array_equal(method.logits_among(rows, every), method.logits(rows))
 
 
 def test_fitted_again_without_gaps_nothing_of_them_is_left(world, gaps):

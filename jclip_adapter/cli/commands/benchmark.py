@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
-from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.choices import ALL_SHOTS
+from jclip_adapter.cli.settings import OPTIONS, Settings
+from jclip_adapter.core.choices import ALL_SHOTS, PROTOCOLS
 from jclip_adapter.core.console import print_result
-from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
-from jclip_adapter.data.sets import ImageSet, Photo
+from jclip_adapter.data.sets import ImageSet, Photo, sample_validation
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import Draw, choose_support, shots_of
@@ -34,11 +34,14 @@ from jclip_adapter.evaluation.benchmark import (
     run_benchmark,
     values_of,
 )
-from jclip_adapter.evaluation.report import benchmark_picture, benchmark_table, csv_text
+from jclip_adapter.evaluation.benchmark_report import benchmark_picture, benchmark_table
+from jclip_adapter.evaluation.query_tasks import QueryTasks
+from jclip_adapter.evaluation.report import csv_text
+from jclip_adapter.features.noise import with_noise
 from jclip_adapter.features.overlap import warn_of_overlap
 from jclip_adapter.features.shots import Shots
 from jclip_adapter.features.task_encoder import TaskEncoder, fingerprint
-from jclip_adapter.methods import create
+from jclip_adapter.methods import Method, create
 from jclip_adapter.models import backbones
 from jclip_adapter.models.clip.encoder import Encoder
 from jclip_adapter.storage import Kind, check_folder_writable, check_place, sha256_file, write_files
@@ -51,6 +54,7 @@ from .setup import Setup, log_data, set_up, unreadable
 
 logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
+_VALIDATION = 4  # validation photos per class, at most
 _ROWS = "<!-- the CSV beside: SHA-256 {} -->\n"
 TEXT = Kind("a benchmark's tables", unchanged_text(MARKDOWN_MARK))
 PICTURE = Kind("a benchmark's picture", unchanged_png)
@@ -95,7 +99,9 @@ def benchmark(
     selection: str,
     out: Path,
     resample: bool = False,
-    unseen: float = 0.0,
+    unseen: Sequence[float] = (),
+    protocol: str = PROTOCOLS[0],
+    tasks: QueryTasks | None = None,
 ) -> Table:
     """Run methods on feature files, or on a data set's photos.
 
@@ -108,7 +114,9 @@ def benchmark(
         selection: Where hyper-parameters are chosen: "support", "validation" or "none".
         out: The CSV; tables and picture are written beside it.
         resample: Whether each seed draws its own shots from a feature file's largest training set.
-        unseen: Share of the classes whose shots are removed; accuracy is then reported for both groups.
+        unseen: Shares of the classes whose shots are removed; accuracy is then reported for both groups.
+        protocol: One of `choices.PROTOCOLS`; base-to-new without a share removes the shots of half of the classes.
+        tasks: Tasks of few classes to which the queries are divided; None for all queries at once.
 
     Returns:
         The results.
@@ -122,8 +130,10 @@ def benchmark(
         raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
     if features and ALL_SHOTS in shots:
         raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")
-    if unseen and 0 in shots:
-        raise UsageError("--unseen has no effect with --shots 0.", "Leave one of them out.")
+    if protocol == "base-to-new" and not unseen:
+        unseen = (0.5,)
+    if unseen:
+        _check_unseen(settings, photos=not features, shots=shots, tasks=tasks)
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
     for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
         check_place(file, kind)
@@ -134,15 +144,17 @@ def benchmark(
     if features:
         problems = feature_problems(features, shots, seeds, resample=resample)
     else:
-        if selection == "validation":
-            raise UsageError("--select validation: photos have no validation set.", "Use --select support.")
-        if unseen and settings.weights_or_default in backbones.KNOWN:
-            raise UsageError(
-                f"--unseen: {settings.weights_or_default} has no text encoder to predict classes without shots.",
-                "Give --weights a CLIP.",
-            )
-        problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
-    problems = [replace(problem, unseen=unseen) for problem in problems]
+        if any(settings.noise):
+            _check_noise(settings, chosen)
+        counts = list(shots) or [settings.shots]
+        problems = photo_problems(set_up(settings), counts, seeds, validation=selection == "validation")
+    problems = [
+        replace(problem, unseen=share, protocol=protocol, tasks=tasks)
+        for share in unseen or (0.0,)
+        for problem in problems
+    ]
+    if tasks:
+        _check_tasks(problems, tasks)
     cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
     _log_replaced(files[0], cells)
     tables = benchmark_table(cells)
@@ -150,12 +162,55 @@ def benchmark(
     return Table(cells, tables, files)
 
 
+def _check_unseen(settings: Settings, *, photos: bool, shots: Sequence[int], tasks: QueryTasks | None) -> None:
+    """Refuse classes without shots where they mean nothing."""
+    if 0 in shots:
+        raise UsageError("--unseen and --protocol have no effect with --shots 0.", "Leave one of them out.")
+    if tasks:
+        raise UsageError("--unseen and --protocol cannot be combined with --tasks.", "Leave one of them out.")
+    if photos and settings.weights_or_default in backbones.KNOWN:
+        raise UsageError(
+            f"--unseen: {settings.weights_or_default} has no text encoder to predict classes without shots.",
+            "Give --weights a CLIP.",
+        )
+
+
+def _check_noise(settings: Settings, methods: Sequence[Method]) -> None:
+    """Refuse noise with what would not see it."""
+    for name in sorted(settings.given & {"views", "auxiliary"}):
+        raise UsageError(f"--noise has no effect on {OPTIONS[name].flag}.", "Leave one of them out.")
+    for method in methods:
+        if "encoder" in method.meta.needs:
+            raise UsageError(
+                f"--noise has no effect on {method.meta.name}, which trains through CLIP.", "Choose another --method."
+            )
+    if settings.weights_or_default in backbones.KNOWN:
+        raise UsageError(f"--noise needs CLIP weights, not {settings.weights_or_default}.", "Leave it out.")
+
+
+def _check_tasks(problems: Sequence[Problem], tasks: QueryTasks) -> None:
+    """Refuse queries that cannot be divided into tasks; log where tasks will have fewer queries than wanted."""
+    for problem in problems:
+        if len(problem.unreadable):
+            raise DataError(
+                f"--tasks: {len(problem.unreadable)} photos of {problem.dataset} cannot be read.", "Remove them."
+            )
+        sizes = [len(rows) for rows, _ in tasks.draw(problem.test.labels, problem.seed)]
+        if min(sizes) < tasks.queries:
+            logger.warning(
+                "%s: some tasks have all %d photos of their classes instead of %d queries",
+                problem.dataset,
+                min(sizes),
+                tasks.queries,
+            )
+
+
 def _log_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
     """Log how many rows of an earlier benchmark are dropped."""
     if not path.is_file():
         return
-    keys = ("dataset", "method", "shots", "seed")
-    fresh = {tuple(str(cell[key]) for key in keys) for cell in cells}
+    keys = ("dataset", "method", "shots", "seed", "unseen")
+    fresh = {tuple(str(cell.get(key)) for key in keys) for cell in cells}
     with path.open(encoding="utf-8", newline="") as handle:
         rows = [tuple(str(row.get(key)) for key in keys) for row in csv.DictReader(handle)]
     lost = len(set(rows) - fresh)
@@ -176,24 +231,41 @@ def _write(files: tuple[Path, Path, Path], cells: Sequence[dict[str, Any]], tabl
     )
 
 
+# Only of some protocols.
+_FACTS = ("unseen", "protocol", "tasks", "effective_classes")
+_MEASURED = ("base", "new", "harmonic", "difference", "interval", "resampled", "resampled_interval")
+
+
 def _csv(cells: Sequence[dict[str, Any]]) -> str:
-    groups = [key for key in ("base", "new", "harmonic") if key in cells[0]]
+    measured = [key for key in _MEASURED if key in cells[0]]
+    facts = [key for key in _FACTS if key in cells[0]]
     rows = []
     for cell in cells:
-        rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds", *groups)}
+        rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds", *measured)}
         rows.append({**cell, **rounded, "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True)})
-    return csv_text(rows, [*COLUMNS, *groups])
+    return csv_text(rows, [*COLUMNS, *facts, *measured])
 
 
-def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
+def photo_problems(
+    setup: Setup, shots: Sequence[int], seeds: Sequence[int], *, validation: bool = False
+) -> list[Problem]:
     """The problems of a data set's photos: a task with its queries per shot count and seed.
 
+    Args:
+        setup: The data set and its networks.
+        shots: Shot counts.
+        seeds: Seeds of the draws.
+        validation: Whether the tasks get validation photos, of each class as many as shots but at most 4, as in CoOp.
+
     Raises:
-        UsageError: the settings list the shots; or two seeds or shot counts draw the same photos.
+        UsageError: the settings list the shots; two seeds or shot counts draw the same photos; or there are no
+            validation photos.
     """
     settings, images, tasks = setup.settings, setup.images, setup.tasks
     if settings.support != "random":
         raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
+    if validation and not images.validation:
+        raise UsageError(f"--select validation: {images.source} has no validation set.", "Use --select support.")
     counts = ", ".join("all" if count == ALL_SHOTS else str(count) for count in shots)
     log_data(images, f"shots: {counts}, seeds: {', '.join(map(str, seeds))}")
     problems = []
@@ -209,10 +281,24 @@ def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> 
                 )
                 raise UsageError(text, "Give one --seed, or fewer --shots.")
             task = tasks.task(paths_of(support), labels_of(support), settings.views, settings.seed)
-            test, lost = labelled_queries(images, tasks, support, settings.seed)
+            if settings.noise[0]:
+                noisy = with_noise(tasks.clip, tasks.photos(paths_of(support)), tasks.cache, settings.noise[0], seed)
+                task = replace(task, support_features=noisy.normalised, support_raw=noisy.raw)
+            if validation:
+                task = replace(task, validation=_validation(images, tasks, count, seed))
+            test, lost = labelled_queries(images, tasks, support, settings.seed, settings.noise[1])
             facts = (images.name, shots_of(support, count), seed, _key(setup, task, test, lost))
             problems.append(Problem(*facts, task, test, unreadable=lost))
     return problems
+
+
+def _validation(images: ImageSet, tasks: TaskEncoder, shots: int, seed: int) -> Labelled:
+    """Validation photos of a published split, as many per class as shots but at most `_VALIDATION`."""
+    held = sample_validation(images, min(max(shots, 1), _VALIDATION), seed)
+    found = tasks.photos(paths_of(held))
+    if found.bad:
+        logger.warning("%d of %d validation photos cannot be read and are left out", len(found.bad), len(held))
+    return Labelled(tasks.queries(found), labels_of(held)[found.readable])
 
 
 def _key(setup: Setup, task: FewShotTask, test: Labelled, lost: npt.NDArray[np.int64]) -> str:
@@ -223,13 +309,14 @@ def _key(setup: Setup, task: FewShotTask, test: Labelled, lost: npt.NDArray[np.i
     keys = (fingerprint(task), *(each.image_key() for each in tasks.encoders), texts, chain_sha256(setup.chain))
     digest = hashlib.sha256(json.dumps([*keys, *tasks.class_names, *tasks.domains]).encode())
     second = () if test.queries.auxiliary is None else (test.queries.auxiliary,)
-    for part in (test.queries.features, test.labels, lost, *second):
+    held = () if task.validation is None else (task.validation.queries.features, task.validation.labels)
+    for part in (test.queries.features, test.labels, lost, *second, *held):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 
 
 def labelled_queries(
-    images: ImageSet, tasks: TaskEncoder, support: Sequence[Photo], seed: int
+    images: ImageSet, tasks: TaskEncoder, support: Sequence[Photo], seed: int, noise: float = 0.0
 ) -> tuple[Labelled, npt.NDArray[np.int64]]:
     """Features and labels of the photos that `labelled_photos` finds.
 
@@ -237,7 +324,8 @@ def labelled_queries(
         images: The data set.
         tasks: Encodes the photos.
         support: The shots, which are not scored.
-        seed: Seed of the draw from the training set.
+        seed: Seed of the draw from the training set, and of the noise.
+        noise: Standard deviation of Gaussian noise on the normalised photos.
 
     Returns:
         The readable photos, and (k,) class indices of the unreadable ones, which are logged.
@@ -254,7 +342,26 @@ def labelled_queries(
             len(photos),
             first,
         )
+    if noise:
+        found = with_noise(tasks.clip, found, tasks.cache, noise, seed)
     return Labelled(tasks.queries(found), labels[found.readable]), labels[~found.readable]
+
+
+def _protocol(settings: Settings) -> str:
+    """The protocol, refused where it has no effect."""
+    if "protocol" in settings.given and settings.protocol == "generalised" and not settings.unseen:
+        raise UsageError("--protocol generalised has no effect without --unseen.", "Add --unseen 0.5.")
+    return settings.protocol
+
+
+def _tasks(settings: Settings) -> QueryTasks | None:
+    """The tasks that --tasks, --queries and --effective-classes describe."""
+    tasks = QueryTasks(settings.tasks, settings.queries, *settings.effective_classes)
+    if tasks.count:
+        return tasks
+    for name in sorted(settings.given & {"queries", "effective_classes"}):
+        raise UsageError(f"{OPTIONS[name].flag} has no effect without --tasks.", "Add --tasks 100.")
+    return None
 
 
 def run(invocation: Invocation) -> None:
@@ -270,6 +377,8 @@ def run(invocation: Invocation) -> None:
         out=Path(settings.out),
         resample=settings.resample,
         unseen=settings.unseen,
+        protocol=_protocol(settings),
+        tasks=_tasks(settings),
     )
     print_result(f"{done.tables}\n")
     print_result(f"written: {', '.join(map(str, done.files))}")

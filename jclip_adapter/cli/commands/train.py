@@ -171,7 +171,7 @@ def _check(settings: Settings, selection: str, *, resume: bool) -> None:
     refuse_idle_on_methods(settings, [typed])
     refuse_without_shots(settings, typed)
     if selection == "validation":
-        raise UsageError("--select validation: a data set of photos has no validation set.", "Use --select support.")
+        raise UsageError("--select validation: --train has no validation set.", "Use --select support.")
     if resume and not isinstance(typed, ThroughClip):
         raise UsageError(f"{settings.method} trains in seconds and has no checkpoint.", "Leave --resume out.")
     check_run_folder(settings.run_folder)

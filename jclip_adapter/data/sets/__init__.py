@@ -1,4 +1,4 @@
-"""Data sets in the contest's layout, a folder per class, or a CSV file; few-shot sampling."""
+"""Data sets in the contest's layout, a folder per class, a CSV file, or a published split; few-shot sampling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from .folders import folder_labels, load_folders
 from .model import PHOTO_SUFFIXES, ClassInfo, ImageSet, Photo
 from .names import canonical
 from .paths import check_files, check_links
-from .sampling import first_support, note_short_classes, read_support, remaining, sample_support, support_lines
+from .published import PATTERN, load_published, published_labels
+from .sampling import (
+    first_support,
+    note_short_classes,
+    read_support,
+    remaining,
+    sample_support,
+    sample_validation,
+    support_lines,
+)
 from .table import TABLE_SUFFIXES, is_table, load_table, table_labels
 
 __all__ = [
@@ -33,6 +42,7 @@ __all__ = [
     "read_support",
     "remaining",
     "sample_support",
+    "sample_validation",
     "support_lines",
 ]
 
@@ -53,13 +63,14 @@ def load_dataset(
 
     - the contest's: classes.txt (classes_b.txt for split B), train.txt, TrainSet/, TestSetA/ or TestSetB/;
     - a CSV file, or a folder with exactly one, with the columns path, label and optionally split;
+    - a published split, split_zhou_NAME.json, or a folder with exactly one;
     - a folder per class, or per domain and class, optionally in folds, optionally below train/ and test/.
 
     Photo files are not checked, as the contest has 181,729: `sample_support`, `read_support` and `remaining` check the
     photos that they return, `check_dataset` with `deep=True` checks all. Labels of test photos are not read.
 
     Args:
-        root: The folder or the CSV file.
+        root: The folder, the CSV file or the published split.
         split: The contest's test set.
         shots: If given, classes with fewer training photos are faults too.
         layout: "class" or "domain/class", if the folders are ambiguous; empty to infer it.
@@ -91,14 +102,15 @@ def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
     if not root.exists():
         raise MissingError(f"there is no data set at {root}.", _nearby(root))
     if root.is_file():
-        if root.suffix.lower() not in TABLE_SUFFIXES:
-            raise DataError(f"{root} is a file, but not a CSV file.", "Give the folder of the data set.")
-        return load_table(root, problems)
+        return _load_file(root, problems)
     if any((root / mark).exists() for mark in _CONTEST_MARKS):
         return load_contest(root, split, problems)
     inner = next((folder for folder in sorted(root.glob("*/classes.txt")) if folder.is_file()), None)
     if inner is not None:
         raise DataError(f"{root} is not a data set, but {inner.parent} is.", f"Use --data {inner.parent}.")
+    published = None if layout else _published(root)
+    if published is not None:
+        return load_published(published, problems)
     listed = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
     tables = [] if layout else [path for path in listed if is_table(path, exact=True)]
     loose = [] if layout or tables else [path for path in listed if is_table(path)]
@@ -114,6 +126,26 @@ def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
         names = ", ".join(path.name for path in tables)
         raise DataError(f"{root} has more than one CSV file of photos ({names}).", "Give one of them.")
     return load_table(tables[0], problems) if tables else load_folders(root, problems, layout)
+
+
+def _load_file(path: Path, problems: Problems) -> ImageSet:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return load_published(path, problems)
+    if suffix in TABLE_SUFFIXES:
+        return load_table(path, problems)
+    raise DataError(
+        f"{path} is a file, but neither a CSV file nor a published split.", "Give the folder of the data set."
+    )
+
+
+def _published(root: Path) -> Path | None:
+    """The published split in a folder, if there is one."""
+    splits = sorted(root.glob(PATTERN))
+    if len(splits) > 1:
+        names = ", ".join(path.name for path in splits)
+        raise DataError(f"{root} has more than one published split ({names}).", "Give one of them.")
+    return splits[0] if splits else None
 
 
 def _nearby(root: Path) -> str:
@@ -138,7 +170,8 @@ def check_dataset(image_set: ImageSet, *, shots: int | None = None, deep: bool =
     if shots is not None:
         note_short_classes(image_set, shots, problems)
     if deep:
-        photos = (*image_set.train, *(image_set.test if image_set.layout == "csv" else ()))
+        listed = image_set.test if image_set.layout in ("csv", "published") else ()
+        photos = (*image_set.train, *image_set.validation, *listed)
         check_files(photos, problems, follow_links=image_set.follow_links)
     problems.raise_if_any(_MEND)
 
@@ -197,7 +230,7 @@ def find_labels(image_set: ImageSet) -> dict[str, int]:
     """Find a data set's test labels. For scoring only, as with `load_labels`.
 
     In the contest's layout they are TestSetA_labels.txt or TestSetB_labels.txt beside the test folder; otherwise the
-    folders of test/, or the label column of the CSV's test rows.
+    folders of test/, the label column of the CSV's test rows, or the test list of a published split.
 
     Args:
         image_set: The data set.
@@ -212,5 +245,7 @@ def find_labels(image_set: ImageSet) -> dict[str, int]:
         return folder_labels(image_set)
     if image_set.layout == "csv":
         return table_labels(image_set)
+    if image_set.layout == "published":
+        return published_labels(image_set)
     path = image_set.root / f"TestSet{image_set.split}_labels.txt"
     return load_labels(path, image_set) if path.exists() else {}

@@ -67,7 +67,7 @@ class ImageSet:
     Args:
         name: Name of the folder or file.
         root: The data folder, to which paths in lists are relative.
-        layout: "contest", "folders" or "csv".
+        layout: "contest", "folders", "csv" or "published".
         classes: The classes in the order of their ids; labels are indices into it.
         train: Labelled photos, in the order of the list file or the natural order of names.
         test: Photos to be classified, in natural order, without labels (see `find_labels` and `load_labels`).
@@ -77,6 +77,7 @@ class ImageSet:
         notes: A sentence per inferred decision or ignored part.
         test_folders: Class index of each folder of test photos, for `find_labels`.
         follow_links: Whether photos may be links out of the data folder.
+        validation: Labelled photos for choosing hyper-parameters, of a published split.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ImageSet:
     notes: tuple[str, ...] = field(default=(), repr=False)
     test_folders: Mapping[str, int] = field(default_factory=dict, repr=False)
     follow_links: bool = False
+    validation: tuple[Photo, ...] = field(default=(), repr=False)
 
     @property
     def summary(self) -> str:

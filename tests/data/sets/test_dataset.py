@@ -19,7 +19,7 @@ def test_nothing_there(tmp_path):
 
 def test_a_file_that_is_no_table(tmp_path):
     touch(tmp_path / "photos.zip")
-    with pytest.raises(DataError, match="not a CSV file"):
+    with pytest.raises(DataError, match="neither a CSV file nor a published split"):
         load_dataset(tmp_path / "photos.zip")
 
 
