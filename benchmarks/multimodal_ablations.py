@@ -65,7 +65,7 @@ def with_noise(shots: int, weights: str, data: str) -> Iterator[tuple[str, Probl
     for state, noise in states.items():
         settings = Settings(data=data, weights=weights, noise=noise)
         for problem in photo_problems(set_up(settings), [shots], SEEDS):
-            yield state, problem
+            yield state, dataclasses.replace(problem, dataset=data)
 
 
 def measure(problems: Sequence[tuple[str, Problem]]) -> Iterator[dict[str, Any]]:
@@ -106,7 +106,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             "# Ablations of the Multi-Modal Adapter\n",
             f"## Base-to-new on {halves[0]['dataset']}, {halves[0]['shots']} shots\n",
             markdown_table(["variant", "base", "new", "H", "difference", "all"], first) + "\n",
-            f"## Gaussian noise on the photos of {noisy[0]['dataset']}, {noisy[0]['shots']} shots\n",
+            f"## Gaussian noise on photos: {noisy[0]['dataset']}, {noisy[0]['shots']} shots\n",
             markdown_table(["variant", *states], second) + "\n",
             f"Top-1 in percent, mean over seeds {', '.join(map(str, SEEDS))}. Base and new: half of the classes each, "
             "which compete within themselves; all: all classes compete, only base classes have shots. Noise: standard "

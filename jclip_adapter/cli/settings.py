@@ -206,7 +206,7 @@ class Settings:
         metavar="STD",
         shown="none",
         parse=parse_noise,
-        group=_BENCHMARK,
+        group=DETAILS,
     )
     tasks: int = option(
         0,
@@ -227,7 +227,7 @@ class Settings:
         metavar="N",
         low=1,
         high=1_000_000,
-        group=_BENCHMARK,
+        group=DETAILS,
     )
     effective_classes: tuple[int, int] = option(
         (3, 10),
@@ -237,7 +237,7 @@ class Settings:
         metavar="K-L",
         shown="3-10",
         parse=parse_effective_classes,
-        group=_BENCHMARK,
+        group=DETAILS,
     )
     out: str = option(
         "results/table.csv",

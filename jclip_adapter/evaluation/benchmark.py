@@ -31,7 +31,7 @@ from jclip_adapter.storage import KEPT, read_checked_json, write_checked_json
 
 from .metrics import accuracy, harmonic_mean, mean_interval, seen_and_unseen
 from .provenance import code_digest
-from .query_tasks import QueryTasks
+from .query_tasks import Drawn, QueryTasks
 from .selection import SELECTIONS, choose
 
 logger = logging.getLogger(__name__)
@@ -343,24 +343,25 @@ def _on_tasks(method: Method, test: Labelled, tasks: QueryTasks, seed: int) -> d
     """Mean accuracies in percent over tasks of few classes, with half-widths of their 95 % intervals."""
     queries, labels = test.queries, test.labels
     whole = None if method.meta.transductive else method.logits(queries)
-    found: dict[str, list[float]] = {"top1": [], "top5": [], "resampled": []}
-    size = 0
+    found: dict[str, list[float]] = {key: [] for key in ("top1", "top5", *Drawn._fields[1:], "queries", "smaller")}
     for drawn in progress(list(tasks.draw(labels, seed)), desc="tasks", unit="task", leave=False, delay=2):
-        pooled, resampled = (method.logits(queries[rows]) if whole is None else whole[rows] for rows in drawn)
-        found["top1"].append(100 * accuracy(pooled, labels[drawn[0]]))
-        found["top5"].append(100 * accuracy(pooled, labels[drawn[0]], min(5, pooled.shape[1])))
-        found["resampled"].append(100 * accuracy(resampled, labels[drawn[1]]))
-        size += len(drawn[0])
-    (top1, half), (top5, _), (resampled, other) = (mean_interval(values) for values in found.values())
+        scores = [method.logits(queries[rows]) if whole is None else whole[rows] for rows in drawn]
+        top1 = [100 * accuracy(each, labels[rows]) for each, rows in zip(scores, drawn, strict=True)]
+        top5 = 100 * accuracy(scores[0], labels[drawn.pooled], min(5, scores[0].shape[1]))
+        numbers = (top1[0], top5, *top1[1:], len(drawn.pooled), len(drawn.resampled))
+        for values, number in zip(found.values(), numbers, strict=True):
+            values.append(number)
+    means = {key: mean_interval(values) for key, values in found.items()}
     return {
-        "top1": top1,
-        "interval": half,
-        "top5": top5,
-        "resampled": resampled,
-        "resampled_interval": other,
+        "top1": means["top1"][0],
+        "interval": means["top1"][1],
+        "top5": means["top5"][0],
+        **{key: means[key][0] for key in Drawn._fields[1:]},
+        **{f"{key}_interval": means[key][1] for key in Drawn._fields[1:]},
         "tasks": tasks.count,
         "effective_classes": str(tasks),
-        "queries": size / tasks.count,
+        "queries": means["queries"][0],
+        "resampled_queries": means["smaller"][0],
     }
 
 

@@ -20,9 +20,9 @@ def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
     """Mean top-1 over seeds by method, data set and shots; transductive methods in a separate table.
 
     If some classes had no shots, each column becomes three: base, new and their harmonic mean; in the base-to-new
-    protocol also their difference and the accuracy among all classes. If the queries were divided into tasks of few
-    classes, it becomes two: the tasks, and the same tasks with drawn class shares. Several shares of classes without
-    shots are a table each.
+    protocol also their difference and the accuracy among all classes. Several shares of classes without shots are a
+    table each. If the queries were divided into tasks of few classes, each column becomes three as well: the tasks as
+    drawn, as many of their queries as the last column has, and tasks with drawn class shares.
 
     Args:
         cells: As `benchmark.run_benchmark` returns them.
@@ -72,16 +72,17 @@ def _legend_of_groups(shares: Sequence[float], protocol: str) -> str:
 def _legend_of_tasks(cells: Sequence[dict[str, Any]], seeds: int) -> str:
     """What the tasks are, and why they are drawn in two ways."""
     tasks, classes = cells[0]["tasks"], cells[0]["effective_classes"]
-    sizes = {cell["dataset"]: cell["queries"] for cell in cells}
-    of = ", ".join(f"{size:.0f} ({dataset})" for dataset, size in sizes.items())
+    sizes = {cell["dataset"]: (cell["queries"], cell["resampled_queries"]) for cell in cells}
+    of = ", ".join(f"{size:.0f} and {smaller:.0f} ({dataset})" for dataset, (size, smaller) in sizes.items())
     over = f"{tasks} tasks" if seeds < 2 else f"{seeds} seeds with {tasks} tasks each"
     return (
         f"Top-1 in percent: mean over {over} ± half-width of its 95 % confidence interval (Student's t). A task has "
-        f"queries of {classes} classes, {of} on average; all classes of the data set may be predicted, and no method "
-        "is told which of them occur. Transductive methods get the queries of a task at once. Tasks with about as many "
-        'queries of each class flatter any method that balances its predictions; under "drawn shares" the class of '
-        "each query is drawn independently, from class shares that differ (Dirichlet distribution with parameter 2). "
-        "These tasks are smaller where a class has few photos."
+        f"queries of {classes} classes; all classes of the data set may be predicted, and no method is told which of "
+        "them occur. Transductive methods get the queries of a task at once. Tasks with about as many queries of each "
+        'class flatter any method that balances its predictions. So under "drawn shares" the class of each query is '
+        "drawn independently, from class shares that differ (Dirichlet distribution with parameter 2). These tasks end "
+        'where a class has no photo left, and smaller tasks leave less to gain: compare them with "same size", as many '
+        f"queries of the first draw. Mean number of queries in a task, first draw and drawn shares: {of}."
     )
 
 
@@ -103,14 +104,18 @@ def _pivot(cells: Sequence[dict[str, Any]]) -> str:
 def _quantities(cell: Mapping[str, Any]) -> dict[str, str]:
     """The quantities of a cell that tables show, and how their columns are called."""
     if "resampled" in cell:
-        return {"top1": "", "resampled": ", drawn shares"}
+        return {"top1": "", "same_size": ", same size", "resampled": ", drawn shares"}
     if "harmonic" not in cell:
         return {"top1": ""}
     groups = {"base": ", base", "new": ", new", "harmonic": ", H"}
     return {**groups, "difference": ", difference", "top1": ", all"} if "difference" in cell else groups
 
 
-_INTERVALS = {"top1": "interval", "resampled": "resampled_interval"}  # over the tasks of one seed
+_INTERVALS = {
+    "top1": "interval",
+    "same_size": "same_size_interval",
+    "resampled": "resampled_interval",
+}  # over the tasks of one seed
 
 
 def _mean_of(cells: Sequence[dict[str, Any]], key: str) -> str:

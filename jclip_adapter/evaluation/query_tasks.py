@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,20 @@ from jclip_adapter.core.errors import UsageError
 
 CONCENTRATION = 2.0  # of the drawn class shares, as Veilleux et al. choose it
 Rows = npt.NDArray[np.int64]
+
+
+class Drawn(NamedTuple):
+    """One task in three ways, as row numbers of its queries.
+
+    Attributes:
+        pooled: Drawn from all photos of the classes together.
+        same_size: The first of these, as many as `resampled` has: what fewer queries alone change.
+        resampled: With drawn class shares.
+    """
+
+    pooled: Rows
+    same_size: Rows
+    resampled: Rows
 
 
 @dataclass(frozen=True)
@@ -25,7 +40,8 @@ class QueryTasks:
     Classes of equal size then have nearly equal numbers of queries, and a method that balances its predictions gains
     from that. So each task is drawn a second time, with drawn class shares: shares from a symmetric Dirichlet
     distribution, then the class of each query independently from these (Veilleux et al., "Realistic Evaluation of
-    Transductive Few-Shot Learning", NeurIPS 2021). Such a task ends where a class has no photo left.
+    Transductive Few-Shot Learning", NeurIPS 2021). Such a task ends where a class has no photo left. As a smaller task
+    leaves less to gain, it is compared with as many queries of the first draw.
 
     Attributes:
         count: Number of tasks.
@@ -39,7 +55,7 @@ class QueryTasks:
     fewest: int = 3
     most: int = 10
 
-    def draw(self, labels: npt.NDArray[np.int64], seed: int) -> Iterator[tuple[Rows, Rows]]:
+    def draw(self, labels: npt.NDArray[np.int64], seed: int) -> Iterator[Drawn]:
         """The tasks.
 
         Args:
@@ -47,7 +63,7 @@ class QueryTasks:
             seed: Seed of the draws.
 
         Yields:
-            Row numbers of a task's queries, and of its queries with drawn class shares.
+            Each task.
 
         Raises:
             UsageError: there are fewer classes than effective classes.
@@ -62,7 +78,9 @@ class QueryTasks:
             classes = rng.choice(known, rng.integers(self.fewest, self.most + 1), replace=False)
             photos = [rng.permutation(np.flatnonzero(labels == each)) for each in classes]
             shares = rng.dirichlet(np.full(len(classes), CONCENTRATION))
-            yield rng.permutation(np.concatenate(photos))[: self.queries], self._resampled(photos, shares, rng)
+            pooled = rng.permutation(np.concatenate(photos))[: self.queries]
+            resampled = self._resampled(photos, shares, rng)
+            yield Drawn(pooled, pooled[: len(resampled)], resampled)
 
     def _resampled(self, photos: list[Rows], shares: npt.NDArray[np.float64], rng: np.random.Generator) -> Rows:
         taken = [0] * len(photos)

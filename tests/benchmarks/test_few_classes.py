@@ -23,7 +23,13 @@ def test_the_table_has_every_kind_of_task_and_method(tmp_path, capsys):
     )
     assert few_classes.main([str(path), "--shots", "0", "2", "--tasks", "3", "--out", str(out)]) == 0
     found = list(csv.DictReader(out.with_suffix(".csv").read_text().splitlines()))
-    assert len(found) == 3 * (5 + 4)
-    assert {(row["shots"], row["method"]) for row in found if row["method"] == "zero-shot"} == {("0", "zero-shot")}
-    assert {row["queries"] for row in found if row["classes"] == "5"} == {"10.0000"}
+    assert len(found) == 2 * 3 * 5 * 3
+    assert {row["size"] for row in found if (row["classes"], row["queries"]) == ("5", "as drawn")} == {"10.0000"}
+    sizes = {(row["classes"], row["queries"]): row["size"] for row in found}
+    assert all(sizes[classes, "same size"] == sizes[classes, "drawn shares"] for classes in ("5", "3-10", "all"))
+    place = ("shots", "classes", "queries")
+    zero = {tuple(row[key] for key in place): float(row["top1"]) for row in found if row["method"] == "zero-shot"}
+    for row in found:
+        expected = float(row["top1"]) - zero[tuple(row[key] for key in place)]
+        assert abs(float(row["gain"]) - expected) < 1e-3
     assert capsys.readouterr().out == out.with_suffix(".md").read_text() + "\n"

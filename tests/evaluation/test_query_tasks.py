@@ -17,7 +17,8 @@ LABELS = np.repeat(np.arange(20), 30)
 def test_a_task_has_queries_of_its_classes_alone():
     tasks = QueryTasks(40, 25, 2, 4)
     counts = set()
-    for pooled, resampled in tasks.draw(LABELS, 1):
+    for pooled, same_size, resampled in tasks.draw(LABELS, 1):
+        assert same_size.tolist() == pooled[: len(resampled)].tolist()
         classes = set(LABELS[pooled])
         counts.add(len(classes))
         assert len(set(pooled)) == len(pooled) == 25
@@ -27,16 +28,16 @@ def test_a_task_has_queries_of_its_classes_alone():
 
 
 def test_all_photos_of_the_classes_are_taken_where_they_do_not_suffice():
-    for pooled, _ in QueryTasks(5, 75, 2, 2).draw(LABELS, 1):
+    for pooled, *_ in QueryTasks(5, 75, 2, 2).draw(LABELS, 1):
         assert np.bincount(LABELS[pooled], minlength=20).tolist().count(30) == 2
 
 
 def test_drawn_class_shares_differ_more_than_those_of_the_photos():
     """The variance of the count of one of k classes: Dirichlet-multinomial, against nearly equal counts."""
     pooled, resampled = [], []
-    for pair in QueryTasks(300, 20, 4, 4).draw(LABELS, 3):
-        classes = np.unique(LABELS[pair[0]])
-        for rows, shares in zip(pair, (pooled, resampled), strict=True):
+    for drawn in QueryTasks(300, 20, 4, 4).draw(LABELS, 3):
+        classes = np.unique(LABELS[drawn.pooled])
+        for rows, shares in ((drawn.pooled, pooled), (drawn.resampled, resampled)):
             shares.extend(np.bincount(LABELS[rows], minlength=20)[classes] / len(rows))
     # With α = 2 and k = 4 classes: p(1 − p)·(1/n + (1 − 1/n)/(kα + 1)) with p = 1/4, slightly less where it is cut.
     expected = 0.25 * 0.75 * (1 / 20 + 19 / 20 / 9)
@@ -88,13 +89,17 @@ def test_the_benchmark_scores_each_task_by_itself(features):
     task = content.tasks[2].keep(np.zeros(16, dtype=bool))
     for name, row in rows.items():
         method = create(name).fit(task)
-        found = [[], []]
-        for pair in QueryTasks(5, 20, 2, 2).draw(labels, 1):
-            for values, chosen in zip(found, pair, strict=True):
+        found = [[], [], []]
+        sizes = []
+        for drawn in QueryTasks(5, 20, 2, 2).draw(labels, 1):
+            sizes.append(len(drawn.resampled))
+            for values, chosen in zip(found, drawn, strict=True):
                 values.append(100 * np.mean(method.logits(queries[chosen]).argmax(axis=1) == labels[chosen]))
         assert float(row["top1"]) == pytest.approx(np.mean(found[0]), abs=1e-3)
         assert float(row["interval"]) == pytest.approx(2.776445 * np.std(found[0], ddof=1) / np.sqrt(5), abs=1e-3)
-        assert float(row["resampled"]) == pytest.approx(np.mean(found[1]), abs=1e-3)
+        assert float(row["same_size"]) == pytest.approx(np.mean(found[1]), abs=1e-3)
+        assert float(row["resampled"]) == pytest.approx(np.mean(found[2]), abs=1e-3)
+        assert float(row["resampled_queries"]) == pytest.approx(np.mean(sizes), abs=1e-3)
         assert (row["tasks"], row["effective_classes"]) == ("5", "2")
     text = Path("out.md").read_text()
     assert "flatter any method that balances" in text

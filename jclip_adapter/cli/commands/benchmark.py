@@ -195,7 +195,7 @@ def _check_tasks(problems: Sequence[Problem], tasks: QueryTasks) -> None:
             raise DataError(
                 f"--tasks: {len(problem.unreadable)} photos of {problem.dataset} cannot be read.", "Remove them."
             )
-        sizes = [len(rows) for rows, _ in tasks.draw(problem.test.labels, problem.seed)]
+        sizes = [len(drawn.pooled) for drawn in tasks.draw(problem.test.labels, problem.seed)]
         if min(sizes) < tasks.queries:
             logger.warning(
                 "%s: some tasks have all %d photos of their classes instead of %d queries",
@@ -233,7 +233,18 @@ def _write(files: tuple[Path, Path, Path], cells: Sequence[dict[str, Any]], tabl
 
 # Only of some protocols.
 _FACTS = ("unseen", "protocol", "tasks", "effective_classes")
-_MEASURED = ("base", "new", "harmonic", "difference", "interval", "resampled", "resampled_interval")
+_MEASURED = (
+    "base",
+    "new",
+    "harmonic",
+    "difference",
+    "interval",
+    "same_size",
+    "same_size_interval",
+    "resampled",
+    "resampled_interval",
+    "resampled_queries",
+)
 
 
 def _csv(cells: Sequence[dict[str, Any]]) -> str:
