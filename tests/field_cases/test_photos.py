@@ -601,7 +601,7 @@ def test_photos_in_folders_at_any_depth_are_classified(workplace, cli):
     (workplace / "im" / "day2" / "notes.txt").write_text("x")
     outcome = cli(*flags, "im")
     assert listed(outcome) == ["im/top.jpg", "im/day2/a/b/1.jpg", "im/day10/2.jpg", "im/day10/10.jpg"]
-    assert "im: ignored 1 files without a photo's suffix" in outcome.err
+    assert "im: ignored 1 file without a photo's suffix" in outcome.err
     assert listed(cli(*flags, "im/day10", "im/top.jpg")) == ["im/day10/2.jpg", "im/day10/10.jpg", "im/top.jpg"]
     (workplace / "im" / "top.jpg").unlink()
     assert len(listed(cli(*flags, "im"))) == 3

@@ -15,6 +15,7 @@ from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, check_run_folde
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.problems import counted
 from jclip_adapter.data.sets import Photo
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
@@ -185,7 +186,7 @@ def run(invocation: Invocation) -> None:
         shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
         print_result(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
     if done.rejects:
-        print_result(f"{done.rejects} photos could not be read and count as wrong")
+        print_result(f"{counted(done.rejects, 'photo')} could not be read, counted as wrong")
     for text in done.overlap:
         print_result(text)
     for name, (mine, theirs) in done.without.items():

@@ -15,7 +15,7 @@ from jclip_adapter.cli.parser import RESULT
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.core.problems import Problems, one_line
+from jclip_adapter.core.problems import Problems, counted, one_line
 from jclip_adapter.core.task import softmax
 from jclip_adapter.data.sets import check_test_links
 from jclip_adapter.data.sets.model import paths_of
@@ -143,7 +143,7 @@ def classify(settings: Settings, paths: Sequence[str], top: int = 5) -> list[Gue
     files = [file for path in paths for file in _photos_at(Path(path))]
     trained = open_trained(settings, elsewhere=files)
     images = trained.images
-    log_data(images, f"classifying {len(files)} photos")
+    log_data(images, f"classifying {counted(len(files), 'photo')}")
     features = trained.tasks.photos(files)
     guesses = {number: Guess(files[number], (), (), problem) for number, problem in features.bad.items()}
     readable = [number for number in range(len(files)) if number not in features.bad]
@@ -183,8 +183,9 @@ def run(invocation: Invocation) -> None:
     if isinstance(done, Share):
         print_result(done.summary(target))
         return
-    print_result(f"written: {done.result} ({len(done.names)} photos, {done.ids.shape[1]} ids each) and {done.archive}")
+    found = f"{counted(len(done.names), 'photo')}, {counted(done.ids.shape[1], 'id')} each"
+    print_result(f"written: {done.result} ({found}) and {done.archive}")
     if done.rejects:
-        print_result(f"{len(done.rejects)} photos could not be read: {rejects_path(done.result)} lists them")
+        print_result(f"{counted(len(done.rejects), 'photo')} could not be read: {rejects_path(done.result)}")
     for domain, count in done.domains.items():
-        print_result(f"predicted as {domain}: {count} photos")
+        print_result(f"predicted as {domain}: {counted(count, 'photo')}")
