@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import told
+from benchmarks import reports_user_errors
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import FewShotTask, Queries
 from jclip_adapter.evaluation.benchmark import choose_methods
@@ -55,7 +55,7 @@ def measure(name: str, task: FewShotTask, queries: Queries) -> tuple[float, floa
     return fitted - started, time.perf_counter() - fitted
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

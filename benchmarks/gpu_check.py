@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import told
+from benchmarks import reports_user_errors
 from benchmarks.speed_ours import Ours, some_pixels
 from benchmarks.turns import Runner, has_torch, stopped
 from jclip_adapter import runtime
@@ -271,7 +271,7 @@ STEPS: dict[str, Callable[[str, Path, Report], dict[str, Array]]] = {
 }
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Do one step; exit status 1 where something differs from what is expected."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
