@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -339,16 +339,14 @@ def _cells(
 ) -> int:
     """Run a benchmark; how many of its cells are computed."""
     with mock.patch.object(benchmark, "run_cell", wraps=benchmark.run_cell) as computed:
-        benchmarking.benchmark(
-            settings,
-            features=features,
-            methods=methods,
-            shots=shots,
-            seeds=seeds,
-            selection=selection,
-            out=Path("results/table.csv"),
-            **others,
-        )
+        chosen: dict[str, Any] = {
+            "features": tuple(features),
+            "method": methods,
+            "shot_counts": tuple(shots),
+            "seeds": tuple(seeds),
+        }
+        given = frozenset({*settings.given, "method"})
+        benchmarking.benchmark(replace(settings, **chosen, select=selection, given=given, **others))
     return int(computed.call_count)
 
 

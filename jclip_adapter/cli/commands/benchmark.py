@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,57 +70,22 @@ def _no_tables(path: Path) -> str:
 TABLE = Kind("a benchmark's table", _is_table, _no_tables)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A benchmark's results.
-
-    Attributes:
-        cells: One per data set, shot count, seed and method.
-        tables: Markdown.
-        files: Paths of the CSV, the tables and the picture.
-    """
-
-    cells: list[dict[str, Any]]
-    tables: str
-    files: tuple[Path, Path, Path]
-
-
-def benchmark(
-    settings: Settings,
-    *,
-    features: Sequence[str],
-    methods: str,
-    shots: Sequence[int],
-    seeds: Sequence[int],
-    selection: str,
-    out: Path,
-    resample: bool = False,
-    unseen: float = 0.0,
-) -> Table:
+def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
     """Run methods on feature files, or on a data set's photos.
 
-    Args:
-        settings: The settings; data, weights and prompts are used only without feature files.
-        features: Feature files; empty for the photos in the settings.
-        methods: Names separated by commas; "all" for those on features, "encoder" for those that train through CLIP.
-        shots: Shot counts; empty for all in the files, or the one in the settings.
-        seeds: Seeds.
-        selection: Where hyper-parameters are chosen: "support", "validation" or "none".
-        out: The CSV; tables and picture are written beside it.
-        resample: Whether each seed draws its own shots from a feature file's largest training set.
-        unseen: Share of the classes whose shots are removed; accuracy is then reported for both groups.
-
     Returns:
-        The results.
+        The tables as Markdown, and the paths of the CSV, the tables and the picture.
 
     Raises:
         UsageError: `out` does not end in .csv, it or a file beside it is not this program's, or `shots` is "all" with
             feature files.
         SetupError: the files or the cells cannot be written.
     """
+    methods = settings.method if "method" in settings.given else "all"
+    shots, seeds, out = settings.shot_counts, settings.seeds or (1,), Path(settings.out)
     if out.suffix != ".csv":
         raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
-    if features and ALL_SHOTS in shots:
+    if settings.features and ALL_SHOTS in shots:
         raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
     for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
@@ -129,23 +94,23 @@ def benchmark(
     chosen = [create(name, **values_of(name, settings.set)) for name in choose_methods(methods)]
     refuse_idle_on_methods(settings, chosen, shots=False)
     runtime.choose(settings.device)
-    if features:
-        problems = feature_problems(features, shots, seeds, resample=resample)
+    if settings.features:
+        problems = feature_problems(settings.features, shots, seeds, resample=settings.resample)
     else:
-        if selection == "validation":
+        if settings.select == "validation":
             raise UsageError("--select validation: photos have no validation set.", "Use --select support.")
-        if unseen and settings.weights_or_default in backbones.KNOWN:
+        if settings.unseen and settings.weights_or_default in backbones.KNOWN:
             raise UsageError(
                 f"--unseen: {settings.weights_or_default} has no text encoder to predict classes without shots.",
                 "Give --weights a CLIP.",
             )
         problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
-    problems = [replace(problem, unseen=unseen) for problem in problems]
-    cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
+    problems = [replace(problem, unseen=settings.unseen) for problem in problems]
+    cells = run_benchmark(problems, methods, CELLS, selection=settings.select or "support", given=settings.set)
     _log_replaced(files[0], cells)
     tables = benchmark_table(cells)
     _write(files, cells, tables)
-    return Table(cells, tables, files)
+    return tables, files
 
 
 def _log_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
@@ -187,11 +152,9 @@ def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> 
     """The problems of a data set's photos: a task with its queries per shot count and seed.
 
     Raises:
-        UsageError: the settings list the shots; or two seeds or shot counts draw the same photos.
+        UsageError: two seeds or shot counts draw the same photos.
     """
     settings, images, tasks = setup.settings, setup.images, setup.tasks
-    if settings.support != "random":
-        raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
     counts = ", ".join("all" if count == ALL_SHOTS else str(count) for count in shots)
     log_data(images, f"shots: {counts}, seeds: {', '.join(map(str, seeds))}")
     problems = []
@@ -257,17 +220,6 @@ def labelled_queries(
 
 def run(invocation: Invocation) -> None:
     """Run the benchmark and print its tables."""
-    settings = invocation.settings
-    done = benchmark(
-        settings,
-        features=settings.features,
-        methods=settings.method if "method" in settings.given else "all",
-        shots=settings.shot_counts,
-        seeds=settings.seeds or (1,),
-        selection=settings.select or "support",
-        out=Path(settings.out),
-        resample=settings.resample,
-        unseen=settings.unseen,
-    )
-    print_result(f"{done.tables}\n")
-    print_result(f"written: {', '.join(map(str, done.files))}")
+    tables, files = benchmark(invocation.settings)
+    print_result(f"{tables}\n")
+    print_result(f"written: {', '.join(map(str, files))}")
