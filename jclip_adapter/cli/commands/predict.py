@@ -47,7 +47,7 @@ def predict(settings: Settings, result: Path) -> str:
         UsageError: the result cannot be written (`submission.check_target`).
     """
     check_target(result)
-    part = settings.shard
+    part, stops = settings.shard, settings.on_bad_image == "stop"
     trained = open_trained(settings, encode_texts=part is None or part.number == 1)
     images, tasks = trained.images, trained.tasks
     check_test_photos(images)
@@ -62,7 +62,7 @@ def predict(settings: Settings, result: Path) -> str:
     if trained.folder:
         warn_of_overlap(tasks, trained.shots, images.test, features)
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
-    if rejects and (settings.on_bad_image == "stop" or len(rejects) == len(images.test)):
+    if rejects and (stops or len(rejects) == len(images.test)):
         raise DataError(
             f"{len(rejects)} test photos cannot be read, the first: {next(iter(rejects.values()))}",
             "Replace them, or give --on-bad-image fallback.",
