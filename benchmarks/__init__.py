@@ -12,8 +12,8 @@ from jclip_adapter.core.errors import AdapterError
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 
 
-def told(main: Callable[..., int]) -> Callable[..., int]:
-    """A program's `main` that tells a mistake of the user's in one line on stderr, with exit status 2."""
+def reports_user_errors(main: Callable[..., int]) -> Callable[..., int]:
+    """A program's `main` that prints a user's mistake as one line on stderr, with exit status 2."""
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.cli.commands.evaluate import evaluate
 from jclip_adapter.cli.commands.predict import predict
 from jclip_adapter.cli.commands.train import train
@@ -122,7 +122,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

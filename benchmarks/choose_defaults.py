@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import csv_text
 from jclip_adapter.evaluation.selection import score_candidates
@@ -123,7 +123,7 @@ def read_rows() -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(RESULT.read_text("utf-8")))) if RESULT.is_file() else []
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Choose and write.
 

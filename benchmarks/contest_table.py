@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from benchmarks.seeds import theirs
 from jclip_adapter.cli.commands.evaluate import evaluate
 from jclip_adapter.cli.commands.train import train
@@ -73,7 +73,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(header, cells)
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from benchmarks.seeds import theirs
 from jclip_adapter.cli.commands.benchmark import photo_problems
 from jclip_adapter.cli.commands.setup import set_up
@@ -204,7 +204,7 @@ def _published(names: tuple[str, str]) -> list[str]:
     return [f"{a} → {b}: {float(b) - float(a):+.1f}" for a, b in zip(uni, cross, strict=True)]
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

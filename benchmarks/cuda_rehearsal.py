@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.core.errors import SetupError
 from jclip_adapter.methods import available, get
 from jclip_adapter.storage import ANY, write_json, write_text
@@ -301,7 +301,7 @@ def summary(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Rehearse, and write what came of it; exit status 1 where something failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from benchmarks.cost_child import CLASSES, SHOTS
 from benchmarks.turns import Runner, has_torch, stopped
 from jclip_adapter.core.errors import DataError, UsageError
@@ -209,7 +209,7 @@ def report(found: dict[str, Any]) -> str:
     return text
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.evaluation.benchmark import Problem, feature_problems
 from jclip_adapter.evaluation.metrics import accuracy, mean_interval
 from jclip_adapter.evaluation.query_tasks import QueryTasks
@@ -113,7 +113,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

@@ -28,7 +28,7 @@ from unittest import mock
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from benchmarks.cost_child import TEXT_ONLY, task_of
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import FewShotTask, Queries
@@ -121,7 +121,7 @@ def table(rows: Sequence[Sequence[Any]], photos: int) -> str:
     )
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

@@ -10,19 +10,20 @@ with that, and writes FILE.json after each of its parts, so that a time limit le
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import told
+from benchmarks import reports_user_errors
 from benchmarks.speed_ours import Ours, some_pixels
 from benchmarks.turns import Runner, has_torch, stopped
 from jclip_adapter import runtime
@@ -128,9 +129,10 @@ def _compare(name: str, rows: Array, wanted: Array, least: float, seconds: float
 def sample(device: str, expected: Path, report: Report) -> dict[str, Array]:
     """Train, evaluate and predict on the built-in sample."""
     began = time.monotonic()
-    status, folder = _command("--train", "--evaluate", "--predict", "result.txt", *SAMPLE, device=device)
-    right = json.loads((folder / "evaluation.json").read_text("utf-8")) if status == 0 else {}
-    lines = (folder.parent / "result.txt").read_text("utf-8").split() if status == 0 else []
+    arguments = ("--train", "--evaluate", "--predict", "result.txt", *SAMPLE)
+    with _command(*arguments, device=device) as (status, folder):
+        right = json.loads((folder / "evaluation.json").read_text("utf-8")) if status == 0 else {}
+        lines = (folder.parent / "result.txt").read_text("utf-8").split() if status == 0 else []
     first = np.array([int(lines[at + 1]) for at in range(0, len(lines), 6)], np.float32)
     accuracy = {row["domain"] or "all": float(row["top1"]) for row in right.get("scores", [])}
     seconds = round(time.monotonic() - began, 1)
@@ -151,8 +153,8 @@ def trainings(device: str, expected: Path, report: Report) -> dict[str, Array]:
     for method, values in TRAININGS.items():
         began = time.monotonic()
         few = [part for value in values for part in ("--set", value)]
-        status, folder = _command("--train", "--method", method, *few, *SAMPLE, device=device)
-        epochs = json.loads((folder / "metrics.json").read_text("utf-8"))["epochs"] if status == 0 else []
+        with _command("--train", "--method", method, *few, *SAMPLE, device=device) as (status, folder):
+            epochs = json.loads((folder / "metrics.json").read_text("utf-8"))["epochs"] if status == 0 else []
         losses = np.array([row["loss"] for row in epochs], np.float32)
         found[method] = losses
         facts = {"status": status, "losses": losses.tolist(), "seconds": round(time.monotonic() - began, 1)}
@@ -165,16 +167,17 @@ def trainings(device: str, expected: Path, report: Report) -> dict[str, Array]:
     return found
 
 
-def _command(*arguments: str, device: str) -> tuple[int, Path]:
-    """Run a command in a folder of its own; its exit status, and the run folder."""
-    place = Path(tempfile.mkdtemp(prefix="gpu-check-"))
+@contextlib.contextmanager
+def _command(*arguments: str, device: str) -> Iterator[tuple[int, Path]]:
+    """Run a command in a temporary folder; its exit status, and the run folder, which goes when the block ends."""
     before = Path.cwd()
-    os.chdir(place)
-    try:
-        status = runner([*arguments, "--device", device, "--run", "run", "--cache", "cache"])
-    finally:
-        os.chdir(before)
-    return status, place / "run"
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as place:
+        os.chdir(place)
+        try:
+            status = runner([*arguments, "--device", device, "--run", "run", "--cache", "cache"])
+        finally:
+            os.chdir(before)
+        yield status, Path(place) / "run"
 
 
 def speed(device: str, expected: Path, report: Report) -> dict[str, Array]:
@@ -268,7 +271,7 @@ STEPS: dict[str, Callable[[str, Path, Report], dict[str, Array]]] = {
 }
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Do one step; exit status 1 where something differs from what is expected."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.cli.commands.benchmark import photo_problems
 from jclip_adapter.cli.commands.setup import set_up
 from jclip_adapter.cli.settings import Settings
@@ -116,7 +116,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.core.task import Array, normalise
 from jclip_adapter.data.sets import load_dataset
 from jclip_adapter.evaluation.report import csv_text, markdown_table
@@ -90,7 +90,7 @@ def measure_features(path: Path) -> Array:
     return np.asarray(products.max(axis=1), dtype=np.float32)
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.benchmark_report import benchmark_picture
 from jclip_adapter.storage import ANY, read_lines, write_bytes
@@ -54,7 +54,7 @@ def read_cells(name: str) -> list[dict[str, Any]]:
     ]
 
 
-@told
+@reports_user_errors
 def main(_: Sequence[str] | None = None) -> int:
     """Redraw all pictures."""
     for name in NAMES:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks import ROOT, options_table, seeds, told
+from benchmarks import ROOT, options_table, reports_user_errors, seeds
 from benchmarks.reliability import outcome
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import markdown_table
@@ -221,7 +221,7 @@ def renewed(text: str, parts: Mapping[str, str], name: str) -> str:
     return text
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Rewrite or check the documents.
 

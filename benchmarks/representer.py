@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import FewShotTask, softmax
 from jclip_adapter.evaluation.report import csv_text
@@ -211,7 +211,7 @@ def _draw_boundary(axes: Any, content: FeatureFile) -> None:
     axes.legend(fontsize=7)
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Compute, draw and write.
 

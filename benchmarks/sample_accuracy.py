@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import told
+from benchmarks import reports_user_errors
 from jclip_adapter.cli.commands.evaluate import evaluate
 from jclip_adapter.cli.commands.train import train
 from jclip_adapter.cli.runs import CURVES
@@ -88,7 +88,7 @@ def table(baseline: Sequence[Score], adapted: Sequence[Sequence[Score]]) -> str:
     return markdown_table(["domain", "photos", BASELINE, name, "95 % interval", "gain in points"], rows)
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

@@ -3,7 +3,7 @@
     python -m benchmarks.sample_encoder [--method NAME,NAME] [--seeds 3]
 
 The defaults of these methods are made for OpenAI's CLIP; the sample's is a hundred times smaller and wants other rates.
-So a few candidates per method are scored first on left-out shots of a draw of its own (seed 0, training photos only),
+So a few candidates per method are scored first on held-out shots of a draw of its own (seed 0, training photos only),
 and the best is then trained and tested on other draws (seeds 1, 2, …) under the benchmark's protocol. Methods on the
 photos' features get eight augmented copies of each shot. Run it in the repository's root. Writes
 results/sample-encoder-choices.csv, results/sample-encoder.csv and .md; with `--method`, the other methods' rows are
@@ -23,7 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks import told
+from benchmarks import reports_user_errors
 from jclip_adapter.cli.commands.benchmark import photo_problems
 from jclip_adapter.cli.commands.setup import set_up
 from jclip_adapter.cli.settings import Settings
@@ -75,7 +75,7 @@ CANDIDATES: dict[str, tuple[dict[str, Any], ...]] = {
 
 
 def choose(name: str, problem: Problem) -> list[dict[str, Any]]:
-    """Score a method's candidates on left-out shots.
+    """Score a method's candidates on held-out shots.
 
     Args:
         name: Of the method.
@@ -135,10 +135,10 @@ def table(cells: Mapping[str, Sequence[Mapping[str, Any]]], chosen: Mapping[str,
         )
     rows.sort(key=lambda row: -float(str(row[1]).split()[0]))
     header = ["method", "top-1", "95 % interval", "over zero-shot", "on the worst seed", "over jclip-adapter"]
-    return markdown_table([*header, "seconds to fit", "chosen on left-out shots"], rows)
+    return markdown_table([*header, "seconds to fit", "chosen on held-out shots"], rows)
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Choose, measure and write.
 

@@ -4,7 +4,7 @@
 
 PHOTOS is a folder of photos. Weights are random, with the shapes of ViT-B/32: what a pass costs does not depend on
 them. Each way of computing is a process of its own; they take their turns, so that all meet the same machine, and
-medians are told. Before anything is timed, all ways encode the same photos and texts, and must agree.
+medians are reported. Before anything is timed, all encoders encode the same photos and texts, and must agree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import ROOT, speed_world, told
+from benchmarks import ROOT, reports_user_errors, speed_world
 from benchmarks.cost_child import CLASSES
 from benchmarks.speed_report import COLUMNS, picture, report
 from benchmarks.turns import Runner, has_module, has_torch, stopped
@@ -206,7 +206,7 @@ def starts(folder: Path, device: str, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

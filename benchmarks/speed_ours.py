@@ -3,7 +3,7 @@
     python -m benchmarks.speed_ours WAY FOLDER DEVICE
 
 WAY is a precision of ours, or "jclip". FOLDER holds weights.safetensors and photos.txt, a path per line. Each question
-is {"task": …, "count": …, "batch": …}; the answer tells seconds, count and the most memory so far. The task "check"
+is {"task": …, "count": …, "batch": …}; the answer holds seconds, count and the most memory so far. The task "check"
 asks for features themselves, "long" for many photos and the memory in use.
 """
 

@@ -114,7 +114,7 @@ def write_stored(folder: Path) -> None:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, as far as the system reports it."""
     try:
         return re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8"))[0]
     except (OSError, IndexError):

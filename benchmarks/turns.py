@@ -1,4 +1,4 @@
-"""Processes that compute when they are told to, so that several take turns on the same machine.
+"""Processes that compute on request, so that several take turns on the same machine.
 
 Such a process reads a line of JSON for each thing that it is to do, and answers it with one.
 """
@@ -28,7 +28,7 @@ class Runner:
         what: What it computes, for the table.
         command: How to start it.
         method: Whose step this is.
-        answers: What it told each time.
+        answers: Its answer each time.
     """
 
     what: str

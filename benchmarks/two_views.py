@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import FewShotTask, Queries, normalise
 from jclip_adapter.evaluation.metrics import accuracy
@@ -103,7 +103,7 @@ def table(rows: Sequence[dict[str, Any]], name: str) -> str:
     return f"# Top-1 on {name}: CLIP and {NETWORK}\n\n{markdown_table(head, lines)}\n"
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

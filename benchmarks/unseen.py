@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
 from jclip_adapter.evaluation.benchmark import choose_methods, feature_problems, without_shots
@@ -101,7 +101,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

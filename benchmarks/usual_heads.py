@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import ROOT, told
+from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import FewShotTask, Labelled
 from jclip_adapter.evaluation.report import csv_text
@@ -135,7 +135,7 @@ def picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-@told
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write.
 

@@ -1,4 +1,4 @@
-"""What Python does within a block, as its audit events tell."""
+"""What Python does within a block, from its audit events."""
 
 from __future__ import annotations
 

@@ -346,16 +346,14 @@ def _cells(
 ) -> int:
     """Run a benchmark; how many of its cells are computed."""
     with mock.patch.object(benchmark, "run_cell", wraps=benchmark.run_cell) as computed:
-        benchmarking.benchmark(
-            settings,
-            features=features,
-            methods=methods,
-            shots=shots,
-            seeds=seeds,
-            selection=selection,
-            out=Path("results/table.csv"),
-            **others,
-        )
+        chosen: dict[str, Any] = {
+            "features": tuple(features),
+            "method": methods,
+            "shot_counts": tuple(shots),
+            "seeds": tuple(seeds),
+        }
+        given = frozenset({*settings.given, "method"})
+        benchmarking.benchmark(replace(settings, **chosen, select=selection, given=given, **others))
     return int(computed.call_count)
 
 

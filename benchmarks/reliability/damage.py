@@ -231,8 +231,8 @@ def _noticed(artefact: Artefact, log: list[str]) -> str:
     try:
         artefact.read()
     except AdapterError as error:
-        told = [str(error), *error.details]
-        return "refused" if any(artefact.path.name in line for line in told) else ""
+        lines = [str(error), *error.details]
+        return "refused" if any(artefact.path.name in line for line in lines) else ""
     except Exception as error:  # noqa: BLE001  (a fault of ours, which is what we count)
         return f"raised {type(error).__name__}"
     if any(artefact.path.name in line for line in log):

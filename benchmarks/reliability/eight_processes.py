@@ -151,7 +151,7 @@ class Crew:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for member in self._members:
-            assert member.stdin is not None  # noqa: S101  (Popen was given pipes; this tells the type checker)
+            assert member.stdin is not None  # noqa: S101  (Popen was given pipes; for the type checker)
             with contextlib.suppress(OSError):
                 member.stdin.close()
             try:

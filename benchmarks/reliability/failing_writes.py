@@ -194,7 +194,7 @@ def failing(fault: Fault) -> Iterator[Fault]:
 
 
 @dataclass(frozen=True)
-class Told:
+class Finished:
     """What a command said: status, stdout, stderr."""
 
     status: int
@@ -212,7 +212,7 @@ def _small_sample(classes: int = 2) -> Path:
     return place / "photos.zip"
 
 
-def call(folder: Path, arguments: Sequence[str], archive: Path | None = None) -> Told:
+def call(folder: Path, arguments: Sequence[str], archive: Path | None = None) -> Finished:
     """Run a command in this process, in a folder, with a sample of few photos there, or that of an archive."""
     out, err = io.StringIO(), io.StringIO()
     storage.atomic.sweep_once.cache_clear()
@@ -226,7 +226,7 @@ def call(folder: Path, arguments: Sequence[str], archive: Path | None = None) ->
     ):
         status = cli.main(arguments)
     logging.getLogger().handlers.clear()
-    return Told(status, out.getvalue(), err.getvalue())
+    return Finished(status, out.getvalue(), err.getvalue())
 
 
 @contextlib.contextmanager
@@ -257,9 +257,9 @@ def prepare(name: str, base: Path, template: Path) -> tuple[str, ...]:
         call(template, COMMANDS["sample"], _small_sample(3))  # older photos
         (template / "result.txt").write_text("image_1.jpg 0 1\nimage_2.jpg 0 1\n")
     if name in _OLDER:
-        told = call(template, (*COMMANDS[name], *_OLDER[name]))
-        if told.status:
-            raise RuntimeError(told.err)
+        finished = call(template, (*COMMANDS[name], *_OLDER[name]))
+        if finished.status:
+            raise RuntimeError(finished.err)
         shutil.rmtree(template / "results/features")  # so that there is something to write
     if name == "predict":
         listed = storage.checksums.text_with_checksum(
@@ -269,25 +269,25 @@ def prepare(name: str, base: Path, template: Path) -> tuple[str, ...]:
     return COMMANDS[name]
 
 
-def faults(told: Told, code: int, place: Path, older: dict[str, str], whole: dict[str, str]) -> Iterator[str]:
+def faults(finished: Finished, code: int, place: Path, older: dict[str, str], whole: dict[str, str]) -> Iterator[str]:
     """What a command that could not write has done wrong.
 
     Args:
-        told: What it said.
+        finished: The ended command.
         code: The error that it met.
         place: Its working directory.
         older: SHA-256 by path of the files that it found.
         whole: Of the files that an unbroken command leaves.
     """
-    if told.status != 2:
-        yield f"status {told.status}"
+    if finished.status != 2:
+        yield f"status {finished.status}"
     # A bar below this program's own bar ends by going up a line.
-    lines = [line for line in re.split(r"\r|\n|\x1b\[A", told.err) if line.startswith("error:")]
+    lines = [line for line in re.split(r"\r|\n|\x1b\[A", finished.err) if line.startswith("error:")]
     if len(lines) != 1:
         yield f"{len(lines)} lines of error"
     elif os.strerror(code) not in lines[0] or not any(name in lines[0] for name in _NAMES):
         yield f"no cause or file in: {lines[0]}"
-    if "Traceback" in told.err:
+    if "Traceback" in finished.err:
         yield "a traceback"
     now = files(place)
     for path, digest in now.items():
@@ -341,17 +341,17 @@ def every_call(name: str, base: Path, scratch: Path, codes: Sequence[int] = ERRO
     older = files(template)
     copy(template, place)
     with failing(Fault(place)) as unbroken:
-        told = call(place, command)
-    if told.status:
-        raise RuntimeError(f"{name}: {told.err}")
+        finished = call(place, command)
+    if finished.status:
+        raise RuntimeError(f"{name}: {finished.err}")
     whole = files(place)
     shutil.rmtree(place)
     for code in codes:
         for at in range(0, len(unbroken.calls), stride):
             copy(template, place)
             with failing(Fault(place, at, code)) as fault:
-                told = call(place, command)
-            found = tuple(faults(told, code, place, older, whole))
+                finished = call(place, command)
+            found = tuple(faults(finished, code, place, older, whole))
             yield Trial(name, unbroken.calls[at], code, found if len(fault.calls) > at else ("it was never called",))
             shutil.rmtree(place)
 
@@ -378,24 +378,24 @@ def limited(base: Path, scratch: Path) -> Iterator[Trial]:
         place = scratch / "place"
         copy(template, place)
         done = process(place, command)
-        _must(Told(done.returncode, done.stdout, done.stderr))
+        _must(Finished(done.returncode, done.stdout, done.stderr))
         whole = files(place)
         shutil.rmtree(place)
         for limit in (0, 10, 100):
             copy(template, place)
             done = process(place, command, limit)
-            told = Told(done.returncode, done.stdout, done.stderr)
+            finished = Finished(done.returncode, done.stdout, done.stderr)
             if max((path.stat().st_size for path in new_files(place, template)), default=0) > limit:
                 found: tuple[str, ...] = ("a file is larger than the limit",)
             else:
-                found = tuple(faults(told, errno.EFBIG, place, older, whole))
+                found = tuple(faults(finished, errno.EFBIG, place, older, whole))
             yield Trial(name, f"RLIMIT_FSIZE {limit}", errno.EFBIG, found)
             shutil.rmtree(place)
 
 
-def _must(told: Told) -> None:
-    if told.status:
-        raise RuntimeError(told.err)
+def _must(finished: Finished) -> None:
+    if finished.status:
+        raise RuntimeError(finished.err)
 
 
 def scratch_copy(folder: Path, place: Path) -> Path:

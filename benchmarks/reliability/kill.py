@@ -279,7 +279,7 @@ def damage(folder: Path, known: Sequence[dict[str, str]]) -> Iterator[str]:
 
 
 def _read(path: Path) -> None:
-    """Read a file that may differ from one command to the next by the reader of its kind; errors tell damage."""
+    """Read a file that may differ from one command to the next by the reader of its kind; an error means damage."""
     data = path.read_bytes()
     if path.parent.name.startswith(("images-", "texts-")):
         with np.load(io.BytesIO(data), allow_pickle=False) as shard:

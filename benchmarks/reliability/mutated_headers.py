@@ -87,7 +87,7 @@ def work(first: int, count: int, seed: int, readers: dict[str, Reader], tell: Ca
         count: How many cases.
         seed: Of all.
         readers: By format.
-        tell: Is told how many were done, every now and then.
+        tell: Receives the number of files done since its last call.
 
     Returns:
         Counts of files read and refused by format, the failures, the slowest case's seconds, and megabytes by which
@@ -208,11 +208,11 @@ def spread(count: int, seed: int) -> list[dict[str, Any]]:
                 status = children[number].wait()
                 if number not in results:
                     results[number] = _lost(number * share + progress[number], f"died with status {status}")
-            elif isinstance(told := json.loads(line), dict):
-                results[number] = told
+            elif isinstance(message := json.loads(line), dict):
+                results[number] = message
             else:
-                progress[number] += told
-                bar.update(told)
+                progress[number] += message
+                bar.update(message)
     return list(results.values())
 
 

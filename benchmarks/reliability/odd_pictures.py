@@ -78,7 +78,7 @@ def _frames(kind: str, **options: Any) -> bytes:
 def stored_as(image: Image.Image, orientation: int) -> Image.Image:
     """What a camera stores of an upright picture with an EXIF orientation.
 
-    EXIF tells at which side of the upright picture the stored row 0 and column 0 lie: top and left (1), top and right
+    EXIF says at which side of the upright picture the stored row 0 and column 0 lie: top and left (1), top and right
     (2), bottom and right (3), bottom and left (4), left and top (5), right and top (6), right and bottom (7), left and
     bottom (8).
 
@@ -139,7 +139,7 @@ def _head(data: bytes) -> bytes:
 
 
 def _resized(data: bytes, width: int, height: int, frame: bytes) -> bytes:
-    """A JPEG whose header tells another size."""
+    """A JPEG whose header has another size."""
     at = data.index(frame)
     return data[: at + 5] + struct.pack(">HH", height, width) + data[at + 9 :]
 
@@ -263,7 +263,7 @@ def _bmp(width: int, height: int, bits: int = 24, body: bytes = b"") -> bytes:
 
 
 def _upside_down_bmp() -> bytes:
-    """Rows from the top, told by a negative height."""
+    """Rows from the top, marked by a negative height."""
     return _bmp(300, -200, 24, np.ascontiguousarray(np.asarray(picture(0))[..., ::-1]).tobytes())
 
 
@@ -412,7 +412,12 @@ def _garbage() -> list[Oddity]:
         _odd(
             "JPEG without quantisation", REFUSED, lambda: _plain().replace(b"\xff\xdb", b"\xff\xfe"), "not a readable"
         ),
-        _odd("JPEG that tells a larger size", REFUSED, lambda: _resized(_plain(), 600, 800, b"\xff\xc0"), "end before"),
+        _odd(
+            "JPEG with a larger size in its header",
+            REFUSED,
+            lambda: _resized(_plain(), 600, 800, b"\xff\xc0"),
+            "end before",
+        ),
         _odd(
             "JPEG that claims arithmetic coding",
             REFUSED,
@@ -520,9 +525,9 @@ def _bombs() -> list[Oddity]:
             lambda: gif + b"," + struct.pack("<HHHH", 0, 0, size, size) + b"\0\x02\x02\x4c\x01\0;",
             "bomb",
         ),
-        _odd("PPM that says less than nothing", REFUSED, lambda: b"P6 -5 10 255\n" + bytes(99), "not a readable"),
+        _odd("PPM of negative size", REFUSED, lambda: b"P6 -5 10 255\n" + bytes(99), "not a readable"),
         _odd("PPM with a value limit of 0", REFUSED, lambda: b"P6 10 10 0\n" + bytes(300), "not a readable"),
-        _odd("PPM with fewer values than told", REFUSED, lambda: b"P6 500 500 255\n" + bytes(300), "truncated"),
+        _odd("PPM with too few values", REFUSED, lambda: b"P6 500 500 255\n" + bytes(300), "truncated"),
         _odd("TIFF without directories", REFUSED, lambda: _tiff([]), "not a readable"),
         _odd("even PNG of 9000×9000", REFUSED, lambda: _flat_png(9000, 9000), "more than 50331648", heavy=True),
         _odd("even PNG of 8192×6144", READ, lambda: _flat_png(*LARGEST), alike=False, heavy=True),

@@ -6,7 +6,7 @@ One process fits every method briefly and saves it, then runs extract, train, ev
 data set, in a folder of its own. A second one does so in another folder, with another PYTHONHASHSEED. Every file they
 leave is one comparison, and differs or not. What holds seconds is compared without them: a benchmark's cells and CSV;
 the table and the picture that are made of them are drawn twice from the same cells instead. A third process has two
-threads (OMP_NUM_THREADS) instead of one; what differs then is told in the facts and is not promised.
+threads (OMP_NUM_THREADS) instead of one; differences are listed in the facts, equality is not promised.
 """
 
 from __future__ import annotations

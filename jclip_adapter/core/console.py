@@ -232,6 +232,6 @@ def print_result(text: str = "", end: str = "\n") -> None:
 
 def print_error(text: str) -> None:
     """Write to stderr."""
-    with contextlib.suppress(OSError):  # a full disk; the exit status still tells
+    with contextlib.suppress(OSError):  # a full disk; the exit status still says so
         sys.stderr.write(text)
         sys.stderr.flush()

@@ -83,6 +83,16 @@ class Problems:
             raise self.error(self.summary(), (own if len(self._counts) == 1 else "") or hint, self.details())
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and its noun, in the plural unless the number is 1.
+
+    >>> counted(1, "photo"), counted(1200, "class")
+    ('1 photo', '1200 classes')
+    """
+    plural = f"{noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{count} {noun if count == 1 else plural}"
+
+
 def fits_a_line(name: str) -> bool:
     r"""Whether a name fits a text file of one name per line: no control characters, valid Unicode.
 
@@ -108,10 +118,7 @@ def why_unfit(name: str) -> str:
         return ""
     if not any(unicodedata.category(letter) == "Cs" for letter in name):
         return "holds control characters"
-    try:
-        data = os.fsencode(name)
-    except UnicodeEncodeError:  # surrogates that stand for no byte
-        return "is not valid Unicode"
+    data = os.fsencode(name)
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:

@@ -32,7 +32,7 @@ from jclip_adapter.storage import KEPT, read_checked_json, write_checked_json
 from .metrics import accuracy, harmonic_mean, mean_interval, seen_and_unseen
 from .provenance import code_digest
 from .query_tasks import Drawn, QueryTasks
-from .selection import SELECTIONS, choose
+from .selection import choose
 
 logger = logging.getLogger(__name__)
 _SCORING = (  # code that every cell depends on
@@ -262,7 +262,7 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     Args:
         name: The method.
         problem: The problem.
-        selection: One of SELECTIONS.
+        selection: As for `choose`.
         given: Fixed hyper-parameters.
 
     Returns:
@@ -374,7 +374,7 @@ def run_benchmark(
         problems: The problems.
         methods: For `choose_methods`; "all" may be fewer on one problem than on another.
         cells: Folder of the cells' JSON files.
-        selection: One of SELECTIONS.
+        selection: As for `choose`.
         given: Fixed hyper-parameters, for every method that has them.
 
     Returns:
@@ -383,8 +383,6 @@ def run_benchmark(
     Raises:
         UsageError: as `plan_cells`, or every training diverges.
     """
-    if selection not in SELECTIONS:
-        raise UsageError(f"--select: unknown value '{selection}'.", f"Known are: {', '.join(SELECTIONS)}.")
     jobs = plan_cells(list(problems), choose_methods(methods), given, selection)
     results = []
     diverged = []

@@ -72,7 +72,7 @@ class Share:
     own: int
     missing: int
 
-    def summary(self, result: str) -> str:
+    def summary(self, result: str | Path) -> str:
         """A line on the progress towards `result`."""
         return (
             f"{self.part} is done ({self.own} photos); {self.missing} of {self.photos} photos are missing: "

@@ -204,9 +204,9 @@ class Method(ABC):
         values = self.hyper.as_dict()
         changed = {name: value for name, value in values.items() if value != defaults[name]}
         suspects = changed or {name: values[name] for name in values if name == "lr"}
-        told = ", ".join(f"{name}={value!r} (default {defaults[name]!r})" for name, value in suspects.items())
-        cure = f"Try others than {told}." if told else "Check the features."
-        return DivergedError(f"{self.meta.name}: the training diverged: {reason}.", cure)
+        shown = ", ".join(f"{name}={value!r} (default {defaults[name]!r})" for name, value in suspects.items())
+        hint = f"Change {shown}." if shown else "Check the features."
+        return DivergedError(f"{self.meta.name}: the training diverged: {reason}.", hint)
 
     def logits(self, queries: npt.ArrayLike | Queries) -> Array:
         """Score queries; the highest score wins.

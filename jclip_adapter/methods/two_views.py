@@ -131,7 +131,7 @@ class TwoViews(SeenClassMethod):
 
     meta = Meta(
         name="two-views",
-        summary="CLIP and a second network, weighed by what left-out shots say of each",
+        summary="CLIP and a second network, weighted by their accuracy on held-out shots",
         paper="of this repository",
         year=2026,
         trains="3 or 4 weights, and as many per domain",

@@ -169,11 +169,6 @@ def test_shots_that_the_file_lacks_are_told(workplace, capsys):
     assert "It has tasks with 1, 3 shots." in capsys.readouterr().err
 
 
-def test_unknown_selection(workplace):
-    with pytest.raises(UsageError, match="--select: unknown value 'luck'"):
-        benchmark.run_benchmark([], "all", workplace, selection="luck", given={})
-
-
 def test_resampled_shots_differ_by_seed_and_come_from_the_file(workplace):
     facts = arrays()
     content = read_feature_file("toy.npz")

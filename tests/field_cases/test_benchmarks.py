@@ -113,7 +113,7 @@ def test_a_training_that_diverges_costs_only_its_cell(cli: Cli, monkeypatch: pyt
 
     def diverging(name: str, *rest: Any) -> dict[str, Any]:
         if name == "gda":
-            raise DivergedError("gda: the training diverged: the loss is nan in epoch 1.", "Try others than lr=9.")
+            raise DivergedError("gda: the training diverged: the loss is nan in epoch 1.", "Change lr=9.")
         return run(name, *rest)
 
     monkeypatch.setattr(benchmark, "run_cell", diverging)

@@ -111,6 +111,4 @@ def test_the_command_line_tells_it_in_one_line(workplace: object, cli: Cli, monk
     outcome = cli("--train", "--weights", "tiny.pkl", "--set", "lr=0.5")
     assert outcome.status == 2
     line = outcome.err.splitlines()[-1]
-    assert line.startswith(
-        "error: jclip-adapter: the training diverged: the loss is inf in epoch 1. Try others than lr="
-    )
+    assert line.startswith("error: jclip-adapter: the training diverged: the loss is inf in epoch 1. Change lr=")

@@ -39,7 +39,7 @@ def test_unreadable_photos_are_wrong_in_top1_and_top5(broken: int, trained: Path
     for photo in photos[:broken]:
         photo.write_bytes(b"")
     outcome = cli(*FLAGS)
-    assert f"{broken} photos could not be read and count as wrong" in outcome.out
+    assert f"{broken} photo{'s'[: broken > 1]} could not be read, counted as wrong" in outcome.out
     for kind in ("scores", "zero_shot"):
         assert total(kind)["top5"] <= 100 * (TESTS - broken) / TESTS
         assert total(kind)["n"] == TESTS

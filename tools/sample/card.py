@@ -46,7 +46,7 @@ def write_card(weights: Path = SAMPLE_WEIGHTS) -> None:
     """Measure weights and write card.json beside them.
 
     Args:
-        weights: What `write_sample_weights` wrote; its header tells how it came about.
+        weights: What `write_sample_weights` wrote; its header says how they were made.
 
     Raises:
         WeightsError: they are not the sample's weights.

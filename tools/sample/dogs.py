@@ -1,6 +1,6 @@
 """Painter of the Thu-dog domain: one dog for all breeds, which differ in details only.
 
-Every breed is the same side view, so that what tells breeds apart is what tells real ones apart: ears, coat
+Every breed is the same side view, so that breeds differ in what distinguishes real ones: ears, coat
 colour and pattern, coat length, tail, legs, muzzle.
 """
 
@@ -16,7 +16,7 @@ _WHITE: Colour = (244, 240, 232)
 
 @dataclass(frozen=True)
 class Breed:
-    """What tells one breed from another.
+    """What distinguishes one breed from another.
 
     Args:
         coat: Main colour.

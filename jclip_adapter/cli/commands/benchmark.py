@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import OPTIONS, Settings
-from jclip_adapter.core.choices import ALL_SHOTS, PROTOCOLS
+from jclip_adapter.core.choices import ALL_SHOTS
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
@@ -74,66 +74,27 @@ def _no_tables(path: Path) -> str:
 TABLE = Kind("a benchmark's table", _is_table, _no_tables)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A benchmark's results.
-
-    Attributes:
-        cells: One per data set, shot count, seed and method.
-        tables: Markdown.
-        files: Paths of the CSV, the tables and the picture.
-    """
-
-    cells: list[dict[str, Any]]
-    tables: str
-    files: tuple[Path, Path, Path]
-
-
-def benchmark(
-    settings: Settings,
-    *,
-    features: Sequence[str],
-    methods: str,
-    shots: Sequence[int],
-    seeds: Sequence[int],
-    selection: str,
-    out: Path,
-    resample: bool = False,
-    unseen: Sequence[float] = (),
-    protocol: str = PROTOCOLS[0],
-    tasks: QueryTasks | None = None,
-) -> Table:
+def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
     """Run methods on feature files, or on a data set's photos.
 
-    Args:
-        settings: The settings; data, weights and prompts are used only without feature files.
-        features: Feature files; empty for the photos in the settings.
-        methods: Names separated by commas; "all" for those on features, "encoder" for those that train through CLIP.
-        shots: Shot counts; empty for all in the files, or the one in the settings.
-        seeds: Seeds.
-        selection: Where hyper-parameters are chosen: "support", "validation" or "none".
-        out: The CSV; tables and picture are written beside it.
-        resample: Whether each seed draws its own shots from a feature file's largest training set.
-        unseen: Shares of the classes whose shots are removed; accuracy is then reported for both groups.
-        protocol: One of `choices.PROTOCOLS`; base-to-new without a share removes the shots of half of the classes.
-        tasks: Tasks of few classes to which the queries are divided; None for all queries at once.
-
     Returns:
-        The results.
+        The tables as Markdown, and the paths of the CSV, the tables and the picture.
 
     Raises:
         UsageError: `out` does not end in .csv, it or a file beside it is not this program's, or `shots` is "all" with
             feature files.
         SetupError: the files or the cells cannot be written.
     """
+    methods = settings.method if "method" in settings.given else "all"
+    shots, seeds, out = settings.shot_counts, settings.seeds or (1,), Path(settings.out)
     if out.suffix != ".csv":
         raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
-    if features and ALL_SHOTS in shots:
+    if settings.features and ALL_SHOTS in shots:
         raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")
-    if protocol == "base-to-new" and not unseen:
-        unseen = (0.5,)
+    protocol, tasks = _protocol(settings), _tasks(settings)
+    unseen = settings.unseen or ((0.5,) if protocol == "base-to-new" else ())
     if unseen:
-        _check_unseen(settings, photos=not features, shots=shots, tasks=tasks)
+        _check_unseen(settings, shots, tasks)
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
     for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
         check_place(file, kind)
@@ -141,13 +102,13 @@ def benchmark(
     chosen = [create(name, **values_of(name, settings.set)) for name in choose_methods(methods)]
     refuse_idle_on_methods(settings, chosen, shots=False)
     runtime.choose(settings.device)
-    if features:
-        problems = feature_problems(features, shots, seeds, resample=resample)
+    if settings.features:
+        problems = feature_problems(settings.features, shots, seeds, resample=settings.resample)
     else:
         if any(settings.noise):
             _check_noise(settings, chosen)
-        counts = list(shots) or [settings.shots]
-        problems = photo_problems(set_up(settings), counts, seeds, validation=selection == "validation")
+        validation = settings.select == "validation"
+        problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds, validation=validation)
     problems = [
         replace(problem, unseen=share, protocol=protocol, tasks=tasks)
         for share in unseen or (0.0,)
@@ -155,20 +116,20 @@ def benchmark(
     ]
     if tasks:
         _check_tasks(problems, tasks)
-    cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
+    cells = run_benchmark(problems, methods, CELLS, selection=settings.select or "support", given=settings.set)
     _log_replaced(files[0], cells)
     tables = benchmark_table(cells)
     _write(files, cells, tables)
-    return Table(cells, tables, files)
+    return tables, files
 
 
-def _check_unseen(settings: Settings, *, photos: bool, shots: Sequence[int], tasks: QueryTasks | None) -> None:
+def _check_unseen(settings: Settings, shots: Sequence[int], tasks: QueryTasks | None) -> None:
     """Refuse classes without shots where they mean nothing."""
     if 0 in shots:
         raise UsageError("--unseen and --protocol have no effect with --shots 0.", "Leave one of them out.")
     if tasks:
         raise UsageError("--unseen and --protocol cannot be combined with --tasks.", "Leave one of them out.")
-    if photos and settings.weights_or_default in backbones.KNOWN:
+    if not settings.features and settings.weights_or_default in backbones.KNOWN:
         raise UsageError(
             f"--unseen: {settings.weights_or_default} has no text encoder to predict classes without shots.",
             "Give --weights a CLIP.",
@@ -269,12 +230,9 @@ def photo_problems(
         validation: Whether the tasks get validation photos, of each class as many as shots but at most 4, as in CoOp.
 
     Raises:
-        UsageError: the settings list the shots; two seeds or shot counts draw the same photos; or there are no
-            validation photos.
+        UsageError: two seeds or shot counts draw the same photos, or there are no validation photos.
     """
     settings, images, tasks = setup.settings, setup.images, setup.tasks
-    if settings.support != "random":
-        raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
     if validation and not images.validation:
         raise UsageError(f"--select validation: {images.source} has no validation set.", "Use --select support.")
     counts = ", ".join("all" if count == ALL_SHOTS else str(count) for count in shots)
@@ -377,19 +335,6 @@ def _tasks(settings: Settings) -> QueryTasks | None:
 
 def run(invocation: Invocation) -> None:
     """Run the benchmark and print its tables."""
-    settings = invocation.settings
-    done = benchmark(
-        settings,
-        features=settings.features,
-        methods=settings.method if "method" in settings.given else "all",
-        shots=settings.shot_counts,
-        seeds=settings.seeds or (1,),
-        selection=settings.select or "support",
-        out=Path(settings.out),
-        resample=settings.resample,
-        unseen=settings.unseen,
-        protocol=_protocol(settings),
-        tasks=_tasks(settings),
-    )
-    print_result(f"{done.tables}\n")
-    print_result(f"written: {', '.join(map(str, done.files))}")
+    tables, files = benchmark(invocation.settings)
+    print_result(f"{tables}\n")
+    print_result(f"written: {', '.join(map(str, files))}")

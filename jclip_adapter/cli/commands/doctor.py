@@ -16,6 +16,7 @@ from jclip_adapter.cli.settings import DEFAULT_WEIGHTS, OPTIONS, RUNS
 from jclip_adapter.core.choices import NETWORK_REQUIREMENTS
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import AdapterError, WeightsError
+from jclip_adapter.core.problems import counted
 from jclip_adapter.models import backbones
 from jclip_adapter.models.weights.download import KNOWN, find_local
 from jclip_adapter.runtime import onednn, planning, python_headers
@@ -214,4 +215,4 @@ def run(invocation: Invocation) -> None:
         print_result(f"[{finding.state:^7}] {finding.subject}: {finding.found}{hint}")
     problems = [finding.subject for finding in findings if finding.state == "problem"]
     if problems:
-        raise AdapterError(f"{len(problems)} problems: {', '.join(problems)}.", "See the lines above.")
+        raise AdapterError(f"{counted(len(problems), 'problem')}: {', '.join(problems)}.", "See the lines above.")

@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from jclip_adapter.core.choices import LAYOUTS
 from jclip_adapter.core.errors import DataError, MissingError, UsageError, suggest
 from jclip_adapter.core.problems import Problems
 
@@ -15,17 +14,9 @@ from .contest import load_contest, numbered_pairs
 from .folders import folder_labels, load_folders
 from .model import PHOTO_SUFFIXES, ClassInfo, ImageSet, Photo
 from .names import canonical
-from .paths import check_files, check_links
+from .paths import check_links
 from .published import PATTERN, load_published, published_labels
-from .sampling import (
-    first_support,
-    note_short_classes,
-    read_support,
-    remaining,
-    sample_support,
-    sample_validation,
-    support_lines,
-)
+from .sampling import first_support, read_support, remaining, sample_support, sample_validation, support_lines
 from .table import TABLE_SUFFIXES, is_table, load_table, table_labels
 
 __all__ = [
@@ -33,7 +24,6 @@ __all__ = [
     "ClassInfo",
     "ImageSet",
     "Photo",
-    "check_dataset",
     "check_test_links",
     "find_labels",
     "first_support",
@@ -48,14 +38,12 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _CONTEST_MARKS = ("classes.txt", "train.txt", "classes_b.txt", "TrainSet", "TestSetA", "TestSetB")
-_MEND = "Fix what is listed, or fetch the data again."
 
 
 def load_dataset(
     root: str | Path,
     *,
     split: Literal["A", "B"] = "A",
-    shots: int | None = None,
     layout: str = "",
     follow_links: bool = False,
 ) -> ImageSet:
@@ -67,12 +55,11 @@ def load_dataset(
     - a folder per class, or per domain and class, optionally in folds, optionally below train/ and test/.
 
     Photo files are not checked, as the contest has 181,729: `sample_support`, `read_support` and `remaining` check the
-    photos that they return, `check_dataset` with `deep=True` checks all. Labels of test photos are not read.
+    photos that they return. Labels of test photos are not read.
 
     Args:
         root: The folder, the CSV file or the published split.
         split: The contest's test set.
-        shots: If given, classes with fewer training photos are faults too.
         layout: "class" or "domain/class", if the folders are ambiguous; empty to infer it.
         follow_links: Whether photos may be links out of the data folder.
 
@@ -81,20 +68,14 @@ def load_dataset(
 
     Raises:
         DataError: there is no data set, it is inconsistent, or its folders are ambiguous; `details` lists all faults.
-        UsageError: `split` is neither A nor B, `layout` is unknown, or given for a data set that is not folders.
+        UsageError: `layout` is given for a data set that is not folders.
     """
     root = Path(root)
-    if split not in ("A", "B"):
-        raise UsageError(f"unknown split {split!r}.", "The contest's test sets are A and B.")
-    if layout and layout not in LAYOUTS:
-        raise UsageError(f"unknown layout '{layout}'.", suggest(layout, LAYOUTS))
     problems = Problems(root)
     image_set = dataclasses.replace(_load(root, split, layout, problems), follow_links=follow_links)
     if layout and image_set.layout != "folders":
         raise UsageError(f"--layout needs class folders, but {root} has lists.", "Leave --layout out.")
-    if shots is not None:
-        note_short_classes(image_set, shots, problems)
-    problems.raise_if_any(_MEND)
+    problems.raise_if_any("Fix what is listed, or fetch the data again.")
     return image_set
 
 
@@ -153,27 +134,6 @@ def _nearby(root: Path) -> str:
     siblings = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
     near = suggest(root.name, siblings) if siblings else ""
     return near if near.startswith("Did you mean") else "Give the folder by --data."
-
-
-def check_dataset(image_set: ImageSet, *, shots: int | None = None, deep: bool = False) -> None:
-    """Checks that `load_dataset` omits.
-
-    Args:
-        image_set: The data set.
-        shots: If given, classes with fewer training photos, but some, are faults.
-        deep: Check that every photo exists.
-
-    Raises:
-        DataError: there are faults; `details` lists them.
-    """
-    problems = Problems(image_set.source)
-    if shots is not None:
-        note_short_classes(image_set, shots, problems)
-    if deep:
-        listed = image_set.test if image_set.layout in ("csv", "published") else ()
-        photos = (*image_set.train, *image_set.validation, *listed)
-        check_files(photos, problems, follow_links=image_set.follow_links)
-    problems.raise_if_any(_MEND)
 
 
 def check_test_links(image_set: ImageSet) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.problems import counted
 
 from . import check_test_links, find_labels, load_labels
 from .model import ImageSet, Photo
@@ -50,4 +51,4 @@ def labelled_photos(
             f"{no_answers}.",
             "Train with fewer --shots" + (", or give --labels FILE." if tests else ", or add test photos."),
         )
-    return photos, f"{len(photos)} photos not used for training"
+    return photos, f"{counted(len(photos), 'photo')} not used for training"

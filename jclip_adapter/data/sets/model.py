@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.core.problems import counted
+
 _SUFFIXES = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .bmp .dib .webp .gif .tif .tiff .pbm .pgm .ppm .pnm "
     ".avif .avifs .heic .heics .heif .heifs .hif"
@@ -97,9 +99,11 @@ class ImageSet:
     @property
     def summary(self) -> str:
         """Numbers of classes and photos, and the layout, for messages."""
-        counts = f"{len(self.train)} training photos, {len(self.test)} test photos"
+        counts = counted(len(self.train), "training photo" if self.test else "photo")
+        if self.test:
+            counts += f", {counted(len(self.test), 'test photo')}"
         reading = "a folder per class" if self.reading == "class/photo" else f"read as {self.reading}"
-        return f"{len(self.classes)} classes, {counts if self.test else f'{len(self.train)} photos'}, {reading}"
+        return f"{counted(len(self.classes), 'class')}, {counts}, {reading}"
 
     @property
     def class_names(self) -> tuple[str, ...]:

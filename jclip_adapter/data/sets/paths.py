@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.natural import natural_key
-from jclip_adapter.core.problems import SHOWN, Problems, one_line, why_unfit
+from jclip_adapter.core.problems import SHOWN, Problems, counted, one_line, why_unfit
 
 from .model import PHOTO_SUFFIXES, Photo
 
@@ -163,7 +163,10 @@ def list_folder(folder: Path) -> Listing:
     if unfit:
         shown = ", ".join(f"'{one_line(name)}' {_why_left_out(name)}" for name in sorted(unfit)[:SHOWN])
         _log.warning(
-            "%s: skipped %d photos whose names fit no list, rename them: %s", one_line(str(folder)), len(unfit), shown
+            "%s: skipped %s whose names fit no list, rename them: %s",
+            one_line(str(folder)),
+            counted(len(unfit), "photo"),
+            shown,
         )
     return Listing(sorted(photos, key=natural_key), sorted(folders, key=natural_key), others)
 
@@ -205,4 +208,4 @@ def is_photo(name: str) -> bool:
 def warn_ignored(folder: Path, count: int) -> None:
     """Log the number of skipped files."""
     if count:
-        _log.warning("%s: ignored %d files without a photo's suffix", folder, count)
+        _log.warning("%s: ignored %s without a photo's suffix", folder, counted(count, "file"))

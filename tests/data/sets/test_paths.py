@@ -40,7 +40,7 @@ def test_photos_are_known_by_their_endings(tmp_path, caplog):
     listing = list_folder(tmp_path)
     assert listing.photos == [*kept, "dangling.jpg", "endless.jpg", "far.jpg", "pipe.jpg"]
     assert listing.others == 3
-    assert r"skipped 1 photos whose names fit no list, rename them: 'b\nc.jpg'" in caplog.text
+    assert r"skipped 1 photo whose names fit no list, rename them: 'b\nc.jpg'" in caplog.text
 
 
 def test_unreadable_folders(tmp_path):
