@@ -102,15 +102,29 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         f"Percent, mean over {rows[0]['tasks']} tasks ± half-width of its 95 % confidence interval. A task has up to "
         "75 queries of so many classes, and all classes of the file may be predicted. `expects`: the number of classes "
         "that the method assumes, or – for as many as zero-shot predicts; 5 is the authors' constant. `top-1` is of "
-        "the tasks as drawn; gains are over zero-shot on the same tasks.\n\n"
-        "Transductive methods get the queries of a task at once. Tasks with about as many queries of each class "
-        "flatter any method that balances its predictions, so under `drawn shares` the class of each query is drawn "
-        "independently, from class shares that differ (Dirichlet distribution with parameter 2). These tasks end where "
-        "a class has no photo left, and smaller tasks leave less to gain: `same size` has as many queries of the first "
-        "draw, so the effect of the shares is the difference of the last two gains. `queries`: mean numbers in the "
-        "three ways.\n"
+        "the tasks as drawn; gains are over zero-shot on the same tasks. `queries`: mean numbers in the three ways.\n\n"
+        "Transductive methods get the queries of a task at once. As drawn, a task has about as many queries of each "
+        "class, which can flatter a method that balances its predictions. Under `drawn shares` the class of each query "
+        "is drawn independently, from class shares that differ (Dirichlet distribution with parameter 2). These tasks "
+        "end where a class has no photo left. `same size` has as many queries of the first draw. So the last two gains "
+        f"differ by the shares alone: {effect_of_shares(rows)}.\n"
     )
     return "\n".join(parts)
+
+
+def effect_of_shares(rows: Sequence[dict[str, Any]]) -> str:
+    """In which cases the gains under `same size` and `drawn shares` differ by more than the sum of their intervals."""
+    gains: dict[tuple[str, ...], dict[str, tuple[float, float]]] = {}
+    for row in rows:
+        if row["method"] != "zero-shot":
+            place = tuple(str(row[key]) for key in COLUMNS[:5])
+            gains.setdefault(place, {})[row["queries"]] = float(row["gain"]), float(row["gain_interval"])
+    found = []
+    for (dataset, _, classes, method, expected), ways in gains.items():
+        (same, half), (drawn, other) = ways[WAYS["same_size"]], ways[WAYS["resampled"]]
+        if abs(drawn - same) > half + other:
+            found.append(f"{drawn - same:+.1f} for {dataset}, {classes} classes, {method}, expects {expected or '–'}")
+    return "; ".join([f"by more than their intervals in {len(found)} of {len(gains)} rows", *found])
 
 
 @reports_user_errors

@@ -55,7 +55,7 @@ def ours(source: Mapping[str, Any]) -> list[str]:
         raise DataError(f"{path} has no row with {where}.", "Check benchmarks/seeds.yaml, or measure again.")
     columns = [source["value"]] if isinstance(source["value"], str) else source["value"]
     over = source.get("over")
-    groups = sorted({row[over] for row in rows}, key=float) if over else [None]
+    groups = list(dict.fromkeys(row[over] for row in rows)) if over else [None]
     digits = source.get("digits", 1)
     means = (
         fmean(float(row[column]) for row in rows if over is None or row[over] == group)

@@ -33,3 +33,18 @@ def test_the_table_has_every_kind_of_task_and_method(tmp_path, capsys):
         expected = float(row["top1"]) - zero[tuple(row[key] for key in place)]
         assert abs(float(row["gain"]) - expected) < 1e-3
     assert capsys.readouterr().out == out.with_suffix(".md").read_text() + "\n"
+
+
+def test_the_effect_of_shares_names_the_rows_whose_intervals_do_not_overlap():
+    def row(method: str, queries: str, gain: float) -> dict[str, object]:
+        facts = {"dataset": "a", "shots": 0, "classes": "5", "method": method, "expected": "", "queries": queries}
+        return {**facts, "gain": gain, "gain_interval": 1.0}
+
+    gains = {"x": (5.0, 2.9), "y": (5.0, 3.1), "zero-shot": (5.0, 0.0)}
+    rows = [
+        row(method, way, gain)
+        for method, pair in gains.items()
+        for way, gain in zip(("same size", "drawn shares"), pair, strict=True)
+    ]
+    expected = "by more than their intervals in 1 of 2 rows; -2.1 for a, 5 classes, x, expects –"
+    assert few_classes.effect_of_shares(rows) == expected

@@ -84,9 +84,9 @@ def test_names_of_rows_are_unique() -> None:
     assert len(seeds.entries()) == sum(len(section["rows"]) for section in seeds.sections().values())
 
 
-def test_our_figures_are_means_in_the_order_of_the_shots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_figures_are_means_in_the_order_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "results").mkdir()
-    rows = "method,shots,seed,top1\na,16,1,90\na,2,1,50\na,2,2,60\nb,2,1,10\n"
+    rows = "method,shots,seed,top1\na,2,1,50\na,2,2,60\nb,2,1,10\na,16,1,90\n"
     (tmp_path / "results" / "x.csv").write_text(rows)
     monkeypatch.setattr(seeds, "ROOT", tmp_path)
     source = {"file": "x.csv", "where": {"method": "a"}, "value": "top1", "over": "shots"}
