@@ -16,7 +16,7 @@ from .model import PHOTO_SUFFIXES, ClassInfo, ImageSet, Photo
 from .names import canonical
 from .paths import check_links
 from .published import PATTERN, load_published, published_labels
-from .sampling import first_support, read_support, remaining, sample_support, sample_validation, support_lines
+from .sampling import first_support, read_support, remaining, sample_support, support_lines
 from .table import TABLE_SUFFIXES, is_table, load_table, table_labels
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "read_support",
     "remaining",
     "sample_support",
-    "sample_validation",
     "support_lines",
 ]
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.core.natural import natural_key
-from jclip_adapter.core.problems import Problems, why_unfit
+from jclip_adapter.core.problems import Problems, one_line
 
-from .model import ClassInfo, ImageSet, Photo
-from .names import canonical, note_clashes
-from .paths import check_files, unsafe
+from .columns import contradiction
+from .model import ImageSet, Photo
+from .names import canonical
+from .paths import check_files
+from .rows import Row, image_set_of, labels_of_test_photos
 
 PATTERN = "split_zhou_*.json"
-_NAME = re.compile(r"(?:split_zhou_)?(.+)")
 _PARTS = ("train", "val", "test")
 _FORM = "Fetch it again: CoOp's DATASETS.md links the files."
 
@@ -39,63 +38,24 @@ def load_published(path: Path, problems: Problems) -> ImageSet:
     Raises:
         DataError: the file cannot be read or has another form.
     """
-    rows = _rows(path, problems)
-    words: dict[int, str] = {}
-    seen: dict[str, str] = {}
-    for part, listed in rows.items():
-        for number, (relative, label, name) in enumerate(listed, 1):
-            where = f"{part} row {number}"
-            if words.setdefault(label, name) != name:
-                problems.add(
-                    "labels with two names", f"{where}: label {label} is {words[label]!r:.40} and {name!r:.40}"
-                )
-            if seen.setdefault(relative, part) != part:
-                problems.add("photos in two splits", f"{where}: {relative} is also in {seen[relative]}")
-    labels = sorted(words)
-    names = [words[label] for label in labels]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.add("names with two labels", f"{name!r:.40} has several labels")
-    note_clashes(names, problems)
-    place = {label: number for number, label in enumerate(labels)}
+    rows = _rows(path)
     base = _photo_folder(path.parent, rows)
-
-    def photos(part: str, labelled: bool) -> list[Photo]:
-        found = dict.fromkeys((relative, place[label] if labelled else None) for relative, label, _ in rows[part])
-        return [Photo(base, *each) for each in found]
-
-    train, validation, test = (photos(part, labelled=part != "test") for part in _PARTS)
-    if not train and not problems:
-        problems.add("empty lists", "there are no training photos")
-    if problems:
-        check_files([*train, *validation, *test], problems)  # lists missing photos in the same error
-    domain = _NAME.fullmatch(path.stem)
-    classes = tuple(ClassInfo(label, words[label], domain[1] if domain else "", "") for label in labels)
-    test.sort(key=lambda photo: natural_key(photo.relative))
+    domain = path.stem.removeprefix("split_zhou_")
+    facts = image_set_of(path, base, rows, problems, validation=True, domain=domain)
     inner = "" if base == path.parent else f" of photos in {base.name}/"
-    return ImageSet(
-        path.stem,
-        path.parent,
-        "published",
-        classes,
-        tuple(train),
-        tuple(test),
-        source=path,
-        reading=f"a published split{inner}",
-        validation=tuple(validation),
-    )
+    return ImageSet(layout="published", reading=f"a published split{inner}", **facts)
 
 
 def published_labels(image_set: ImageSet) -> dict[str, int]:
     """Class index of each test photo of a published split."""
-    rows = _rows(image_set.source, Problems(image_set.source))
-    return {relative: image_set.index_of_id[label] for relative, label, _ in rows["test"]}
+    return labels_of_test_photos(image_set, _rows(image_set.source))
 
 
-def _rows(path: Path, problems: Problems) -> dict[str, list[tuple[str, int, str]]]:
-    """Path, label and class name of each photo by split; malformed rows are faults.
+def _rows(path: Path) -> list[Row]:
+    """The rows of all splits, each once.
 
     Raises:
-        DataError: the file has another form.
+        DataError: the file has another form, or a row has.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -103,39 +63,37 @@ def _rows(path: Path, problems: Problems) -> dict[str, list[tuple[str, int, str]
         raise DataError(f"cannot read {path}: {error.strerror or error}.", "Check its permissions.") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON.", _FORM) from error
-    lists: dict[str, list[Any]] = {}
-    if isinstance(content, dict):
-        lists = {part: content[part] for part in _PARTS if isinstance(content.get(part), list)}
-    if len(lists) < len(_PARTS):
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in _PARTS):
         raise DataError(f"{path} is not a published split: expected lists train, val and test.", _FORM)
-    found: dict[str, list[tuple[str, int, str]]] = {}
-    for part, listed in lists.items():
-        found[part] = []
-        for number, row in enumerate(listed, 1):
-            objection = _objection(row)
-            if objection:
-                problems.add("malformed rows", f"{part} row {number}: {objection}")
-            else:
-                found[part].append((row[0], row[1], canonical(row[2].strip())))
-    return found
+    found: dict[tuple[str, ...], Row] = {}
+    for part in _PARTS:
+        for number, row in enumerate(content[part], 1):
+            where = f"{part} row {number}"
+            if not _is_sound(row):
+                shown = one_line(repr(row))[:80]
+                raise DataError(f"{path}: {where}: expected [path, label, class name], got {shown}.", _FORM)
+            new = Row(row[0], canonical(row[2].strip()), str(row[1]), part, where)
+            found.setdefault(new[:4], new)
+    rows = list(found.values())
+    objection = contradiction([row.key for row in rows], [row.label for row in rows])
+    if objection:
+        raise DataError(f"{path}: {objection}.", _FORM)
+    return rows
 
 
-def _objection(row: Any) -> str:
-    """Why a row is refused; empty for a sound one."""
-    if not isinstance(row, list) or [type(cell) for cell in row] != [str, int, str]:
-        return f"expected [path, label, class name], got {row!r:.60}"
-    path, label, name = row
-    if unsafe(path):
-        return f"{path!r:.60} {unsafe(path)}"
-    if label < 0:
-        return f"the label {label} is negative"
-    if not name.strip() or why_unfit(name):
-        return f"the class name {name!r:.40} {why_unfit(name) or 'is empty'}"
-    return ""
+def _is_sound(row: Any) -> bool:
+    """Whether a row is a path, a label from 0 and a class name."""
+    typed = isinstance(row, list) and [type(cell) for cell in row] == [str, int, str]
+    return typed and row[1] >= 0 and bool(row[2].strip())
 
 
-def _photo_folder(folder: Path, rows: dict[str, list[tuple[str, int, str]]]) -> Path:
+def _photo_folder(folder: Path, rows: list[Row]) -> Path:
     """The folder that the paths start from: the file's own, or the one in it where the first training photo is."""
-    first = next((relative for part in _PARTS for relative, _, _ in rows[part]), "")
-    inner = sorted(path for path in folder.iterdir() if path.is_dir()) if first else []
-    return next((base for base in (folder, *inner) if (base / first).is_file()), folder)
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+
+    def holds_first(base: Path) -> bool:
+        missing = Problems(base)
+        check_files([Photo(base, rows[0].path, None)], missing, follow_links=True)
+        return not missing
+
+    return next((base for base in (folder, *inner) if rows and holds_first(base)), folder)

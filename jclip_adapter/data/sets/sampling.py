@@ -94,29 +94,6 @@ def remaining(
     return _approved(image_set, chosen)
 
 
-def sample_validation(image_set: ImageSet, per_class: int, seed: int) -> tuple[Photo, ...]:
-    """Draw validation photos: at most `per_class` of every class.
-
-    Args:
-        image_set: The data set.
-        per_class: Largest number per class, at least 1.
-        seed: Seed of the draw, at least 0.
-
-    Returns:
-        The photos, by class and within a class in list order.
-
-    Raises:
-        DataError: missing files; `details` lists them.
-        UsageError: `per_class` or `seed` is out of range.
-    """
-    _check_draw(per_class, seed, "photos per class")
-    chosen: list[Photo] = []
-    for index, info in enumerate(image_set.classes):
-        photos = [photo for photo in image_set.validation if photo.label == index]
-        chosen += _draw(photos, per_class, seed, f"validation/{info.name}")
-    return _approved(image_set, chosen)
-
-
 def read_support(path: str | Path, image_set: ImageSet) -> tuple[Photo, ...]:
     """Read a list of shots in the contest's line format ("TrainSet/Animal/Bear/1.jpg 0").
 

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.data.sets import find_labels, load_dataset, sample_support, sample_validation
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.data.sets import find_labels, load_dataset, sample_support
 from tests.conftest import Cli
 from tests.tiny_contest import WEIGHTS, write_photo
 
@@ -58,13 +58,6 @@ def test_validation_photos_are_never_shots(pets):
     images = load_dataset(pets())
     held = {photo.relative for photo in images.validation}
     assert held.isdisjoint(photo.relative for photo in sample_support(images, 4, 1))
-    drawn = sample_validation(images, 2, 7)
-    assert {photo.relative for photo in drawn} < held
-    assert [photo.label for photo in drawn] == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert drawn == sample_validation(images, 2, 7) != sample_validation(images, 2, 8)
-    assert len(sample_validation(images, 9, 7)) == 12
-    with pytest.raises(UsageError):
-        sample_validation(images, 0, 7)
 
 
 def test_classes_keep_the_order_of_the_labels(pets):
@@ -85,18 +78,24 @@ def test_classes_keep_the_order_of_the_labels(pets):
         ('{"train": [], "test": []}', "expected lists train, val and test"),
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        (split(train=[["../a.jpg", 0, "pug"]]), "leaves the data folder"),
-        (split(train=[["/etc/a.jpg", 0, "pug"]]), "is an absolute path"),
+        (split(train=[["../a.jpg", 3, "pug"]]), "leaves the data folder"),
+        (split(train=[["/etc/a.jpg", 3, "pug"]]), "is an absolute path"),
         (split(train=[["a.jpg", "0", "pug"]]), "expected [path, label, class name]"),
         (split(train=[["a.jpg", True, "pug"]]), "expected [path, label, class name]"),
         (split(train=[["a.jpg", 0]]), "expected [path, label, class name]"),
-        (split(train=[["a.jpg", -1, "pug"]]), "is negative"),
-        (split(train=[["a.jpg", 0, " "]]), "is empty"),
-        (split(train=[["a.jpg", 0, "a\nb"]]), "the class name"),
-        (split(train=[*rows("train", 4), ["abyssinian_train0.jpg", 0, "cat"]]), "label 0 is 'abyssinian' and 'cat'"),
-        (split(train=[*rows("train", 4), ["abyssinian_train0.jpg", 9, "pug"]]), "'pug' has several labels"),
-        (split(train=[*rows("train", 4), *rows("test", 1)]), "is also in train"),
-        (split(train=[]), "there are no training photos"),
+        (split(train=[["a.jpg", -1, "pug"]]), "expected [path, label, class name]"),
+        (split(train=[["a.jpg", 3, " "]]), "expected [path, label, class name]"),
+        (split(train=[["a.jpg", 4, "a\nb"]]), "labels that fit no list"),
+        (
+            split(train=[*rows("train", 4), ["abyssinian_train0.jpg", 0, "cat"]]),
+            "label '0' is paired with 'abyssinian' and 'cat'",
+        ),
+        (
+            split(train=[*rows("train", 4), ["abyssinian_train0.jpg", 9, "pug"]]),
+            "the name 'pug' is paired with '3' and '9'",
+        ),
+        (split(train=[*rows("train", 4), *rows("test", 1)]), "is already listed with another label or split"),
+        (split(train=[]), "no row is a training photo"),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 60 else "",
 )
@@ -112,6 +111,12 @@ def test_missing_photos_are_told_with_their_number(pets):
     images = load_dataset(file)
     with pytest.raises(DataError, match=r"boxer_train1\.jpg does not exist"):
         sample_support(images, 4, 0)
+
+
+def test_a_name_too_long_for_the_file_system_is_a_missing_photo(pets):
+    images = load_dataset(pets(split(train=[["a" * 400, 3, "pug"]])))
+    with pytest.raises(DataError, match="aaaa"):
+        sample_support(images, 1, 0)
 
 
 def test_two_splits_in_a_folder_are_ambiguous(pets):
