@@ -188,12 +188,12 @@ class Settings:
         metavar="SHARE",
         low=0.001,
         high=0.999,
-        shown="none; base-to-new: 0.5",
+        shown="none; with --protocol: 0.5",
         group=_BENCHMARK,
     )
     protocol: str = option(
         "generalised",
-        "with --unseen: all classes compete for every photo; or base-to-new: each group within itself",
+        "which classes compete for a photo if some have no shots: all; or base-to-new: its group's",
         BENCHMARKS,
         choices=PROTOCOLS,
         group=_BENCHMARK,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from jclip_adapter.storage import KEPT, read_checked_json, write_checked_json
 
 from .metrics import accuracy, harmonic_mean, mean_interval, seen_and_unseen
 from .provenance import code_digest
-from .query_tasks import Drawn, QueryTasks
+from .query_tasks import QueryTasks
 from .selection import choose
 
 logger = logging.getLogger(__name__)
@@ -343,25 +344,23 @@ def _on_tasks(method: Method, test: Labelled, tasks: QueryTasks, seed: int) -> d
     """Mean accuracies in percent over tasks of few classes, with half-widths of their 95 % intervals."""
     queries, labels = test.queries, test.labels
     whole = None if method.meta.transductive else method.logits(queries)
-    found: dict[str, list[float]] = {key: [] for key in ("top1", "top5", *Drawn._fields[1:], "queries", "smaller")}
-    for drawn in progress(list(tasks.draw(labels, seed)), desc="tasks", unit="task", leave=False, delay=2):
+    draws = list(tasks.draw(labels, seed))
+    found: dict[str, list[float]] = {"top1": [], "same_size": [], "resampled": []}
+    top5 = []
+    for drawn in progress(draws, desc="tasks", unit="task", leave=False, delay=2):
         scores = [method.logits(queries[rows]) if whole is None else whole[rows] for rows in drawn]
-        top1 = [100 * accuracy(each, labels[rows]) for each, rows in zip(scores, drawn, strict=True)]
-        top5 = 100 * accuracy(scores[0], labels[drawn.pooled], min(5, scores[0].shape[1]))
-        numbers = (top1[0], top5, *top1[1:], len(drawn.pooled), len(drawn.resampled))
-        for values, number in zip(found.values(), numbers, strict=True):
-            values.append(number)
+        for values, each, rows in zip(found.values(), scores, drawn, strict=True):
+            values.append(100 * accuracy(each, labels[rows]))
+        top5.append(100 * accuracy(scores[0], labels[drawn.pooled], min(5, scores[0].shape[1])))
     means = {key: mean_interval(values) for key, values in found.items()}
     return {
-        "top1": means["top1"][0],
-        "interval": means["top1"][1],
-        "top5": means["top5"][0],
-        **{key: means[key][0] for key in Drawn._fields[1:]},
-        **{f"{key}_interval": means[key][1] for key in Drawn._fields[1:]},
+        **{key: mean for key, (mean, _) in means.items()},
+        **{f"{key}_interval": half for key, (_, half) in means.items()},
+        "top5": fmean(top5),
         "tasks": tasks.count,
         "effective_classes": str(tasks),
-        "queries": means["queries"][0],
-        "resampled_queries": means["smaller"][0],
+        "queries": fmean(len(drawn.pooled) for drawn in draws),
+        "resampled_queries": fmean(len(drawn.resampled) for drawn in draws),
     }
 
 

@@ -45,16 +45,16 @@ def benchmark_table(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def _legend(cells: Sequence[dict[str, Any]]) -> str:
-    seeds = len({cell["seed"] for cell in cells})
-    if "tasks" in cells[0]:
-        return _legend_of_tasks(cells, seeds)
-    shares = sorted({cell.get("unseen", 0.0) for cell in cells})
-    groups = f" {_legend_of_groups(shares, cells[0]['protocol'])}" if shares[-1] else ""
-    if seeds < 2:
-        return f"Top-1 in percent, one draw of the shots.{groups}"
-    return (
-        f"Top-1 in percent: mean over {seeds} seeds ± half-width of its 95 % confidence interval (Student's t).{groups}"
-    )
+    seeds, first = len({cell["seed"] for cell in cells}), cells[0]
+    over = [f"{seeds} seeds"] if seeds > 1 else []
+    over += [f"{first['tasks']} tasks"] if "tasks" in first else []
+    mean = f"mean over {' of '.join(over)} ± half-width of its 95 % confidence interval (Student's t)"
+    parts = [f"Top-1 in percent: {mean if over else 'one draw of the shots'}."]
+    if "unseen" in first:
+        parts.append(_legend_of_groups(sorted({cell["unseen"] for cell in cells}), first["protocol"]))
+    if "tasks" in first:
+        parts.append(_legend_of_tasks(cells))
+    return " ".join(parts)
 
 
 def _legend_of_groups(shares: Sequence[float], protocol: str) -> str:
@@ -69,20 +69,16 @@ def _legend_of_groups(shares: Sequence[float], protocol: str) -> str:
     return f"{what} Generalised zero-shot protocol: all classes compete for every photo."
 
 
-def _legend_of_tasks(cells: Sequence[dict[str, Any]], seeds: int) -> str:
+def _legend_of_tasks(cells: Sequence[dict[str, Any]]) -> str:
     """What the tasks are, and why they are drawn in two ways."""
-    tasks, classes = cells[0]["tasks"], cells[0]["effective_classes"]
     sizes = {cell["dataset"]: (cell["queries"], cell["resampled_queries"]) for cell in cells}
     of = ", ".join(f"{size:.0f} and {smaller:.0f} ({dataset})" for dataset, (size, smaller) in sizes.items())
-    over = f"{tasks} tasks" if seeds < 2 else f"{seeds} seeds with {tasks} tasks each"
     return (
-        f"Top-1 in percent: mean over {over} ± half-width of its 95 % confidence interval (Student's t). A task has "
-        f"queries of {classes} classes; all classes of the data set may be predicted, and no method is told which of "
-        "them occur. Transductive methods get the queries of a task at once. Tasks with about as many queries of each "
-        'class flatter any method that balances its predictions. So under "drawn shares" the class of each query is '
-        "drawn independently, from class shares that differ (Dirichlet distribution with parameter 2). These tasks end "
-        'where a class has no photo left, and smaller tasks leave less to gain: compare them with "same size", as many '
-        f"queries of the first draw. Mean number of queries in a task, first draw and drawn shares: {of}."
+        f"A task has queries of {cells[0]['effective_classes']} classes; all classes of the data set may be predicted. "
+        "A transductive method gets the queries of a task at once. They are about equally many of each class, which "
+        'can flatter a method that balances its predictions. Under "drawn shares" the class of each query is drawn '
+        "independently, from class shares that differ (Dirichlet distribution with parameter 2), until a class has no "
+        f'photo left; "same size" has as many queries of the first draw. Mean number of queries in the two draws: {of}.'
     )
 
 
@@ -111,20 +107,17 @@ def _quantities(cell: Mapping[str, Any]) -> dict[str, str]:
     return {**groups, "difference": ", difference", "top1": ", all"} if "difference" in cell else groups
 
 
-_INTERVALS = {
-    "top1": "interval",
-    "same_size": "same_size_interval",
-    "resampled": "resampled_interval",
-}  # over the tasks of one seed
+def _mean_and_half(cells: Sequence[dict[str, Any]], key: str) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval: over the seeds, or over one seed's tasks; NaN without tasks."""
+    mean, half = mean_interval([cell[key] for cell in cells])
+    return mean, cells[0].get(f"{key}_interval", half) if np.isnan(half) else half
 
 
 def _mean_of(cells: Sequence[dict[str, Any]], key: str) -> str:
-    """Mean and 95 % interval over the seeds, or over one seed's tasks; a dash where there are no cells."""
+    """Mean and interval; a dash where there are no cells."""
     if not cells:
         return "–"
-    mean, half = mean_interval([cell[key] for cell in cells])
-    if np.isnan(half):
-        half = cells[0].get(_INTERVALS.get(key, ""), half)
+    mean, half = _mean_and_half(cells, key)
     return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"
 
 
@@ -151,12 +144,9 @@ def kind_of(method: str) -> str:
 
 
 def _interval(cells: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
-    """Mean top-1 and the ends of its 95 % interval: over seeds (t), or over one seed's queries (Wilson) if known."""
-    mean, half = mean_interval([cell["top1"] for cell in cells])
+    """Mean top-1 and the ends of its 95 % interval: over seeds or tasks (t), or over queries (Wilson) if known."""
+    mean, half = _mean_and_half(cells, "top1")
     if not np.isnan(half):
-        return mean, mean - half, mean + half
-    if "interval" in cells[0]:  # over tasks
-        half = cells[0]["interval"]
         return mean, mean - half, mean + half
     queries = int(cells[0].get("queries", 0))
     if not queries:

@@ -276,9 +276,15 @@ def test_validation_photos_of_classes_without_shots_are_removed(workplace):
     assert sorted(set(benchmark.without_shots(task, 0.4).validation.labels.tolist())) == [0, 1, 2]
 
 
-def test_a_protocol_that_changes_nothing_is_refused(workplace, capsys):
-    assert cli.main(["--benchmark", "--features", "toy.npz", "--protocol", "generalised"]) == 2
-    assert "--protocol generalised has no effect without --unseen" in capsys.readouterr().err
+def test_a_protocol_alone_means_half_of_the_classes(workplace):
+    found = []
+    for flags in (("--protocol", "generalised"), ("--unseen", "0.5")):
+        base = ("--benchmark", "--features", "toy.npz", "--method", "zero-shot", "--out", "out.csv")
+        assert cli.main([*base, *flags]) == 0
+        rows = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
+        found.append([(row["unseen"], row["protocol"], row["base"], row["new"]) for row in rows])
+    assert found[0] == found[1]
+    assert {row[0] for row in found[0]} == {"0.5"}
 
 
 @pytest.mark.parametrize("share", ["1", "-0.1", "0.5,1", "0.5,0.5"])

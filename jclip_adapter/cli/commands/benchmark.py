@@ -22,7 +22,7 @@ from jclip_adapter.core.choices import ALL_SHOTS
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
-from jclip_adapter.data.sets import ImageSet, Photo, sample_validation
+from jclip_adapter.data.sets import ImageSet, Photo, sample_support
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import Draw, choose_support, shots_of
@@ -91,8 +91,8 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
         raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
     if settings.features and ALL_SHOTS in shots:
         raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")
-    protocol, tasks = _protocol(settings), _tasks(settings)
-    unseen = settings.unseen or ((0.5,) if protocol == "base-to-new" else ())
+    tasks = _tasks(settings)
+    unseen = settings.unseen or ((0.5,) if "protocol" in settings.given else ())
     if unseen:
         _check_unseen(settings, shots, tasks)
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
@@ -110,7 +110,7 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
         validation = settings.select == "validation"
         problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds, validation=validation)
     problems = [
-        replace(problem, unseen=share, protocol=protocol, tasks=tasks)
+        replace(problem, unseen=share, protocol=settings.protocol, tasks=tasks)
         for share in unseen or (0.0,)
         for problem in problems
     ]
@@ -138,32 +138,22 @@ def _check_unseen(settings: Settings, shots: Sequence[int], tasks: QueryTasks | 
 
 def _check_noise(settings: Settings, methods: Sequence[Method]) -> None:
     """Refuse noise with what would not see it."""
-    for name in sorted(settings.given & {"views", "auxiliary"}):
-        raise UsageError(f"--noise has no effect on {OPTIONS[name].flag}.", "Leave one of them out.")
-    for method in methods:
-        if "encoder" in method.meta.needs:
-            raise UsageError(
-                f"--noise has no effect on {method.meta.name}, which trains through CLIP.", "Choose another --method."
-            )
+    idle = [OPTIONS[name].flag for name in sorted(settings.given & {"views", "auxiliary"})]
+    idle += [f"{each.meta.name}, which trains through CLIP" for each in methods if "encoder" in each.meta.needs]
+    if idle:
+        raise UsageError(f"--noise has no effect on {idle[0]}.", "Leave one of them out.")
     if settings.weights_or_default in backbones.KNOWN:
         raise UsageError(f"--noise needs CLIP weights, not {settings.weights_or_default}.", "Leave it out.")
 
 
 def _check_tasks(problems: Sequence[Problem], tasks: QueryTasks) -> None:
-    """Refuse queries that cannot be divided into tasks; log where tasks will have fewer queries than wanted."""
+    """Refuse queries that cannot be divided into tasks."""
     for problem in problems:
         if len(problem.unreadable):
             raise DataError(
                 f"--tasks: {len(problem.unreadable)} photos of {problem.dataset} cannot be read.", "Remove them."
             )
-        sizes = [len(drawn.pooled) for drawn in tasks.draw(problem.test.labels, problem.seed)]
-        if min(sizes) < tasks.queries:
-            logger.warning(
-                "%s: some tasks have all %d photos of their classes instead of %d queries",
-                problem.dataset,
-                min(sizes),
-                tasks.queries,
-            )
+        next(tasks.draw(problem.test.labels, problem.seed))
 
 
 def _log_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
@@ -192,30 +182,21 @@ def _write(files: tuple[Path, Path, Path], cells: Sequence[dict[str, Any]], tabl
     )
 
 
-# Only of some protocols.
-_FACTS = ("unseen", "protocol", "tasks", "effective_classes")
-_MEASURED = (
-    "base",
-    "new",
-    "harmonic",
-    "difference",
-    "interval",
-    "same_size",
-    "same_size_interval",
-    "resampled",
-    "resampled_interval",
+# Of some protocols only.
+_MORE = (
+    *("unseen", "protocol", "tasks", "effective_classes", "base", "new", "harmonic", "difference"),
+    *(f"{key}{more}" for key in ("top1", "same_size", "resampled") for more in ("", "_interval")),
     "resampled_queries",
 )
 
 
 def _csv(cells: Sequence[dict[str, Any]]) -> str:
-    measured = [key for key in _MEASURED if key in cells[0]]
-    facts = [key for key in _FACTS if key in cells[0]]
+    columns = dict.fromkeys([*COLUMNS, *(key for key in _MORE if key in cells[0])])
     rows = []
     for cell in cells:
-        rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds", *measured)}
+        rounded = {key: f"{value:.4f}" for key, value in cell.items() if isinstance(value, float) and key != "unseen"}
         rows.append({**cell, **rounded, "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True)})
-    return csv_text(rows, [*COLUMNS, *facts, *measured])
+    return csv_text(rows, list(columns))
 
 
 def photo_problems(
@@ -263,7 +244,8 @@ def photo_problems(
 
 def _validation(images: ImageSet, tasks: TaskEncoder, shots: int, seed: int) -> Labelled:
     """Validation photos of a published split, as many per class as shots but at most `_VALIDATION`."""
-    held = sample_validation(images, min(max(shots, 1), _VALIDATION), seed)
+    count = min(max(shots, 1), _VALIDATION)
+    held = sample_support(replace(images, train=images.validation), count, seed, allow_fewer=True)
     found = tasks.photos(paths_of(held))
     if found.bad:
         logger.warning("%d of %d validation photos cannot be read and are left out", len(found.bad), len(held))
@@ -314,13 +296,6 @@ def labelled_queries(
     if noise:
         found = with_noise(tasks.clip, found, tasks.cache, noise, seed)
     return Labelled(tasks.queries(found), labels[found.readable]), labels[~found.readable]
-
-
-def _protocol(settings: Settings) -> str:
-    """The protocol, refused where it has no effect."""
-    if "protocol" in settings.given and settings.protocol == "generalised" and not settings.unseen:
-        raise UsageError("--protocol generalised has no effect without --unseen.", "Add --unseen 0.5.")
-    return settings.protocol
 
 
 def _tasks(settings: Settings) -> QueryTasks | None:
