@@ -137,48 +137,29 @@ class CrossModalPartial(ThroughClip):
         return bool(link.model.visual.in_tail(name))
 
     def _source(self, task: FewShotTask) -> Source:
-        """What makes rows of a batch, and the labels of all texts."""
-        sources = {"last-block": self._last_block, "image": self._image_tower, "text": self._text_tower}
-        return sources[self.hyper.encoder](task)
-
-    def _last_block(self, task: FewShotTask) -> Source:
+        """What makes the rows of a batch, and the labels of all texts."""
+        from jclip_adapter.models.clip.tokenizer import model_tokens
         from jclip_adapter.runtime import jt
 
         from .training.cross_modal import text_rows
+        from .training.tuning import photo_parts, text_parts
 
-        visual, (texts, labels) = link_of(task).model.visual, text_rows(task)
-        middle = self._views(task, visual.body)
+        link, size = link_of(task), self.hyper.chunk
+        model = link.model
+        if self.hyper.encoder == "text":
+            photos, tokens = normalise(self._views(task, model.visual)), model_tokens(link.prompts, model.config)
+            encoded = functools.partial(text_parts, model, size=size)
+            return lambda shots, view, drawn: (encoded(tokens[drawn]), photos[view, shots]), np.arange(len(tokens))
+        texts, labels = text_rows(task)
+        if self.hyper.encoder == "image":
 
-        def rows(shots: Indices, view: Indices, drawn: Indices) -> tuple[Sequence[Part], Array]:
-            return [lambda: visual.tail(jt.array(middle[view, shots]))], texts[drawn]
+            def pixels(shots: Indices, view: Indices) -> npt.NDArray[np.uint8]:
+                found = link.pixels(shots, None, 1.0)
+                return np.where(view[:, None, None, None] == 1, found[:, :, ::-1], found)
 
-        return rows, labels
-
-    def _image_tower(self, task: FewShotTask) -> Source:
-        from .training.cross_modal import text_rows
-        from .training.tuning import photo_parts
-
-        link, (texts, labels) = link_of(task), text_rows(task)
-
-        def rows(shots: Indices, view: Indices, drawn: Indices) -> tuple[Sequence[Part], Array]:
-            pixels = link.pixels(shots, None, 1.0)
-            pixels = np.where(view[:, None, None, None] == 1, pixels[:, :, ::-1], pixels)
-            return photo_parts(link.model, pixels, self.hyper.chunk), texts[drawn]
-
-        return rows, labels
-
-    def _text_tower(self, task: FewShotTask) -> Source:
-        from jclip_adapter.models.clip.tokenizer import model_tokens
-
-        from .training.tuning import text_parts
-
-        model, prompts = link_of(task).model, link_of(task).prompts
-        photos, tokens = normalise(self._views(task, model.visual)), model_tokens(prompts, model.config)
-
-        def rows(shots: Indices, view: Indices, drawn: Indices) -> tuple[Sequence[Part], Array]:
-            return text_parts(model, tokens[drawn], self.hyper.chunk), photos[view, shots]
-
-        return rows, np.arange(len(prompts))
+            return lambda shots, view, drawn: (photo_parts(model, pixels(shots, view), size), texts[drawn]), labels
+        middle, tail = self._views(task, model.visual.body), model.visual.tail
+        return lambda shots, view, drawn: ([lambda: tail(jt.array(middle[view, shots]))], texts[drawn]), labels
 
     def _views(self, task: FewShotTask, encode: Callable[[Any], Any]) -> Array:
         """(2, N, …) what the image tower, or its first layers, makes of each photo and its mirror image."""

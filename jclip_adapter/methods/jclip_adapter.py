@@ -88,7 +88,7 @@ class JclipAdapter(Method):
             def scorer(part: FewShotTask) -> Callable[[Array], Array]:
                 twin = type(self)(seed=self.seed, **self.hyper.as_dict())
                 twin._train(part)
-                return twin._with_zero_shot(task.text_features)
+                return lambda features: twin._with_zero_shot(features, task.text_features)
 
             self.prior_, self.seen_ = task.text_features, task.seen
             self.offset_ = np.full(task.num_classes, unseen_offset(task, scorer, self.seed), dtype=np.float32)
@@ -158,7 +158,7 @@ class JclipAdapter(Method):
     def _logits(self, queries: Queries) -> Array:
         if self.prior_ is None or self.offset_ is None:
             return self._adapted(queries.features)
-        return self._with_zero_shot(self.prior_)(queries.features) + self.offset_
+        return self._with_zero_shot(queries.features, self.prior_) + self.offset_
 
     def logits_among(self, queries: Queries, classes: npt.NDArray[np.int64]) -> Array:
         """As for every method; classes that all have shots, or none, get the adapter's own scores."""
@@ -176,11 +176,6 @@ class JclipAdapter(Method):
             mixed = normalise(ratio * (hidden @ self.up_.T + self.up_bias_) + (1 - ratio) * features)
         return np.asarray(self.scale_ * (mixed @ self.text_.T), dtype=np.float32)
 
-    def _with_zero_shot(self, texts: Array) -> Callable[[Array], Array]:
-        """A function from (M, d) queries to (M, C) the mean of the adapter's scores and zero-shot's."""
-
-        def scores(features: Array) -> Array:
-            zero_shot = self.scale_ * (features @ texts.T)
-            return np.asarray((self._adapted(features) + zero_shot) / 2, dtype=np.float32)
-
-        return scores
+    def _with_zero_shot(self, features: Array, texts: Array) -> Array:
+        """(M, d) queries → (M, C) the mean of the adapter's scores and zero-shot's."""
+        return np.asarray((self._adapted(features) + self.scale_ * (features @ texts.T)) / 2, dtype=np.float32)

@@ -182,15 +182,16 @@ class MultimodalAdapter(Method):
         from .training.multimodal import adapted_logits
 
         h = self.hyper
-        facts: dict[str, Any] = {"heads": h.heads, "mask": h.mask, "down": h.down, "adapt": h.adapt, "ratio": h.ratio}
-        return adapted_logits(images, text, weights, **facts, scale=scale)
+        return adapted_logits(
+            images, text, weights, heads=h.heads, mask=h.mask, adapt=h.adapt, ratio=h.ratio, scale=scale
+        )
 
     def _in_chunks(self, features: Array, text: Any, weights: dict[str, Any], scale: float) -> Array:
         """(M, d) → (M, C) logits; the chunks of the transformer's block are smaller."""
         from .training.multimodal import score_in_chunks
 
-        size = 256 if self.hyper.block == "attention" else max(1, _PAIRS // len(text))
-        return score_in_chunks(features, lambda batch: self.scores(batch, text, weights, scale), min(size, 256))
+        size = 256 if self.hyper.block == "attention" else min(256, max(1, _PAIRS // len(text)))
+        return score_in_chunks(features, lambda batch: self.scores(batch, text, weights, scale), size)
 
     def logits_among(self, queries: Queries, classes: npt.NDArray[np.int64]) -> Array:
         """As for every method; the attention sees the texts of these classes only."""

@@ -51,10 +51,10 @@ def draw(
         up: "bottleneck" for a→r, GELU, r→d, "linear" for a→d, "mlp" for a→a, GELU, a→d.
 
     Returns:
-        "down" (r or a, d), "widen" (a, r or a) unless `down` is linear, "inward" (3a, a) for queries, keys and values,
-        "outward" (a, a), "narrow" (r or a, a) unless `up` is linear, "up" (d, r or a), and a bias to each; with
-        the transformer's block also "expand" (f, a), "contract" (a, f) and their biases, "norm_1" and "norm_2" (a,) and
-        their biases. The defaults have 107,712 numbers at d = 512, a = 128, r = 32.
+        Weights, and a bias to each: "down" (r or a, d), "widen" (a, r) or for the MLP "mix" (a, a), "inward" (3a, a)
+        for queries, keys and values, "outward" (a, a), "narrow" (r or a, a) unless `up` is linear, "up" (d, r or a).
+        With the transformer's block also "expand" (f, a), "contract" (a, f), "norm_1" and "norm_2" (a,). The defaults
+        have 107,712 numbers at d = 512, a = 128, r = 32.
     """
 
     def linear(inputs: int, outputs: int) -> tuple[Array, Array]:
@@ -64,7 +64,7 @@ def draw(
     middle = {"bottleneck": inner, "linear": attention, "mlp": attention}
     layers = {"down": linear(width, middle[down])}
     if down != "linear":
-        layers["widen"] = linear(middle[down], attention)
+        layers["widen" if down == "bottleneck" else "mix"] = linear(middle[down], attention)
     bound = math.sqrt(6 / (4 * attention))  # Xavier's for (3a, a)
     inward = rng.uniform(-bound, bound, (3 * attention, attention)).astype(np.float32)
     layers["inward"] = (inward, np.zeros(3 * attention, np.float32))
@@ -85,25 +85,22 @@ def linear(rows: Any, weight: Any, bias: Any) -> Any:
     return flat.reshape((*rows.shape[:-1], weight.shape[0]))
 
 
-def narrow_rows(
-    images: Any, texts: Any, weights: Mapping[str, Any], *, heads: int, mask: str, down: str = "bottleneck"
-) -> tuple[Any, Any]:
+def narrow_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: int, mask: str) -> tuple[Any, Any]:
     """The input g of the module's last layer.
 
     Args:
         images: (B, d) L2-normalised image features, a jt.Var as all arrays here.
         texts: (C, d) L2-normalised text features.
-        weights: As `draw` returns them; their names tell the block and the up-sampler.
+        weights: As `draw` returns them; their names tell the block and the layers around it.
         heads: Attention heads.
         mask: "add" adds 1 to the scores between a text and the image, as the code does; "block" lets a text see
             only the image and the image only the texts, as the paper says.
-        down: As for `draw`.
 
     Returns:
         g of the text rows, (B, C, r), or (B, 1, r) if it is the same for every text; and of the image row,
         (B, r), where r is the width of the last layer's input.
     """
-    hidden = [_hidden(rows, weights, down) for rows in (texts, images)]
+    hidden = [_hidden(rows, weights) for rows in (texts, images)]
     if "expand" in weights:
         onward, constant = weights["outward"], weights["outward_bias"].unsqueeze(0)
     else:
@@ -133,12 +130,12 @@ class _Head(NamedTuple):
     value: Any
 
 
-def _hidden(rows: Any, weights: Mapping[str, Any], down: str) -> Any:
+def _hidden(rows: Any, weights: Mapping[str, Any]) -> Any:
     """(rows, d) → (rows, a), the input of the block."""
     hidden = linear(rows, weights["down"], weights["down_bias"])
-    if down == "mlp":
-        hidden = gelu(hidden)
-    return hidden if down == "linear" else linear(hidden, weights["widen"], weights["widen_bias"])
+    if "mix" in weights:
+        return linear(gelu(hidden), weights["mix"], weights["mix_bias"])
+    return linear(hidden, weights["widen"], weights["widen_bias"]) if "widen" in weights else hidden
 
 
 def _narrowed(weights: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -222,7 +219,6 @@ def adapted_logits(
     adapt: str,
     ratio: float,
     scale: float,
-    down: str = "bottleneck",
 ) -> Any:
     """Logits of images against texts that are adapted to each image (golden: clip_mma).
 
@@ -237,12 +233,11 @@ def adapted_logits(
         adapt: "both", or "image" to leave the texts as they are.
         ratio: Residual ratio R.
         scale: s.
-        down: As there.
 
     Returns:
         (B, C).
     """
-    text_rows, image_row = narrow_rows(images, texts, weights, heads=heads, mask=mask, down=down)
+    text_rows, image_row = narrow_rows(images, texts, weights, heads=heads, mask=mask)
     up, bias = weights["up"], weights["up_bias"]
     image_mixed = ratio * unit_rows(linear(image_row, up, bias)) + (1 - ratio) * images
     image_mixed = unit_rows(image_mixed)

@@ -160,7 +160,7 @@ def layer_norm(x, weight, bias):
     return (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5) * weight + bias
 
 
-def reference(x, weights, heads, blocked, added, down="bottleneck"):
+def reference(x, weights, heads, blocked, added):
     """The module on one sequence x (L, d) in float64, as torch's MultiheadAttention and encoder layer define it."""
     w = {name: array.astype(np.float64) for name, array in weights.items()}
 
@@ -168,8 +168,10 @@ def reference(x, weights, heads, blocked, added, down="bottleneck"):
         return rows @ w[name].T + w[f"{name}_bias"]
 
     hidden = layer(x, "down")
-    if down != "linear":
-        hidden = layer(gelu(hidden) if down == "mlp" else hidden, "widen")
+    if "mix" in w:
+        hidden = layer(gelu(hidden), "mix")
+    elif "widen" in w:
+        hidden = layer(hidden, "widen")
     parts = np.split(layer(hidden, "inward"), 3, axis=1)
     query, key, value = (part.reshape(len(x), heads, -1).transpose(1, 0, 2) for part in parts)
     scores = query @ key.transpose(0, 2, 1) / np.sqrt(query.shape[2]) + added
@@ -204,20 +206,22 @@ def test_every_variant_is_its_formula(mask, block, down, up, monkeypatch):
     monkeypatch.setattr("jclip_adapter.methods.training.multimodal.FEED_FORWARD", 20)
     rng = np.random.default_rng(6)
     weights = perturbed(rng, 8, 12, 4, block=block, down=down, up=up)
-    assert ("expand" in weights, "widen" in weights, "narrow" in weights) == (
-        block == "transformer",
-        down != "linear",
-        up != "linear",
-    )
+    names = {
+        "expand": block == "transformer",
+        "widen": down == "bottleneck",
+        "mix": down == "mlp",
+        "narrow": up != "linear",
+    }
+    assert {name: name in weights for name in names} == names
     images, texts = normalise(rng.standard_normal((3, 8))), normalise(rng.standard_normal((5, 8)))
     params = {name: jt.array(array) for name, array in weights.items()}
-    facts = {"heads": 2, "mask": mask, "down": down}
+    facts = {"heads": 2, "mask": mask}
     rows = module_rows(jt.array(images), jt.array(texts), params, **facts).numpy()
     logits = adapted_logits(
         jt.array(images), jt.array(texts), params, **facts, adapt="both", ratio=0.3, scale=50.0
     ).numpy()
     for number, image in enumerate(images):
-        expected = reference(np.concatenate([texts, image[None]]), weights, 2, *masks(mask, 5), down)
+        expected = reference(np.concatenate([texts, image[None]]), weights, 2, *masks(mask, 5))
         np.testing.assert_allclose(rows[:, number], expected, rtol=1e-4, atol=2e-4)
         mixed = 0.3 * normalise(expected) + 0.7 * np.concatenate([texts, image[None]])
         mixed = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
