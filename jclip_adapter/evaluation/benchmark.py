@@ -30,7 +30,7 @@ from jclip_adapter.features.file import FeatureFile, read_feature_file
 from jclip_adapter.methods import Method, available, create, get
 from jclip_adapter.storage import KEPT, read_checked_json, write_checked_json
 
-from .metrics import accuracy, harmonic_mean, mean_interval, seen_and_unseen
+from .metrics import accuracy, mean_interval, seen_and_unseen
 from .provenance import code_digest
 from .query_tasks import QueryTasks
 from .selection import choose
@@ -305,39 +305,31 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
 
 def _on_all_queries(method: Method, problem: Problem, task: FewShotTask) -> dict[str, Any]:
     """Accuracies in percent on all queries, and on classes with and without shots if some have none."""
-    groups = {}
-    if problem.unseen and problem.protocol == "base-to-new":
-        groups = _base_to_new(method, problem, task)
-    logits = method.logits(problem.test.queries)
-    lost = len(problem.unreadable)
-    logits = np.concatenate([logits, np.zeros((lost, logits.shape[1]), dtype=np.float32)])
+    queries, lost = problem.test.queries, np.zeros((len(problem.unreadable), task.num_classes), dtype=np.float32)
+    logits = np.concatenate([method.logits(queries), lost])
     labels = np.concatenate([problem.test.labels, problem.unreadable])
     readable = np.arange(len(labels)) < len(problem.test.labels)
-    if problem.unseen and not groups:
-        groups = seen_and_unseen(logits, labels, task.seen, readable)
-    return {
+    found: dict[str, Any] = {
         "top1": 100 * accuracy(logits, labels, 1, readable),
         "top5": 100 * accuracy(logits, labels, min(5, logits.shape[1]), readable),
         "queries": len(labels),
-        **groups,
     }
+    if problem.unseen and problem.protocol == "base-to-new":
+        logits = np.concatenate([_within_groups(method, problem.test, task), lost])
+    if problem.unseen:
+        found |= seen_and_unseen(logits, labels, task.seen, readable)
+        if problem.protocol == "base-to-new":
+            found["difference"] = found["base"] - found["new"]
+    return found
 
 
-def _base_to_new(method: Method, problem: Problem, task: FewShotTask) -> dict[str, float]:
-    """Top-1 in percent on base and new classes where each group competes within itself (Zhou et al., CVPR 2022).
-
-    Returns:
-        "base", "new", "harmonic", and "difference": base − new.
-    """
-    queries, labels = problem.test.queries, problem.test.labels
-    found = []
+def _within_groups(method: Method, test: Labelled, task: FewShotTask) -> npt.NDArray[np.float32]:
+    """(M, C) scores where classes with and without shots compete among themselves (Zhou et al., CVPR 2022)."""
+    scores = np.full((len(test.labels), task.num_classes), -np.inf, dtype=np.float32)
     for classes in (task.seen, np.setdiff1d(np.arange(task.num_classes), task.seen)):
-        rows = np.isin(labels, classes)
-        photos = int(rows.sum() + np.isin(problem.unreadable, classes).sum())
-        predicted = classes[method.logits_among(queries[rows], classes).argmax(axis=1)]
-        found.append(100 * float((predicted == labels[rows]).sum()) / photos if photos else float("nan"))
-    base, new = found
-    return {"base": base, "new": new, "harmonic": harmonic_mean(base, new), "difference": base - new}
+        rows = np.flatnonzero(np.isin(test.labels, classes))
+        scores[np.ix_(rows, classes)] = method.logits_among(test.queries[rows], classes)
+    return scores
 
 
 def _on_tasks(method: Method, test: Labelled, tasks: QueryTasks, seed: int) -> dict[str, Any]:

@@ -282,9 +282,5 @@ def seen_and_unseen(
     right = (np.asarray(logits).argmax(axis=1) == labels) & np.asarray(readable, dtype=bool)
     known = np.isin(labels, seen)
     base, new = (100 * float(right[rows].mean()) if rows.any() else float("nan") for rows in (known, ~known))
-    return {"base": base, "new": new, "harmonic": harmonic_mean(base, new)}
-
-
-def harmonic_mean(base: float, new: float) -> float:
-    """2·base·new/(base + new), 0 if both are 0."""
-    return 2 * base * new / (base + new) if base + new else 0.0
+    harmonic = 2 * base * new / (base + new) if base + new else 0.0
+    return {"base": base, "new": new, "harmonic": harmonic}

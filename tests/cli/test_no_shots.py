@@ -68,7 +68,7 @@ def test_a_feature_file_without_its_shots(tmp_path: Path, monkeypatch: pytest.Mo
         (("--train", *WEIGHTS, *EM, "--select", "support"), "--select has no effect with --shots 0"),
         (("--train", *WEIGHTS, *EM, "--support", "first"), "--support has no effect with --shots 0"),
         (("--extract", "f.npz", *WEIGHTS), "--shots 0: a feature file needs training rows"),
-        (("--benchmark", *WEIGHTS, "--unseen", "0.5"), "--unseen and --protocol have no effect with --shots 0"),
+        (("--benchmark", *WEIGHTS, "--unseen", "0.5"), "--unseen and --protocol cannot be combined with --shots 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -107,8 +107,7 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
     else:
         if any(settings.noise):
             _check_noise(settings, chosen)
-        validation = settings.select == "validation"
-        problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds, validation=validation)
+        problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
     problems = [
         replace(problem, unseen=share, protocol=settings.protocol, tasks=tasks)
         for share in unseen or (0.0,)
@@ -125,10 +124,9 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
 
 def _check_unseen(settings: Settings, shots: Sequence[int], tasks: QueryTasks | None) -> None:
     """Refuse classes without shots where they mean nothing."""
-    if 0 in shots:
-        raise UsageError("--unseen and --protocol have no effect with --shots 0.", "Leave one of them out.")
-    if tasks:
-        raise UsageError("--unseen and --protocol cannot be combined with --tasks.", "Leave one of them out.")
+    if 0 in shots or tasks:
+        other = "--tasks" if tasks else "--shots 0"
+        raise UsageError(f"--unseen and --protocol cannot be combined with {other}.", "Leave one of them out.")
     if not settings.features and settings.weights_or_default in backbones.KNOWN:
         raise UsageError(
             f"--unseen: {settings.weights_or_default} has no text encoder to predict classes without shots.",
@@ -140,10 +138,9 @@ def _check_noise(settings: Settings, methods: Sequence[Method]) -> None:
     """Refuse noise with what would not see it."""
     idle = [OPTIONS[name].flag for name in sorted(settings.given & {"views", "auxiliary"})]
     idle += [f"{each.meta.name}, which trains through CLIP" for each in methods if "encoder" in each.meta.needs]
+    idle += [settings.weights_or_default] if settings.weights_or_default in backbones.KNOWN else []
     if idle:
         raise UsageError(f"--noise has no effect on {idle[0]}.", "Leave one of them out.")
-    if settings.weights_or_default in backbones.KNOWN:
-        raise UsageError(f"--noise needs CLIP weights, not {settings.weights_or_default}.", "Leave it out.")
 
 
 def _check_tasks(problems: Sequence[Problem], tasks: QueryTasks) -> None:
@@ -199,22 +196,15 @@ def _csv(cells: Sequence[dict[str, Any]]) -> str:
     return csv_text(rows, list(columns))
 
 
-def photo_problems(
-    setup: Setup, shots: Sequence[int], seeds: Sequence[int], *, validation: bool = False
-) -> list[Problem]:
+def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
     """The problems of a data set's photos: a task with its queries per shot count and seed.
-
-    Args:
-        setup: The data set and its networks.
-        shots: Shot counts.
-        seeds: Seeds of the draws.
-        validation: Whether the tasks get validation photos, of each class as many as shots but at most 4, as in CoOp.
 
     Raises:
         UsageError: two seeds or shot counts draw the same photos, or there are no validation photos.
     """
     settings, images, tasks = setup.settings, setup.images, setup.tasks
-    if validation and not images.validation:
+    validated = settings.select == "validation"
+    if validated and not images.validation:
         raise UsageError(f"--select validation: {images.source} has no validation set.", "Use --select support.")
     counts = ", ".join("all" if count == ALL_SHOTS else str(count) for count in shots)
     log_data(images, f"shots: {counts}, seeds: {', '.join(map(str, seeds))}")
@@ -234,7 +224,7 @@ def photo_problems(
             if settings.noise[0]:
                 noisy = with_noise(tasks.clip, tasks.photos(paths_of(support)), tasks.cache, settings.noise[0], seed)
                 task = replace(task, support_features=noisy.normalised, support_raw=noisy.raw)
-            if validation:
+            if validated:
                 task = replace(task, validation=_validation(images, tasks, count, seed))
             test, lost = labelled_queries(images, tasks, support, settings.seed, settings.noise[1])
             facts = (images.name, shots_of(support, count), seed, _key(setup, task, test, lost))
@@ -243,7 +233,7 @@ def photo_problems(
 
 
 def _validation(images: ImageSet, tasks: TaskEncoder, shots: int, seed: int) -> Labelled:
-    """Validation photos of a published split, as many per class as shots but at most `_VALIDATION`."""
+    """Validation photos of a published split, as many per class as shots but at most `_VALIDATION`, as in CoOp."""
     count = min(max(shots, 1), _VALIDATION)
     held = sample_support(replace(images, train=images.validation), count, seed, allow_fewer=True)
     found = tasks.photos(paths_of(held))
