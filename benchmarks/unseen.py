@@ -96,7 +96,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         ]
     parts.append(
         f"Top-1 in percent, mean over seeds {', '.join(map(str, SEEDS))}. All classes compete for every photo, except "
-        'under "closed", where no class without shots may be predicted.\n'
+        'under "closed", where no class without shots may be predicted. Where a file has no more shots, all seeds have '
+        "the same ones.\n"
     )
     return "\n".join(parts)
 
