@@ -48,8 +48,8 @@ class EmDirichlet(Refinement):
 
     A class without shots is initialised with its text like the others and fitted on the queries alone.
 
-    Learnt arrays: `text_` (C, d), `support_sum_` (C, C) sum of ln z over each class's shots, `support_count_` (C,).
-    With another `base` than zero-shot also `scale_` () s, and the base's own arrays with `base_` before their names.
+    Learnt arrays: `scale_` () s, `support_sum_` (C, C) sum of ln z over each class's shots, `support_count_` (C,), and
+    those of the base with `base_` before their names.
 
     See Also:
         HardEmDirichlet: each query in one cluster only. TransClip: clusters in feature space.
@@ -93,40 +93,28 @@ class EmDirichlet(Refinement):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        self.text_ = task.text_features
-        features, labels = task.support_features, task.support_labels
-        if self._has_base:
-            self._fit_base(task)
-            self.scale_ = np.array(task.logit_scale, dtype=np.float32)
-            features, labels = features[:0], labels[:0]
-        counts = np.bincount(labels, minlength=task.num_classes)
+        self._fit_base(task)
+        self.scale_ = np.array(task.logit_scale, dtype=np.float32)
+        alone = (self.hyper.base, self.hyper.base_values) == ("zero-shot", "")
+        rows = len(task.support_labels) if alone else 0
+        features, labels = task.support_features[:rows], task.support_labels[:rows]
         sums = np.zeros((task.num_classes, task.num_classes))
-        if len(labels):
-            logs = np.log(self._probabilities(features) + dirichlet.EPSILON)
-            np.add.at(sums, labels, logs)
-        self.support_sum_, self.support_count_ = sums.astype(np.float32), counts.astype(np.float32)
+        np.add.at(sums, labels, np.log(self._probabilities(Queries(features)) + dirichlet.EPSILON))
+        self.support_sum_ = sums.astype(np.float32)
+        self.support_count_ = np.bincount(labels, minlength=task.num_classes).astype(np.float32)
 
-    @property
-    def _has_base(self) -> bool:
-        """Whether the base is another one than plain zero-shot."""
-        return (self.hyper.base, self.hyper.base_values) != ("zero-shot", "")
-
-    def _probabilities(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        return softmax(self.hyper.temperature * (features @ self.text_.T))
+    def _probabilities(self, queries: Queries) -> npt.NDArray[np.float64]:
+        return softmax(self.hyper.temperature / self.scale_ * self._base_logits(queries).astype(np.float64))
 
     def _logits(self, queries: Queries) -> npt.NDArray[np.float64]:
         rows = len(queries)
         size = self.hyper.batch_size or rows
         order = np.arange(rows) if size >= rows else np.random.default_rng(self.seed).permutation(rows)
         scores = np.empty((rows, len(self.classes_)))
-        logits = self._base_logits(queries).astype(np.float64) if self._has_base else None
+        probabilities = self._probabilities(queries)
         for first in range(0, rows, size):
             chosen = order[first : first + size]
-            if logits is None:
-                probabilities = self._probabilities(queries.features[chosen])
-            else:
-                probabilities = softmax(self.hyper.temperature / self.scale_ * logits[chosen])
-            scores[chosen] = self._batch(probabilities)
+            scores[chosen] = self._batch(probabilities[chosen])
         return scores
 
     def _batch(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
