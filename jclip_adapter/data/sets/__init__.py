@@ -88,11 +88,8 @@ def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
     inner = next((folder for folder in sorted(root.glob("*/classes.txt")) if folder.is_file()), None)
     if inner is not None:
         raise DataError(f"{root} is not a data set, but {inner.parent} is.", f"Use --data {inner.parent}.")
-    published = None if layout else _published(root)
-    if published is not None:
-        return load_published(published, problems)
     listed = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
-    tables = [] if layout else [path for path in listed if is_table(path, exact=True)]
+    tables = [] if layout else sorted(root.glob(PATTERN)) or [path for path in listed if is_table(path, exact=True)]
     loose = [] if layout or tables else [path for path in listed if is_table(path)]
     if loose:
         # Columns with names similar to path and label may be something else, so folders per class take precedence.
@@ -104,8 +101,8 @@ def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
         tables = loose
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
-        raise DataError(f"{root} has more than one CSV file of photos ({names}).", "Give one of them.")
-    return load_table(tables[0], problems) if tables else load_folders(root, problems, layout)
+        raise DataError(f"{root} has more than one list of photos ({names}).", "Give one of them.")
+    return _load_file(tables[0], problems) if tables else load_folders(root, problems, layout)
 
 
 def _load_file(path: Path, problems: Problems) -> ImageSet:
@@ -117,15 +114,6 @@ def _load_file(path: Path, problems: Problems) -> ImageSet:
     raise DataError(
         f"{path} is a file, but neither a CSV file nor a published split.", "Give the folder of the data set."
     )
-
-
-def _published(root: Path) -> Path | None:
-    """The published split in a folder, if there is one."""
-    splits = sorted(root.glob(PATTERN))
-    if len(splits) > 1:
-        names = ", ".join(path.name for path in splits)
-        raise DataError(f"{root} has more than one published split ({names}).", "Give one of them.")
-    return splits[0] if splits else None
 
 
 def _nearby(root: Path) -> str:

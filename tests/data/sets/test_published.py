@@ -122,7 +122,7 @@ def test_a_name_too_long_for_the_file_system_is_a_missing_photo(pets):
 def test_two_splits_in_a_folder_are_ambiguous(pets):
     pets()
     file = pets(name="split_zhou_Other.json")
-    with pytest.raises(DataError, match="more than one published split"):
+    with pytest.raises(DataError, match="more than one list of photos"):
         load_dataset(file.parent)
 
 

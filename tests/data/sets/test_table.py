@@ -37,7 +37,7 @@ def test_a_folder_with_one_table_is_read(tmp_path):
 def test_two_tables_are_not_guessed_between(tmp_path):
     table(tmp_path, "path,label\na.jpg,x\n", name="a.csv")
     table(tmp_path, "path,label\na.jpg,x\n", name="b.csv")
-    with pytest.raises(DataError, match=r"more than one CSV file of photos \(a.csv, b.csv\)"):
+    with pytest.raises(DataError, match=r"more than one list of photos \(a.csv, b.csv\)"):
         load_dataset(tmp_path)
 
 
