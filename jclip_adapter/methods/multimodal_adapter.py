@@ -167,8 +167,7 @@ class MultimodalAdapter(Method):
         def finished() -> bool:
             nonlocal best, epoch
             epoch += 1
-            with jt.no_grad():
-                scores = self._in_chunks(rows, text, params, task.logit_scale)
+            scores = self._in_chunks(rows, text, params, task.logit_scale)
             accuracy = float((scores.argmax(axis=1) == truth).mean())
             if accuracy > best[0]:
                 best = (accuracy, epoch, weights_now())
@@ -209,8 +208,7 @@ class MultimodalAdapter(Method):
         text = jt.array(self.text_)
         names = [name for name in self.learnt() if name.startswith(_PREFIX)]
         weights = {name[len(_PREFIX) : -1]: jt.array(getattr(self, name)) for name in names}
-        with jt.no_grad():
-            return self._in_chunks(queries.features, text, weights, scale)
+        return self._in_chunks(queries.features, text, weights, scale)
 
 
 def _validation(task: FewShotTask) -> tuple[Array, npt.NDArray[np.int64]]:

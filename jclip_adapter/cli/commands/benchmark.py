@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
-from jclip_adapter.cli.settings import OPTIONS, Settings
+from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import ALL_SHOTS
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
@@ -49,7 +49,7 @@ from jclip_adapter.storage.checksums import MARKDOWN_MARK, text_with_checksum
 from jclip_adapter.storage.kinds import text_of, unchanged_png, unchanged_text
 
 from .chain import chain_sha256
-from .effects import refuse_idle_on_methods
+from .effects import refuse_idle, refuse_idle_on_methods
 from .setup import Setup, log_data, set_up, unreadable
 
 logger = logging.getLogger(__name__)
@@ -136,8 +136,8 @@ def _check_unseen(settings: Settings, shots: Sequence[int], tasks: QueryTasks | 
 
 def _check_noise(settings: Settings, methods: Sequence[Method]) -> None:
     """Refuse noise with what would not see it."""
-    idle = [OPTIONS[name].flag for name in sorted(settings.given & {"views", "auxiliary"})]
-    idle += [f"{each.meta.name}, which trains through CLIP" for each in methods if "encoder" in each.meta.needs]
+    refuse_idle(settings, {"views", "auxiliary"}, "with --noise")
+    idle = [f"{each.meta.name}, which trains through CLIP" for each in methods if "encoder" in each.meta.needs]
     idle += [settings.weights_or_default] if settings.weights_or_default in backbones.KNOWN else []
     if idle:
         raise UsageError(f"--noise has no effect on {idle[0]}.", "Leave one of them out.")
@@ -293,8 +293,7 @@ def _tasks(settings: Settings) -> QueryTasks | None:
     tasks = QueryTasks(settings.tasks, settings.queries, *settings.effective_classes)
     if tasks.count:
         return tasks
-    for name in sorted(settings.given & {"queries", "effective_classes"}):
-        raise UsageError(f"{OPTIONS[name].flag} has no effect without --tasks.", "Add --tasks 100.")
+    refuse_idle(settings, {"queries", "effective_classes"}, "without --tasks")
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 
 from jclip_adapter.cli.settings import OPTIONS, Settings
 from jclip_adapter.core.errors import UsageError
@@ -60,10 +60,17 @@ def refuse_without_shots(settings: Settings, method: Method) -> None:
         return
     if "support" in method.meta.needs:
         raise UsageError(f"--shots 0: {method.meta.name} needs support photos.", "Use at least 1 shot.")
-    for name in ("strict", "views", "select", "support"):
-        if name in settings.given:
-            flag = OPTIONS[name].flag
-            raise UsageError(f"{flag} has no effect with --shots 0.", f"Leave {flag} out, or use at least 1 shot.")
+    refuse_idle(settings, {"strict", "views", "select", "support"}, "with --shots 0")
+
+
+def refuse_idle(settings: Settings, names: Set[str], why: str) -> None:
+    """Refuse options that have no effect.
+
+    Raises:
+        UsageError: one of `names` was given.
+    """
+    for flag in sorted(OPTIONS[name].flag for name in settings.given & names):
+        raise UsageError(f"{flag} has no effect {why}.", f"Leave {flag} out.")
 
 
 def refuse_idle_on_network(settings: Settings) -> None:
@@ -73,19 +80,10 @@ def refuse_idle_on_network(settings: Settings) -> None:
         UsageError: such an option was given.
     """
     if settings.weights_or_default in backbones.KNOWN:
-        for name in settings.given & {"prompts", "class_names"}:
-            flag = OPTIONS[name].flag
-            raise UsageError(
-                f"{flag} has no effect on {settings.weights_or_default}, which has no text encoder.",
-                f"Leave {flag} out.",
-            )
+        why = f"on {settings.weights_or_default}, which has no text encoder"
+        refuse_idle(settings, {"prompts", "class_names"}, why)
     if settings.support not in ("random", "first"):
-        for name in settings.given & {"shots", "strict"}:
-            flag = OPTIONS[name].flag
-            raise UsageError(
-                f"{flag} has no effect on --support {settings.support}, which lists the photos.",
-                f"Leave {flag} out.",
-            )
+        refuse_idle(settings, {"shots", "strict"}, f"on --support {settings.support}, which lists the photos")
 
 
 def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:
@@ -94,10 +92,8 @@ def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:
     Raises:
         UsageError: such an option was given.
     """
-    if "split" in settings.given and images.layout != "contest":
-        raise UsageError(
-            f"--split has no effect on {images.source}, which is not in the contest's layout.", "Leave --split out."
-        )
+    if images.layout != "contest":
+        refuse_idle(settings, {"split"}, f"on {images.source}, which is not in the contest's layout")
     if "top" in settings.given and settings.top > len(images.classes):
         raise UsageError(
             f"--top {settings.top}: {images.source} has {len(images.classes)} classes.",

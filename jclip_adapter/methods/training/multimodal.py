@@ -16,7 +16,7 @@ after the attention: there C×B rows pass through its feed-forward layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -263,9 +263,7 @@ def _row(rows: Any, vector: Any) -> Any:
 
 
 def score_in_chunks(images: Array, logits: Callable[[Any], Any], size: int = 256) -> Array:
-    """Apply a function of jt.Var rows to chunks of a numpy array: (M, d) → (M, C) without M·C·r numbers at once."""
-    parts: Iterable[Array] = (
-        np.asarray(logits(jt.array(images[first : first + size])).numpy(), dtype=np.float32)
-        for first in range(0, len(images), size)
-    )
-    return np.concatenate(list(parts))
+    """Apply a function of jt.Var rows to chunks of a numpy array, without gradients: (M, d) → (M, C)."""
+    with jt.no_grad():
+        parts = [logits(jt.array(images[first : first + size])).numpy() for first in range(0, len(images), size)]
+    return np.concatenate(parts).astype(np.float32)
