@@ -29,7 +29,6 @@ from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.task import Array
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.evaluation import benchmark, provenance
-from jclip_adapter.evaluation.query_tasks import QueryTasks
 from jclip_adapter.features import encoding as features
 from jclip_adapter.models.clip import encoder
 from jclip_adapter.models.clip.encoder import Encoder, load_encoder
@@ -282,9 +281,9 @@ class Cells:
         yield Row("cells", "selection", 2, lambda: on_file(selection="support"))
         yield Row("cells", "share of unseen classes", 2, lambda: on_file(unseen=[0.5]))
         yield Row("cells", "base-to-new", 2, lambda: on_file(protocol="base-to-new"))
-        tasks = QueryTasks(2, 4, 2, 2)
-        yield Row("cells", "tasks of few classes", 2, lambda: on_file(tasks=tasks))
-        yield Row("cells", "fewer queries in a task", 2, lambda: on_file(tasks=replace(tasks, queries=3)))
+        tasks: dict[str, Any] = {"tasks": 2, "effective_classes": (2, 2)}
+        yield Row("cells", "tasks of few classes", 2, lambda: on_file(**tasks, queries=4))
+        yield Row("cells", "fewer queries in a task", 2, lambda: on_file(**tasks, queries=3))
         yield Row("cells", "shots drawn anew", 2, lambda: on_file(resample=True))
         yield Row("cells", "one method more", 1, lambda: on_file(methods="gda,zero-shot,tip-adapter"))
         yield Row("cells", "a comment in the method's code", 0, _source("methods.gda", on_file, b"\n# more\n"))

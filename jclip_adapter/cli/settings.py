@@ -192,10 +192,11 @@ class Settings:
         group=_BENCHMARK,
     )
     protocol: str = option(
-        "generalised",
+        "",
         "which classes compete for a photo if some have no shots: all; or base-to-new: its group's",
         BENCHMARKS,
         choices=PROTOCOLS,
+        shown=PROTOCOLS[0],
         group=_BENCHMARK,
     )
     noise: tuple[float, float] = option(

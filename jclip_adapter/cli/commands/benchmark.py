@@ -18,7 +18,7 @@ import numpy.typing as npt
 from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.choices import ALL_SHOTS
+from jclip_adapter.core.choices import ALL_SHOTS, PROTOCOLS
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
@@ -92,7 +92,7 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
     if settings.features and ALL_SHOTS in shots:
         raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")
     tasks = _tasks(settings)
-    unseen = settings.unseen or ((0.5,) if "protocol" in settings.given else ())
+    unseen = settings.unseen or ((0.5,) if settings.protocol else ())
     if unseen:
         _check_unseen(settings, shots, tasks)
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
@@ -109,7 +109,7 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
             _check_noise(settings, chosen)
         problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
     problems = [
-        replace(problem, unseen=share, protocol=settings.protocol, tasks=tasks)
+        replace(problem, unseen=share, protocol=settings.protocol or PROTOCOLS[0], tasks=tasks)
         for share in unseen or (0.0,)
         for problem in problems
     ]
