@@ -69,7 +69,7 @@ def test_a_broken_photo_and_other_weights_are_told(classifier, photos, tmp_path:
     weights = Path(shutil.copy(classifier.model, tmp_path))
     classifier.set_params(model=str(weights)).fit(paths, labels).save(tmp_path / "saved")
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
-    with pytest.raises(DataError, match=r"1 photos cannot be read.*broken\.jpg"):
+    with pytest.raises(DataError, match=r"1 photo cannot be read.*broken\.jpg"):
         classifier.predict([tmp_path / "broken.jpg", paths[0]])
     write_jclip(weights, random_state(TINY, 1))
     with pytest.raises(DataError, match="trained with other weights"):

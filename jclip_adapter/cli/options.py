@@ -93,7 +93,9 @@ class Option:
         if self.kind == "number":
             return self.check(_number(self.flag, text, float))
         if self.kind == "counts":
-            more = "".join(f", {word}" for word in self.words) + _OR_LIST.format(", ".join(self.several))
+            more = "".join(f", {word}" for word in self.words) + _OR_LIST.format(
+                " or ".join({name.split()[0]: None for name in self.several})
+            )
             return self.check(
                 [
                     self.words[part] if part in self.words else _number(self.flag, part, int, more)
@@ -161,7 +163,7 @@ class Option:
             raise UsageError(f"{name}: expected at most {self.high}, got {value}.")
 
 
-_OR_LIST = " (or a list such as 1,2,4, with {})"
+_OR_LIST = " or, with {}, a list such as 1,2,4"
 
 
 def _is_whole(value: Any) -> bool:

@@ -561,7 +561,7 @@ def test_subcommands_do_what_the_flags_do(workplace: Path, cli: Cli, monkeypatch
     assert "hyper-parameters" in cli("list", "tip-adapter").out
     for words, told in (
         (("trian",), "Did you mean 'train'?"),
-        (("train", "--holdout", 1), "unknown option '--holdout'"),
+        (("train", "--holdout", 1), "--holdout has no effect with runner.py train. It belongs to evaluate."),
         (("check",), "required: FILE"),
         (("list", "tip-adaptor"), "Did you mean 'tip-adapter'?"),
         (("evaluate", "photo.jpg"), "unexpected argument 'photo.jpg'"),
