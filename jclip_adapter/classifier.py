@@ -12,7 +12,8 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError, MissingError, UsageError
+from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import Array, softmax
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.features.task_encoder import TaskEncoder
@@ -96,14 +97,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: N paths of photos.
-            y: N labels, of at least two classes.
+            y: N labels.
 
         Returns:
             This classifier.
 
         Raises:
             UsageError: expected a list of paths and one label each, or an unknown method.
-            DataError: a photo cannot be read, or there are fewer than two classes.
+            DataError: a photo cannot be read, or there is none.
             WeightsError: the weights are missing or cannot be read.
         """
         paths = _paths(X)
@@ -112,8 +113,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise UsageError(f"expected one label per photo, got {labels.shape} labels for {len(paths)} photos.")
         method = create(self.method, seed=self.seed, **(self.hyperparameters or {}))
         classes, codes = np.unique(labels, return_inverse=True)
-        if len(classes) < 2:
-            raise DataError(f"expected photos of at least two classes, got {len(classes)}.")
+        if not len(classes):
+            raise DataError("expected photos, got none.")
         tasks = self._open(classes)
         self.method_: Method = method.fit(tasks.task(paths, codes.astype(np.int64), self.views, self.seed))
         self.classes_: npt.NDArray[Any] = classes
@@ -168,9 +169,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Read what `save` wrote.
 
         Raises:
-            DataError: it is not a classifier, is damaged, or its weights have changed.
+            DataError: it does not exist, is not a classifier, is damaged, or its weights have changed.
         """
         folder = Path(folder)
+        if not folder.is_dir():
+            raise MissingError(f"there is no folder {folder}.")
         check_manifest(folder)
         facts = read_json(folder / _FACTS)
         found = cls(**facts["parameters"])
@@ -202,7 +205,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         features = self._tasks.photos(_paths(X))
         if features.bad:
             raise DataError(
-                f"{len(features.bad)} photos cannot be read, the first: {next(iter(features.bad.values()))}",
+                f"{counted(len(features.bad), 'photo')} cannot be read, the first: {next(iter(features.bad.values()))}",
                 "Leave them out.",
                 list(features.bad.values()),
             )

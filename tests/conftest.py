@@ -21,7 +21,7 @@ settings.load_profile("tests")
 
 TRAIN = ("--train", *WEIGHTS, "--set", "epochs=2")
 PREDICT = ("--predict", "result.txt", *WEIGHTS)
-RUN = "results/runs/Dataset-A-tiny.pkl-seed-jclip-adapter-4shot-seed0"
+RUN = "results/runs/Dataset-tiny.pkl-jclip-adapter-4shot-seed0"
 
 
 class Outcome(NamedTuple):

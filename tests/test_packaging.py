@@ -91,7 +91,7 @@ def test_an_installed_wheel_finds_what_comes_with_it(wheel: Path, tmp_path: Path
     lay_out_photos(elsewhere)
     (example,) = blocks("README.md", "python")
     said = run([sys.executable, "-c", example.replace('"ViT-B/32"', '"sample"')], elsewhere, **paths)
-    assert "[[" in said
+    assert said.startswith("[")
     assert (elsewhere / "my_classifier").is_dir()
     assert "jclip_adapter.cli.entry:main" in next(site.glob("*.dist-info/entry_points.txt")).read_text()
 

@@ -85,16 +85,22 @@ class Option:
         """Parse the option's text.
 
         Raises:
-            UsageError: the value is malformed or out of range.
+            UsageError: the value is empty, malformed or out of range.
         """
+        if not text:
+            raise UsageError(f"{self.flag}: expected a value, got an empty one.", f"Leave {self.flag} out.")
         if self.kind == "whole":
             return self.check(_number(self.flag, text, int))
         if self.kind == "number":
             return self.check(_number(self.flag, text, float))
         if self.kind == "numbers":
-            return self.check([_number(self.flag, part, float, _OR_LIST) for part in text.split(",")])
+            return self.check(
+                [_number(self.flag, part, float, " or a list such as 0.2,0.5") for part in text.split(",")]
+            )
         if self.kind == "counts":
-            more = "".join(f", {word}" for word in self.words) + _OR_LIST
+            more = "".join(f", {word}" for word in self.words) + _OR_LIST.format(
+                " or ".join({name.split()[0]: None for name in self.several})
+            )
             return self.check(
                 [
                     self.words[part] if part in self.words else _number(self.flag, part, int, more)
@@ -163,7 +169,7 @@ class Option:
             raise UsageError(f"{name}: expected at most {self.high}, got {value}.")
 
 
-_OR_LIST = " or a list such as 1,2,4"  # the same for whole and other numbers
+_OR_LIST = " or, with {}, a list such as 1,2,4"
 
 
 def _is_whole(value: Any) -> bool:
@@ -183,9 +189,7 @@ def _number(flag: str, text: str, kind: type[int] | type[float], more: str = "")
         return kind(text)
     except ValueError:
         expected = _EXPECTED["whole" if kind is int else "number"]
-        raise UsageError(
-            f"{flag}: expected {expected}{more}, got '{text:.60}'.", "`--help` lists all options."
-        ) from None
+        raise UsageError(f"{flag}: expected {expected}{more}, got '{text:.60}'.") from None
 
 
 def option(default: Any, help: str, commands: tuple[str, ...], **more: Any) -> Any:

@@ -83,7 +83,7 @@ COMMANDS = {
         Command("evaluate", "accuracy on labelled photos, in total and per domain", (EVALUATE,)),
         Command(
             "predict",
-            f"classify the test photos into FILE ({RESULT}) and its zip; with --images: those photos",
+            f"classify the test photos into FILE ({RESULT}) and a zip, or --images",
             (PREDICT, CLASSIFY),
             "FILE",
             optional=True,
@@ -128,14 +128,23 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
-        hint = f"`{self.prog} --help` lists all options."
+        known = [option for action in self._actions for option in action.option_strings]
+        hint = f"`{self.prog} {'--help-all' if '--help-all' in known else '--help'}` lists all options."
         if message.startswith("unrecognized arguments:"):
             flag = message.split(":", 1)[1].strip().partition(" ")[0].partition("=")[0]
-            known = [option for action in self._actions for option in action.option_strings]
+            owners = _owners(flag)
+            if owners:
+                raise UsageError(f"{flag} has no effect with {self.prog}.", f"It belongs to {', '.join(owners)}.")
             near = suggest(flag, known)
             hint = near if near.startswith("Did") else hint
             message = f"unknown option '{flag}'" if flag.startswith("-") else f"unexpected argument '{flag}'"
         raise UsageError(f"{one_line(message)}.", hint)
+
+
+def _owners(flag: str) -> list[str]:
+    """The subcommands that have an option."""
+    used = {name for item in (*OPTIONS.values(), *GENERAL) if item.flag == flag for name in item.commands}
+    return [command.name for command in COMMANDS.values() if not used.isdisjoint(command.contexts)]
 
 
 def parse(argv: Sequence[str], program: str, switches: Mapping[str, str] | None = None) -> argparse.Namespace:

@@ -168,9 +168,9 @@ def _log_replaced(folder: Path, facts: dict[str, Any]) -> None:
     old = read_json(folder / RUN)
     changes = differences(old, facts)
     if old.get("class_names") != facts.get("class_names"):
-        changes.append("class names")
+        changes.append("other class names")
     if changes:
-        text = "%s: replaces a run trained with other %s; give --run to keep both"
+        text = "%s: replaces a run trained with %s; --run FOLDER keeps both"
         logger.warning(text, folder, ", ".join(changes))
 
 

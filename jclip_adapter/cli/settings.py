@@ -95,7 +95,7 @@ class Settings:
     )
     select: str = option(
         "",
-        "choose the other hyper-parameters on held-out shots, or a validation set",
+        "choose hyper-parameters that --set leaves open on held-out shots, or a validation set",
         (TRAIN, *BENCHMARKS),
         choices=("support", "validation", "none"),
         shown="none; --benchmark: support",
@@ -155,7 +155,7 @@ class Settings:
     )
     images: tuple[str, ...] = option(
         (),
-        "with --predict: photos, or folders with photos at any depth",
+        "classify these photos, and those in these folders",
         (CLASSIFY,),
         kind="texts",
         metavar="PATH",
@@ -257,9 +257,7 @@ class Settings:
         parse=parse_part,
         group=DETAILS,
     )
-    run: str = option(
-        "", "run folder", ON_RUNS, metavar="DIR", shown=f"{RUNS}/…, named after the settings", group=DETAILS
-    )
+    run: str = option("", "run folder", ON_RUNS, metavar="DIR", shown=f"{RUNS}/…, docs/output.md", group=DETAILS)
     device: str = option(
         "auto", "where Jittor computes", (*WITH_METHODS, EXTRACT, DOCTOR), choices=DEVICES, group=DETAILS
     )
@@ -359,10 +357,10 @@ class Settings:
 
     @property
     def run_folder(self) -> Path:
-        """The folder of the run with these settings.
+        """The folder of the run: data, weights, method, shots, seed, and each other setting that is not the default.
 
-        Data, weight and prompt files outside the working directory add a digest of their path, support lists one of
-        their content, so that files of the same name do not share a folder.
+        Hyper-parameters are not in the name. Data, weight and prompt files outside the working directory add a digest
+        of their path, support lists one of their content, so that files of the same name do not share a folder.
         """
         if self.run:
             return Path(self.run)
@@ -372,10 +370,10 @@ class Settings:
             shots = f"{count}first" if self.support == "first" else f"support-{_list_label(self.support)}"
         parts = (
             SAMPLE if self.data == SAMPLE else _place_label(self.data),
-            self.split,
+            *([self.split] if self.split != OPTIONS["split"].default else []),
             _label(self.weights_or_default),
             *([f"as-{_label(self.model_config)}"] if self.model_config else []),
-            _label(self.prompts),
+            *([_label(self.prompts)] if self.prompts != OPTIONS["prompts"].default else []),
             self.method,
             shots,
             *([f"{self.views}views"] if self.views else []),
@@ -398,7 +396,7 @@ GENERAL = (  # options of the command line alone
     Option(
         "config",
         "",
-        "YAML file with any of these settings; flags come first",
+        "YAML file with any of these settings; flags win",
         tuple(name for name in EVERY if name in {*ON_DATA, BENCHMARK_FILES}),
         metavar="FILE",
         group=DETAILS,

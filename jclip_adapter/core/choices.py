@@ -4,7 +4,6 @@ SAMPLE = "sample"  # the built-in data set and CLIP
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")  # of matmuls
 NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")  # trained on ImageNet
-NETWORK_REQUIREMENTS = "requirements-backbones.txt"
 LAYOUTS = ("class", "domain/class")  # of folders of photos, below train/ and test/ if there are such
 PROTOCOLS = ("generalised", "base-to-new")  # of a benchmark in which some classes have no shots
 ALL_SHOTS = 1_000_000

@@ -202,6 +202,7 @@ def streams() -> Iterator[None]:
         sys.stdout.reconfigure(errors="backslashreplace")  # for encodings that lack a character
     with _status_line():
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+        logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its caches
         try:
             yield
         finally:

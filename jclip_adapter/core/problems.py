@@ -87,10 +87,10 @@ def counted(count: int, noun: str) -> str:
     """A number and its noun, in the plural unless the number is 1.
 
     >>> counted(1, "photo"), counted(1200, "class")
-    ('1 photo', '1200 classes')
+    ('1 photo', '1,200 classes')
     """
     plural = f"{noun}{'es' if noun.endswith('s') else 's'}"
-    return f"{count} {noun if count == 1 else plural}"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def fits_a_line(name: str) -> bool:

@@ -117,7 +117,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Queries with labels: for selecting hyper-parameters, never the test set.
+    """Queries with their labels, for scoring: a validation set's while hyper-parameters are chosen, a test set's after.
 
     Attributes:
         queries: M photos.

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from jclip_adapter import storage
 from jclip_adapter.core.errors import SubmissionError, UsageError
 from jclip_adapter.core.natural import natural_key
-from jclip_adapter.core.problems import Problems, fits_a_line
+from jclip_adapter.core.problems import Problems, counted, fits_a_line
 from jclip_adapter.storage.checksums import LIST_MARK
 from jclip_adapter.storage.kinds import unchanged_text
 
@@ -329,7 +329,7 @@ def _take_apart(line: str, number: int, top: int, problems: Problems) -> tuple[s
     name, ids = " ".join(words[:start]), words[start:]
     if ids and name == name.strip() and len(ids) != top:
         hint = "For the one-id form pass --top 1." if len(ids) == 1 else ""
-        problems.add("wrong numbers of ids", f"line {number} has {len(ids)} ids instead of {top}", hint)
+        problems.add("wrong numbers of ids", f"line {number} has {counted(len(ids), 'id')} instead of {top}", hint)
         return name, []
     if not ids or name != name.strip():
         problems.add(

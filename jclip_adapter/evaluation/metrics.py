@@ -16,6 +16,9 @@ from jclip_adapter.core.errors import DataError, UsageError
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 
+TOP = 5
+"""Guesses of a photo of which one must be right for top-5."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -189,7 +192,7 @@ def by_domain(
     classes = np.asarray(logits).shape[-1]
     if len(domains) != classes:
         raise DataError(f"expected one domain per class ({classes}), got {len(domains)}.")
-    first, five = (_hits(logits, labels, k) & np.asarray(readable, dtype=bool) for k in (1, 5))
+    first, five = (_hits(logits, labels, k) & np.asarray(readable, dtype=bool) for k in (1, TOP))
     of_photo = np.asarray(domains, dtype=object)[np.asarray(labels)]
     rows = [(domain, of_photo == domain) for domain in dict.fromkeys(domains) if domain]
     rows.append(("total", np.ones(len(first), dtype=bool)))

@@ -133,7 +133,14 @@ def _is_number(cell: object) -> bool:
     return not isinstance(cell, str) or cell.endswith("%")
 
 
-def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, baseline_name: str = "zero-shot") -> str:
+def score_table(
+    scores: Sequence[Score],
+    baseline: Sequence[Score],
+    name: str,
+    baseline_name: str = "zero-shot",
+    *,
+    top5: bool = True,
+) -> str:
     """Accuracy per domain and in total, with 95 % intervals and a baseline.
 
     Args:
@@ -141,6 +148,7 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, b
         baseline: Scores of the baseline on the same photos, in the same order.
         name: The method's name.
         baseline_name: The baseline's name; empty without one.
+        top5: Whether to show top-5, which says nothing with at most five classes.
 
     Returns:
         A Markdown table.
@@ -149,9 +157,10 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, b
     rows = []
     for score, other in zip(scores, baseline if names else scores, strict=True):
         low, high = score.top1_interval
-        beside = [f"{100 * share:.1f} %" for share in (other.top1, other.top5)] if names else []
-        top1, top5 = f"{100 * score.top1:.1f} %", f"{100 * score.top5:.1f} %"
-        interval = f"{100 * low:.1f}–{100 * high:.1f} %"
-        rows.append([score.domain, score.n, *beside[:1], top1, interval, *beside[1:], top5])
-    fives = [f"{each} top-5" for each in (*names, name)]
-    return markdown_table(["domain", "photos", *names, name, "95 % interval", *fives], rows)
+        pair = (other, score) if names else (score,)
+        ones = [f"{100 * each.top1:.1f} %" for each in pair]
+        fives = [f"{100 * each.top5:.1f} %" for each in pair if top5]
+        rows.append([score.domain, score.n, *ones, f"{100 * low:.1f}–{100 * high:.1f} %", *fives])
+    shown = [f"{each} top-5" for each in (*names, name) if top5]
+    header = ["domain" if len(rows) > 1 else "", "photos", *names, name, "95 % interval", *shown]
+    return markdown_table(header, rows)

@@ -80,9 +80,10 @@ def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, wor
     store = image_store(encoder, cache)
     keys, bad = photo_keys(paths)
     encoded = encode_missing(encoder, store, paths, keys, bad, workers)
+    reasons = {keys[number]: reason.removeprefix(str(paths[number])) for number, reason in bad.items()}
     for number, key in enumerate(keys):
-        if key and key not in store and number not in bad:  # a duplicate of an unreadable photo
-            bad[number] = f"{paths[number]} is not a readable image."
+        if key and key not in store and number not in bad:  # a duplicate of an unreadable photo, or of a changed one
+            bad[number] = f"{paths[number]}{reasons.get(key, ' changed while it was read.')}"
     raw = np.zeros((len(paths), encoder.width), dtype=np.float32)
     good = [number for number in range(len(paths)) if number not in bad]
     raw[good] = store.get([keys[number] for number in good])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import Array
 from jclip_adapter.data.sets import Photo
 from jclip_adapter.data.sets.model import paths_of
@@ -65,7 +66,7 @@ def two_class_warning(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """A sentence on photos in two classes, if there are any."""
     if not pairs:
         return []
-    return [f"{len(pairs)} photos are in two classes with the same bytes: {_some(pairs)}"]
+    return [f"in two classes with the same bytes: {counted(len(pairs), 'photo')}, {_some(pairs)}"]
 
 
 def find_overlap(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import (
     Array,
     EncoderLink,
@@ -142,7 +143,7 @@ class TaskEncoder:
         features = self.photos(paths)
         if features.bad:
             raise DataError(
-                f"{len(features.bad)} shots cannot be read, the first: {next(iter(features.bad.values()))}",
+                f"{counted(len(features.bad), 'shot')} cannot be read, the first: {next(iter(features.bad.values()))}",
                 "Replace them, or choose others with --support or --seed.",
                 list(features.bad.values()),
             )

@@ -23,7 +23,7 @@ from typing import Any
 
 DEADLINE_S = 2
 _AGAIN_S = 0.05
-MESSAGE = "stopped. Finished features and benchmark cells are kept: the same command goes on from them."
+MESSAGE = "stopped. What is finished is kept: the same command goes on from it."
 _SOURCE = """\
 #include <signal.h>
 #include <string.h>

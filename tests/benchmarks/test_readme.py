@@ -284,5 +284,5 @@ def test_the_readme_example_runs(
     (example,) = blocks("README.md", "python")
     assert example.count('"ViT-B/32"') == 1
     run_example(example.replace('"ViT-B/32"', '"sample"'), tmp_path)
-    assert capsys.readouterr().out.startswith(f"['{names[1]}']\n[[")
+    assert capsys.readouterr().out.startswith(f"['{names[1]}']\n{{'{names[0]}': ")
     assert (tmp_path / "my_classifier").is_dir()

@@ -175,7 +175,9 @@ BARE = [
     Mistake("flag with a typo and =", "--train --sead=3", "'--sead'", "Did you mean '--seed'?"),
     Mistake("word without flag", "--train now", "'now'", "--help"),
     Mistake("flag without its value", "--train --seed", "--seed", "--help"),
-    Mistake("word for a number", "--train --shots four", "'four'", "--help"),
+    Mistake(
+        "word for a number", "--train --shots four", "'four'", "with --benchmark or --extract, a list such as 1,2,4"
+    ),
     Mistake("split C", "--train --split C", "'C'", "Known are: A, B"),
     Mistake("device of nowhere", "--train --device tpu", "'tpu'", "'cpu'"),
     Mistake("policy of nowhere", "--predict --on-bad-image ignore", "'ignore'", "fallback, stop"),

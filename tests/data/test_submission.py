@@ -56,7 +56,7 @@ def test_equal_results_give_equal_bytes(tmp_path):
 def test_one_id_form(tmp_path):
     path, _ = write_submission(tmp_path / "result.txt", NAMES, IDS[:, :1])
     assert check_submission(path, image_set(), top=1).lines == 3
-    assert "line 1 has 1 ids instead of 5" in faults(path)[0]
+    assert "line 1 has 1 id instead of 5" in faults(path)[0]
     path, _ = write_submission(path, NAMES, IDS)
     assert "line 1 has 5 ids instead of 1" in faults(path, top=1)[0]
 

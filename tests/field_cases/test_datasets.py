@@ -209,7 +209,7 @@ def test_other_test_classes_are_refused_or_told(tmp_path: Path) -> None:
         tmp_path / "D"
     )
     photos(tmp_path / "D/test", ("cat",))
-    assert "2 classes of the test photos have no training photo: cats, dogs" in load_dataset(tmp_path / "D").notes
+    assert "without training photos: 2 classes of the test photos, cats, dogs" in load_dataset(tmp_path / "D").notes
 
 
 def test_identical_photos_are_counted_and_scored_apart(workplace: Path, cli: Cli) -> None:
@@ -249,7 +249,7 @@ def test_one_photo_in_two_classes_is_named(workplace: Path, cli: Cli) -> None:
     (workplace / "D/dog/0.jpg").write_bytes((workplace / "D/cat/1.jpg").read_bytes())
     outcome = cli("--train", "--data", "D", *FLAGS)
     assert outcome.status == 0
-    assert "1 photos are in two classes with the same bytes: cat/1.jpg = dog/0.jpg" in outcome.err
+    assert "in two classes with the same bytes: 1 photo, cat/1.jpg = dog/0.jpg" in outcome.err
 
 
 def test_benchmark_tells_of_identical_photos(workplace: Path, cli: Cli) -> None:
@@ -395,7 +395,7 @@ def test_fewer_photos_than_shots_are_taken_and_told(workplace: Path, cli: Cli) -
     photos(workplace / "D", ("hen", "owl"), 2)
     outcome = cli("--train", "--data", "D", *FLAGS)
     assert outcome.status == 0
-    assert "2 classes have fewer photos than 4 shots: hen (2), owl (2)" in outcome.err
+    assert "2 classes with fewer photos than 4 shots: hen (2), owl (2)" in outcome.err
     assert len(supports()) == 4 + 4 + 2 + 2
     strict = cli("--train", "--data", "D", "--strict", *FLAGS)
     assert strict.status == 2
@@ -430,7 +430,7 @@ def test_unreadable_shots_are_replaced(workplace: Path, cli: Cli, damage: bytes 
         path.write_bytes(path.read_bytes()[:200] if isinstance(damage, str) else damage)
     outcome = cli("--train", "--data", "D", *FLAGS)
     assert outcome.status == 0
-    assert "2 training photos cannot be read and are replaced by others of their classes" in outcome.err
+    assert "2 training photos cannot be read; others of the same classes take their places" in outcome.err
     after = supports()
     assert len(after) == 12
     assert set(before[2:]) < set(after)

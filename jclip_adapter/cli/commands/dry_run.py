@@ -10,6 +10,7 @@ from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import ALL_SHOTS
 from jclip_adapter.core.console import print_result
+from jclip_adapter.core.problems import counted
 from jclip_adapter.data.sets import ImageSet, find_labels
 from jclip_adapter.data.sets.support import draw_unchecked
 from jclip_adapter.data.texts.class_names import name_classes
@@ -46,12 +47,13 @@ def describe(settings: Settings, shots: Sequence[int]) -> str:
         f"training photos: {len(images.train)}",
         f"test photos: {len(images.test)}",
     ]
-    counted = {count: _shots(settings, images, count) for count in shots}
-    for count, per_class in counted.items():
+    draws = {count: _shots(settings, images, count) for count in shots}
+    for count, per_class in draws.items():
         least, most = min(per_class.values(), default=0), max(per_class.values(), default=0)
         asked = "all" if count == ALL_SHOTS else str(count)
-        lines.append(f"shots: {asked} asked, {sum(per_class.values())} photos in all, {least} to {most} per class")
-    lines += ["", _table(images, counted), "", *_texts(prompts, images)]
+        each = f"{least} to {most}" if least < most else str(most)
+        lines.append(f"shots: {asked} asked, {counted(sum(per_class.values()), 'photo')} in all, {each} per class")
+    lines += ["", _table(images, draws), "", *_texts(prompts, images)]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -20,6 +20,8 @@ from jclip_adapter.data.sets import Photo
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.evaluation.metrics import (
+    TOP,
+    ConfusedPair,
     Score,
     by_domain,
     confusion_matrix,
@@ -111,19 +113,43 @@ def evaluate(settings: Settings) -> Evaluation:
     }
     write_checked_json(files[0], report, KINDS[EVALUATION])
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
-    text = [f"{meta.name} on {source}{' (transductive)' if meta.transductive else ''}"]
-    text.append(score_table(scores, baseline, meta.name, named))
+    text = [
+        f"{meta.name} on {source}{' (transductive)' if meta.transductive else ''}",
+        score_table(scores, baseline, meta.name, named, top5=len(images.classes) > TOP),
+        *_remarks(meta.name, named, groups, bad, overlap, without),
+        *_confusions(pairs),
+        f"written: {', '.join(map(str, files))}",
+    ]
+    return Evaluation(scores, baseline, files, "\n".join(text))
+
+
+def _remarks(
+    method: str,
+    baseline: str,
+    groups: dict[str, dict[str, float]],
+    bad: int,
+    overlap: Overlap,
+    without: dict[str, tuple[Score, Score]],
+) -> list[str]:
+    """Lines on classes without shots, unreadable photos and duplicates, where there are any."""
+    lines = []
+    if baseline == "prototypes":
+        lines.append("prototypes: the class whose shots have the most similar mean feature")
     for name, group in groups.items():
         shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
-        text.append(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
-    text += [f"{counted(bad, 'photo')} could not be read, counted as wrong"] if bad else []
-    text += overlap.warnings()
+        lines.append(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
+    lines += [f"{counted(bad, 'photo')} could not be read, counted as wrong"] if bad else []
+    lines += overlap.warnings()
     for name, (mine, theirs) in without.items():
-        both = f"{named} {100 * theirs.top1:.1f} %, {meta.name} {100 * mine.top1:.1f} %"
-        text.append(f"top-1 without {name} ({mine.n} photos): {both}")
+        both = f"{baseline} {100 * theirs.top1:.1f} %, {method} {100 * mine.top1:.1f} %"
+        lines.append(f"top-1 without {name} ({counted(mine.n, 'photo')}): {both}")
+    return lines
+
+
+def _confusions(pairs: Sequence[ConfusedPair]) -> list[str]:
+    """A table of the most frequent confusions, where one happened more than once."""
     rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in pairs if pair.count > 1]
-    text += [markdown_table(["class", "predicted as", "photos", "share"], rows)] if rows else []
-    return Evaluation(scores, baseline, files, "\n".join([*text, f"written: {', '.join(map(str, files))}"]))
+    return [markdown_table(["class", "predicted as", "photos", "share"], rows)] if rows else []
 
 
 def _without(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from jclip_adapter.storage.checksums import LIST_MARK, text_with_checksum
 from .setup import check_test_photos, log_data
 from .trained import open_trained
 
+logger = logging.getLogger(__name__)
+
 
 def predict(settings: Settings, result: Path) -> str:
     """Classify the test photos and write the result file and its zip.
@@ -52,7 +55,7 @@ def predict(settings: Settings, result: Path) -> str:
     images, tasks = trained.images, trained.tasks
     check_test_photos(images)
     check_test_links(images)
-    log_data(images, f"predicting {len(images.test)} test photos")
+    log_data(images, f"predicting {counted(len(images.test), 'test photo')}")
     paths = paths_of(images.test)
     if part:
         share = encode_part(trained.image_encoders, paths, tasks.cache, settings.workers, part)
@@ -64,7 +67,7 @@ def predict(settings: Settings, result: Path) -> str:
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
     if rejects and (stops or len(rejects) == len(images.test)):
         raise DataError(
-            f"{len(rejects)} test photos cannot be read, the first: {next(iter(rejects.values()))}",
+            f"{counted(len(rejects), 'test photo')} cannot be read, the first: {next(iter(rejects.values()))}",
             "Replace them, or give --on-bad-image fallback.",
             list(rejects.values()),
         )
@@ -94,24 +97,28 @@ def classify(settings: Settings) -> list[str]:
     """Classify photos outside the data set.
 
     Returns:
-        A line per photo, in the order given, with its most probable classes or why it cannot be read; a folder's own
-        photos before its folders, in natural order.
+        A line per readable photo, in the order given, with its most probable classes; a folder's own photos before its
+        folders, in natural order. Unreadable ones are logged.
 
     Raises:
-        DataError: a path is missing, or a folder has no photo or cannot be read.
+        DataError: a path is missing, a folder has no photo or cannot be read, or no photo can be read.
     """
     files = [file for path in settings.images for file in _photos_at(Path(path))]
     trained = open_trained(settings, elsewhere=files)
     images = trained.images
     log_data(images, f"classifying {counted(len(files), 'photo')}")
     features = trained.tasks.photos(files)
-    answers = dict(features.bad)
-    if len(answers) < len(files):
-        shares = softmax(trained.logits(features))
-        rows = zip(np.flatnonzero(features.readable).tolist(), shares, top_k_ids(shares, settings.top), strict=True)
-        for number, row, best in rows:
-            answers[number] = ", ".join(f"{images.class_names[index]} {100 * row[index]:.1f} %" for index in best)
-    return [f"{file}: {answers[number]}" for number, file in enumerate(files)]
+    if len(features.bad) == len(files):
+        raise DataError("no photo can be read.", details=list(features.bad.values()))
+    for reason in features.bad.values():
+        logger.warning("%s", reason)
+    lines = []
+    shares = softmax(trained.logits(features))
+    rows = zip(np.flatnonzero(features.readable).tolist(), shares, top_k_ids(shares, settings.top), strict=True)
+    for number, row, best in rows:
+        answer = ", ".join(f"{images.class_names[index]} {100 * row[index]:.1f} %" for index in best)
+        lines.append(f"{files[number]}: {answer}")
+    return lines
 
 
 def _photos_at(path: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jclip_adapter.core.natural import natural_key
-from jclip_adapter.core.problems import Problems
+from jclip_adapter.core.problems import Problems, counted
 
 from .layout import ClassFolder, read_layout
 from .model import ClassInfo, ImageSet, Photo
@@ -34,7 +34,9 @@ def load_folders(root: Path, problems: Problems, layout: str = "") -> ImageSet:
     reading = read_layout(tree, layout, problems)
     train, test = _by_name(reading.train, problems), _by_name(reading.test, problems)
     if not train and not problems:
-        problems.add("empty folders", f"there is no folder of photos in {root}", _EXPECTED)
+        text = f"there is no folder of photos in {root}"
+        own = f"{text}, but photos" if tree.photos else ""
+        problems.add("empty folders", own or text, "Give the folder above it." if own else _EXPECTED)
     note_clashes([*train, *(name for name in test if name not in train)], problems)
     notes = [*reading.notes, *_empty(tree), *_unseen(train, test, layout, problems)]
     if len(train) == 1 and not test:
@@ -139,4 +141,4 @@ def _unseen(
             f"no class of the test photos ({shown}) is a class of the training photos ({', '.join([*train][:_SHOWN])})"
         )
         problems.add("foreign test classes", text, "Rename the folders, or confirm them by --layout.")
-    return [f"{len(new)} classes of the test photos have no training photo: {shown}"]
+    return [f"without training photos: {counted(len(new), 'class')} of the test photos, {shown}"]

@@ -40,7 +40,7 @@ def labelled_photos(
             for photo in images.test
             if photo.relative in answers
         )
-        return photos, f"{len(photos)} labelled test photos"
+        return photos, counted(len(photos), "labelled test photo")
     per_class = (HOLDOUT if holdout is None else holdout) or None
     photos = remaining(images, support, per_class, seed)
     if not photos:

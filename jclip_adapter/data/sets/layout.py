@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from jclip_adapter.core.problems import Problems
+from jclip_adapter.core.problems import Problems, counted
 
 from .names import canonical, is_container, is_fold, is_session, parts_of, split_of
 from .tree import Tree
@@ -201,7 +201,7 @@ def _splits(root: Tree, notes: list[str], problems: Problems) -> tuple[Tree | No
         read = " and ".join(tree.name for tree in (train, test) if tree)
         notes.append(f"only {read} {'are' if test else 'is'} read, not {', '.join(left)}")
     if root.photos:
-        notes.append(f"{len(root.photos)} photos beside '{train.name}' are in no split and not read")
+        notes.append(f"{counted(len(root.photos), 'photo')} beside '{train.name}', in no split, not read")
     return train, test
 
 

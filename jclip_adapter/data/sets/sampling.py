@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.core.problems import Problems
+from jclip_adapter.core.problems import Problems, counted
 
 from .contest import numbered_pairs
 from .model import ImageSet, Photo
@@ -203,4 +203,4 @@ def _log_uncovered(image_set: ImageSet, photos: Iterable[Photo]) -> None:
         if index not in covered and image_set.train_by_class[index]
     ]
     if bare:
-        _log.warning("the support list has no shots of %d classes with photos, such as %s", len(bare), bare[0])
+        _log.warning("no shots in the support list: %s with photos, such as %s", counted(len(bare), "class"), bare[0])

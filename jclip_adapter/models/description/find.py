@@ -64,7 +64,7 @@ def configure(loaded: Loaded, wanted: str = "") -> ClipConfig:
     except WeightsError as error:
         raise WeightsError(f"{loaded.path}: {error.message}", error.hint, error.details) from error
     _check_numbers(loaded.state, loaded.path)
-    _log.info("%s: activation, heads and preprocessing of %s", loaded.path, description.source)
+    _log.info("%s is read with activation, heads and preprocessing of %s", loaded.path, description.source)
     return config
 
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import IO, Any
 
 from jclip_adapter import storage
-from jclip_adapter.core.choices import NETWORK_REQUIREMENTS, NETWORKS
+from jclip_adapter.core.choices import NETWORKS, SAMPLE
 from jclip_adapter.core.console import progress
 from jclip_adapter.core.errors import MissingWeightsError, WeightsError, suggest
 from jclip_adapter.core.resources import kept
@@ -92,7 +92,7 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
             return weight_file_in(path)
         raise MissingWeightsError(
             f"{text!r} is neither a weight file, a folder with one, nor a known name.",
-            suggest(text, [*KNOWN, *NETWORKS]),
+            suggest(text, [*KNOWN, *NETWORKS, SAMPLE]),
         )
     found = find_local(text)
     if found is not None:
@@ -154,7 +154,7 @@ def _download(known: KnownWeights, target: Path, opener: Opener) -> None:
     try:
         response = opener(known.url)
     except (OSError, http.client.HTTPException) as error:
-        raise _offline(known, target, error) from error
+        raise _offline(known, target, error) from None
     with (
         response,
         storage.atomic_write(target) as handle,
@@ -176,7 +176,7 @@ def _read(response: IO[bytes], known: KnownWeights, target: Path) -> bytes:
     try:
         return response.read(1 << 20)
     except (OSError, http.client.HTTPException) as error:
-        raise _offline(known, target, error) from error
+        raise _offline(known, target, error) from None
 
 
 def _length(response: Any) -> int | None:
@@ -188,8 +188,8 @@ def _offline(known: KnownWeights, target: Path, error: Exception) -> WeightsErro
     reason = getattr(error, "reason", None) or error
     return WeightsError(
         f"cannot download {known.url}: {str(reason) or type(reason).__name__}.",
-        f"To work offline, {_by_hand(known, target)} Without CLIP, --weights {NETWORKS[0]} learns classes from "
-        f"photos alone (pip install -r {NETWORK_REQUIREMENTS}).",
+        f"To work offline, {_by_hand(known, target)} Without CLIP, the weights {NETWORKS[0]!r} learn classes "
+        "from photos alone (docs/backbones.md).",
     )
 
 

