@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from jclip_adapter import runtime
 from jclip_adapter.models.audioclip.shapes import check_audio
 from jclip_adapter.models.audioclip.spectrogram import Spectrogram, blackman_harris, fbsp_kernels, frames, scaled
 from jclip_adapter.models.audioclip.tower import AudioTower
@@ -21,6 +22,7 @@ from .audio_weights import audio_state, audioclip_state
 pytestmark = pytest.mark.golden
 Array = npt.NDArray[np.float32]
 FRAME, HOP = 1654, 561
+FAST = [False, *([True] if runtime.has_fast_matmul() else [])]
 SMALL = {"hop": 67}  # of the golden file's small network
 
 
@@ -120,8 +122,11 @@ def test_each_stage(mode: str, golden: Golden) -> None:
     check(tower.last_attention(x), "att5", 8)
 
 
+@pytest.mark.parametrize("fast", FAST)
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_embeddings(mode: str, golden: Golden) -> None:
+def test_embeddings(mode: str, fast: bool, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By oneDNN, and by Jittor's operators as on CUDA."""
+    monkeypatch.setattr(runtime, "has_fast_matmul", lambda: fast)
     limit = golden.facts["tolerance"]["N embeddings"]["atol_of_max"]
     state = audio_state(golden, "N", 201)
     check_audio({**state, "logit_scale_ai": np.zeros(()), "logit_scale_at": np.zeros(())})
