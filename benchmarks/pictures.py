@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import ROOT, reports_user_errors
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.evaluation.report import benchmark_picture
+from jclip_adapter.evaluation.benchmark_report import benchmark_picture
 from jclip_adapter.storage import ANY, read_lines, write_bytes
 
 NAMES = ("benchmark", "resampled", "unseen")

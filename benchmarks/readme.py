@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks import ROOT, options_table, reports_user_errors
+from benchmarks import ROOT, options_table, reports_user_errors, seeds
 from benchmarks.reliability import outcome
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import markdown_table
-from jclip_adapter.methods import available, get
+from jclip_adapter.methods import NOT_INCLUDED, available, get
 from jclip_adapter.storage import ANY, read_lines, write_text
 
 SHOTS = "4"
@@ -55,10 +55,12 @@ def documents() -> dict[Path, Sections]:
             "backbones": partial(quoted_table, "backbones.md", "benchmarks.backbone_accuracy"),
             "two-views": partial(quoted_table, "two-views.md", "benchmarks.two_views"),
         },
+        "docs/contest.md": {"contest": partial(quoted_table, "contest.md", "benchmarks.contest_table")},
         "docs/flags.md": flags["en"],
         "docs/flags.zh.md": flags["zh"],
-        "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table},
+        "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table, "not-included": not_included},
         "docs/sample.md": {"sample": partial(quoted_table, "sample.md", "benchmarks.sample_accuracy")},
+        "docs/seeds.md": {"seeds": seeds.page},
         "docs/speed.md": {"speed": speed_table},
         "docs/training-through-clip.md": {
             "encoder": partial(quoted_table, "sample-encoder.md", "benchmarks.sample_encoder")
@@ -147,6 +149,11 @@ def sources_table() -> str:
             source += f"; [{meta.code}](https://github.com/{meta.code})"
         rows.append([_name(name), meta.trains, ", ".join(meta.needs) or "nothing", source])
     return markdown_table(["method", "trains", "needs", "source"], rows)
+
+
+def not_included() -> str:
+    """The methods of the project's sources that are not here, and why."""
+    return "\n".join(f"- {reason}" for reason in NOT_INCLUDED.values())
 
 
 def benchmark_table() -> str:

@@ -6,13 +6,14 @@ The defaults of these methods are made for OpenAI's CLIP; the sample's is a hund
 So a few candidates per method are scored first on held-out shots of a draw of its own (seed 0, training photos only),
 and the best is then trained and tested on other draws (seeds 1, 2, …) under the benchmark's protocol. Methods on the
 photos' features get eight augmented copies of each shot. Run it in the repository's root. Writes
-results/sample-encoder-choices.csv, results/sample-encoder.csv and .md. The sample is a toy: its figures say nothing
-about CLIP.
+results/sample-encoder-choices.csv, results/sample-encoder.csv and .md; with `--method`, the other methods' rows are
+kept. The sample is a toy: its figures say nothing about CLIP.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
 import sys
@@ -33,10 +34,11 @@ from jclip_adapter.evaluation.metrics import mean_interval
 from jclip_adapter.evaluation.report import csv_text, markdown_table
 from jclip_adapter.evaluation.selection import score_candidates
 from jclip_adapter.methods import available, get
-from jclip_adapter.storage import ANY, read_json, write_json, write_text
+from jclip_adapter.storage import ANY, read_json, read_lines, write_json, write_text
 
 RESULTS = Path("results")
 CELLS = RESULTS / "cells"
+CHOICES, TABLE = RESULTS / "sample-encoder-choices.csv", RESULTS / "sample-encoder.csv"
 SHOTS = 4
 VIEWS = 8
 BASELINE, ADAPTER = "zero-shot", "jclip-adapter"
@@ -51,7 +53,15 @@ CANDIDATES: dict[str, tuple[dict[str, Any], ...]] = {
     "clip-lora": ({}, {"crop": 0.5}, {"lr": 1e-3, "crop": 0.5}),
     "cocoop": ({}, {"class_specific": True, "lr": 0.005}, {"class_specific": True, "lr": 0.02}),
     "coop": _PROMPTS,
-    "cross-modal-partial": ({}, {"lr": 3e-5}, {"lr": 1e-4}),
+    "cross-modal-partial": (
+        {},
+        {"lr": 3e-5},
+        {"lr": 1e-4},
+        {"encoder": "image", "lr": 1e-4},
+        {"encoder": "image", "lr": 3e-4},
+        {"encoder": "text", "lr": 1e-4},
+        {"encoder": "text", "lr": 1e-3},
+    ),
     "cross-modal-prompting": _PROMPTS,
     "full": ({}, {"lr": 1e-4}, {"lr": 3e-4}),
     "proda": (
@@ -142,19 +152,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.sample_encoder",
         description="Measure the methods that train through CLIP on the built-in sample.",
     )
-    parser.add_argument("--method", metavar="NAME,NAME", help="these only; nothing is written then (all)")
+    parser.add_argument("--method", metavar="NAME,NAME", help="these only; the others' results are kept (all)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 1 to N, at least 2 (3)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     if arguments.seeds < 2:
         raise UsageError(f"--seeds {arguments.seeds} gives no interval.", "Give 2 or more.")
     names = [get(name).meta.name for name in arguments.method.split(",")] if arguments.method else list(CANDIDATES)
-    print(measure(names, range(1, arguments.seeds + 1), write=not arguments.method))
+    print(measure(names, range(1, arguments.seeds + 1)))
     return 0
 
 
-def measure(names: Sequence[str], seeds: Sequence[int], *, write: bool) -> str:
-    """Choose and measure; returns the table, and writes the files if wanted."""
+def measure(names: Sequence[str], seeds: Sequence[int]) -> str:
+    """Choose, measure, and write the files, in which rows of other methods are kept; returns the table."""
     stage = set_up(Settings(data=SAMPLE, weights=SAMPLE, views=VIEWS))
     first, *problems = photo_problems(stage, [SHOTS], [0, *seeds])
     choices = [row for name in names for row in choose(name, first)]
@@ -165,23 +175,42 @@ def measure(names: Sequence[str], seeds: Sequence[int], *, write: bool) -> str:
         name: run_benchmark(problems, name, CELLS, selection="none", given=json.loads(chosen.get(name, "{}")))
         for name in (BASELINE, ADAPTER, *names)
     }
-    text = table(cells, chosen)
-    if write:
-        write_text(RESULTS / "sample-encoder-choices.csv", csv_text(choices, list(choices[0])), ANY)
-        columns = ("method", "shots", "seed", "top1", "top5", "fit_seconds", "hyperparameters")
-        rows = [
-            {
-                **{key: cell[key] for key in columns},
-                **{key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds")},
-                "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True),
-            }
-            for found in cells.values()
-            for cell in found
-        ]
-        write_text(RESULTS / "sample-encoder.csv", csv_text(rows, columns), ANY)
-        title = "# Methods that train through CLIP, on the built-in sample at 4 shots"
-        write_text(RESULTS / "sample-encoder.md", f"{title}\n\nThe sample is a toy.\n\n{text}\n", ANY)
+    columns = ("method", "shots", "seed", "top1", "top5", "fit_seconds", "hyperparameters")
+    rows = [
+        {
+            **{key: cell[key] for key in columns},
+            **{key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds")},
+            "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True),
+        }
+        for found in cells.values()
+        for cell in found
+    ]
+    choices, rows = merged(CHOICES, choices), merged(TABLE, rows)
+    if {int(row["seed"]) for row in rows} != set(seeds):
+        raise UsageError(f"{TABLE} has other seeds.", "Leave --method or --seeds out.")
+    text = table(_cells(rows), {row["method"]: row["values"] for row in reversed(choices)})
+    write_text(CHOICES, csv_text(choices, list(choices[0])), ANY)
+    write_text(TABLE, csv_text(rows, columns), ANY)
+    title = "# Methods that train through CLIP, on the built-in sample at 4 shots"
+    write_text(RESULTS / "sample-encoder.md", f"{title}\n\nThe sample is a toy.\n\n{text}\n", ANY)
     return text
+
+
+def merged(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a CSV with those of the measured methods replaced, the baselines first."""
+    kept = list(csv.DictReader(read_lines(path))) if path.is_file() else []
+    fresh = {row["method"] for row in rows}
+    every = [*rows, *(row for row in kept if row["method"] not in fresh)]
+    return [dict(row) for name in (BASELINE, ADAPTER, *CANDIDATES) for row in every if row["method"] == name]
+
+
+def _cells(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the CSV by method, with accuracies and seconds as numbers."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        numbers = {key: float(row[key]) for key in ("top1", "fit_seconds")}
+        found.setdefault(row["method"], []).append({**row, **numbers})
+    return found
 
 
 def missing() -> list[str]:

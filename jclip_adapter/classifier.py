@@ -171,8 +171,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             DataError: it is not a classifier, is damaged, or its weights have changed.
         """
         folder = Path(folder)
-        if _FACTS not in check_manifest(folder)["files"]:
-            raise DataError(f"{folder} does not hold a classifier.", "Give the folder that `save` wrote.")
+        check_manifest(folder)
         facts = read_json(folder / _FACTS)
         found = cls(**facts["parameters"])
         found.classes_ = np.array(facts["classes"])

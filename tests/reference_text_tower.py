@@ -36,6 +36,8 @@ class TextTower:
         state: Weights by OpenAI's key names.
     """
 
+    causal = True  # a position sees none behind it
+
     def __init__(self, state: dict[str, np.ndarray]) -> None:
         self.state = {key: np.asarray(value, dtype=np.float64) for key, value in state.items() if "visual" not in key}
         self.layers = 1 + max(int(key.split(".")[2]) for key in self.state if key.startswith("transformer.resblocks."))
@@ -66,7 +68,8 @@ class TextTower:
         )
         query, key, value = np.split(projected, 3, axis=1)
         scores = query @ key.T / np.sqrt(WIDTH)  # one head of 64
-        scores[np.triu_indices(len(x), 1)] = -np.inf
+        if self.causal:
+            scores[np.triu_indices(len(x), 1)] = -np.inf
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         mixed = weights / weights.sum(axis=1, keepdims=True) @ value
         x = x + self._linear(mixed, f"{name}.attn.out_proj.weight", f"{name}.attn.out_proj.bias")

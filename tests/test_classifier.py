@@ -1,6 +1,7 @@
 """FewShotClassifier: scikit-learn's conventions on paths of photos."""
 
 import functools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from jclip_adapter import FewShotClassifier
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.data.sets import load_dataset, sample_support
 from jclip_adapter.data.texts.prompts import load_prompts
+from tests.random_weights import TINY, random_state, write_jclip
 
 CHECKS = (  # those that give the estimator no numeric matrix; all others do, and paths of photos are wanted
     "check_estimator_cloneable",
@@ -60,6 +62,18 @@ def test_fit_predict_save_load(classifier, photos, tmp_path: Path) -> None:
     again = FewShotClassifier.load(tmp_path / "saved")
     np.testing.assert_array_equal(again.predict_proba(tests), shares)
     assert again.get_params() == before
+
+
+def test_a_broken_photo_and_other_weights_are_told(classifier, photos, tmp_path: Path) -> None:
+    paths, labels, _ = photos
+    weights = Path(shutil.copy(classifier.model, tmp_path))
+    classifier.set_params(model=str(weights)).fit(paths, labels).save(tmp_path / "saved")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
+    with pytest.raises(DataError, match=r"1 photos cannot be read.*broken\.jpg"):
+        classifier.predict([tmp_path / "broken.jpg", paths[0]])
+    write_jclip(weights, random_state(TINY, 1))
+    with pytest.raises(DataError, match="trained with other weights"):
+        FewShotClassifier.load(tmp_path / "saved")
 
 
 def test_the_order_of_photos_does_not_matter(classifier, photos, tmp_path: Path) -> None:

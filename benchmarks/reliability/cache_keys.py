@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.task import Array
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.evaluation import benchmark, provenance
+from jclip_adapter.evaluation.query_tasks import QueryTasks
 from jclip_adapter.features import encoding as features
 from jclip_adapter.models.clip import encoder
 from jclip_adapter.models.clip.encoder import Encoder, load_encoder
@@ -279,7 +280,11 @@ class Cells:
         yield Row("cells", "seed", 2, lambda: on_file(seeds=[2]))
         yield Row("cells", "shots", 2, lambda: on_file(shots=[2]))
         yield Row("cells", "selection", 2, lambda: on_file(selection="support"))
-        yield Row("cells", "share of unseen classes", 2, lambda: on_file(unseen=0.5))
+        yield Row("cells", "share of unseen classes", 2, lambda: on_file(unseen=[0.5]))
+        yield Row("cells", "base-to-new", 2, lambda: on_file(protocol="base-to-new"))
+        tasks = QueryTasks(2, 4, 2, 2)
+        yield Row("cells", "tasks of few classes", 2, lambda: on_file(tasks=tasks))
+        yield Row("cells", "fewer queries in a task", 2, lambda: on_file(tasks=replace(tasks, queries=3)))
         yield Row("cells", "shots drawn anew", 2, lambda: on_file(resample=True))
         yield Row("cells", "one method more", 1, lambda: on_file(methods="gda,zero-shot,tip-adapter"))
         yield Row("cells", "a comment in the method's code", 0, _source("methods.gda", on_file, b"\n# more\n"))
@@ -301,6 +306,8 @@ class Cells:
         yield Row("cells of photos", "another place of the cache", 0, lambda: on_photos(cache="elsewhere"))
         yield Row("cells of photos", "weights: one bit", 2, lambda: on_photos(weights=str(self.other)))
         yield Row("cells of photos", "prompts", 2, lambda: on_photos(prompts="ensemble"))
+        yield Row("cells of photos", "noise on training photos", 2, lambda: on_photos(noise=(0.3, 0.0)))
+        yield Row("cells of photos", "noise on test photos", 2, lambda: on_photos(noise=(0.0, 0.3)))
         yield Row("cells of photos", "labels of the list", 2, self._relisted)
         yield Row("cells of photos", "one photo: another picture", 2, self._repainted)
 
@@ -339,16 +346,14 @@ def _cells(
 ) -> int:
     """Run a benchmark; how many of its cells are computed."""
     with mock.patch.object(benchmark, "run_cell", wraps=benchmark.run_cell) as computed:
-        benchmarking.benchmark(
-            settings,
-            features=features,
-            methods=methods,
-            shots=shots,
-            seeds=seeds,
-            selection=selection,
-            out=Path("results/table.csv"),
-            **others,
-        )
+        chosen: dict[str, Any] = {
+            "features": tuple(features),
+            "method": methods,
+            "shot_counts": tuple(shots),
+            "seeds": tuple(seeds),
+        }
+        given = frozenset({*settings.given, "method"})
+        benchmarking.benchmark(replace(settings, **chosen, select=selection, given=given, **others))
     return int(computed.call_count)
 
 

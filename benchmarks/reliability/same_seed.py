@@ -60,7 +60,7 @@ def work(folder: Path, methods: Sequence[str]) -> None:
     for command in COMMANDS:
         if main(command):
             raise RuntimeError(f"{' '.join(command)} failed")
-    from jclip_adapter.evaluation.report import benchmark_picture, benchmark_table
+    from jclip_adapter.evaluation.benchmark_report import benchmark_picture, benchmark_table
 
     cells = [timeless.cell(path) for path in sorted(Path("results/cells").glob("*.json"))]
     drawn = [{**cell, **dict.fromkeys(timeless.TIMES, 1.0)} for cell in cells]

@@ -9,8 +9,8 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from . import STOPPED
 
@@ -25,17 +25,13 @@ def run(
         program: The program's name.
         switches: As for `app.build_parser`; the caller has taken them out of `argv`.
     """
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else the parent process ignores Ctrl-C
-    if usual:
-        signal.signal(signal.SIGINT, leave)
+    _on_ctrl_c(leave)
     from .app import main
 
     try:
-        if usual:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _on_ctrl_c(signal.default_int_handler)
         status = main(argv, program, switches)
-        if usual:
-            signal.signal(signal.SIGINT, leave)
+        _on_ctrl_c(leave)
     except KeyboardInterrupt:  # where `main` does not catch it
         leave()
     # Exit handlers of libraries may wait for processes that Ctrl-C has ended too, and Jittor's may wait forever for a
@@ -50,6 +46,12 @@ def run(
 def main() -> NoReturn:
     """The installed command `jclip-adapter`."""
     run(program="jclip-adapter")
+
+
+def _on_ctrl_c(handler: Callable[..., Any]) -> None:
+    """Set the handler of Ctrl-C, unless the parent process ignores it."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
 
 
 def leave(*_: object) -> NoReturn:

@@ -24,13 +24,14 @@ BENCHMARKS = (BENCHMARK, BENCHMARK_FILES)
 WITH_METHODS = (*ON_RUNS, *BENCHMARKS)
 EVERY = (*ON_DATA, BENCHMARK_FILES, CONVERT, LIST, DOCTOR)
 
-Kind = Literal["text", "texts", "whole", "number", "counts", "switch", "assignments", "other"]
+Kind = Literal["text", "texts", "whole", "number", "counts", "numbers", "switch", "assignments", "other"]
 _EXPECTED = {
     "text": "text",
     "texts": "a list of texts",
     "whole": "a whole number",
     "number": "a number",
     "counts": "a whole number, or a list of them",
+    "numbers": "a number, or a list of them",
     "switch": "true or false",
     "assignments": "a mapping",
     "other": "text",
@@ -90,6 +91,8 @@ class Option:
             return self.check(_number(self.flag, text, int))
         if self.kind == "number":
             return self.check(_number(self.flag, text, float))
+        if self.kind == "numbers":
+            return self.check([_number(self.flag, part, float, _OR_LIST) for part in text.split(",")])
         if self.kind == "counts":
             more = "".join(f", {word}" for word in self.words) + _OR_LIST
             return self.check(
@@ -108,7 +111,7 @@ class Option:
             where: Name for errors; empty for the flag.
 
         Returns:
-            The value; a tuple for the kinds "counts" and "texts".
+            The value; a tuple for the kinds "counts", "numbers" and "texts".
 
         Raises:
             UsageError: the value is malformed.
@@ -122,16 +125,16 @@ class Option:
         if self.parse is not None:
             return self.parse(value)
         if self.choices and value not in self.choices:
-            raise UsageError(f"{name}: unknown value '{value}'.", suggest(str(value), self.choices))
+            raise UsageError(f"{name}: unknown value {value!r:.60}.", suggest(str(value), self.choices))
         if self.kind == "texts":
             return (value,) if isinstance(value, str) else tuple(value)
-        if self.kind == "counts":
-            return self._check_counts(name, (value,) if isinstance(value, int) else tuple(value))
+        if self.kind in ("counts", "numbers"):
+            return self._check_each(name, (value,) if isinstance(value, int | float) else tuple(value))
         if self.kind in ("whole", "number"):
             self._check_range(name, value)
         return value
 
-    def _check_counts(self, name: str, values: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_each(self, name: str, values: tuple[float, ...]) -> tuple[float, ...]:
         for value in values:
             self._check_range(name, value)
         repeated = next((value for value in values if values.count(value) > 1), None)
@@ -144,12 +147,13 @@ class Option:
             return isinstance(value, str)
         if self.kind == "texts":
             return isinstance(value, str) or (_is_list(value) and all(isinstance(item, str) for item in value))
-        if self.kind == "counts":
-            return _is_whole(value) or (_is_list(value) and bool(value) and all(map(_is_whole, value)))
+        if self.kind in ("counts", "numbers"):
+            fits = _is_whole if self.kind == "counts" else _is_number
+            return fits(value) or (_is_list(value) and bool(value) and all(map(fits, value)))
         if self.kind == "whole":
             return _is_whole(value) or value is self.default
         if self.kind == "number":
-            return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
+            return _is_number(value)
         return isinstance(value, Mapping if self.kind == "assignments" else bool)
 
     def _check_range(self, name: str, value: float | None) -> None:
@@ -159,11 +163,15 @@ class Option:
             raise UsageError(f"{name}: expected at most {self.high}, got {value}.")
 
 
-_OR_LIST = " or a list such as 1,2,4"
+_OR_LIST = " or a list such as 1,2,4"  # the same for whole and other numbers
 
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
 
 
 def _is_list(value: Any) -> bool:

@@ -155,7 +155,7 @@ def save_run(
         write_checked_json(fresh / RUN, facts)
         write_checked_json(fresh / METRICS, metrics)
         if method.history_:
-            write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name))
+            write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name, method.step_losses_))
     for name in (EVALUATION, CONFUSION):  # of the replaced adapter
         if KINDS[name].owns(folder / name):
             discard(folder / name, KINDS[name])
@@ -253,8 +253,7 @@ def open_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise MissingError(f"there is no run {folder}.", "Give the folder of a finished one.")
-    if not {ADAPTER, RUN} <= set(check_manifest(folder)["files"]):
-        raise DataError(f"{folder} is not a run folder.", "Train again, or check --run.")
+    check_manifest(folder)
     facts = read_json(folder / RUN)  # checked by the manifest; version 0.1.0 wrote no checksum into it
     return Run(folder, load_method(folder / ADAPTER), {name: facts[name] for name in facts if name != "seal"})
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jclip_adapter.core.choices import ALL_SHOTS, DEVICES, LAYOUTS, NETWORKS, PRECISIONS, SAMPLE
+from jclip_adapter.core.choices import ALL_SHOTS, DEVICES, LAYOUTS, NETWORKS, PRECISIONS, PROTOCOLS, SAMPLE
 from jclip_adapter.core.errors import UsageError, suggest
 from jclip_adapter.core.strict_yaml import read_yaml_mapping
 from jclip_adapter.data.photos.reading import EXIF, TRANSPARENT, Reading
@@ -40,6 +40,7 @@ from .options import (
     options_of,
     refuse_without_effect,
 )
+from .values import parse_effective_classes, parse_noise
 
 logger = logging.getLogger(__name__)
 
@@ -101,11 +102,11 @@ class Settings:
     )
     shots: int = option(
         4,
-        "training photos per class, fewer where there are fewer; or 'all'",
+        "training photos per class, fewer where there are fewer; 'all'; or 0 for methods that need none",
         (*WITH_METHODS, EXTRACT),
         kind="counts",
         metavar="K",
-        low=1,
+        low=0,
         high=ALL_SHOTS,
         words={"all": ALL_SHOTS},
         several=(*BENCHMARKS, EXTRACT),
@@ -179,15 +180,64 @@ class Settings:
         kind="switch",
         group=_BENCHMARK,
     )
-    unseen: float = option(
-        0.0,
-        "share of the classes without shots; reports base and new",
+    unseen: tuple[float, ...] = option(
+        (),
+        "share of the classes without shots, or several; reports base (with shots) and new",
         BENCHMARKS,
-        kind="number",
+        kind="numbers",
         metavar="SHARE",
-        low=0,
+        low=0.001,
         high=0.999,
+        shown="none; with --protocol: 0.5",
         group=_BENCHMARK,
+    )
+    protocol: str = option(
+        "generalised",
+        "which classes compete for a photo if some have no shots: all; or base-to-new: its group's",
+        BENCHMARKS,
+        choices=PROTOCOLS,
+        group=_BENCHMARK,
+    )
+    noise: tuple[float, float] = option(
+        (0.0, 0.0),
+        "standard deviation of Gaussian noise on the normalised training photos; a second one for the test photos",
+        (BENCHMARK,),
+        kind="other",
+        metavar="STD",
+        shown="none",
+        parse=parse_noise,
+        group=DETAILS,
+    )
+    tasks: int = option(
+        0,
+        "score on N tasks with queries of a few classes, for transductive methods",
+        BENCHMARKS,
+        kind="whole",
+        metavar="N",
+        low=2,
+        high=100_000,
+        shown="all queries at once",
+        group=_BENCHMARK,
+    )
+    queries: int = option(
+        75,
+        "with --tasks: queries per task, fewer where the classes have fewer",
+        BENCHMARKS,
+        kind="whole",
+        metavar="N",
+        low=1,
+        high=1_000_000,
+        group=DETAILS,
+    )
+    effective_classes: tuple[int, int] = option(
+        (3, 10),
+        "with --tasks: number of classes in a task, or its range",
+        BENCHMARKS,
+        kind="other",
+        metavar="K-L",
+        shown="3-10",
+        parse=parse_effective_classes,
+        group=DETAILS,
     )
     out: str = option(
         "results/table.csv",

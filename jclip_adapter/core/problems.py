@@ -118,10 +118,7 @@ def why_unfit(name: str) -> str:
         return ""
     if not any(unicodedata.category(letter) == "Cs" for letter in name):
         return "holds control characters"
-    try:
-        data = os.fsencode(name)
-    except UnicodeEncodeError:  # surrogates that stand for no byte
-        return "is not valid Unicode"
+    data = os.fsencode(name)
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:

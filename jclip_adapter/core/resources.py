@@ -17,6 +17,5 @@ def shipped(name: str) -> Path:
 
 def kept(name: str) -> Path:
     """Path of a folder for downloads, such as "data/weights": in the clone, else in the user's cache folder."""
-    if not _INSTALLED.is_dir():
-        return _PACKAGE.parent / name
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jclip-adapter" / name
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (cache / "jclip-adapter" if _INSTALLED.is_dir() else _PACKAGE.parent) / name

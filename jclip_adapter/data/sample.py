@@ -40,7 +40,8 @@ def ensure_sample(root: Path | None = None) -> Path:
 
     Raises:
         SetupError: the folder cannot be written.
-        DataError: `root` exists and is not a sample, or the archive is missing.
+        UsageError: the folder has other files.
+        DataError: the archive is missing.
     """
     target = sample_root() if root is None else Path(root)
     if not PHOTOS.is_file():
@@ -48,8 +49,6 @@ def ensure_sample(root: Path | None = None) -> Path:
     digest = storage.sha256_file(PHOTOS)
     if _archive_of(target) == digest:
         return target
-    if target.exists() and not (target / storage.MANIFEST).is_file() and any(target.iterdir()):
-        raise DataError(f"{target} exists and is not a sample.", "Give an empty or a new folder.")
     with storage.replace_folder(target) as fresh, zipfile.ZipFile(PHOTOS) as archive:
         names = archive.namelist()
         for name in progress(names, desc="unpacking the sample", unit="file", leave=False):

@@ -15,25 +15,32 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter import runtime
+from jclip_adapter.core.choices import PROTOCOLS
 from jclip_adapter.core.console import doing, progress
 from jclip_adapter.core.errors import DataError, DivergedError, UsageError, suggest
 from jclip_adapter.core.task import FewShotTask, Labelled
 from jclip_adapter.features.file import FeatureFile, read_feature_file
-from jclip_adapter.methods import available, create, get
+from jclip_adapter.methods import Method, available, create, get
 from jclip_adapter.storage import KEPT, read_checked_json, write_checked_json
 
-from .metrics import accuracy, seen_and_unseen
+from .metrics import accuracy, mean_interval, seen_and_unseen
 from .provenance import code_digest
-from .selection import SELECTIONS, choose
+from .query_tasks import QueryTasks
+from .selection import choose
 
 logger = logging.getLogger(__name__)
-_SCORING = ("jclip_adapter.evaluation.metrics", "jclip_adapter.core.task")  # code that every cell depends on
+_SCORING = (  # code that every cell depends on
+    "jclip_adapter.evaluation.metrics",
+    "jclip_adapter.evaluation.query_tasks",
+    "jclip_adapter.core.task",
+)
 _SELECTING = "jclip_adapter.evaluation.selection"
 _SHOWN = 3  # methods named in a message
 COLUMNS = (
@@ -61,7 +68,9 @@ class Problem:
         task: The methods' input.
         test: The queries with their labels, for the scorer alone.
         unseen: Share of the (last) classes whose shots are removed.
+        protocol: One of `choices.PROTOCOLS`: which classes compete if some have no shots.
         unreadable: (k,) class indices of unreadable queries, which count as wrong.
+        tasks: Tasks of few classes to which the queries are divided; None for all queries at once.
     """
 
     dataset: str
@@ -71,7 +80,9 @@ class Problem:
     task: FewShotTask
     test: Labelled
     unseen: float = 0.0
+    protocol: str = PROTOCOLS[0]
     unreadable: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    tasks: QueryTasks | None = None
 
 
 def _read(path: str) -> FeatureFile:
@@ -86,7 +97,7 @@ def feature_problems(
 
     Args:
         paths: The files.
-        shots: Shot counts; empty for all in a file.
+        shots: Shot counts, 0 for a task without shots; empty for all in a file.
         seeds: Seeds of everything random in a method.
         resample: Whether each seed draws its own shots from the file's largest training set, instead of using the
             file's shots.
@@ -103,20 +114,20 @@ def feature_problems(
     problems = []
     contents = [_read(path) for path in paths]
     for path, content, name in zip(paths, contents, _distinct_names(paths, contents), strict=True):
-        counts = [count for count in content.tasks if not shots or count in shots]
+        counts = [count for count in (0, *content.tasks) if (count in shots if shots else count)]
         if not counts:
             raise DataError(
                 f"{path} has no task with {', '.join(map(str, shots))} shots.",
                 f"It has tasks with {', '.join(map(str, content.tasks))} shots.",
             )
-        lacking = [str(count) for count in shots if count not in content.tasks]
+        lacking = [str(count) for count in shots if count and count not in content.tasks]
         if lacking:
             has = ", ".join(map(str, content.tasks))
             logger.warning("%s has no task with %s shots, only with %s", path, ", ".join(lacking), has)
         _warn_of_overlap(name, content)
         for count in counts:
             for seed in seeds:
-                task = _draw(content.tasks, count, seed) if resample else content.tasks[count]
+                task = _draw(content.tasks, count, seed) if resample or not count else content.tasks[count]
                 task = replace(task, validation=content.validation)
                 fingerprint = content.sha256 + (" resampled" if resample else "")
                 problems.append(Problem(name, count, seed, fingerprint, task, content.test))
@@ -160,6 +171,8 @@ def _draw(tasks: Mapping[int, FewShotTask], shots: int, seed: int) -> FewShotTas
 def without_shots(task: FewShotTask, share: float) -> FewShotTask:
     """The task without the shots of a share of its classes, the last ones, rounded down; at least one keeps them.
 
+    Their validation photos are removed too.
+
     Raises:
         UsageError: the share is less than one class.
     """
@@ -169,7 +182,12 @@ def without_shots(task: FewShotTask, share: float) -> FewShotTask:
             f"--unseen {share} is less than one of {task.num_classes} classes.",
             f"Give {-(-1000 // task.num_classes) / 1000:g} or more.",
         )
-    return task.keep(task.support_labels < task.num_classes - count)
+    first = task.num_classes - count
+    held = task.validation
+    if held is not None:
+        known = held.labels < first
+        held = Labelled(held.queries[known], held.labels[known]) if known.any() else None
+    return replace(task.keep(task.support_labels < first), validation=held)
 
 
 def choose_methods(names: str) -> list[str]:
@@ -245,13 +263,13 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     Args:
         name: The method.
         problem: The problem.
-        selection: One of SELECTIONS.
+        selection: As for `choose`.
         given: Fixed hyper-parameters.
 
     Returns:
         The cell: COLUMNS and how the hyper-parameters were chosen.
     """
-    task, test = problem.task, problem.test
+    task = problem.task
     if problem.unseen:
         task = without_shots(task, problem.unseen)
     started = time.perf_counter()
@@ -262,20 +280,16 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     with doing(f"fitting {name}"):
         method = create(name, seed=problem.seed, **choice.values).fit(task)
     fitted = time.perf_counter()
-    logits = method.logits(test.queries)
+    if problem.tasks is None:
+        scores = _on_all_queries(method, problem, task)
+    else:
+        scores = _on_tasks(method, problem.test, problem.tasks, problem.seed)
     predicted = time.perf_counter()
-    lost = len(problem.unreadable)
-    logits = np.concatenate([logits, np.zeros((lost, logits.shape[1]), dtype=np.float32)])
-    labels = np.concatenate([test.labels, problem.unreadable])
-    readable = np.arange(len(labels)) < len(test.labels)
-    groups = seen_and_unseen(logits, labels, task.seen, readable) if problem.unseen else {}
     return {
         "dataset": problem.dataset,
         "method": name,
         "shots": problem.shots,
         "seed": problem.seed,
-        "top1": 100 * accuracy(logits, labels, 1, readable),
-        "top5": 100 * accuracy(logits, labels, min(5, logits.shape[1]), readable),
         "fit_seconds": fitted - chosen,
         "predict_seconds": predicted - fitted,
         "hyperparameters": method.hyper.as_dict(),
@@ -284,8 +298,61 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
         "selection_accuracy": None if choice.candidates == 0 else 100 * choice.accuracy,
         "candidates": choice.candidates,
         "transductive": method.meta.transductive,
+        **({"unseen": problem.unseen, "protocol": problem.protocol} if problem.unseen else {}),
+        **scores,
+    }
+
+
+def _on_all_queries(method: Method, problem: Problem, task: FewShotTask) -> dict[str, Any]:
+    """Accuracies in percent on all queries, and on classes with and without shots if some have none."""
+    queries, lost = problem.test.queries, np.zeros((len(problem.unreadable), task.num_classes), dtype=np.float32)
+    logits = np.concatenate([method.logits(queries), lost])
+    labels = np.concatenate([problem.test.labels, problem.unreadable])
+    readable = np.arange(len(labels)) < len(problem.test.labels)
+    found: dict[str, Any] = {
+        "top1": 100 * accuracy(logits, labels, 1, readable),
+        "top5": 100 * accuracy(logits, labels, min(5, logits.shape[1]), readable),
         "queries": len(labels),
-        **groups,
+    }
+    if problem.unseen and problem.protocol == "base-to-new":
+        logits = np.concatenate([_within_groups(method, problem.test, task), lost])
+    if problem.unseen:
+        found |= seen_and_unseen(logits, labels, task.seen, readable)
+        if problem.protocol == "base-to-new":
+            found["difference"] = found["base"] - found["new"]
+    return found
+
+
+def _within_groups(method: Method, test: Labelled, task: FewShotTask) -> npt.NDArray[np.float32]:
+    """(M, C) scores where classes with and without shots compete among themselves (Zhou et al., CVPR 2022)."""
+    scores = np.full((len(test.labels), task.num_classes), -np.inf, dtype=np.float32)
+    for classes in (task.seen, np.setdiff1d(np.arange(task.num_classes), task.seen)):
+        rows = np.flatnonzero(np.isin(test.labels, classes))
+        scores[np.ix_(rows, classes)] = method.logits_among(test.queries[rows], classes)
+    return scores
+
+
+def _on_tasks(method: Method, test: Labelled, tasks: QueryTasks, seed: int) -> dict[str, Any]:
+    """Mean accuracies in percent over tasks of few classes, with half-widths of their 95 % intervals."""
+    queries, labels = test.queries, test.labels
+    whole = None if method.meta.transductive else method.logits(queries)
+    draws = list(tasks.draw(labels, seed))
+    found: dict[str, list[float]] = {"top1": [], "same_size": [], "resampled": []}
+    top5 = []
+    for drawn in progress(draws, desc="tasks", unit="task", leave=False, delay=2):
+        scores = [method.logits(queries[rows]) if whole is None else whole[rows] for rows in drawn]
+        for values, each, rows in zip(found.values(), scores, drawn, strict=True):
+            values.append(100 * accuracy(each, labels[rows]))
+        top5.append(100 * accuracy(scores[0], labels[drawn.pooled], min(5, scores[0].shape[1])))
+    means = {key: mean_interval(values) for key, values in found.items()}
+    return {
+        **{key: mean for key, (mean, _) in means.items()},
+        **{f"{key}_interval": half for key, (_, half) in means.items()},
+        "top5": fmean(top5),
+        "tasks": tasks.count,
+        "effective_classes": str(tasks),
+        "queries": fmean(len(drawn.pooled) for drawn in draws),
+        "resampled_queries": fmean(len(drawn.resampled) for drawn in draws),
     }
 
 
@@ -298,7 +365,7 @@ def run_benchmark(
         problems: The problems.
         methods: For `choose_methods`; "all" may be fewer on one problem than on another.
         cells: Folder of the cells' JSON files.
-        selection: One of SELECTIONS.
+        selection: As for `choose`.
         given: Fixed hyper-parameters, for every method that has them.
 
     Returns:
@@ -307,8 +374,6 @@ def run_benchmark(
     Raises:
         UsageError: as `plan_cells`, or every training diverges.
     """
-    if selection not in SELECTIONS:
-        raise UsageError(f"--select: unknown value '{selection}'.", f"Known are: {', '.join(SELECTIONS)}.")
     jobs = plan_cells(list(problems), choose_methods(methods), given, selection)
     results = []
     diverged = []
@@ -350,7 +415,8 @@ def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) 
     """A cell's file name: readable, ending in a digest of everything that the cell depends on."""
     code = code_digest(get(name).__module__, *_SCORING, *([] if selection == "none" else [_SELECTING]))
     values = json.dumps(given, sort_keys=True, default=str)
-    facts = [problem.fingerprint, str(problem.unseen), code, selection, values, runtime.current_device()]
+    protocol = f"{problem.unseen} {problem.protocol if problem.unseen else None} {problem.tasks!r}"
+    facts = [problem.fingerprint, protocol, code, selection, values, runtime.current_device()]
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     dataset = re.sub(r"[^\w.@+-]+", "-", problem.dataset)
     return f"{dataset}-{problem.shots}shot-seed{problem.seed}-{name}-{digest}"

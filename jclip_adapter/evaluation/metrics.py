@@ -140,8 +140,8 @@ def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1, readable:
     return float((_hits(logits, labels, k) & np.asarray(readable, dtype=bool)).mean())
 
 
-def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share.
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
     Statistical Association 22 (1927), 209–212. With p = correct/total and z the normal quantile:
@@ -151,20 +151,14 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     Args:
         correct: Correct photos, 0 to `total`.
         total: All photos, at least 1.
-        confidence: Coverage, between 0 and 1.
 
     Returns:
         The low and the high end.
 
-    Raises:
-        UsageError: a number is out of its range.
-
     >>> [round(end, 4) for end in wilson_interval(8, 10)]
     [0.4902, 0.9433]
     """
-    if not 0 <= correct <= total or total < 1 or not 0.0 < confidence < 1.0:
-        raise UsageError(f"expected 0 <= correct <= total, got {correct} of {total} at confidence {confidence}.")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(0.975)
     share = correct / total
     middle = share + z * z / (2 * total)
     half = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
@@ -227,23 +221,16 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, n_classe
     return np.bincount(truth * n_classes + given, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def worst_pairs(confusion: npt.ArrayLike, class_names: Sequence[str], n: int = 20) -> list[ConfusedPair]:
-    """The pairs of classes that are confused most often.
+def worst_pairs(counts: Ints, class_names: Sequence[str]) -> list[ConfusedPair]:
+    """The 20 pairs of classes that are confused most often.
 
     Args:
-        confusion: (C, C) counts, row = true class.
+        counts: (C, C) confusion matrix, row = true class.
         class_names: C names.
-        n: Largest number of pairs.
 
     Returns:
         The pairs by decreasing count, then by decreasing share of the true class, then by class index.
-
-    Raises:
-        DataError: matrix and names do not match.
     """
-    counts = np.asarray(confusion)
-    if counts.shape != (len(class_names), len(class_names)):
-        raise DataError(f"expected a confusion matrix for {len(class_names)} classes, got shape {counts.shape}.")
     totals = counts.sum(axis=1)
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
@@ -252,7 +239,7 @@ def worst_pairs(confusion: npt.ArrayLike, class_names: Sequence[str], n: int = 2
         (int(wrong[i, j]), float(wrong[i, j] / totals[i]), int(i), int(j)) for i, j in zip(true, predicted, strict=True)
     ]
     pairs.sort(key=lambda pair: (-pair[0], -pair[1], pair[2], pair[3]))
-    return [ConfusedPair(class_names[i], class_names[j], count, share) for count, share, i, j in pairs[: max(n, 0)]]
+    return [ConfusedPair(class_names[i], class_names[j], count, share) for count, share, i, j in pairs[:20]]
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.core.console import progress
-from jclip_adapter.core.errors import DataError, DivergedError, UsageError
+from jclip_adapter.core.errors import DivergedError
 from jclip_adapter.core.task import FewShotTask, softmax
 from jclip_adapter.methods import Method, get
 from jclip_adapter.methods.training.folds import folds
 
 logger = logging.getLogger(__name__)
-SELECTIONS = ("support", "validation", "none")
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,9 @@ def score_candidates(
     """
     method, given = get(name), dict(given or {})
     if task.validation is not None:
-        source, trials = "validation", [(dataclasses.replace(task, validation=None), task.validation)]
+        # A method that needs a validation set to train gets the same one, as in the authors' programs.
+        own = task if "validation" in method.meta.uses else dataclasses.replace(task, validation=None)
+        source, trials = "validation", [(own, task.validation)]
     else:
         source, trials = "support", folds(task)
     if not trials:
@@ -142,25 +143,17 @@ def choose(
     """Choose a method's hyper-parameters by `--select`.
 
     Args:
-        where: "support" for held-out shots, "validation", or "none" for the defaults.
+        where: "support" for held-out shots, "validation" for the task's validation set, or "none" for the defaults.
         name: The method.
         task: The task.
         seed: Seed of everything random in the fits.
         given: Fixed values.
-
-    Raises:
-        UsageError: an unknown `where`.
-        DataError: no validation set.
     """
-    if where not in SELECTIONS:
-        raise UsageError(f"--select: unknown value '{where}'.", f"Known are: {', '.join(SELECTIONS)}.")
     if where == "none":
         return Choice(dict(given or {}), "given" if given else "defaults", float("nan"), 0)
-    if where == "validation" and task.validation is None:
-        raise DataError("there is no validation set.", "Use --select support.")
-    if where == "support":
-        task = dataclasses.replace(task, validation=None)
-    return select(name, task, seed=seed, given=given)
+    return select(
+        name, dataclasses.replace(task, validation=None) if where == "support" else task, seed=seed, given=given
+    )
 
 
 def select(name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, Any] | None = None) -> Choice:

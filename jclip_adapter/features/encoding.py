@@ -7,9 +7,10 @@ by a fingerprint of the weights and the preprocessing: whatever changes the feat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from jclip_adapter.storage import check_folder_writable
 
 from .store import FeatureStore
 
+Item = TypeVar("Item")
 SHARD_ROWS = 128  # photos that a killed process has to encode again at most
 VIEW_SHARE = 0.5  # least share of a photo's area in an augmented view, as in Tip-Adapter's code
 
@@ -196,24 +198,34 @@ def encode_views(
     facts = f"{smallest} {seed}"
     keys = {each: hashlib.sha256(digests[each[1]] + f"view {each[0]} {facts}".encode()).digest() for each in views}
     photos = TrainingPhotos(paths, encoder.image_size, encoder.transform, encoder.reading)
-    missing = [each for each in views if keys[each] not in store]
+
+    def encoded(part: Sequence[tuple[int, int]]) -> Array:
+        draws = [
+            (np.random.default_rng([seed, view, int.from_bytes(digests[row][:8], "big")]), row) for view, row in part
+        ]
+        return encoder.images(np.concatenate([photos(np.array([row]), rng, smallest) for rng, row in draws]))
+
+    features = stored(store, [(keys[each], each) for each in views], encoded, encoder.batch_size, "augmented view")
+    return features.reshape((len(paths), count, encoder.width)).transpose(1, 0, 2)
+
+
+def stored(
+    store: FeatureStore,
+    items: Sequence[tuple[bytes, Item]],
+    encode: Callable[[Sequence[Item]], Array],
+    size: int,
+    what: str,
+) -> Array:
+    """(N, d) features of N pairs of key and item from the store; those that it lacks are encoded, `size` at once."""
+    missing = list({key: item for key, item in items if key not in store}.items())
     if missing:
         check_folder_writable(store.folder)
-        with progress(total=len(missing), desc="encoding augmented views", unit="view") as bar:
-            for first in range(0, len(missing), encoder.batch_size):
-                part = missing[first : first + encoder.batch_size]
-                pixels = [
-                    photos(
-                        np.array([row]),
-                        np.random.default_rng([seed, view, int.from_bytes(digests[row][:8], "big")]),
-                        smallest,
-                    )
-                    for view, row in part
-                ]
-                store.add([keys[each] for each in part], encoder.images(np.concatenate(pixels)))
+        with progress(total=len(missing), desc=f"encoding {what}s", unit=what) as bar:
+            for first in range(0, len(missing), size):
+                part = missing[first : first + size]
+                store.add([key for key, _ in part], encode([item for _, item in part]))
                 bar.update(len(part))
-    rows = store.get([keys[view, row] for view in range(count) for row in range(len(paths))])
-    return rows.reshape((count, len(paths), encoder.width))
+    return store.get([key for key, _ in items])
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:
@@ -229,17 +241,9 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], cache: Path) -> Array:
     """
     store = FeatureStore(cache / f"texts-{encoder.text_key()[:32]}", encoder.width)
     keys = [hashlib.sha256(text.encode()).digest() for text in texts]
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in store}
     # Short texts first: a batch is as long as its longest text.
-    todo = sorted(missing.items(), key=lambda item: (len(item[1]), item[1]))
-    step = encoder.batch_size
-    if todo:
-        check_folder_writable(store.folder)
-        with progress(total=len(todo), desc="encoding texts", unit="text") as bar:
-            for first in range(0, len(todo), step):
-                part = todo[first : first + step]
-                store.add([key for key, _ in part], encoder.texts([text for _, text in part]))
-                bar.update(len(part))
+    items = sorted(zip(keys, texts, strict=True), key=lambda item: (len(item[1]), item[1]))
+    stored(store, items, encoder.texts, encoder.batch_size, "text")
     return store.get(keys)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.problems import one_line
 
 if TYPE_CHECKING:
     from jclip_adapter.models.base import ImageEncoder
@@ -49,7 +50,7 @@ def parse_part(text: str) -> Part:
     number, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
         raise UsageError(
-            f"--shard: expected i/n with 1 <= i <= n, got {text}.",
+            f"--shard: expected i/n with 1 <= i <= n, got {one_line(text)[:40]}.",
             "Write --shard i/n, such as 1/8, with i from 1 to n.",
         )
     return Part(number, count)
@@ -71,7 +72,7 @@ class Share:
     own: int
     missing: int
 
-    def summary(self, result: str) -> str:
+    def summary(self, result: str | Path) -> str:
         """A line on the progress towards `result`."""
         return (
             f"{self.part} is done ({self.own} photos); {self.missing} of {self.photos} photos are missing: "

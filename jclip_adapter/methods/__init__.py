@@ -10,7 +10,9 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABCMeta
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jclip_adapter.core.errors import UsageError, suggest
@@ -18,7 +20,15 @@ from jclip_adapter.storage import read_safetensors
 
 from .base import FITTED, Method
 
-__all__ = ["FITTED", "Method", "available", "create", "get", "load"]
+__all__ = ["FITTED", "NOT_INCLUDED", "Method", "available", "create", "get", "load"]
+
+NOT_INCLUDED: Mapping[str, str] = MappingProxyType(
+    {
+        "deil": "DeIL (Shao et al., CVPR 2024) needs images drawn by DALL-E and CLIPN's second text encoder. Neither "
+        "is published as part of CLIP. The nearest methods are amu-tuning and two-views."
+    }
+)
+"""Methods of the project's sources that are not here, and why."""
 
 
 @functools.cache
@@ -46,8 +56,10 @@ def get(name: str) -> type[Method]:
     """A method's class by its name.
 
     Raises:
-        UsageError: unknown name; the nearest is suggested.
+        UsageError: unknown name; the nearest is suggested, or the reason why it is not included is given.
     """
+    if name.lower() in NOT_INCLUDED:
+        raise UsageError(f"the method '{name}' is not included.", NOT_INCLUDED[name.lower()])
     if name not in _methods():
         raise UsageError(f"there is no method '{name}'.", suggest(name, available()))
     return _methods()[name]

@@ -240,6 +240,20 @@ class Method(ABC):
             raise DataError(f"{self.meta.name} produced NaN or infinite scores.", "Lower its learning rate.")
         return scores
 
+    def logits_among(self, queries: Queries, classes: npt.NDArray[np.int64]) -> Array:
+        """Score queries that only some of the classes compete for.
+
+        A method whose scores of a class depend on which others compete overrides this.
+
+        Args:
+            queries: M photos, as for `logits`.
+            classes: (K,) class indices.
+
+        Returns:
+            (M, K) float32.
+        """
+        return self.logits(queries)[:, classes]
+
     def with_values(self, **values: Any) -> Self:
         """A fitted copy with other hyper-parameters, whose `refit` is False.
 

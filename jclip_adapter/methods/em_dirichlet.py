@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from jclip_adapter.core.task import FewShotTask, Queries, softmax
 
-from .base import Hyperparameters, Meta, Method, hyper
+from .base import Meta, hyper
 from .training import dirichlet
+from .training.refinement import Refinement, RefinementHyper
 
 FLOOR = 1e-6  # below 1/C for every C that fits in memory, so that it never exceeds the assigned class
 
 
-class EmDirichlet(Method):
+class EmDirichlet(Refinement):
     """Martin et al., "Transductive Zero-Shot and Few-Shot CLIP", CVPR 2024: EM-Dirichlet.
 
     All queries are classified jointly. Zero-shot gives each a distribution over the classes, and these are clustered
@@ -41,9 +42,14 @@ class EmDirichlet(Method):
     accuracy. Held-out shots are such a case, so selection on them can tell whether EM hurts there (`iterations=0` is
     zero-shot), but not k_eff, which is a property of the queries.
 
+    `base` replaces zero-shot's class probabilities by another method's: z = softmax(T/s·logits) with CLIP's scale s,
+    which for zero-shot's logits is the z above. That method was fitted on the shots, so they are not used again:
+    clusters are assigned to classes as without shots.
+
     A class without shots is initialised with its text like the others and fitted on the queries alone.
 
-    Learnt arrays: `text_` (C, d), `support_sum_` (C, C) sum of ln z over each class's shots, `support_count_` (C,).
+    Learnt arrays: `scale_` () s, `support_sum_` (C, C) sum of ln z over each class's shots, `support_count_` (C,), and
+    those of the base with `base_` before their names.
 
     See Also:
         HardEmDirichlet: each query in one cluster only. TransClip: clusters in feature space.
@@ -69,7 +75,7 @@ class EmDirichlet(Method):
     hard: ClassVar[bool] = False
 
     @dataclass(frozen=True)
-    class Hyper(Hyperparameters):
+    class Hyper(RefinementHyper):
         """Hyper-parameters of EM-Dirichlet."""
 
         temperature: float = hyper(30.0, "factor T of the cosines before the softmax", low=0, high=1000)
@@ -87,25 +93,28 @@ class EmDirichlet(Method):
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        self.text_ = task.text_features
-        counts = np.bincount(task.support_labels, minlength=task.num_classes)
+        self._fit_base(task)
+        self.scale_ = np.array(task.logit_scale, dtype=np.float32)
+        alone = (self.hyper.base, self.hyper.base_values) == ("zero-shot", "")
+        rows = len(task.support_labels) if alone else 0
+        features, labels = task.support_features[:rows], task.support_labels[:rows]
         sums = np.zeros((task.num_classes, task.num_classes))
-        if len(task.support_labels):
-            logs = np.log(self._probabilities(task.support_features) + dirichlet.EPSILON)
-            np.add.at(sums, task.support_labels, logs)
-        self.support_sum_, self.support_count_ = sums.astype(np.float32), counts.astype(np.float32)
+        np.add.at(sums, labels, np.log(self._probabilities(Queries(features)) + dirichlet.EPSILON))
+        self.support_sum_ = sums.astype(np.float32)
+        self.support_count_ = np.bincount(labels, minlength=task.num_classes).astype(np.float32)
 
-    def _probabilities(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        return softmax(self.hyper.temperature * (features @ self.text_.T))
+    def _probabilities(self, queries: Queries) -> npt.NDArray[np.float64]:
+        return softmax(self.hyper.temperature / self.scale_ * self._base_logits(queries).astype(np.float64))
 
     def _logits(self, queries: Queries) -> npt.NDArray[np.float64]:
         rows = len(queries)
         size = self.hyper.batch_size or rows
         order = np.arange(rows) if size >= rows else np.random.default_rng(self.seed).permutation(rows)
         scores = np.empty((rows, len(self.classes_)))
+        probabilities = self._probabilities(queries)
         for first in range(0, rows, size):
             chosen = order[first : first + size]
-            scores[chosen] = self._batch(self._probabilities(queries.features[chosen]))
+            scores[chosen] = self._batch(probabilities[chosen])
         return scores
 
     def _batch(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

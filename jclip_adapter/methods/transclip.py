@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask, Queries, softmax
 
-from .base import Hyperparameters, Meta, Method, hyper
+from .base import Meta, hyper
+from .training.refinement import Refinement, RefinementHyper
 from .training.transduction import affinity, transclip
 
-PREFIX = "base_"  # of the learnt arrays that belong to the base method
 
-
-class TransClip(Method):
+class TransClip(Refinement):
     """Zanella, Gérin, Ben Ayed, "Boosting Vision-Language Models with Transduction", NeurIPS 2024: TransCLIP.
 
     All queries are classified jointly, so that similar photos get the same class: one Gaussian per class with a shared
@@ -76,7 +73,7 @@ class TransClip(Method):
     )
 
     @dataclass(frozen=True)
-    class Hyper(Hyperparameters):
+    class Hyper(RefinementHyper):
         """Hyper-parameters of TransCLIP."""
 
         gamma: float = hyper(
@@ -91,36 +88,15 @@ class TransClip(Method):
         neighbours: int = hyper(3, "number of nearest queries in the affinity matrix", low=0, high=10_000, refit=False)
         iterations: int = hyper(10, "updates of the prototypes", low=0, high=10_000, refit=False)
         drop_nearest: bool = hyper(False, "leave out each shot's nearest query, as the authors' code does")
-        base: str = hyper("zero-shot", "method whose logits are refined")
-        base_values: str = hyper("", "hyper-parameters of `base`, as name=value,name=value")
 
     hyper: Hyper
 
     def _fit(self, task: FewShotTask) -> None:
-        # Prototypes in place of texts are the base's texts too.
-        base = self._base().fit(dataclasses.replace(task, has_text=True))
-        for name in [name for name in vars(self) if name.startswith(PREFIX)]:
-            delattr(self, name)
-        for name, value in base.learnt().items():
-            setattr(self, PREFIX + name, value)
+        self._fit_base(task)
         rows = len(task.support_labels) if self.hyper.base == "zero-shot" else 0
         self.shots_, self.labels_ = task.support_features[:rows], task.support_labels[:rows]
 
-    def _base(self) -> Method:
-        """The base method, not fitted."""
-        from . import get
-
-        if self.hyper.base == self.meta.name:
-            raise UsageError(f"base={self.hyper.base} cannot refine itself.", "Give another method, such as zero-shot.")
-        pairs = [pair.partition("=") for pair in self.hyper.base_values.split(",") if pair]
-        return get(self.hyper.base)(seed=self.seed, **{name.strip(): value for name, _, value in pairs})
-
     def _logits(self, queries: Queries) -> npt.NDArray[np.float64]:
-        base = self._base()
-        base.classes_, base.width_, base.raw_ = self.classes_, self.width_, self.raw_
-        for name, value in self.learnt().items():
-            if name.startswith(PREFIX):
-                setattr(base, name.removeprefix(PREFIX), value)
         features, shots = queries.features.astype(np.float64), self.shots_.astype(np.float64)
         votes = affinity(features, features, self.hyper.neighbours, skip="self")
         given: dict[str, Any] = {"pull": self.hyper.lambda_zero_shot}
@@ -135,5 +111,5 @@ class TransClip(Method):
                 "labels": self.labels_,
                 "gamma": self.hyper.gamma,
             }
-        prior = softmax(base.logits(queries))
+        prior = softmax(self._base_logits(queries))
         return transclip(features, prior, votes, iterations=self.hyper.iterations, **given)[0]

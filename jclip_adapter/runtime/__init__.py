@@ -24,7 +24,6 @@ import platform
 import signal
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -296,20 +295,12 @@ def _without_handlers(load: Callable[..., None], *arguments: Any, **more: Any) -
 
     The handler exits with status 1, without cleanup, when a child was killed, also by Ctrl-C during Jittor's import.
     """
-    with _kept_handler(signal.SIGCHLD):
-        load(*arguments, **more)
-
-
-@contextlib.contextmanager
-def _kept_handler(number: signal.Signals) -> Iterator[None]:
-    """Restore a signal's handler after this block; only the main thread can."""
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(number)
+    handler = signal.getsignal(signal.SIGCHLD)
     try:
-        yield
+        load(*arguments, **more)
     finally:
-        if main:
-            signal.signal(number, handler)
+        with contextlib.suppress(ValueError):  # only the main thread can
+            signal.signal(signal.SIGCHLD, handler)
 
 
 def _start_pool_worker(genuine: Callable[[], None]) -> None:

@@ -63,7 +63,7 @@ def compile_core(plan: Plan) -> str:
             # The verbose log has the progress of the compilation.
             {**os.environ, **plan.environment, "log_silent": "0"},
         ) as child:
-            output = list(_show_progress(child, first))
+            output = list(_show_progress(child))
         ready = [line for line in output if line.startswith(_READY)]
         if ready:
             return ready[-1].removeprefix(_READY).strip()
@@ -101,7 +101,7 @@ def _child_process(command: list[str], environment: dict[str, str]) -> Iterator[
             raise
 
 
-def _show_progress(child: subprocess.Popen[bytes], announced: bool = False) -> Iterator[str]:
+def _show_progress(child: subprocess.Popen[bytes]) -> Iterator[str]:
     """Turn Jittor's compile counter into a progress bar; yields the other lines."""
     assert child.stdout is not None  # noqa: S101  (for the type checker)
     bar: Any = None
@@ -112,15 +112,12 @@ def _show_progress(child: subprocess.Popen[bytes], announced: bool = False) -> I
             line = piece.decode("utf-8", "replace")
             match = _PROGRESS.search(line)
             if not match:
-                if line.strip():
-                    yield line
+                yield line
                 continue
             total = int(match[3])
             if bar is None or bar.total != total:
                 if bar is not None:
                     bar.close()
-                if bar is None and not announced:
-                    console.print_note(_FIRST_TIME)
                 bar = console.progress(total=total, desc=f"compiling {match[1].strip('_')[:24]}", unit="file")
             bar.update(int(match[2]) - bar.n)
     if bar is not None:

@@ -6,12 +6,11 @@ import ctypes
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .cuda_toolkit import Toolkit, find_toolkit
+from .cuda_toolkit import Toolkit, find_toolkit, output_of
 
 Version = tuple[int, int]
 OLDEST: Version = (11, 0)
@@ -87,9 +86,7 @@ class Cuda:
 
     @property
     def hint(self) -> str:
-        """What to do about the obstacle; empty without one."""
-        if not self.obstacle:
-            return ""
+        """What to do about the obstacle."""
         if self.obstacle == self._library_obstacle:
             return "Run `pip install nvidia-cublas nvidia-curand`, or install the complete CUDA toolkit."
         if not self.driver:
@@ -119,28 +116,18 @@ def ask_driver(library: Any) -> tuple[bool, str, Version, Version]:
     count = ctypes.c_int(0)
     if library.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
         return False, "the CUDA driver reports no device", (0, 0), (0, 0)
-    number = ctypes.c_int(0)
-    supported = (0, 0)
-    if library.cuDriverGetVersion(ctypes.byref(number)) == 0:
-        supported = (number.value // 1000, number.value % 1000 // 10)
-    found = []
-    for attribute in (_MAJOR, _MINOR):
-        value = ctypes.c_int(0)
-        found.append(value.value if library.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0) == 0 else 0)
-    capability = (found[0], found[1])
+    number, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)  # they stay 0 where the driver fails
+    library.cuDriverGetVersion(ctypes.byref(number))
+    library.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, 0)
+    library.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, 0)
+    supported, capability = (number.value // 1000, number.value % 1000 // 10), (major.value, minor.value)
     kind = f", compute capability {_text(capability)}" if capability[0] else ""
     return True, f"the CUDA driver reports {count.value} device(s){kind}", supported, capability
 
 
 def nvcc_version(nvcc: str) -> Version:
     """The compiler's (major, minor); (0, 0) if unknown."""
-    if not nvcc:
-        return (0, 0)
-    try:
-        done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return (0, 0)
-    match = re.search(r"release (\d+)\.(\d+)", done.stdout)
+    match = re.search(r"release (\d+)\.(\d+)", output_of(nvcc, "--version")[0])
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 

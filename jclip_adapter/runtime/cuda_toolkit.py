@@ -106,6 +106,15 @@ class Toolkit:
             ) from error
 
 
+def output_of(*command: str) -> tuple[str, str]:
+    """What a compiler prints to stdout and stderr; empty if it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return "", ""
+    return done.stdout, done.stderr
+
+
 def find_toolkit(nvcc: str, major: int) -> Toolkit:
     """Find the headers and libraries of nvcc, with cuBLAS and cuRAND from PyPI packages if they are missing there.
 
@@ -113,15 +122,8 @@ def find_toolkit(nvcc: str, major: int) -> Toolkit:
         nvcc: The compiler's path; empty for none.
         major: CUDA's major version.
     """
-    if not nvcc:
-        return Toolkit()
-    try:
-        done = subprocess.run(
-            [nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return Toolkit(nvcc, missing=LIBRARIES)
-    folders = {name: _named(text) for name, text in _FOLDERS.findall(done.stderr)}
+    told = output_of(nvcc, "--dryrun", "-x", "cu", os.devnull)[1]
+    folders = {name: _named(text) for name, text in _FOLDERS.findall(told)}
     own = Toolkit(nvcc, tuple(folders.get("INCLUDES", ())), tuple(folders.get("LIBRARIES", ())))
     if own.is_whole:
         return own

@@ -130,7 +130,7 @@ def set_message(text: str) -> None:
 
 
 @contextlib.contextmanager
-def deadline(folder: Path, compiler: str, seconds: int = DEADLINE_S) -> Iterator[None]:
+def deadline(folder: Path, compiler: str) -> Iterator[None]:
     """Within this block Ctrl-C ends the process after some seconds, if Python has not done so.
 
     An error after Ctrl-C was caused by it, such as by a killed compiler, and counts as the interrupt.
@@ -138,7 +138,6 @@ def deadline(folder: Path, compiler: str, seconds: int = DEADLINE_S) -> Iterator
     Args:
         folder: Folder of the compiled handler.
         compiler: Path of the C++ compiler; empty for none.
-        seconds: The deadline.
 
     Raises:
         KeyboardInterrupt: instead of an error after Ctrl-C.
@@ -151,7 +150,7 @@ def deadline(folder: Path, compiler: str, seconds: int = DEADLINE_S) -> Iterator
         yield
         return
     _update_handler()
-    library.begin(seconds)
+    library.begin(DEADLINE_S)
     whole = False
     try:
         yield
@@ -186,21 +185,13 @@ def _update_handler() -> None:
 
 def _library(folder: Path, compiler: str) -> Any:
     """The compiled handler; None if it cannot be compiled."""
-    if _loaded():
-        return _loaded()[0]
     path = folder / f"interruption_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:16]}.so"
     with contextlib.suppress(OSError):
-        if not path.is_file():
-            if not compiler:
-                return None
+        if not _loaded() and not path.is_file():
             fresh = path.with_name(f"{path.name}.{os.getpid()}")
             path.parent.mkdir(parents=True, exist_ok=True)
             command = [compiler, "-x", "c++", "-O1", "-shared", "-fPIC", "-", "-o", str(fresh)]
-            done = subprocess.run(command, input=_SOURCE.encode(), capture_output=True, check=False)
-            if done.returncode:
-                fresh.unlink(missing_ok=True)
-                return None
-            fresh.replace(path)
-        _loaded().append(ctypes.CDLL(str(path)))
-        return _loaded()[0]
-    return None
+            subprocess.run(command, input=_SOURCE.encode(), capture_output=True, check=False)
+            fresh.replace(path)  # an error where there is no compiler, or it failed
+        _loaded()[:] = [ctypes.CDLL(str(path))]
+    return next(iter(_loaded()), None)

@@ -89,8 +89,5 @@ def has_matmul(home: Path) -> bool:
 
 def has_bfloat16() -> bool:
     """Whether the processor has bfloat16 instructions."""
-    try:
-        facts = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return False
-    return any(flag in facts for flag in _BFLOAT16)
+    facts = Path("/proc/cpuinfo")  # on Linux only
+    return facts.exists() and any(flag in facts.read_text("utf-8") for flag in _BFLOAT16)

@@ -6,7 +6,6 @@ import functools
 import importlib.metadata
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from jclip_adapter.storage import read_json
 
 from . import python_headers
 from .cuda import Cuda, find_cuda
-from .cuda_toolkit import Toolkit
+from .cuda_toolkit import Toolkit, output_of
 
 # Optional parts of Jittor that would be downloaded at import and are not used here.
 _WITHOUT = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "use_mpi": "0"}
@@ -115,21 +114,9 @@ def compiler_path() -> str:
 @functools.cache
 def compiler() -> str:
     """The C++ compiler's first version line; empty if there is none."""
-    path = compiler_path()
-    if not path:
-        return ""
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.split("\n", 1)[0]
+    return output_of(compiler_path(), "--version")[0].split("\n", 1)[0]
 
 
 def compiled_folder() -> Path:
-    """The folder of this version of Jittor in its cache."""
-    return cache_folder() / f"jt{_version()}"
-
-
-def _version() -> str:
-    """The first three numbers of Jittor's version, as in its folder's name."""
-    return ".".join(importlib.metadata.version("jittor").split(".")[:3])
+    """The folder of this version of Jittor, named by its first three numbers, in its cache."""
+    return cache_folder() / f"jt{'.'.join(importlib.metadata.version('jittor').split('.')[:3])}"

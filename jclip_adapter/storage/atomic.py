@@ -179,22 +179,16 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sweep_strays(folder: str | Path) -> int:
+def sweep_strays(folder: str | Path) -> None:
     """Remove temporary files of interrupted writers, older than an hour, from a folder.
 
     Every writer of this module calls it when a process first writes to a folder.
-
-    Returns:
-        Number of files and folders removed.
     """
-    count = 0
     now = time.time()
     for path in Path(folder).glob(".*.partial"):
         with contextlib.suppress(OSError):
             if _STRAY.match(path.name) and now - path.lstat().st_mtime > _STRAY_AGE_S:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-                count += 1
-    return count
 
 
 @functools.cache

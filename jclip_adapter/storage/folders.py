@@ -16,6 +16,7 @@ from .files import read_checked_json, sha256_file, write_checked_json
 from .kinds import Kind, unchanged_json
 
 MANIFEST = "manifest.json"
+_AGAIN = "Run the command that makes it again."
 _OUR_MANIFEST = Kind("a manifest", unchanged_json("files", damaged=True))
 _NEXT = ".next"  # a complete group of files, to be moved into the parent folder
 _ELSEWHERE = frozenset(["", ".", ".."])  # parts of a path that leaves its folder, or is absolute
@@ -110,11 +111,7 @@ def write_together(folder: str | Path, name: str, kinds: Mapping[str, Kind]) -> 
         try:
             staging.mkdir()
             yield staging
-            files = sorted(path.name for path in staging.iterdir())
-            unknown = set(files) - kinds.keys()
-            if unknown:
-                raise ValueError(f"{sorted(unknown)} are of no kind")
-            write_manifest(staging, files)
+            write_manifest(staging, sorted(path.name for path in staging.iterdir()))
             _take_over(base)  # of an interrupted writer, older than these
             staging.rename(base / _NEXT)
         except BaseException:
@@ -179,16 +176,12 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def _check_all_listed(target: Path) -> None:
-    """Refuse to replace a folder with files that its manifest does not list."""
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise UsageError(f"{target} is a file, where a folder is to be written.", "Move it away.")
+    """Refuse to replace a file, or a folder with files that its manifest does not list."""
     listed = _listed(target)
-    for path in sorted(target.rglob("*")):
+    for path in [target] if target.is_file() else sorted(target.rglob("*")):
         hidden = path.name.startswith(".")
         if not path.is_dir() and not hidden and path.relative_to(target).as_posix() not in listed:
-            raise UsageError(f"{target} has {path.name}, which this program did not write.", "Move it away.")
+            raise UsageError(f"{path} is in the way: this program did not write it.", "Move it away.")
 
 
 def write_manifest(folder: str | Path, names: list[str], **facts: Any) -> None:
@@ -213,27 +206,18 @@ def check_manifest(folder: str | Path) -> dict[str, Any]:
     Raises:
         DataError: the manifest is missing or damaged, it lists a file in another folder, or a file is missing or
             changed.
-        SetupError: the files of an interrupted `write_together` cannot be moved.
+        OSError: the files of an interrupted `write_together` cannot be moved.
     """
     base = Path(folder)
-    try:
-        _take_over(base)
-    except OSError as error:
-        raise unwritable(base, error) from error
+    _take_over(base)
     if not (base / MANIFEST).is_file():
-        raise DataError(
-            f"{base} has no finished result ({MANIFEST} is missing).",
-            "Run the command that makes it again.",
-        )
+        raise DataError(f"{base} has no finished result ({MANIFEST} is missing).", _AGAIN)
     manifest = read_checked_json(base / MANIFEST)
-    parts = manifest.get("files")
-    if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
-        raise DataError(f"{base / MANIFEST} is not a list of files.", "Run the command that makes it again.")
-    for name, part in parts.items():
+    for name, part in manifest["files"].items():
         if not _ELSEWHERE.isdisjoint(re.split(r"[/\\]", name)) or "\0" in name or re.match("[A-Za-z]:", name):
             raise DataError(f"{base / MANIFEST} names {name!r}, which is not a file in its folder.", "Do not use it.")
         path = base / name
         size, digest = part.get("bytes"), part.get("sha256")
         if not path.is_file() or path.stat().st_size != size or sha256_file(path) != digest:
-            raise DataError(f"{path} is missing or damaged.", "Run the command that makes it again.")
+            raise DataError(f"{path} is missing or damaged.", _AGAIN)
     return manifest

@@ -30,7 +30,10 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _CHECKSUM_AT = re.compile(rb'.{8}\{"__metadata__":\{"seal":"[0-9a-f]{64}"', re.DOTALL)
 _NPZ_END = re.compile(rb"seal [0-9a-f]{64}\Z")
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{16,64}(?![0-9a-f])")
-_MOST_TEXT = 1 << 28  # no text file of this program is larger
+_FAULTS = (
+    *(OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile, zlib.error, DataError),
+    RuntimeError,  # an encrypted zip, one of an unknown version, too deeply nested JSON
+)
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,7 @@ class Kind:
         """Whether an existing file is as this program wrote it, or empty; False if it cannot be read."""
         try:
             return path.is_file() and (path.stat().st_size == 0 or self.recognise(path))
-        except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile, zlib.error, DataError):
-            return False
-        except RuntimeError:  # an encrypted zip, one of an unknown version, too deeply nested JSON
+        except _FAULTS:
             return False
 
     def check(self, path: str | Path) -> None:
@@ -70,8 +71,6 @@ class Kind:
             raise UsageError(f"{target} is a link to a missing file.", "Give another path, or delete the link.")
         if not target.exists() or self.owns(target):
             return
-        if target.is_dir():
-            raise UsageError(f"{target} is a folder; expected a path for {self.name}.", "Give a file.")
         why = f" ({self.evidence(target)})" if self.evidence else ""
         raise UsageError(
             f"{target} exists and is not {self.name} as this program wrote it{why}, so it is not replaced.",
@@ -87,8 +86,6 @@ def head(path: Path, count: int) -> bytes:
 
 def text_of(path: Path) -> str:
     """The content of a UTF-8 text file; raises ValueError for any other."""
-    if path.stat().st_size > _MOST_TEXT:
-        raise ValueError(f"{path} is not text written by this program")
     return path.read_bytes().decode("utf-8")
 
 

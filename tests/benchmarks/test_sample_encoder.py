@@ -39,6 +39,15 @@ def test_the_table_counts_gains_seed_by_seed():
     ]
 
 
+def test_rows_of_methods_that_were_not_measured_are_kept(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("method,seed\nzero-shot,1\ncoop,1\ncoop,2\nfull,1\n")
+    fresh = [{"method": "coop", "seed": 3}, {"method": "zero-shot", "seed": 3}]
+    found = [(row["method"], int(row["seed"])) for row in sample_encoder.merged(path, fresh)]
+    assert found == [("zero-shot", 3), ("coop", 3), ("full", 1)]
+    assert len(sample_encoder.merged(tmp_path / "none.csv", fresh)) == 2
+
+
 @pytest.mark.parametrize("name", sorted(sample_encoder.CANDIDATES))
 def test_what_was_measured_used_what_was_chosen(name):
     """The committed results fit together: the best candidate on left-out shots is the one that was tested."""

@@ -11,7 +11,7 @@ from jclip_adapter import __version__
 from jclip_adapter.cli.app import main
 from jclip_adapter.cli.parser import build_parser
 from jclip_adapter.cli.settings import GENERAL, OPTIONS
-from jclip_adapter.methods import available
+from jclip_adapter.methods import NOT_INCLUDED, available
 from tests.conftest import Cli
 
 COMMANDS = [
@@ -65,6 +65,16 @@ def test_list_names_everything(cli: Cli) -> None:
     for name in (*available(), "seed", "jclip", "ViT-B/32"):
         assert name in outcome.out
     assert outcome.err == ""
+
+
+@pytest.mark.parametrize("words", [["--list", "DeIL"], ["--train", "--method", "deil"]])
+def test_a_method_that_is_not_included_is_named_with_the_reason(words: list[str], cli: Cli) -> None:
+    reason = NOT_INCLUDED["deil"]
+    assert " ".join(cli("--list").out.split()).count(reason) == 1
+    outcome = cli(*words)
+    assert outcome.status == 2
+    assert reason in outcome.err
+    assert {"amu-tuning", "two-views"} <= set(available())
 
 
 def test_doctor_finds_this_machine_fit(cli: Cli) -> None:

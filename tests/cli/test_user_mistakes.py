@@ -165,6 +165,7 @@ def full_result(change: Callable[[list[str]], object], end: str = "\n") -> Calla
     return write
 
 
+NETWORK = "--weights efficientnet-lite0"
 BARE = [
     Mistake("no command", "", "no command given", "Give --train"),
     Mistake("two commands", "--list --check r.txt", "--check and --list", "Give one"),
@@ -216,6 +217,11 @@ BARE = [
     Mistake("typo in the prompts", "--train --prompts sead", "'sead'", "Did you mean 'seed'?"),
     Mistake("no prompts file", "--train --prompts my.yaml", "my.yaml", "Check the path"),
     Mistake("no config", "--train --config c.yaml", "c.yaml", "Check the path"),
+    Mistake("a layout for lists", "--train --layout class", "--layout", "Leave --layout out"),
+    Mistake("all shots of a file", "--benchmark --features f.npz --shots all", "--shots all", "Leave --shots out"),
+    Mistake("no such features", "--benchmark --features f.npz", "f.npz", "Check the path"),
+    Mistake("a network's configuration", f"--train {NETWORK} --model-config openai", "--model-config", "Leave it out"),
+    Mistake("unseen without texts", f"--benchmark {NETWORK} --unseen 0.5", "--unseen", "Give --weights a CLIP"),
     Mistake("no support list", f"{' '.join(TRAIN)} --support list.txt", "list.txt", "'first'"),
     Mistake("typo in a way to choose", f"{' '.join(TRAIN)} --support randm", "randm", "'random'"),
     Mistake("nothing to check", "--check r.txt", "r.txt", "--predict"),
@@ -247,6 +253,30 @@ def test_told_before_anything_is_made(mistake: Mistake, workplace: Path, cli: Cl
 T, P = " ".join(TRAIN), " ".join(PREDICT)
 CHECK = "--check r.txt"
 SPOILT = [
+    Mistake(
+        "table that is a folder", "--benchmark --out t.csv", "t.csv", "another path", lambda: Path("t.csv").mkdir()
+    ),
+    Mistake(
+        "folders without end",
+        "--train --data E",
+        "8 folders deep",
+        "Fix what is listed",
+        put(f"E/{'a/' * 12}1.jpg", ""),
+    ),
+    Mistake(
+        "folds without classes",
+        "--train --data E",
+        "no folder per class",
+        "into a folder",
+        lambda: [put(f"E/fold_{number}/{number}.jpg", "")() for number in (1, 2)],
+    ),
+    Mistake(
+        "a photo in a domain",
+        "--train --data E --layout domain/class",
+        "'Animal' has both photos and folders",
+        "folder of their class",
+        lambda: [put(f"E/{name}.jpg", "")() for name in ("Animal/cat/1", "Animal/dog/1", "Animal/1", "Pet/ox/1")],
+    ),
     Mistake("empty data folder", "--train --data E", "E:", "classes.txt", lambda: Path("E").mkdir()),
     Mistake("empty training list", T, "train.txt", "Download", put("Dataset/train.txt", "")),
     Mistake("no training list", T, "train.txt", "Fix what is listed", remove("Dataset/train.txt")),

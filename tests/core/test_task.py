@@ -43,6 +43,7 @@ def test_the_callers_arrays_stay_writable():
         ({"support_raw": np.eye(2, 4)}, "2 rows, expected 3"),
         ({"text_views": (np.eye(1, 4),)}, "text_views has 1"),
         ({"support_views": np.zeros((2, 3, 5))}, "width 5, expected 4"),
+        ({"extra_features": np.eye(1, 4)}, "both extra_features and extra_labels"),
     ],
 )
 def test_contradictions_are_refused(change, message):

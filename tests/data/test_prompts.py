@@ -16,7 +16,8 @@ from tests import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"
 PROMPTS = ROOT / "prompts"
-SETS = ("ensemble", "jclip", "seed")
+SETS = ("coop", "ensemble", "jclip", "seed", "slides")
+FOR_THE_CONTEST = SETS[1:]
 
 
 def names_of(fixture: str) -> list[str]:
@@ -68,6 +69,38 @@ def test_jclip_is_the_contest_baseline():
     assert jclip.texts("Thu-dog_Shih_tzu (small one)") == ["a photo of Shih_tzu"]
 
 
+def test_slides_has_the_prompts_of_the_slides_code():
+    """Computed another way: by the lengths of the prefixes, on the names of list A."""
+    kinds = {
+        "Animal": (7, "a kind of an animal"),
+        "Thu-dog": (8, "a category of a dog"),
+        "Caltech-101": (12, "a kind of an object"),
+        "Food-101": (9, "a type of food"),
+    }
+    slides, seed = load_prompts("slides"), load_prompts("seed")
+    for name in CONTEST[:374]:
+        length, kind = kinds[domain_of(name)]
+        assert slides.texts(name) == [f"a photo of {name[length:].split(' ')[0]}, {kind}"]
+    assert slides.texts("Thu-dog_Shih_tzu (small one)") == ["a photo of Shih_tzu, a category of a dog"]
+    different = sum(slides.texts(name) != seed.texts(name) for name in CONTEST[:374])
+    assert f"different prompts for {different} of the 374 classes" in (PROMPTS / "README.md").read_text("utf-8")
+
+
+def test_coop_has_a_sentence_for_each_of_its_eleven_sets():
+    coop = load_prompts("coop")
+    assert len(coop.templates) == 11 + 1
+    assert all(len(texts) == 1 and texts[0].endswith(".") for texts in coop.templates.values())
+    for domain, name, text in (
+        ("OxfordPets", "english_cocker_spaniel", "a photo of a english cocker spaniel, a type of pet."),
+        ("DescribableTextures", "banded", "banded texture."),
+        ("UCF101", "Apply_Eye_Makeup", "a photo of a person doing Apply Eye Makeup."),
+        ("EuroSAT", "Annual Crop Land", "a centered satellite photo of Annual Crop Land."),
+        ("StanfordCars", "2012 Audi TTS Coupe", "a photo of a 2012 Audi TTS Coupe."),
+        ("Food101", "apple_pie", "a photo of apple pie, a type of food."),
+    ):
+        assert coop.texts(name, domain) == [text]
+
+
 def test_the_ensemble_begins_with_the_seed_and_is_rectangular():
     seed, ensemble = load_prompts("seed"), load_prompts("ensemble")
     assert set(seed.templates) == set(ensemble.templates)
@@ -93,7 +126,7 @@ def test_every_name_reads_well(which, names):
 
 
 @LISTS
-@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("which", FOR_THE_CONTEST)
 def test_no_two_classes_share_a_text(which, names):
     prompts = load_prompts(which)
     # Without domains in the sentence, as in the contest's baseline, an animal and an object may be one text.
@@ -112,7 +145,7 @@ def test_every_spelling_is_needed_and_used():
         assert words.lower() != by_rule.lower(), f"{name}: the rule says that already"
 
 
-@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("which", FOR_THE_CONTEST)
 def test_no_domain_of_the_contest_is_missed(which):
     assert load_prompts(which).check_domains({domain_of(name) for name in CONTEST}) == []
 

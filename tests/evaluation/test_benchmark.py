@@ -9,8 +9,9 @@ from jclip_adapter.cli import app as cli
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import normalise
 from jclip_adapter.evaluation import benchmark
+from jclip_adapter.evaluation.benchmark_report import benchmark_figure
 from jclip_adapter.features.file import read_feature_file
-from jclip_adapter.methods import available, get
+from jclip_adapter.methods import available, create, get
 
 CLASSES, WIDTH = 5, 16
 
@@ -168,11 +169,6 @@ def test_shots_that_the_file_lacks_are_told(workplace, capsys):
     assert "It has tasks with 1, 3 shots." in capsys.readouterr().err
 
 
-def test_unknown_selection(workplace):
-    with pytest.raises(UsageError, match="--select: unknown value 'luck'"):
-        benchmark.run_benchmark([], "all", workplace, selection="luck", given={})
-
-
 def test_resampled_shots_differ_by_seed_and_come_from_the_file(workplace):
     facts = arrays()
     content = read_feature_file("toy.npz")
@@ -192,7 +188,7 @@ def test_resampled_shots_differ_by_seed_and_come_from_the_file(workplace):
 
 def test_classes_without_shots_are_told_apart(workplace):
     rows = run("--method", "zero-shot,linear-probe", "--shots", "3", "--unseen", "0.5")
-    assert list(rows[0]) == [*benchmark.COLUMNS, "base", "new", "harmonic"]
+    assert list(rows[0]) == [*benchmark.COLUMNS, "unseen", "protocol", "base", "new", "harmonic"]
     zero_shot, probe = ({key: float(row[key]) for key in ("base", "new", "harmonic")} for row in rows)
     if rows[0]["method"] == "linear-probe":
         zero_shot, probe = probe, zero_shot
@@ -205,10 +201,96 @@ def test_classes_without_shots_are_told_apart(workplace):
     assert "toy, 3-shot, H" in header
 
 
-@pytest.mark.parametrize("share", ["1", "-0.1"])
+def test_several_shares_of_classes_without_shots(workplace):
+    rows = run("--method", "zero-shot,gda", "--shots", "1,3", "--unseen", "0.2,0.6")
+    assert [(row["unseen"], row["shots"]) for row in rows[::2]] == [
+        ("0.2", "1"),
+        ("0.2", "3"),
+        ("0.6", "1"),
+        ("0.6", "3"),
+    ]
+    for share, base in (("0.2", 4), ("0.6", 2)):
+        alone = run("--method", "zero-shot", "--shots", "3", "--unseen", share, out="alone.csv")[0]
+        row = next(row for row in rows if (row["unseen"], row["shots"], row["method"]) == (share, "3", "zero-shot"))
+        assert {key: row[key] for key in ("base", "new")} == {key: alone[key] for key in ("base", "new")}
+        scores = normalise(arrays()["test_x"]) @ normalise(arrays()["text"]).T
+        right = scores.argmax(axis=1) == arrays()["test_y"]
+        assert float(row["base"]) == pytest.approx(100 * right[: 8 * base].mean(), abs=1e-3)
+    text = (workplace / "out.md").read_text()
+    assert text.index("methods, 20 % of the classes without shots") < text.index("methods, 60 % of the classes without")
+    assert text.count("toy, 3-shot, new") == 2
+
+
+def test_base_and_new_over_the_share_are_drawn():
+    facts = {"dataset": "toy", "shots": 3, "seed": 1, "transductive": False}
+    cells = [
+        {**facts, "method": method, "unseen": share, "base": 80.0 + share, "new": 70.0 - share, "harmonic": 75.0}
+        for method in ("zero-shot", "gda")
+        for share in (0.2, 0.5)
+    ]
+    axes = benchmark_figure(cells).axes[0]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
+    assert lines["gda, base"] == [[20, 80.2], [50, 80.5]]
+    assert lines["zero-shot, new"] == [[20, 69.8], [50, 69.5]]
+
+
+def test_base_to_new_lets_each_half_compete_within_itself(workplace):
+    rows = run("--method", "zero-shot,multimodal-adapter", "--shots", "3", "--protocol", "base-to-new")
+    found = {row["method"]: row for row in rows}
+    facts = arrays()
+    features, text, labels = normalise(facts["test_x"]), normalise(facts["text"]), facts["test_y"]
+    base, new = (
+        100
+        * (
+            classes[(features[np.isin(labels, classes)] @ text[classes].T).argmax(axis=1)]
+            == labels[np.isin(labels, classes)]
+        ).mean()
+        for classes in (np.arange(3), np.arange(3, 5))
+    )
+    row = found["zero-shot"]
+    assert (row["protocol"], row["unseen"]) == ("base-to-new", "0.5")
+    expected = {
+        "base": base,
+        "new": new,
+        "harmonic": 2 * base * new / (base + new),
+        "difference": base - new,
+        "top1": 100 * ((features @ text.T).argmax(axis=1) == labels).mean(),
+    }
+    for key, value in expected.items():
+        assert float(row[key]) == pytest.approx(value, abs=1e-3), key
+    content = read_feature_file("toy.npz")
+    task = benchmark.without_shots(content.tasks[3], 0.5)
+    values = json.loads(found["multimodal-adapter"]["hyperparameters"])
+    method = create("multimodal-adapter", seed=1, **values).fit(task)
+    among = method.logits_among(content.test.queries, np.arange(3, 5))[labels >= 3]
+    assert float(found["multimodal-adapter"]["new"]) == pytest.approx(
+        100 * (among.argmax(axis=1) + 3 == labels[labels >= 3]).mean(), abs=1e-3
+    )
+    text = (workplace / "out.md").read_text()
+    assert "toy, 3-shot, difference | toy, 3-shot, all" in " ".join(text.splitlines()[2].split())
+    assert "each group competes within itself" in text
+
+
+def test_validation_photos_of_classes_without_shots_are_removed(workplace):
+    task = benchmark.feature_problems(["toy.npz"], [3], [1])[0].task
+    assert sorted(set(benchmark.without_shots(task, 0.4).validation.labels.tolist())) == [0, 1, 2]
+
+
+def test_a_protocol_alone_means_half_of_the_classes(workplace):
+    found = []
+    for flags in (("--protocol", "generalised"), ("--unseen", "0.5")):
+        base = ("--benchmark", "--features", "toy.npz", "--method", "zero-shot", "--out", "out.csv")
+        assert cli.main([*base, *flags]) == 0
+        rows = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
+        found.append([(row["unseen"], row["protocol"], row["base"], row["new"]) for row in rows])
+    assert found[0] == found[1]
+    assert {row[0] for row in found[0]} == {"0.5"}
+
+
+@pytest.mark.parametrize("share", ["1", "-0.1", "0.5,1", "0.5,0.5"])
 def test_no_share_of_the_classes(workplace, share, capsys):
     assert cli.main(["--benchmark", "--features", "toy.npz", "--unseen", share]) == 2
-    assert capsys.readouterr().err.startswith("error: --unseen: expected at ")
+    assert capsys.readouterr().err.startswith(("error: --unseen: expected at ", "error: --unseen: 0.5 is given twice"))
 
 
 def test_all_is_what_each_file_allows(workplace, caplog):

@@ -65,19 +65,13 @@ def test_nothing_to_score_is_refused():
         metrics.accuracy(np.zeros((0, 3)), np.zeros(0, int))
 
 
-@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
-def test_wilson_agrees_with_scipy(counts, confidence):
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_agrees_with_scipy(counts):
     correct, total = counts
-    expected = stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
-    low, high = metrics.wilson_interval(correct, total, confidence)
+    expected = stats.binomtest(correct, total).proportion_ci(method="wilson")
+    low, high = metrics.wilson_interval(correct, total)
     assert np.allclose([low, high], [expected.low, expected.high], atol=1e-9)
     assert 0.0 <= low <= correct / total <= high <= 1.0
-
-
-@pytest.mark.parametrize("arguments", [(1, 0), (-1, 5), (6, 5), (1, 5, 1.0), (1, 5, 0.0)])
-def test_wilson_refuses_impossible_numbers(arguments):
-    with pytest.raises(UsageError):
-        metrics.wilson_interval(*arguments)
 
 
 def test_by_domain_rows():
@@ -122,7 +116,7 @@ def test_predictions_that_do_not_fit_are_refused(predictions):
 
 
 def test_worst_pairs_by_count_then_share():
-    counts = [[5, 2, 0], [2, 9, 4], [1, 0, 0]]
+    counts = np.array([[5, 2, 0], [2, 9, 4], [1, 0, 0]])
     pairs = metrics.worst_pairs(counts, ["a", "b", "c"])
     assert [(p.true, p.predicted, p.count) for p in pairs] == [
         ("b", "c", 4),
@@ -131,10 +125,9 @@ def test_worst_pairs_by_count_then_share():
         ("c", "a", 1),
     ]
     assert pairs[0].share == pytest.approx(4 / 15)
-    assert metrics.worst_pairs(counts, ["a", "b", "c"], n=1) == pairs[:1]
     assert metrics.worst_pairs(np.diag([3, 3]), ["a", "b"]) == []
-    with pytest.raises(DataError):
-        metrics.worst_pairs(counts, ["a"])
+    names = [str(number) for number in range(6)]
+    assert len(metrics.worst_pairs(np.ones((6, 6), int), names)) == 20
 
 
 def test_interval_is_students() -> None:

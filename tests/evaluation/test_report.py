@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jclip_adapter.evaluation.benchmark_report import benchmark_figure, benchmark_picture, benchmark_table
 from jclip_adapter.evaluation.metrics import by_domain
 from jclip_adapter.evaluation.report import (
-    benchmark_figure,
-    benchmark_picture,
-    benchmark_table,
     confusion_picture,
     markdown_table,
     score_table,
@@ -28,6 +26,13 @@ def test_curves_are_a_picture_and_the_same_each_time():
     assert opened(data).width > 300
     assert data == training_curves(history, "test")
     assert data != training_curves(history[:1], "test")
+
+
+def test_the_loss_per_step_is_one_more_plot():
+    history = [{"epoch": 1, "loss": 2.0, "top1": 10.0}]
+    two, three = training_curves(history, "test"), training_curves(history, "test", [3.0, 1.0])
+    assert (opened(two).width, opened(three).width) == (880, 1320)
+    assert three != training_curves(history, "test", [3.0, 2.0])
 
 
 def test_confusion_shows_the_matrix():

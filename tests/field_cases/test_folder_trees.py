@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.data.sets import ImageSet, check_dataset, find_labels, load_dataset
+from jclip_adapter.data.sets import ImageSet, find_labels, load_dataset, remaining
 
 TRAIN = ("train", "Train", "TRAINING", "train_set")
 TEST = ("test", "Testing", "TEST", "test-set")
@@ -153,9 +153,9 @@ def test_links_are_inside_or_refused(entries):
                 photo.touch()
         leading_out = sum(link and outside for _, link, outside in entries)
         try:
-            check_dataset(load_dataset(base / "data"), deep=True)
+            remaining(load_dataset(base / "data"), ())
             refused = 0
         except DataError as error:
             refused = len([line for line in error.details if "--follow-links" in str(error) or "leads out" in line])
         assert refused == leading_out
-        check_dataset(load_dataset(base / "data", follow_links=True), deep=True)
+        remaining(load_dataset(base / "data", follow_links=True), ())

@@ -18,9 +18,10 @@ from benchmarks.reliability.odd_pictures import stored_as
 from jclip_adapter.cli.runs import trained_with
 from jclip_adapter.core.errors import DataError, PhotoError
 from jclip_adapter.data.photos import formats as photo_formats
-from jclip_adapter.data.photos.augmentation import TrainingPhotos
+from jclip_adapter.data.photos.augmentation import TrainingPhotos, random_square
 from jclip_adapter.data.photos.decode import open_image, read_square
 from jclip_adapter.data.photos.jpeg import MAX_PIXELS
+from jclip_adapter.data.photos.preprocess import PixelTransform, square_pixels
 from jclip_adapter.data.photos.reading import OPENAI, Reading
 from jclip_adapter.data.photos.tiff import with_directory
 from jclip_adapter.data.photos.white_level import find_white_level
@@ -244,6 +245,32 @@ def test_a_dark_deep_photo_of_which_nothing_tells_the_range_is_refused_and_so_is
         open_image(data, "x.png")
     with pytest.raises(PhotoError, match="up to 1023, above the white level 511: --white-level 1023 would fit it"):
         open_image(data, "x.png", Reading(white_level=511))
+
+
+def test_a_dark_photo_that_is_scaled_to_16_bits_stays_dark():
+    """A6, relatives: its values fit in the significant bits, but all are results of scaling."""
+    values = (np.arange(16, dtype=np.uint16) << 6).reshape((4, 4, 1))
+    found = open_image(world.png16(values, world.chunk(b"sBIT", bytes([10]))), "x")
+    np.testing.assert_array_equal(np.asarray(found), np.round(values[..., 0] / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("data", [b"P5 2 2 1023\n" + bytes(7), b"P2 2 2 1023\n1 2 3", b"P2 2 2 1023\n1 2 3 1024"])
+def test_pnm_files_that_are_cut_short_or_beyond_their_maxval(data):
+    with pytest.raises(PhotoError, match=r"truncated|is not from 0 to 1023"):
+        open_image(data, "x.pgm")
+
+
+@pytest.mark.parametrize("form", ["P", "RGB"])
+def test_the_long_side_decides_and_rgb_comes_first(form):
+    """Relatives of A1: the transforms of other models, on palettes too."""
+    image = Image.new("RGB", (40, 20), (200, 30, 60))
+    image = image.quantize() if form == "P" else image
+    pixels = square_pixels(image, 8, PixelTransform(resize="longest"))
+    assert (pixels[2:6] == (200, 30, 60)).all()
+    assert (pixels[[0, 1, 6, 7]] == pixels[0, 0]).all()
+    first, later = (np.random.default_rng(3) for _ in range(2))
+    wanted = random_square(image.convert("RGB"), 8, first, 0.5)
+    np.testing.assert_array_equal(random_square(image, 8, later, 0.5, PixelTransform(rgb_first=True)), wanted)
 
 
 def test_white_is_zero_and_a_transparent_value_of_16_bits():

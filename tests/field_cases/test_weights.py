@@ -897,6 +897,8 @@ def test_folders_that_cannot_be_read(state: State, tmp_path: Path) -> None:
         ("text", {"width": 512}, "transformer_width = 512"),
         ("text", {"heads": 3}, "does not divide"),
         ("model", {"embed_dim": 512}, "embed_dim = 512"),
+        ("pixels", {"fill_color": 300}, "fill 300 is out of range"),
+        ("vision", {"norm_kwargs": {"eps": 0}}, "vision_eps is 0.0, expected more than 0"),
     ],
 )
 def test_a_configuration_of_another_model(
@@ -961,6 +963,10 @@ def test_options_of_open_clip_s_that_are_not_run(
         ("image", {"rescale_factor": 1.0}, "rescale_factor = '1.0' is not supported"),
         ("image", {"resample": 4}, "resample = '4' is not supported"),
         ("image", {"do_center_crop": False}, "do_center_crop = 'False' is not supported"),
+        ("image", {"do_pad": True}, "do_pad = 'True' is not supported"),
+        ("image", {"do_resize": "yes"}, "do_resize is 'yes', expected true or false"),
+        ("image", {"crop_size": {"height": 32, "width": 24}}, "crop_size = .* is not supported"),
+        ("image", {"image_mean": [0.5, 0.5, "x"]}, "image_mean is .*, expected three numbers"),
         ("image", {"crop_size": 24}, "do not give the model"),
         ("image", {"size": 24}, "do not give the model"),
         ("image", {"size": {"longest_edge": 32}}, "size = .* is not supported"),
@@ -978,6 +984,56 @@ def test_options_of_hugging_face_s_that_are_not_run(
     files = {"config__json": config, "preprocessor_config__json": image}
     put(tmp_path, in_hugging_face_names(state), "model.safetensors", **files)
     with pytest.raises(WeightsError, match=told):
+        load_encoder(str(tmp_path))
+
+
+DAMAGED: list[dict[str, Any]] = [
+    *({"model": SMALL.settings() | change} for change in ({"colour": 1}, {"text_heads": "8"}, {"pixels": 3})),
+    *({"model": SMALL.settings() | change} for change in ({"text_activation": "relu"}, {"text_eps": 0.5})),
+    *(
+        {"model": {"pixels": change}}
+        for change in ({"size": 1}, {"resize": "x"}, {"edge": 9999}, {"mean": [1, 2, "x"]})
+    ),
+    *({"model": 3}, {"origin": 3}),
+]
+
+
+@pytest.mark.parametrize("facts", DAMAGED, ids=str)
+def test_metadata_that_cannot_be(facts: dict[str, Any], state: State, tmp_path: Path) -> None:
+    """Of a file with a valid checksum."""
+    text = {name: json.dumps(value) for name, value in facts.items()}
+    write_safetensors(tmp_path / "w.safetensors", state, {"format": "jclip-adapter", "source_sha256": "", **text})
+    with pytest.raises(WeightsError, match="metadata"):
+        load_encoder(str(tmp_path / "w.safetensors"))
+
+
+def test_a_folder_as_configuration(state: State, tmp_path: Path) -> None:
+    weights = str(put(tmp_path / "w", state))
+    folder = tmp_path / "c"
+    folder.mkdir()
+    with pytest.raises(UsageError, match="holds no open_clip_config"):
+        load_encoder(weights, model_config=str(folder))
+    (folder / "config.json").write_text("no JSON")  # another program's
+    with pytest.raises(UsageError, match="holds no open_clip_config"):
+        load_encoder(weights, model_config=str(folder))
+    with pytest.raises(WeightsError, match="is not JSON"):
+        load_encoder(weights, model_config=str(folder / "config.json"))
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match="is not the configuration of a CLIP"):
+        load_encoder(weights, model_config=str(folder / "config.json"))
+    (folder / OPEN_CLIP).write_text(json.dumps(open_clip_config(SMALL, vision={"image_size": [32, 32]})))
+    assert load_encoder(weights, model_config=str(folder)).image_size == 32
+
+
+def test_a_snapshot_without_a_reference(state: State, tmp_path: Path) -> None:
+    for folder in ("refs", "snapshots"):
+        (tmp_path / folder).mkdir()
+    put(tmp_path / "snapshots" / "0", state, open_clip_config__json=open_clip_config(SMALL))
+    (tmp_path / "refs" / "main").write_text("gone")
+    assert load_encoder(str(tmp_path)).image_size == 32
+    (tmp_path / "refs" / "main").unlink()
+    (tmp_path / "snapshots" / "1").mkdir()
+    with pytest.raises(WeightsError, match="has 2 snapshots"):
         load_encoder(str(tmp_path))
 
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask, normalise, softmax
 from jclip_adapter.evaluation.selection import grids
-from jclip_adapter.methods import create
+from jclip_adapter.methods import create, load
 from jclip_adapter.methods.training.dirichlet import em_dirichlet, match_clusters
 
 NAMES = ("em-dirichlet", "hard-em-dirichlet")
@@ -114,3 +115,48 @@ def test_a_class_without_shots_is_found(name):
     zero_shot = create("zero-shot").fit(part).logits(queries).argmax(axis=1)
     unseen = answers == 5
     assert (predictions[unseen] == 5).mean() >= (zero_shot[unseen] == 5).mean() - 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_on_top_it_clusters_the_bases_probabilities(name, tmp_path):
+    """z = softmax(T/s·logits) of the base, clustered without shots; in float64."""
+    task, queries, _ = world(2)
+    method = create(name, base="tip-adapter", base_values="alpha=2, beta=3", temperature=TEMPERATURE).fit(task)
+    logits = create("tip-adapter", alpha=2, beta=3).fit(task).logits(queries).astype(np.float64)
+    probabilities = softmax(TEMPERATURE / 100 * logits)
+    none = np.zeros((CLASSES, CLASSES))
+    u, _, _ = em_dirichlet(
+        probabilities,
+        none,
+        none[0],
+        penalty=CLASSES // len(np.unique(probabilities.argmax(axis=1))),
+        iterations=method.hyper.iterations,
+        mm_steps=method.hyper.mm_steps,
+        hard=name.startswith("hard"),
+    )
+    expected = match_clusters(u, probabilities)[u.argmax(axis=1)]
+    np.testing.assert_array_equal(method.logits(queries).argmax(axis=1), expected)
+    method.save(tmp_path / "x")
+    np.testing.assert_array_equal(load(tmp_path / "x").logits(queries), method.logits(queries))
+
+
+def test_on_top_of_zero_shots_logits_it_is_itself_without_shots():
+    task, queries, _ = world(3, shots=0)
+    given = {"temperature": TEMPERATURE, "batch_size": 40}
+    itself, on_top = (
+        create("em-dirichlet", base_values=values, **given).fit(task).logits(queries) for values in ("", "names=0")
+    )
+    np.testing.assert_allclose(on_top, itself, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"base": "em-dirichlet"}, "cannot refine itself"),
+        ({"base": "tip-adaptor"}, "Did you mean 'tip-adapter'"),
+        ({"base_values": "alpha=3"}, "no hyper-parameter 'alpha'"),
+    ],
+)
+def test_an_unfit_base_is_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        create("em-dirichlet", **values).fit(world(4)[0])

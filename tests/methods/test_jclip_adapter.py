@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from jclip_adapter.core.task import FewShotTask, normalise
+from jclip_adapter.core.task import FewShotTask, Queries, normalise
 from jclip_adapter.methods import create
+from jclip_adapter.methods.training.layers import linear_weight
+from jclip_adapter.methods.training.seen_classes import only_seen
 
 CLASSES, WIDTH, SHOTS = 6, 32, 4
 
@@ -51,6 +53,118 @@ def test_logits_follow_the_formula(world):
     mixed = 0.3 * (hidden @ method.up_.T.astype(np.float64) + method.up_bias_) + 0.7 * f
     mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
     np.testing.assert_allclose(method.logits(queries), 100 * mixed @ task.text_features.T, atol=1e-3)
+
+
+def adapted(rows, arrays, ratio):
+    """normalise(R·(W₂·ReLU(W₁x + b₁) + b₂) + (1−R)·x), in float64."""
+    down, down_bias, up, up_bias = (array.astype(np.float64) for array in arrays)
+    mixed = ratio * (np.maximum(rows @ down.T + down_bias, 0) @ up.T + up_bias) + (1 - ratio) * rows
+    return mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_ratios_temperature_and_bias_follow_the_formula(world, bias):
+    """The first loss is the cross-entropy of f*·T*ᵀ/τ with weights as drawn; α and β have adapters of their own.
+
+    The weights as drawn are read off a method without epochs; one without training on texts gives the image's.
+    """
+    task, queries, _ = world
+    given = {"adapt": "both", "ratio": 0.3, "text_ratio": 0.6, "temperature": 0.05, "bias": bias, "width": 5}
+    drawn = create("jclip-adapter", **given, epochs=0).fit(task)
+    image = (drawn.down_, drawn.down_bias_, drawn.up_, drawn.up_bias_)
+    text = text_bottleneck(drawn)
+    f, t = (np.asarray(rows, dtype=np.float64) for rows in (task.support_features, task.text_features))
+    np.testing.assert_allclose(drawn.text_, adapted(t, text, 0.6), atol=1e-5)
+    logits = adapted(f, image, 0.3) @ adapted(t, text, 0.6).T / 0.05
+    loss = np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(f)), task.support_labels])
+    method = create("jclip-adapter", **given, epochs=20, batch_size=999).fit(task)
+    assert method.step_losses_[0] == pytest.approx(loss, rel=1e-4)
+    assert method.down_bias_.any() == method.up_bias_.any() == bias
+    image = (method.down_, method.down_bias_, method.up_, method.up_bias_)
+    expected = adapted(queries.astype(np.float64), image, 0.3) @ method.text_.T.astype(np.float64) / 0.05
+    np.testing.assert_allclose(method.logits(queries), expected, atol=1e-3)
+
+
+def text_bottleneck(method):
+    """The text adapter's weights as they are drawn, after the image adapter's, from the method's seed."""
+    rng = np.random.default_rng(method.seed)
+    draws = [linear_weight(rng, *shape) for shape in 2 * ((WIDTH, 5), (5, WIDTH))]
+    np.testing.assert_array_equal(draws[0], method.down_)
+    return draws[2], np.zeros(5), draws[3], np.zeros(WIDTH)
+
+
+def test_text_ratio_is_the_ratio_unless_it_is_given(world):
+    task, queries, _ = world
+    same, given, other = (
+        create("jclip-adapter", adapt="text", epochs=2, ratio=0.3, **more).fit(task).logits(queries)
+        for more in ({}, {"text_ratio": 0.3}, {"text_ratio": 0.0})
+    )
+    np.testing.assert_array_equal(same, given)
+    np.testing.assert_allclose(other, create("zero-shot").fit(task).logits(queries), atol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def gaps(world):
+    """The same world without shots of its last two classes."""
+    task, _, _ = world
+    return task.keep(task.support_labels < CLASSES - 2)
+
+
+def close_world(count=12, noise=0.9):
+    """Classes in pairs whose texts have a cosine of about 0.9; the second of each pair of the last half has no shot."""
+    rng = np.random.default_rng(4)
+    first = normalise(rng.standard_normal((count // 2, WIDTH)))
+    text = normalise(np.concatenate([first, first + 0.5 * normalise(rng.standard_normal(first.shape))]))
+
+    def photos(shots):
+        labels = np.repeat(np.arange(count), shots)
+        return normalise(text[labels] + noise * normalise(rng.standard_normal((len(labels), WIDTH)))), labels
+
+    task = FewShotTask(*photos(SHOTS), text, tuple("abcdefghijkl"))
+    return task.keep(task.support_labels < 3 * count // 4), *photos(40)
+
+
+@pytest.mark.parametrize("adapt", ["image", "text", "both"])
+def test_classes_without_shots_are_not_pushed_away(adapt):
+    task, queries, answers = close_world()
+    unseen = ~np.isin(answers, task.seen)
+    method = create("jclip-adapter", adapt=adapt, lr=1e-2, epochs=30).fit(task)
+    zero_shot = create("zero-shot").fit(task)
+    right, before = (scorer.logits(queries).argmax(axis=1) == answers for scorer in (method, zero_shot))
+    assert right[unseen].mean() >= before[unseen].mean() - 0.05
+    assert right[~unseen].mean() >= before[~unseen].mean() - 0.05
+
+
+def test_with_gaps_scores_are_the_mean_with_zero_shots_and_an_offset(world, gaps):
+    _, queries, _ = world
+    method = create("jclip-adapter", ratio=0.3, epochs=2).fit(gaps)
+    image = (method.down_, method.down_bias_, method.up_, method.up_bias_)
+    f, t = queries.astype(np.float64), gaps.text_features.astype(np.float64)
+    offset = method.offset_[-1]
+    expected = 50 * (adapted(f, image, 0.3) + f) @ t.T + offset * np.array([0, 0, 0, 0, 1, 1])
+    np.testing.assert_allclose(method.logits(queries), expected, atol=1e-3)
+    assert offset
+
+
+def test_among_classes_of_one_kind_the_adapters_own_scores_count(world, gaps):
+    rows = Queries(world[1])
+    method = create("jclip-adapter", epochs=3).fit(gaps)
+    alone = create("jclip-adapter", epochs=3).fit(only_seen(gaps))
+    unseen = np.setdiff1d(np.arange(CLASSES), gaps.seen)
+    np.testing.assert_allclose(method.logits_among(rows, gaps.seen), alone.logits(rows), atol=1e-4)
+    zero_shot = 100 * rows.features @ gaps.text_features.T
+    own = 2 * (method.logits(rows) - method.offset_) - zero_shot
+    np.testing.assert_allclose(method.logits_among(rows, unseen), own[:, unseen], atol=1e-3)
+    every = np.arange(CLASSES)
+    np.testing.assert_array_equal(method.logits_among(rows, every), method.logits(rows))
+
+
+def test_fitted_again_without_gaps_nothing_of_them_is_left(world, gaps):
+    task, queries, _ = world
+    method = create("jclip-adapter", epochs=2)
+    fresh = create("jclip-adapter", epochs=2).fit(task)
+    np.testing.assert_array_equal(method.fit(gaps).fit(task).logits(queries), fresh.logits(queries))
+    assert method.learnt().keys() == fresh.learnt().keys()
 
 
 def test_history_is_the_cross_entropy_of_the_first_step(world):

@@ -33,7 +33,6 @@ def case(data: Path, where: str, name: str) -> paths.Case:
 def test_a_list_that_is_not_checked_is_noticed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     up = case(data, "train.txt", "a link to a photo")
     assert paths.attempt(up, data) == ""
-    monkeypatch.setattr(paths, "check_dataset", lambda *_, **__: None)
     monkeypatch.setattr(paths, "remaining", lambda images, _: images.train)
     found = paths.attempt(up, data)
     assert "was taken" in found
@@ -43,7 +42,6 @@ def test_a_list_that_is_not_checked_is_noticed(data: Path, monkeypatch: pytest.M
 def test_a_name_that_is_not_looked_at_is_noticed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     up = case(data, "train.txt", "up from a class")
     monkeypatch.setattr(contest, "_check_pairs", lambda *_: (set(), {}))
-    monkeypatch.setattr(paths, "check_dataset", lambda *_, **__: None)
     monkeypatch.setattr(paths, "remaining", lambda images, _: images.train)
     assert "outside/secret.jpg" in paths.attempt(up, data)
 

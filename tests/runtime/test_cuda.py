@@ -16,7 +16,7 @@ import pytest
 from benchmarks import ROOT, cuda_rehearsal
 from jclip_adapter.cli.commands import doctor
 from jclip_adapter.core.errors import SetupError
-from jclip_adapter.runtime import cuda, planning
+from jclip_adapter.runtime import cuda, cuda_guard, planning
 from jclip_adapter.runtime.cuda import Cuda
 
 H200 = Cuda(True, "1 device", "/opt/cuda/bin/nvcc", (13, 0), 9, (13, 0), (9, 0))
@@ -102,6 +102,11 @@ def test_the_driver_is_asked(driver: Driver, answer: tuple[bool, str, Any, Any])
     assert found[0] is answer[0]
     assert answer[1] in found[1]
     assert found[2:] == answer[2:]
+
+
+def test_a_jittor_without_the_cuda_runtime_is_refused() -> None:
+    with pytest.raises(SetupError, match="did not load the CUDA runtime"):
+        cuda_guard.guard(None)
 
 
 def test_nvcc_tells_its_version(tmp_path: Path) -> None:

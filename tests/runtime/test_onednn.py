@@ -42,6 +42,13 @@ def test_it_is_linked_from_the_packages(packages: Path, tmp_path: Path) -> None:
     assert onednn.has_matmul(tmp_path)
 
 
+def test_its_own_folder_of_links_is_renewed(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert onednn.link(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(write_packages(tmp_path / "newer", 7)))
+    assert onednn.link(tmp_path)
+    assert (onednn.place(tmp_path) / "lib/libmkldnn.so").read_text() == "2.7"
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_older_links_and_those_into_an_environment_that_is_gone_are_renewed(
     gone: bool, packages: Path, tmp_path: Path

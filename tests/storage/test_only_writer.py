@@ -22,7 +22,6 @@ EXCEPTIONS = {
     ("data/photos/decode.py", "os.open"): "opens a photo to read, without waiting where it is a pipe",
     ("data/photos/decode.py", "os.fdopen"): "reads what was opened so",
     ("runtime/compiled.py", "path.unlink"): "libraries in Jittor's cache that are cut short or crash",
-    ("runtime/interruption.py", "fresh.unlink"): "what a compiler that failed has left",
     ("runtime/interruption.py", "fresh.replace"): "the C++ compiler's output, in Jittor's cache, put in place whole",
     ("runtime/interruption.py", "path.parent.mkdir"): "Jittor's cache, before its first file",
     ("cli/runs.py", "method.save"): "a method's own save, which calls storage.write_safetensors",

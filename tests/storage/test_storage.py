@@ -7,7 +7,8 @@ import pytest
 from safetensors.numpy import load
 
 from jclip_adapter import storage
-from jclip_adapter.core.errors import DataError, SetupError
+from jclip_adapter.core.errors import DataError, SetupError, UsageError
+from jclip_adapter.storage.kinds import Kind, unchanged_npz, unchanged_safetensors
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -70,6 +71,15 @@ def test_safetensors_of_every_kind_are_read_by_the_library(tmp_path):
             np.testing.assert_array_equal(back, value)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_files_of_the_same_format_are_told_apart(tmp_path, known):
+    arrays = {"x": np.zeros(2, np.float32)}
+    storage.write_safetensors(tmp_path / "a", arrays, {"source": "s", "format": "mine" if known else "another"})
+    storage.write_bytes(tmp_path / "b", storage.npz_bytes(arrays if known else {"y": arrays["x"]}))
+    assert Kind("", unchanged_safetensors("source", format="mine")).owns(tmp_path / "a") is known
+    assert Kind("", unchanged_npz("x")).owns(tmp_path / "b") is known
+
+
 def test_objects_are_not_stored():
     with pytest.raises(ValueError, match="Python objects"):
         storage.npz_bytes({"x": np.array([{}])})
@@ -99,7 +109,7 @@ def test_only_old_strays_of_our_own_are_swept(tmp_path):
         (tmp_path / name).write_text("")
         stamp = time.time() - old * 7200
         os.utime(tmp_path / name, (stamp, stamp))
-    assert storage.sweep_strays(tmp_path) == 1
+    storage.sweep_strays(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == names.keys() - {".x.0123456789ab.partial"}
 
 
@@ -167,6 +177,29 @@ def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path):
         raise RuntimeError("stop")
     assert (target / "a").read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("foreign", ["photos", "photos/mine"])
+def test_a_folder_with_foreign_files_is_not_replaced(tmp_path, foreign):
+    (tmp_path / foreign).parent.mkdir(exist_ok=True)
+    (tmp_path / foreign).write_text("mine")
+    with pytest.raises(UsageError, match=f"{foreign} is in the way"), storage.replace_folder(tmp_path / "photos"):
+        pass
+    assert (tmp_path / foreign).read_text() == "mine"
+
+
+def test_a_damaged_manifest_does_not_bar_the_next_writer(tmp_path):
+    kinds = {"a": storage.ANY, storage.MANIFEST: storage.ANY}
+    for text in ("old", "new"):
+        with storage.write_together(tmp_path, "a run", kinds) as fresh:
+            storage.write_text(fresh / "a", text)
+        manifest = tmp_path / storage.MANIFEST
+        sound = manifest.read_text()
+        manifest.write_text(sound.replace('"bytes": 3', '"bytes": 4'))
+        assert not storage.is_listed(tmp_path / "a")
+    manifest.write_text(sound)
+    assert storage.check_manifest(tmp_path)
+    assert (tmp_path / "a").read_text() == "new"
 
 
 def test_the_old_folder_comes_back_where_the_new_one_cannot_be_put(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
-from jclip_adapter.cli.settings import Settings
+from jclip_adapter.cli.settings import OPTIONS, Settings
 from jclip_adapter.core.choices import ALL_SHOTS
 from jclip_adapter.core.console import print_result
-from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
-from jclip_adapter.data.sets import ImageSet, Photo
+from jclip_adapter.data.sets import ImageSet, Photo, sample_support
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import Draw, choose_support, shots_of
@@ -34,11 +34,14 @@ from jclip_adapter.evaluation.benchmark import (
     run_benchmark,
     values_of,
 )
-from jclip_adapter.evaluation.report import benchmark_picture, benchmark_table, csv_text
+from jclip_adapter.evaluation.benchmark_report import benchmark_picture, benchmark_table
+from jclip_adapter.evaluation.query_tasks import QueryTasks
+from jclip_adapter.evaluation.report import csv_text
+from jclip_adapter.features.noise import with_noise
 from jclip_adapter.features.overlap import warn_of_overlap
 from jclip_adapter.features.shots import Shots
 from jclip_adapter.features.task_encoder import TaskEncoder, fingerprint
-from jclip_adapter.methods import create
+from jclip_adapter.methods import Method, create
 from jclip_adapter.models import backbones
 from jclip_adapter.models.clip.encoder import Encoder
 from jclip_adapter.storage import Kind, check_folder_writable, check_place, sha256_file, write_files
@@ -51,6 +54,7 @@ from .setup import Setup, log_data, set_up, unreadable
 
 logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
+_VALIDATION = 4  # validation photos per class, at most
 _ROWS = "<!-- the CSV beside: SHA-256 {} -->\n"
 TEXT = Kind("a benchmark's tables", unchanged_text(MARKDOWN_MARK))
 PICTURE = Kind("a benchmark's picture", unchanged_png)
@@ -70,58 +74,27 @@ def _no_tables(path: Path) -> str:
 TABLE = Kind("a benchmark's table", _is_table, _no_tables)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A benchmark's results.
-
-    Attributes:
-        cells: One per data set, shot count, seed and method.
-        tables: Markdown.
-        files: Paths of the CSV, the tables and the picture.
-    """
-
-    cells: list[dict[str, Any]]
-    tables: str
-    files: tuple[Path, Path, Path]
-
-
-def benchmark(
-    settings: Settings,
-    *,
-    features: Sequence[str],
-    methods: str,
-    shots: Sequence[int],
-    seeds: Sequence[int],
-    selection: str,
-    out: Path,
-    resample: bool = False,
-    unseen: float = 0.0,
-) -> Table:
+def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
     """Run methods on feature files, or on a data set's photos.
 
-    Args:
-        settings: The settings; data, weights and prompts are used only without feature files.
-        features: Feature files; empty for the photos in the settings.
-        methods: Names separated by commas; "all" for those on features, "encoder" for those that train through CLIP.
-        shots: Shot counts; empty for all in the files, or the one in the settings.
-        seeds: Seeds.
-        selection: Where hyper-parameters are chosen: "support", "validation" or "none".
-        out: The CSV; tables and picture are written beside it.
-        resample: Whether each seed draws its own shots from a feature file's largest training set.
-        unseen: Share of the classes whose shots are removed; accuracy is then reported for both groups.
-
     Returns:
-        The results.
+        The tables as Markdown, and the paths of the CSV, the tables and the picture.
 
     Raises:
         UsageError: `out` does not end in .csv, it or a file beside it is not this program's, or `shots` is "all" with
             feature files.
         SetupError: the files or the cells cannot be written.
     """
+    methods = settings.method if "method" in settings.given else "all"
+    shots, seeds, out = settings.shot_counts, settings.seeds or (1,), Path(settings.out)
     if out.suffix != ".csv":
         raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
-    if features and ALL_SHOTS in shots:
+    if settings.features and ALL_SHOTS in shots:
         raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")
+    tasks = _tasks(settings)
+    unseen = settings.unseen or ((0.5,) if "protocol" in settings.given else ())
+    if unseen:
+        _check_unseen(settings, shots, tasks)
     files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
     for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
         check_place(file, kind)
@@ -129,31 +102,63 @@ def benchmark(
     chosen = [create(name, **values_of(name, settings.set)) for name in choose_methods(methods)]
     refuse_idle_on_methods(settings, chosen, shots=False)
     runtime.choose(settings.device)
-    if features:
-        problems = feature_problems(features, shots, seeds, resample=resample)
+    if settings.features:
+        problems = feature_problems(settings.features, shots, seeds, resample=settings.resample)
     else:
-        if selection == "validation":
-            raise UsageError("--select validation: photos have no validation set.", "Use --select support.")
-        if unseen and settings.weights_or_default in backbones.KNOWN:
-            raise UsageError(
-                f"--unseen: {settings.weights_or_default} has no text encoder to predict classes without shots.",
-                "Give --weights a CLIP.",
-            )
+        if any(settings.noise):
+            _check_noise(settings, chosen)
         problems = photo_problems(set_up(settings), list(shots) or [settings.shots], seeds)
-    problems = [replace(problem, unseen=unseen) for problem in problems]
-    cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set)
+    problems = [
+        replace(problem, unseen=share, protocol=settings.protocol, tasks=tasks)
+        for share in unseen or (0.0,)
+        for problem in problems
+    ]
+    if tasks:
+        _check_tasks(problems, tasks)
+    cells = run_benchmark(problems, methods, CELLS, selection=settings.select or "support", given=settings.set)
     _log_replaced(files[0], cells)
     tables = benchmark_table(cells)
     _write(files, cells, tables)
-    return Table(cells, tables, files)
+    return tables, files
+
+
+def _check_unseen(settings: Settings, shots: Sequence[int], tasks: QueryTasks | None) -> None:
+    """Refuse classes without shots where they mean nothing."""
+    if 0 in shots or tasks:
+        other = "--tasks" if tasks else "--shots 0"
+        raise UsageError(f"--unseen and --protocol cannot be combined with {other}.", "Leave one of them out.")
+    if not settings.features and settings.weights_or_default in backbones.KNOWN:
+        raise UsageError(
+            f"--unseen: {settings.weights_or_default} has no text encoder to predict classes without shots.",
+            "Give --weights a CLIP.",
+        )
+
+
+def _check_noise(settings: Settings, methods: Sequence[Method]) -> None:
+    """Refuse noise with what would not see it."""
+    idle = [OPTIONS[name].flag for name in sorted(settings.given & {"views", "auxiliary"})]
+    idle += [f"{each.meta.name}, which trains through CLIP" for each in methods if "encoder" in each.meta.needs]
+    idle += [settings.weights_or_default] if settings.weights_or_default in backbones.KNOWN else []
+    if idle:
+        raise UsageError(f"--noise has no effect on {idle[0]}.", "Leave one of them out.")
+
+
+def _check_tasks(problems: Sequence[Problem], tasks: QueryTasks) -> None:
+    """Refuse queries that cannot be divided into tasks."""
+    for problem in problems:
+        if len(problem.unreadable):
+            raise DataError(
+                f"--tasks: {len(problem.unreadable)} photos of {problem.dataset} cannot be read.", "Remove them."
+            )
+        next(tasks.draw(problem.test.labels, problem.seed))
 
 
 def _log_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
     """Log how many rows of an earlier benchmark are dropped."""
     if not path.is_file():
         return
-    keys = ("dataset", "method", "shots", "seed")
-    fresh = {tuple(str(cell[key]) for key in keys) for cell in cells}
+    keys = ("dataset", "method", "shots", "seed", "unseen")
+    fresh = {tuple(str(cell.get(key)) for key in keys) for cell in cells}
     with path.open(encoding="utf-8", newline="") as handle:
         rows = [tuple(str(row.get(key)) for key in keys) for row in csv.DictReader(handle)]
     lost = len(set(rows) - fresh)
@@ -174,24 +179,33 @@ def _write(files: tuple[Path, Path, Path], cells: Sequence[dict[str, Any]], tabl
     )
 
 
+# Of some protocols only.
+_MORE = (
+    *("unseen", "protocol", "tasks", "effective_classes", "base", "new", "harmonic", "difference"),
+    *(f"{key}{more}" for key in ("top1", "same_size", "resampled") for more in ("", "_interval")),
+    "resampled_queries",
+)
+
+
 def _csv(cells: Sequence[dict[str, Any]]) -> str:
-    groups = [key for key in ("base", "new", "harmonic") if key in cells[0]]
+    columns = dict.fromkeys([*COLUMNS, *(key for key in _MORE if key in cells[0])])
     rows = []
     for cell in cells:
-        rounded = {key: f"{cell[key]:.4f}" for key in ("top1", "top5", "fit_seconds", "predict_seconds", *groups)}
+        rounded = {key: f"{value:.4f}" for key, value in cell.items() if isinstance(value, float) and key != "unseen"}
         rows.append({**cell, **rounded, "hyperparameters": json.dumps(cell["hyperparameters"], sort_keys=True)})
-    return csv_text(rows, [*COLUMNS, *groups])
+    return csv_text(rows, list(columns))
 
 
 def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> list[Problem]:
     """The problems of a data set's photos: a task with its queries per shot count and seed.
 
     Raises:
-        UsageError: the settings list the shots; or two seeds or shot counts draw the same photos.
+        UsageError: two seeds or shot counts draw the same photos, or there are no validation photos.
     """
     settings, images, tasks = setup.settings, setup.images, setup.tasks
-    if settings.support != "random":
-        raise UsageError("--benchmark draws its shots by --seed.", "Leave --support out.")
+    validated = settings.select == "validation"
+    if validated and not images.validation:
+        raise UsageError(f"--select validation: {images.source} has no validation set.", "Use --select support.")
     counts = ", ".join("all" if count == ALL_SHOTS else str(count) for count in shots)
     log_data(images, f"shots: {counts}, seeds: {', '.join(map(str, seeds))}")
     problems = []
@@ -207,10 +221,25 @@ def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> 
                 )
                 raise UsageError(text, "Give one --seed, or fewer --shots.")
             task = tasks.task(paths_of(support), labels_of(support), settings.views, settings.seed)
-            test, lost = labelled_queries(images, tasks, support, settings.seed)
+            if settings.noise[0]:
+                noisy = with_noise(tasks.clip, tasks.photos(paths_of(support)), tasks.cache, settings.noise[0], seed)
+                task = replace(task, support_features=noisy.normalised, support_raw=noisy.raw)
+            if validated:
+                task = replace(task, validation=_validation(images, tasks, count, seed))
+            test, lost = labelled_queries(images, tasks, support, settings.seed, settings.noise[1])
             facts = (images.name, shots_of(support, count), seed, _key(setup, task, test, lost))
             problems.append(Problem(*facts, task, test, unreadable=lost))
     return problems
+
+
+def _validation(images: ImageSet, tasks: TaskEncoder, shots: int, seed: int) -> Labelled:
+    """Validation photos of a published split, as many per class as shots but at most `_VALIDATION`, as in CoOp."""
+    count = min(max(shots, 1), _VALIDATION)
+    held = sample_support(replace(images, train=images.validation), count, seed, allow_fewer=True)
+    found = tasks.photos(paths_of(held))
+    if found.bad:
+        logger.warning("%d of %d validation photos cannot be read and are left out", len(found.bad), len(held))
+    return Labelled(tasks.queries(found), labels_of(held)[found.readable])
 
 
 def _key(setup: Setup, task: FewShotTask, test: Labelled, lost: npt.NDArray[np.int64]) -> str:
@@ -221,13 +250,14 @@ def _key(setup: Setup, task: FewShotTask, test: Labelled, lost: npt.NDArray[np.i
     keys = (fingerprint(task), *(each.image_key() for each in tasks.encoders), texts, chain_sha256(setup.chain))
     digest = hashlib.sha256(json.dumps([*keys, *tasks.class_names, *tasks.domains]).encode())
     second = () if test.queries.auxiliary is None else (test.queries.auxiliary,)
-    for part in (test.queries.features, test.labels, lost, *second):
+    held = () if task.validation is None else (task.validation.queries.features, task.validation.labels)
+    for part in (test.queries.features, test.labels, lost, *second, *held):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 
 
 def labelled_queries(
-    images: ImageSet, tasks: TaskEncoder, support: Sequence[Photo], seed: int
+    images: ImageSet, tasks: TaskEncoder, support: Sequence[Photo], seed: int, noise: float = 0.0
 ) -> tuple[Labelled, npt.NDArray[np.int64]]:
     """Features and labels of the photos that `labelled_photos` finds.
 
@@ -235,7 +265,8 @@ def labelled_queries(
         images: The data set.
         tasks: Encodes the photos.
         support: The shots, which are not scored.
-        seed: Seed of the draw from the training set.
+        seed: Seed of the draw from the training set, and of the noise.
+        noise: Standard deviation of Gaussian noise on the normalised photos.
 
     Returns:
         The readable photos, and (k,) class indices of the unreadable ones, which are logged.
@@ -252,22 +283,23 @@ def labelled_queries(
             len(photos),
             first,
         )
+    if noise:
+        found = with_noise(tasks.clip, found, tasks.cache, noise, seed)
     return Labelled(tasks.queries(found), labels[found.readable]), labels[~found.readable]
+
+
+def _tasks(settings: Settings) -> QueryTasks | None:
+    """The tasks that --tasks, --queries and --effective-classes describe."""
+    tasks = QueryTasks(settings.tasks, settings.queries, *settings.effective_classes)
+    if tasks.count:
+        return tasks
+    for name in sorted(settings.given & {"queries", "effective_classes"}):
+        raise UsageError(f"{OPTIONS[name].flag} has no effect without --tasks.", "Add --tasks 100.")
+    return None
 
 
 def run(invocation: Invocation) -> None:
     """Run the benchmark and print its tables."""
-    settings = invocation.settings
-    done = benchmark(
-        settings,
-        features=settings.features,
-        methods=settings.method if "method" in settings.given else "all",
-        shots=settings.shot_counts,
-        seeds=settings.seeds or (1,),
-        selection=settings.select or "support",
-        out=Path(settings.out),
-        resample=settings.resample,
-        unseen=settings.unseen,
-    )
-    print_result(f"{done.tables}\n")
-    print_result(f"written: {', '.join(map(str, done.files))}")
+    tables, files = benchmark(invocation.settings)
+    print_result(f"{tables}\n")
+    print_result(f"written: {', '.join(map(str, files))}")

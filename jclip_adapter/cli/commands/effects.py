@@ -39,7 +39,8 @@ def refuse_idle_on_methods(settings: Settings, methods: Sequence[Method], *, sho
     ]
     for use, names, what in uses:
         for name in names:
-            if name in settings.given and not any(map(use, methods)):
+            no_shots = name == "shots" and not settings.shots  # true of any method without shots
+            if name in settings.given and not no_shots and not any(map(use, methods)):
                 users = ", ".join(other for other in available() if use(create(other)))
                 used = " and ".join(method.meta.name for method in methods[:3])
                 flag = OPTIONS[name].flag
@@ -47,6 +48,22 @@ def refuse_idle_on_methods(settings: Settings, methods: Sequence[Method], *, sho
                     f"{flag} has no effect on {used}, which does not use {what}.",
                     f"Leave {flag} out, or choose another --method ({users:.300}).",
                 )
+
+
+def refuse_without_shots(settings: Settings, method: Method) -> None:
+    """Refuse `--shots 0` with a method that needs shots, and options about shots beside it.
+
+    Raises:
+        UsageError: so it was given.
+    """
+    if settings.shots:
+        return
+    if "support" in method.meta.needs:
+        raise UsageError(f"--shots 0: {method.meta.name} needs support photos.", "Use at least 1 shot.")
+    for name in ("strict", "views", "select", "support"):
+        if name in settings.given:
+            flag = OPTIONS[name].flag
+            raise UsageError(f"{flag} has no effect with --shots 0.", f"Leave {flag} out, or use at least 1 shot.")
 
 
 def refuse_idle_on_network(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ from jclip_adapter.data.sets import Photo
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.evaluation.metrics import (
-    ConfusedPair,
     Score,
     by_domain,
     confusion_matrix,
@@ -43,39 +42,18 @@ class Evaluation:
     Attributes:
         scores: Per domain, and in total.
         baseline: The same for zero-shot, or for nearest prototypes without a text encoder.
-        baseline_name: "zero-shot" or "prototypes"; empty where there are neither texts nor shots.
-        pairs: The classes confused most often.
-        method: Name of the method.
-        source: The photos, in words.
-        transductive: Whether the method saw all of them at once.
-        rejects: Number of unreadable photos; they count as wrong.
         files: The files written.
-        groups: `metrics.seen_and_unseen` by "method" and "zero_shot" where some classes have no shots; else empty.
-        overlap: Sentences on photos that are also shots.
-        without: Total scores of the method and the baseline without these photos, by which were left out.
+        text: The evaluation in words and tables.
     """
 
     scores: list[Score]
     baseline: list[Score]
-    baseline_name: str
-    pairs: list[ConfusedPair]
-    method: str
-    source: str
-    transductive: bool
-    rejects: int
     files: tuple[Path, ...]
-    groups: dict[str, dict[str, float]]
-    overlap: tuple[str, ...] = ()
-    without: dict[str, tuple[Score, Score]] = field(default_factory=dict)
+    text: str
 
 
-def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -> Evaluation:
+def evaluate(settings: Settings) -> Evaluation:
     """Score a trained run on labelled photos that it was not trained on.
-
-    Args:
-        settings: The settings.
-        labels: A file of "image_1.jpg 142" lines; empty for the data set's labels, or else unused training photos.
-        holdout: Use this many unused training photos per class in any case; 0 for all.
 
     Returns:
         The evaluation; evaluation.json and confusion.png are written to the run folder.
@@ -88,7 +66,7 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
         check_run_folder(settings.run_folder)  # before the photos are encoded; open_trained reports a missing run
     trained = open_trained(settings)
     images, tasks, support = trained.images, trained.tasks, trained.shots.photos
-    photos, source = labelled_photos(images, support, settings.seed, labels, holdout)
+    photos, source = labelled_photos(images, support, settings.seed, settings.labels, settings.holdout)
     log_data(images, f"evaluating on {source}")
     truth = labels_of(photos)
     features = tasks.photos(paths_of(photos))
@@ -103,16 +81,17 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     scores, baseline = (by_domain(each, truth, images.domains, readable) for each in (logits, zero_shot))
     confusion = confusion_matrix(truth[readable], logits[readable].argmax(axis=1), len(images.classes))
     pairs = worst_pairs(confusion, images.class_names)
-    named = tasks.baseline if tasks.encoder.has_text or support else ""
+    named = tasks.baseline if tasks.encoder.has_text or support else ""  # with neither texts nor shots there is none
+    meta, bad = trained.method.meta, len(features.bad)
     folder = trained.folder or settings.run_folder
     files = (folder / EVALUATION, folder / CONFUSION)
     groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth, readable)
     report = {
         "photos": source,
         "unit": "percent",
-        "unreadable": len(features.bad),
-        "method": trained.method.meta.name,
-        "transductive": trained.method.meta.transductive,
+        "unreadable": bad,
+        "method": meta.name,
+        "transductive": meta.transductive,
         "scores": [score.in_percent() for score in scores],
         "zero_shot": [score.in_percent() for score in baseline] if named else [],
         "baseline": named,
@@ -132,12 +111,19 @@ def evaluate(settings: Settings, labels: str = "", holdout: int | None = None) -
     }
     write_checked_json(files[0], report, KINDS[EVALUATION])
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
-    meta = trained.method.meta
-    bad = len(features.bad)
-    warnings = tuple(overlap.warnings())
-    return Evaluation(
-        scores, baseline, named, pairs, meta.name, source, meta.transductive, bad, files, groups, warnings, without
-    )
+    text = [f"{meta.name} on {source}{' (transductive)' if meta.transductive else ''}"]
+    text.append(score_table(scores, baseline, meta.name, named))
+    for name, group in groups.items():
+        shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
+        text.append(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
+    text += [f"{counted(bad, 'photo')} could not be read, counted as wrong"] if bad else []
+    text += overlap.warnings()
+    for name, (mine, theirs) in without.items():
+        both = f"{named} {100 * theirs.top1:.1f} %, {meta.name} {100 * mine.top1:.1f} %"
+        text.append(f"top-1 without {name} ({mine.n} photos): {both}")
+    rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in pairs if pair.count > 1]
+    text += [markdown_table(["class", "predicted as", "photos", "share"], rows)] if rows else []
+    return Evaluation(scores, baseline, files, "\n".join([*text, f"written: {', '.join(map(str, files))}"]))
 
 
 def _without(
@@ -178,24 +164,4 @@ def _groups(
 
 def run(invocation: Invocation) -> None:
     """Evaluate, and print accuracy, overlap with the shots, and confusions."""
-    settings = invocation.settings
-    done = evaluate(settings, settings.labels, settings.holdout)
-    print_result(f"{done.method} on {done.source}{' (transductive)' if done.transductive else ''}")
-    print_result(score_table(done.scores, done.baseline, done.method, done.baseline_name))
-    for name, group in done.groups.items():
-        shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
-        print_result(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
-    if done.rejects:
-        print_result(f"{counted(done.rejects, 'photo')} could not be read, counted as wrong")
-    for text in done.overlap:
-        print_result(text)
-    for name, (mine, theirs) in done.without.items():
-        print_result(
-            f"top-1 without {name} ({mine.n} photos): {done.baseline_name} {100 * theirs.top1:.1f} %, "
-            f"{done.method} {100 * mine.top1:.1f} %"
-        )
-    repeated = [pair for pair in done.pairs if pair.count > 1]
-    if repeated:
-        rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in repeated]
-        print_result(markdown_table(["class", "predicted as", "photos", "share"], rows))
-    print_result(f"written: {', '.join(map(str, done.files))}")
+    print_result(evaluate(invocation.settings).text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from jclip_adapter.core.errors import UsageError
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import choose_support, draw_unchecked, shots_of
-from jclip_adapter.features.sharding import Part, Share, encode_part
+from jclip_adapter.features.sharding import encode_part
 from jclip_adapter.storage import Kind, check_place, npz_bytes, write_bytes
 from jclip_adapter.storage.kinds import unchanged_npz
 
@@ -28,24 +27,27 @@ from .setup import draw_of, log_data, set_up, unreadable
 FEATURE_FILE = Kind("a feature file", unchanged_npz("classnames", "text", "test_x", "test_y"))
 
 
-def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part | None = None) -> Path | Share:
+def extract(settings: Settings, target: Path) -> str:
     """Write the features of a data set's shots and labelled photos.
 
     Args:
         settings: The settings; the seed draws the shots.
         target: The .npz; docs/design.md describes it. Features are not normalised.
-        shots: Shot counts; empty for the one in the settings.
-        part: The part of the photos to encode; the file is written once all are encoded. None for all.
 
     Returns:
-        `target`, or the part's progress where other parts are missing.
+        What was written, or the progress of --shard where other parts are missing, in words.
 
     Raises:
-        UsageError: `target` does not end in .npz or is another program's, or the settings list the shots.
+        UsageError: `target` does not end in .npz or is another program's, a shot count is 0, or the settings list the
+            shots.
         SetupError: it cannot be written.
     """
+    part = settings.shard
+    counts = settings.shot_counts or (settings.shots,)
     if target.suffix != ".npz":
         raise UsageError(f"--extract: expected a path ending in .npz, got {target}.", "Rename it.")
+    if 0 in counts:
+        raise UsageError("--shots 0: a feature file needs training rows.", "Use at least 1 shot.")
     check_place(target, FEATURE_FILE)
     setup = set_up(settings, encode_texts=part is None or part.number == 1)
     images, tasks = setup.images, setup.tasks
@@ -53,7 +55,6 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         raise UsageError("a feature file needs text features; this network has no text encoder.", "Use a CLIP.")
     if settings.support not in ("random", "first"):
         raise UsageError("--extract draws its shots by --seed.", "Leave --support out, or give 'first'.")
-    counts = list(shots) or [settings.shots]
     draws = {count: replace(draw_of(settings), shots=count) for count in counts}
     log_data(images, f"shots: {', '.join('all' if count == ALL_SHOTS else str(count) for count in counts)}")
     if part:
@@ -62,7 +63,7 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         photos = (*chosen, *labelled_photos(images, chosen, settings.seed)[0])
         share = encode_part(tasks.encoders, paths_of(photos), tasks.cache, settings.workers, part)
         if share.missing:
-            return share
+            return share.summary(target)
     check = functools.partial(unreadable, tasks)
     drawn = [(count, choose_support(images, draw, check)) for count, draw in draws.items()]
     supports = {shots_of(support, count): support for count, support in drawn}
@@ -71,9 +72,8 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
         "classnames": np.array(images.class_names),
         "text": tasks.texts.weights,
         "logit_scale": np.float32(tasks.encoder.logit_scale),
+        "domains": np.array(images.domains),
     }
-    if images.domains:
-        arrays["domains"] = np.array(images.domains)
     for count, support in supports.items():
         task = tasks.task(paths_of(support), labels_of(support))
         arrays |= {f"train{count}_x": task.raw, f"train{count}_y": task.support_labels}
@@ -85,11 +85,9 @@ def extract(settings: Settings, target: Path, shots: Sequence[int], part: Part |
     if test.queries.auxiliary is not None:
         arrays["test_aux"] = test.queries.auxiliary
     write_bytes(target, npz_bytes(arrays), FEATURE_FILE)
-    return target
+    return f"written: {target}"
 
 
 def run(invocation: Invocation) -> None:
     """Write the feature file."""
-    settings, target = invocation.settings, invocation.operands["extract"]
-    done = extract(settings, Path(target), settings.shot_counts, settings.shard)
-    print_result(done.summary(target) if isinstance(done, Share) else f"written: {done}")
+    print_result(extract(invocation.settings, Path(invocation.operands["extract"])))

@@ -8,7 +8,7 @@ import textwrap
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.core.console import print_result
 from jclip_adapter.data.texts.prompts import available_prompts
-from jclip_adapter.methods import available, get
+from jclip_adapter.methods import NOT_INCLUDED, available, get
 from jclip_adapter.methods.base import Method
 from jclip_adapter.models import backbones
 from jclip_adapter.models.weights import KNOWN
@@ -27,7 +27,7 @@ def run(invocation: Invocation) -> None:
 
 
 def listing() -> str:
-    """Every method with its idea, and the names of prompt sets, weights and networks; at most 80 columns."""
+    """Every method with its idea, names of prompt sets, weights and networks, and what is left out; 80 columns."""
     width = max(map(len, available())) + 2
     lines = [_entry(name.ljust(width), get(name).meta.summary) for name in available()]
     for title, names in (
@@ -36,6 +36,7 @@ def listing() -> str:
         ("ImageNet networks: ", list(backbones.KNOWN)),
     ):
         lines += ["", _entry(title, ", ".join(names))]
+    lines += ["", *(_entry("not included: ", reason) for reason in NOT_INCLUDED.values())]
     return "\n".join([*lines, "", "`list METHOD` (or --list METHOD) shows paper, needs and hyper-parameters."])
 
 

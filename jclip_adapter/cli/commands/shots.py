@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jclip_adapter.cli.runs import DIGESTS, SUPPORT
-from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.problems import Problems
 from jclip_adapter.data.sets import ImageSet, Photo
 from jclip_adapter.data.sets.contest import numbered_pairs
@@ -23,19 +22,16 @@ def read_shots(folder: Path, images: ImageSet) -> Shots:
         images: The data set that it was trained on.
 
     Raises:
-        DataError: the run's list is damaged or has unknown ids, or photos are links out of the data folder.
+        DataError: photos are links out of the data folder.
     """
     problems = Problems(folder / SUPPORT)
     known = {canonical(photo.relative): photo for photo in images.train}
     known |= {photo.relative: photo for photo in images.train}
     photos, names = [], []
-    for number, relative, identity in numbered_pairs(folder / SUPPORT, problems):
-        label = images.index_of_id.get(identity)
-        if label is None:
-            problems.add("unknown ids", f"line {number}: no class of {images.source} has id {identity}")
-            continue
+    for _, relative, identity in numbered_pairs(folder / SUPPORT, problems):
         listed = known.get(relative, known.get(canonical(relative)))
-        photos.append(Photo(images.root, relative if listed is None else listed.relative, label))
+        place = relative if listed is None else listed.relative
+        photos.append(Photo(images.root, place, images.index_of_id[identity]))
         names.append(relative)
     check_files([photo for photo in photos if photo.path.exists()], problems, follow_links=images.follow_links)
     problems.raise_if_any("Train again.")
@@ -49,11 +45,8 @@ def _digests(path: Path) -> dict[str, bytes] | None:
     """SHA-256 by name; None for a run of a version that did not store them."""
     if not path.is_file():
         return None
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return {name: bytes.fromhex(digest) for digest, _, name in (line.partition("  ") for line in lines)}
-    except ValueError as error:
-        raise DataError(f"{path} is damaged.", "Train again.") from error
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {name: bytes.fromhex(digest) for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def digest_lines(photos: Sequence[Photo], keys: Sequence[bytes]) -> str:

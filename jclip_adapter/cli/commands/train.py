@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,55 +44,35 @@ from jclip_adapter.methods.training.through_clip import ThroughClip
 from jclip_adapter.storage import read_json
 
 from .chain import chain_sha256
-from .effects import refuse_idle_on_methods
+from .effects import refuse_idle_on_methods, refuse_without_shots
 from .setup import Setup, check_test_photos, draw_of, log_data, set_up, unreadable
 from .shots import digest_lines
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Training:
-    """A finished training.
-
-    Attributes:
-        folder: The run folder.
-        method: The fitted method.
-        metrics: Content of metrics.json.
-        test_photos: Whether the data set has photos to predict; True if unknown.
-    """
-
-    folder: Path
-    method: Method
-    metrics: dict[str, Any]
-    test_photos: bool = True
-
-
-def train(settings: Settings, selection: str = "none", *, resume: bool = False, predicts: bool = False) -> Training:
+def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any], bool]:
     """Fit a method on the shots and write the run folder.
 
-    A training through CLIP writes checkpoints to the run folder.
+    A training through CLIP writes checkpoints to the run folder. Without --resume it starts again, and an older
+    checkpoint is kept until the first new one.
 
     Args:
         settings: The settings.
-        selection: How hyper-parameters that are not given are chosen: "support", or "none" for the defaults.
-        resume: Continue a stopped training through CLIP, with the same result on the CPU; otherwise it starts again
-            and an older checkpoint is kept until the first new one.
         predicts: Whether test photos are predicted afterwards: there must be some.
 
     Returns:
-        The training.
+        The content of metrics.json, and whether the data set has photos to predict (True if unknown).
 
     Raises:
-        UsageError: `resume` for a method without checkpoints, or with that of another training; or the run folder is
+        UsageError: --resume for a method without checkpoints, or with that of another training; or the run folder is
             not this program's.
         DataError: `predicts` without test photos.
         SetupError: the run folder cannot be written.
     """
-    _check(settings, selection, resume=resume)
-    finished = _finished(settings) if resume else None
-    if finished:
-        return finished
+    _check(settings)
+    if settings.resume and _is_finished(settings):
+        return read_json(settings.run_folder / METRICS), True
     setup = set_up(settings)
     images, tasks = setup.images, setup.tasks
     if predicts:
@@ -106,7 +85,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
         logger.warning("%s", text)
     tasks = tasks.with_prototypes(paths, labels)
     task = tasks.task(paths, labels, settings.views, settings.seed)
-    choice = choose(selection, settings.method, task, seed=settings.seed, given=settings.set)
+    choice = choose(settings.select or "none", settings.method, task, seed=settings.seed, given=settings.set)
     if choice.candidates:
         logger.info("best of %d candidates on held-out shots: %s", choice.candidates, choice.values)
     method = create(settings.method, seed=settings.seed, **choice.values)
@@ -114,13 +93,17 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
     if isinstance(method, ThroughClip):
         from jclip_adapter.methods.training.checkpoint import Checkpoint
 
-        method.checkpoint = Checkpoint(state, _fingerprint(method, task, setup), resume=resume)
+        method.checkpoint = Checkpoint(state, _fingerprint(method, task, setup), resume=settings.resume)
         method.checkpoint.check()
     elif state.is_file():
         logger.warning("%s holds the state of another training and is kept", state)
     with doing(f"fitting {settings.method}"):
         method.fit(task)
-    metrics: dict[str, Any] = {"unit": "percent", "epochs": method.history_}
+    metrics: dict[str, Any] = {
+        "unit": "percent",
+        "epochs": method.history_,
+        "step_losses": method.step_losses_,
+    }
     if len(support):
         before = tasks.zero_shot(task.support_features)
         after = method.logits(tasks.support_queries(task, paths))
@@ -134,7 +117,7 @@ def train(settings: Settings, selection: str = "none", *, resume: bool = False, 
     save_run(settings.run_folder, method, lists, facts, metrics)
     if isinstance(method, ThroughClip) and method.checkpoint is not None:
         method.checkpoint.finish()
-    return Training(settings.run_folder, method, metrics, bool(images.test))
+    return metrics, bool(images.test)
 
 
 def _facts(setup: Setup) -> dict[str, Any]:
@@ -161,28 +144,28 @@ def _facts(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _check(settings: Settings, selection: str, *, resume: bool) -> None:
+def _check(settings: Settings) -> None:
     """Check settings before the long computation."""
     typed = create(settings.method, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [typed])
-    if selection == "validation":
+    refuse_without_shots(settings, typed)
+    if settings.select == "validation":
         raise UsageError("--select validation: a data set of photos has no validation set.", "Use --select support.")
-    if resume and not isinstance(typed, ThroughClip):
+    if settings.resume and not isinstance(typed, ThroughClip):
         raise UsageError(f"{settings.method} trains in seconds and has no checkpoint.", "Leave --resume out.")
     check_run_folder(settings.run_folder)
 
 
-def _finished(settings: Settings) -> Training | None:
-    """The finished training with these settings, if there is one and no checkpoint of another."""
+def _is_finished(settings: Settings) -> bool:
+    """Whether there is a finished training with these settings, and no checkpoint of another."""
     folder = settings.run_folder
     if (folder / CHECKPOINT).is_file() or not (folder / RUN).is_file():
-        return None
-    run = open_run(folder)
+        return False
     now = create(settings.method, seed=settings.seed, **settings.set).hyper.as_dict()
-    if differences(run.facts, {"settings": settings.of(TRAIN), "hyperparameters": now}):
-        return None
-    logger.info("the training in %s is finished; nothing to resume", folder)
-    return Training(folder, run.method, read_json(folder / METRICS))
+    same = not differences(open_run(folder).facts, {"settings": settings.of(TRAIN), "hyperparameters": now})
+    if same:
+        logger.info("the training in %s is finished; nothing to resume", folder)
+    return same
 
 
 def _fingerprint(method: Method, task: FewShotTask, setup: Setup) -> str:
@@ -203,14 +186,14 @@ def run(invocation: Invocation) -> None:
     predicts = PREDICT in invocation.commands
     if predicts:
         check_target(Path(invocation.operands["predict"] or RESULT))  # before the training
-    done = train(settings, settings.select or "none", resume=settings.resume, predicts=predicts)
-    print_result(f"run: {done.folder}")
-    support = done.metrics.get("support", {})
+    metrics, test_photos = train(settings, predicts=predicts)
+    print_result(f"run: {settings.run_folder}")
+    support = metrics.get("support", {})
     if support:
         print_result(
             f"top-1 on the shots themselves: {support['baseline']} {support['zero_shot_top1']:.1f} %, "
-            f"{done.method.meta.name} {support['trained_top1']:.1f} %"
+            f"{settings.method} {support['trained_top1']:.1f} %"
         )
     if len(invocation.commands) == 1:
-        predict = "predict" if done.test_photos else "predict --images"
+        predict = "predict" if test_photos else "predict --images"
         print_note(f"next: {invocation.again('evaluate')}, or {invocation.again(predict)}")

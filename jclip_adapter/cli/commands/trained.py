@@ -29,7 +29,7 @@ from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.storage import MANIFEST
 
 from .chain import check_trained_on
-from .effects import refuse_idle_on_methods, uses_shots
+from .effects import refuse_idle_on_methods, refuse_without_shots, uses_shots
 from .setup import check_description, set_up
 from .shots import read_shots
 
@@ -86,6 +86,7 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
     settings = take_only_run(settings)
     method = create(settings.method, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [method])
+    refuse_without_shots(settings, method)
     if not _needs_run(settings, method):
         setup = set_up(settings, encode_texts=encode_texts, elsewhere=elsewhere)
         return Trained(setup.images, setup.tasks, method)
@@ -121,7 +122,7 @@ def _needs_run(settings: Settings, method: Method) -> bool:
     """
     if settings.run or "support" in method.meta.needs or (settings.run_folder / MANIFEST).is_file():
         return True
-    if not uses_shots(method):
+    if not uses_shots(method) or not settings.shots:
         return False
     if settings.given & {"shots", "support"}:
         return True

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile
+from PIL import Image
 
 from . import tiff
 
@@ -233,10 +233,9 @@ def _colour_values(image: Image.Image, data: bytes, *, whole: bool = False) -> n
     if image.format == "PNG" and data[25] == 4:
         return _grey_and_alpha(data)
     with Image.open(io.BytesIO(data), formats=(image.format or "",)) as other:
-        if isinstance(other, ImageFile.ImageFile):
-            other.seek(image.tell() if image.format == "TIFF" else 0)
-            other.tile = [tile._replace(args=_swap_bytes(tile.args)) for tile in other.tile]
-            other.load()
+        other.seek(image.tell() if image.format == "TIFF" else 0)
+        other.tile = [tile._replace(args=_swap_bytes(tile.args)) for tile in other.tile]
+        other.load()
         return _join(image, other)
 
 

@@ -283,7 +283,7 @@ def _square(image: Image.Image, size: int, transform: PixelTransform) -> npt.NDA
     return crop_pixels(image, size) if margin else square_pixels(image, size, transform)
 
 
-def read_file(path: str | Path, first: int = MAX_BYTES + 1) -> bytes:
+def read_file(path: str | Path, first: int = MAX_BYTES) -> bytes:
     """A photo file's bytes, at most MAX_BYTES.
 
     Args:
@@ -298,14 +298,11 @@ def read_file(path: str | Path, first: int = MAX_BYTES + 1) -> bytes:
         # Non-blocking, in case a pipe has replaced the file since.
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as handle:
             _check_kind(path, os.fstat(handle.fileno()))
-            data = handle.read(min(first, MAX_BYTES + 1))
+            return handle.read(first)
     except PhotoError:
         raise
     except (OSError, ValueError) as error:
         raise PhotoError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
-    if len(data) > MAX_BYTES:
-        raise PhotoError(f"{path} cannot be read (it has more than {MAX_BYTES:,} bytes).")
-    return data
 
 
 def _check_kind(path: str | Path, status: os.stat_result) -> None:

@@ -1,4 +1,4 @@
-"""Data sets in the contest's layout, a folder per class, a CSV file, or ESC-50's layout; few-shot sampling."""
+"""Data sets in the contest's layout, a folder per class, a CSV file, a published split, or ESC-50's layout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from jclip_adapter.core.choices import LAYOUTS
 from jclip_adapter.core.errors import DataError, MissingError, UsageError, suggest
 from jclip_adapter.core.problems import Problems
 
@@ -16,8 +15,9 @@ from .esc50 import ESC50, fold_split, load_esc50, with_classes
 from .folders import folder_labels, load_folders
 from .model import PHOTO_SUFFIXES, ClassInfo, FileKind, ImageSet, Photo
 from .names import canonical
-from .paths import check_files, check_links
-from .sampling import first_support, note_short_classes, read_support, remaining, sample_support, support_lines
+from .paths import check_links
+from .published import PATTERN, load_published, published_labels
+from .sampling import first_support, read_support, remaining, sample_support, support_lines
 from .table import TABLE_SUFFIXES, is_table, load_table, table_labels
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "ClassInfo",
     "ImageSet",
     "Photo",
-    "check_dataset",
     "check_test_links",
     "find_labels",
     "first_support",
@@ -41,14 +40,12 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _CONTEST_MARKS = ("classes.txt", "train.txt", "classes_b.txt", "TrainSet", "TestSetA", "TestSetB")
-_MEND = "Fix what is listed, or fetch the data again."
 
 
 def load_dataset(
     root: str | Path,
     *,
     split: Literal["A", "B"] = "A",
-    shots: int | None = None,
     layout: str = "",
     follow_links: bool = False,
     kind: FileKind = "photo",
@@ -57,18 +54,18 @@ def load_dataset(
 
     - the contest's: classes.txt (classes_b.txt for split B), train.txt, TrainSet/, TestSetA/ or TestSetB/;
     - a CSV file, or a folder with exactly one, with the columns path, label and optionally split;
+    - a published split, split_zhou_NAME.json, or a folder with exactly one;
     - a folder per class, or per domain and class, optionally in folds, optionally below train/ and test/;
     - for sounds, ESC-50's: audio/ and meta/esc50.csv, see `esc50.load_esc50`.
 
     Folders may hold photos and sounds: one call reads the photos, another the sounds.
 
     Photo files are not checked, as the contest has 181,729: `sample_support`, `read_support` and `remaining` check the
-    photos that they return, `check_dataset` with `deep=True` checks all. Labels of test photos are not read.
+    photos that they return. Labels of test photos are not read.
 
     Args:
-        root: The folder or the CSV file.
+        root: The folder, the CSV file or the published split.
         split: The contest's test set.
-        shots: If given, classes with fewer training photos are faults too.
         layout: "class" or "domain/class", if the folders are ambiguous; empty to infer it.
         follow_links: Whether photos may be links out of the data folder.
         kind: The files to read; sounds are read from folders, CSV files and ESC-50's layout.
@@ -78,20 +75,14 @@ def load_dataset(
 
     Raises:
         DataError: there is no data set, it is inconsistent, or its folders are ambiguous; `details` lists all faults.
-        UsageError: `split` is neither A nor B, `layout` is unknown, or given for a data set that is not folders.
+        UsageError: `layout` is given for a data set that is not folders.
     """
     root = Path(root)
-    if split not in ("A", "B"):
-        raise UsageError(f"unknown split {split!r}.", "The contest's test sets are A and B.")
-    if layout and layout not in LAYOUTS:
-        raise UsageError(f"unknown layout '{layout}'.", suggest(layout, LAYOUTS))
     problems = Problems(root)
     image_set = dataclasses.replace(_load(root, split, layout, problems, kind), follow_links=follow_links, kind=kind)
     if layout and image_set.layout != "folders":
         raise UsageError(f"--layout needs class folders, but {root} has lists.", "Leave --layout out.")
-    if shots is not None:
-        note_short_classes(image_set, shots, problems)
-    problems.raise_if_any(_MEND)
+    problems.raise_if_any("Fix what is listed, or fetch the data again.")
     return image_set
 
 
@@ -99,9 +90,7 @@ def _load(root: Path, split: str, layout: str, problems: Problems, kind: FileKin
     if not root.exists():
         raise MissingError(f"there is no data set at {root}.", _nearby(root))
     if root.is_file():
-        if root.suffix.lower() not in TABLE_SUFFIXES:
-            raise DataError(f"{root} is a file, but not a CSV file.", "Give the folder of the data set.")
-        return load_table(root, problems)
+        return _load_file(root, problems)
     if kind == "sound" and (root / ESC50).is_file():
         return load_esc50(root, problems)
     if kind == "photo" and any((root / mark).exists() for mark in _CONTEST_MARKS):
@@ -109,7 +98,7 @@ def _load(root: Path, split: str, layout: str, problems: Problems, kind: FileKin
     if kind == "photo":
         _refuse_outer(root)
     listed = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
-    tables = [] if layout else [path for path in listed if is_table(path, exact=True)]
+    tables = [] if layout else sorted(root.glob(PATTERN)) or [path for path in listed if is_table(path, exact=True)]
     loose = [] if layout or tables else [path for path in listed if is_table(path)]
     if loose:
         # Columns with names similar to path and label may be something else, so folders per class take precedence.
@@ -121,8 +110,8 @@ def _load(root: Path, split: str, layout: str, problems: Problems, kind: FileKin
         tables = loose
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
-        raise DataError(f"{root} has more than one CSV file of photos ({names}).", "Give one of them.")
-    return load_table(tables[0], problems) if tables else load_folders(root, problems, layout, kind)
+        raise DataError(f"{root} has more than one list of {kind}s ({names}).", "Give one of them.")
+    return _load_file(tables[0], problems) if tables else load_folders(root, problems, layout, kind)
 
 
 def _refuse_outer(root: Path) -> None:
@@ -132,31 +121,22 @@ def _refuse_outer(root: Path) -> None:
         raise DataError(f"{root} is not a data set, but {inner.parent} is.", f"Use --data {inner.parent}.")
 
 
+def _load_file(path: Path, problems: Problems) -> ImageSet:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return load_published(path, problems)
+    if suffix in TABLE_SUFFIXES:
+        return load_table(path, problems)
+    raise DataError(
+        f"{path} is a file, but neither a CSV file nor a published split.", "Give the folder of the data set."
+    )
+
+
 def _nearby(root: Path) -> str:
     parent = root.parent
     siblings = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
     near = suggest(root.name, siblings) if siblings else ""
     return near if near.startswith("Did you mean") else "Give the folder by --data."
-
-
-def check_dataset(image_set: ImageSet, *, shots: int | None = None, deep: bool = False) -> None:
-    """Checks that `load_dataset` omits.
-
-    Args:
-        image_set: The data set.
-        shots: If given, classes with fewer training photos, but some, are faults.
-        deep: Check that every photo exists.
-
-    Raises:
-        DataError: there are faults; `details` lists them.
-    """
-    problems = Problems(image_set.source)
-    if shots is not None:
-        note_short_classes(image_set, shots, problems)
-    if deep:
-        photos = (*image_set.train, *(image_set.test if image_set.layout == "csv" else ()))
-        check_files(photos, problems, follow_links=image_set.follow_links)
-    problems.raise_if_any(_MEND)
 
 
 def check_test_links(image_set: ImageSet) -> None:
@@ -213,7 +193,7 @@ def find_labels(image_set: ImageSet) -> dict[str, int]:
     """Find a data set's test labels. For scoring only, as with `load_labels`.
 
     In the contest's layout they are TestSetA_labels.txt or TestSetB_labels.txt beside the test folder; otherwise the
-    folders of test/, or the label column of the CSV's test rows.
+    folders of test/, the label column of the CSV's test rows, or the test list of a published split.
 
     Args:
         image_set: The data set.
@@ -228,5 +208,7 @@ def find_labels(image_set: ImageSet) -> dict[str, int]:
         return folder_labels(image_set)
     if image_set.layout == "csv":
         return table_labels(image_set)
+    if image_set.layout == "published":
+        return published_labels(image_set)
     path = image_set.root / f"TestSet{image_set.split}_labels.txt"
     return load_labels(path, image_set) if path.exists() else {}

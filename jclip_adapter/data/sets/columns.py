@@ -118,7 +118,7 @@ def read_labels(table: Mapping[str, Cells], columns: Columns, notes: list[str]) 
     """
     labels = list(table[columns.label])
     candidates = [name for name in columns.names if any(table[name])]
-    agreeing = [name for name in candidates if not _contradiction(labels, table[name])]
+    agreeing = [name for name in candidates if not contradiction(labels, table[name])]
     numbers = all(_is_number(label) for label in labels if label)
     worded = [name for name in agreeing if not all(_is_number(cell) for cell in table[name] if cell)]
     if worded:
@@ -132,7 +132,7 @@ def read_labels(table: Mapping[str, Cells], columns: Columns, notes: list[str]) 
     if other and numbers and any(labels):
         raise DataError(
             f"its columns {columns.label} and {other} group the photos differently: "
-            f"{_contradiction(labels, table[other])}.",
+            f"{contradiction(labels, table[other])}.",
             "Remove the column that does not name the classes.",
         )
     if other:
@@ -144,7 +144,7 @@ def _is_number(text: str) -> bool:
     return bool(re.fullmatch(r"[+-]?\d+(?:\.0*)?", text))
 
 
-def _contradiction(labels: Cells, names: Cells) -> str:
+def contradiction(labels: Cells, names: Cells) -> str:
     """The first contradiction between labels and names; empty if they correspond one to one."""
     for kind, ones, others in (("label", labels, names), ("name", names, labels)):
         first: dict[str, str] = {}

@@ -73,7 +73,7 @@ class ImageSet:
     Args:
         name: Name of the folder or file.
         root: The data folder, to which paths in lists are relative.
-        layout: "contest", "folders", "csv" or "esc50".
+        layout: "contest", "folders", "csv", "published" or "esc50".
         classes: The classes in the order of their ids; labels are indices into it.
         train: Labelled photos, in the order of the list file or the natural order of names.
         test: Photos to be classified, in natural order, without labels (see `find_labels` and `load_labels`).
@@ -83,6 +83,7 @@ class ImageSet:
         notes: A sentence per inferred decision or ignored part.
         test_folders: Class index of each folder of test photos, for `find_labels`.
         follow_links: Whether photos may be links out of the data folder.
+        validation: Labelled photos for choosing hyper-parameters, of a published split.
         kind: What the files are; sounds take the place of photos in all attributes.
         folds: ESC-50's fold of each training sound, 1 to 5; empty for others.
     """
@@ -99,6 +100,7 @@ class ImageSet:
     notes: tuple[str, ...] = field(default=(), repr=False)
     test_folders: Mapping[str, int] = field(default_factory=dict, repr=False)
     follow_links: bool = False
+    validation: tuple[Photo, ...] = field(default=(), repr=False)
     kind: FileKind = "photo"
     folds: tuple[int, ...] = field(default=(), repr=False)
 

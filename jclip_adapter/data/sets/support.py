@@ -25,7 +25,7 @@ class Draw:
     """How the support set is chosen.
 
     Attributes:
-        shots: Photos per class; ALL_SHOTS takes every photo.
+        shots: Photos per class; ALL_SHOTS takes every photo, 0 none.
         seed: Seed of the draw.
         order: "random"; "first" in list order; or the path of a list of photos.
         strict: Refuse classes with fewer photos than shots, and unreadable photos.
@@ -60,7 +60,7 @@ def choose_support(images: ImageSet, draw: Draw, check: Check) -> tuple[Photo, .
             raise UsageError(f"there is no list {draw.order}.", "Give --support a file, or 'first' or 'random'.")
         return read_support(draw.order, images)
     support = draw_unchecked(images, draw)
-    if draw.strict:
+    if draw.strict or not draw.shots:
         return support
     readable: set[str] = set()
     unreadable: dict[str, str] = {}  # relative name → reason
@@ -89,6 +89,8 @@ def draw_unchecked(images: ImageSet, draw: Draw, without: Container[str] = ()) -
     Raises:
         DataError: files are missing, or the list is malformed.
     """
+    if not draw.shots and draw.order in ("random", "first"):
+        return ()
     few = not draw.strict
     if draw.order == "first":
         return first_support(images, draw.shots, allow_fewer=few, without=without)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.core.natural import natural_key
-from jclip_adapter.core.problems import Problems, one_line, why_unfit
+from jclip_adapter.core.problems import Problems, one_line
 
 from .columns import Columns, find_columns, read_labels, read_splits
-from .model import ClassInfo, ImageSet, Photo
-from .names import canonical, note_clashes
-from .paths import check_files, unsafe
+from .model import ImageSet
+from .names import canonical
+from .rows import Row, image_set_of, labels_of_test_photos
 
 _log = logging.getLogger(__name__)
 
@@ -35,19 +34,10 @@ class _Form(NamedTuple):
     columns: Columns
 
 
-class _Row(NamedTuple):
-    """A row: path, class name, sort key of the class, and split."""
-
-    path: str
-    label: str
-    key: str
-    split: str
-
-
 class _Table(NamedTuple):
     """A table: its rows, its layout in words, and notes on inferred decisions."""
 
-    rows: list[_Row]
+    rows: list[Row]
     reading: str
     notes: tuple[str, ...]
 
@@ -84,50 +74,14 @@ def load_table(path: Path, problems: Problems) -> ImageSet:
     Raises:
         DataError: the file cannot be read as such a CSV.
     """
-    root = path.parent
-    seen: dict[str, _Row] = {}
     table = _read(path)
-    for number, row in enumerate(table.rows, 2):
-        where = f"row {number}"
-        objection = unsafe(row.path) if row.path else "is empty"
-        if objection:
-            problems.add("paths that are refused", f"{where}: {row.path or 'the path'} {objection}")
-        elif row.split not in ("train", "test"):
-            problems.add("unknown splits", f"{where}: {row.split!r} is neither train nor test", _SPLIT)
-        elif not row.label and row.split == "train":
-            problems.add("missing labels", f"{where}: {row.path} has no label")
-        elif why_unfit(row.label):
-            problems.add("labels that fit no list", f"{where}: the label '{row.label[:80]}' {why_unfit(row.label)}")
-        elif row.path not in seen:
-            seen[row.path] = row
-        elif seen[row.path] == row:
-            problems.add("duplicate rows", f"{where}: {row.path} is already listed")
-        else:
-            problems.add("photos with two labels", f"{where}: {row.path} is already listed with another label or split")
-    keys = {row.label: row.key for row in reversed(seen.values()) if row.label}
-    names = sorted(keys, key=lambda name: natural_key(keys[name]))
-    note_clashes(names, problems)
-    index_of = {name: index for index, name in enumerate(names)}
-    train = tuple(Photo(root, row.path, index_of[row.label]) for row in seen.values() if row.split == "train")
-    test = [Photo(root, row.path, None) for row in seen.values() if row.split == "test"]
-    if not train and not problems:
-        problems.add("empty lists", "no row is a training photo")
-    if problems:
-        check_files([*train, *test], problems)  # lists missing photos in the same error
-    classes = tuple(ClassInfo(index, name, "", "") for name, index in index_of.items())
-    test.sort(key=lambda photo: natural_key(photo.relative))
-    reading, notes = table.reading, table.notes
-    return ImageSet(path.stem, root, "csv", classes, train, tuple(test), source=path, reading=reading, notes=notes)
-
-
-_SPLIT = "Write train or test, or remove the row."
+    facts = image_set_of(path, path.parent, table.rows, problems)
+    return ImageSet(layout="csv", reading=table.reading, notes=table.notes, **facts)
 
 
 def table_labels(image_set: ImageSet) -> dict[str, int]:
     """Class index of each labelled test photo in the CSV."""
-    index_of = {info.name: index for index, info in enumerate(image_set.classes)}
-    rows = _read(image_set.source).rows
-    return {row.path: index_of[row.label] for row in rows if row.split == "test" and row.label in index_of}
+    return labels_of_test_photos(image_set, _read(image_set.source).rows)
 
 
 def _read(path: Path) -> _Table:
@@ -147,7 +101,7 @@ def _read(path: Path) -> _Table:
     used = ", ".join(name for name in (*form.columns[:2], parting) if name)
     reading = f"a table with the columns {used}, separated by {_DELIMITERS[form.delimiter]}s"
     rows = zip(cells[form.columns.path], map(canonical, labels), map(canonical, keys), splits, strict=True)
-    return _Table([_Row(*row) for row in rows], reading, tuple(notes))
+    return _Table([Row(*row, f"row {number}") for number, row in enumerate(rows, 2)], reading, tuple(notes))
 
 
 _AS_GB18030 = "its text is read as GB18030 (Chinese), as it is not UTF-8: check the class names"

@@ -159,6 +159,7 @@ def train(
     *,
     schedule: Callable[[int], float] | None = None,
     checkpoint: Checkpoint | None = None,
+    finished: Callable[[], bool] | None = None,
 ) -> History:
     """Run a training.
 
@@ -169,6 +170,7 @@ def train(
         schedule: Learning rate by the number of the step, from 0; None for the optimizer's own.
         checkpoint: Where the state is saved between epochs and resumed from; None for nowhere. Needs `resumable`
             batches.
+        finished: Called after every epoch; returns whether the training ends there. None to run all steps.
 
     Returns:
         The history.
@@ -214,8 +216,14 @@ def train(
             bar.set_postfix_str(f"epoch {len(history.epochs)} loss {history.epochs[-1]['loss']:.4f}", refresh=False)
             if checkpoint is not None:
                 checkpoint.keep(state)
+            if finished is not None and finished():
+                break
     if history.epochs:
-        logger.info("trained %d steps; %s", steps, ", ".join(f"{k} {v:.4g}" for k, v in history.epochs[-1].items()))
+        logger.info(
+            "trained %d steps; %s",
+            len(history.step_losses),
+            ", ".join(f"{k} {v:.4g}" for k, v in history.epochs[-1].items()),
+        )
     return history
 
 

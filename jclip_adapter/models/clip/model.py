@@ -41,6 +41,11 @@ class CLIP(jt.nn.Module):
         self.text_projection = jt.zeros((config.transformer_width, config.embed_dim))
         self.logit_scale = jt.zeros((1,))
 
+    @property
+    def dtype(self) -> Any:
+        """Data type of the weights, which code for JCLIP's models asks for: float32."""
+        return self.text_projection.dtype
+
     def encode_image(self, images: Any) -> Any:
         """Image features.
 

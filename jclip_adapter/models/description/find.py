@@ -109,21 +109,18 @@ def _certain(loaded: Loaded) -> Description | None:
             return Description("the file's metadata", checked_settings(loaded.origin.model))
         except (TypeError, ValueError) as error:
             raise WeightsError(f"its metadata are damaged ({error}).", "Convert the weights again.") from error
-    published = {loaded.sha256, loaded.origin.source_sha256}
-    return OPENAI if published & _published() or has_audio(loaded.state) else None  # AudioCLIP extends OpenAI's RN50
-
-
-def _published() -> set[str]:
+    if has_audio(loaded.state):  # AudioCLIP extends OpenAI's RN50
+        return OPENAI
     from jclip_adapter.models.weights import download
 
-    return {known.sha256 for known in download.KNOWN.values()}
+    published = {known.sha256 for known in download.KNOWN.values()}
+    return OPENAI if published & {loaded.sha256, loaded.origin.source_sha256} else None
 
 
 def _found(loaded: Loaded, inferred: ClipConfig) -> Description:
     """The configuration beside the weights, or the one implied by their format; both must agree."""
     if loaded.origin.form not in _RECOGNISED:
-        beside = _beside(loaded)
-        return beside if beside is not None else _by_form(loaded, inferred)
+        return _beside(loaded) or _by_form(loaded, inferred)
     try:
         beside = _beside(loaded)
         joined = inferred if beside is None else _joined(loaded, inferred, beside)
@@ -135,9 +132,7 @@ def _found(loaded: Loaded, inferred: ClipConfig) -> Description:
             f"the file has OpenAI's or JCLIP's format, but {beside.source} has other settings than OpenAI's.",
             f"Choose one: --model-config openai, or --model-config {beside.source}.",
         )
-    if beside is not None:
-        return beside
-    return _by_form(loaded, inferred)
+    return beside or _by_form(loaded, inferred)
 
 
 def _beside(loaded: Loaded) -> Description | None:
@@ -205,11 +200,6 @@ def _joined(loaded: Loaded, inferred: ClipConfig, description: Description) -> C
                 f"{description.source} has {name} = {value}, but the weights have {found}.",
                 "Give the configuration of these weights.",
             )
-    if description.sizes and not inferred.is_vit:
-        raise WeightsError(
-            f"{description.source}: only OpenAI's ResNets are supported.",
-            "Give --model-config openai.",
-        )
     try:
         return dataclasses.replace(inferred, **description.settings)
     except ValueError as error:

@@ -93,9 +93,8 @@ def read_hugging_face(path: Path) -> Description:
         "transformer_width": text.whole("hidden_size", 512),
         "transformer_layers": text.whole("num_hidden_layers", 12),
         "text_mlp": text.whole("intermediate_size", 2048),
+        "embed_dim": top.whole("projection_dim", 512),
     }
-    if "projection_dim" in top:
-        sizes["embed_dim"] = top.whole("projection_dim", 512)
     settings = {
         "vision_heads": vision.whole("num_attention_heads", 12),
         "text_heads": text.whole("num_attention_heads", 8),

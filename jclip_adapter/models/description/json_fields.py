@@ -9,21 +9,15 @@ from typing import Any
 
 from jclip_adapter.core.errors import WeightsError
 
-_MAX_BYTES = 1_000_000
-
 
 def read_table(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
-        WeightsError: the file cannot be read, or is not a JSON object.
+        WeightsError: the file is not a JSON object.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise WeightsError(f"{path} is not a model configuration: it has more than {_MAX_BYTES:,} bytes.")
         table = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON ({error}).", "Download it again.") from error
     if not isinstance(table, dict):
@@ -105,9 +99,8 @@ class Fields:
         if value is None:
             return default
         values = [value] * 3 if isinstance(value, int | float) else value
-        if not isinstance(values, list) or len(values) != 3:
-            raise self.fault(name, "three numbers")
-        if not all(isinstance(part, int | float) and not isinstance(part, bool) for part in values):
+        numbers = [part for part in values if type(part) in (int, float)] if isinstance(values, list) else []
+        if len(numbers) != 3 or numbers != values:
             raise self.fault(name, "three numbers")
         red, green, blue = map(float, values)
         return red, green, blue

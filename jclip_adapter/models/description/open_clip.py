@@ -145,9 +145,8 @@ def read_open_clip(table: Mapping[str, Any], where: str) -> Description:
         "transformer_width": text_width,
         "transformer_layers": text.whole("layers", 12),
         "text_mlp": int(text_width * text.number("mlp_ratio", 4.0)),
+        "embed_dim": model.whole("embed_dim", 512),
     }
-    if "embed_dim" in model:
-        sizes["embed_dim"] = model.whole("embed_dim", 512)
     return Description(where, settings, sizes)
 
 
@@ -173,11 +172,11 @@ def _check_pooling(text: Fields) -> None:
 def _side(vision: Fields) -> int:
     """The side of the square input."""
     value = vision.table.get("image_size", 224)
-    if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
-        value = value[0]
-    if isinstance(value, list):
+    if not isinstance(value, list):
+        return vision.whole("image_size", 224)
+    if value != value[:1] * 2:
         raise vision.unsupported("image_size")
-    return Fields({"image_size": value}, vision.where).whole("image_size", 224)
+    return Fields({"image_size": value[0]}, vision.where).whole("image_size", 224)
 
 
 def _activation(tower: Fields, quick: bool) -> str:

@@ -13,7 +13,6 @@ from .tensors import Floats
 
 FORMAT = "jclip-adapter"  # in the metadata of files that this program writes
 _INDEX = ".safetensors.index.json"
-_DAMAGED = "Convert the weights again."
 
 
 def is_index(path: Path) -> bool:
@@ -54,12 +53,10 @@ class Origin(NamedTuple):
         try:
             model = json.loads(facts["model"]) if "model" in facts else None
             form, layout, notes = json.loads(facts.get("origin", '["own", "", []]'))
+            model = model if model is None else dict(model)
+            return cls(str(form), str(layout), tuple(map(str, notes)), model, facts.get("source_sha256", ""))
         except (ValueError, TypeError, RecursionError) as error:
-            raise WeightsError("its metadata are damaged.", _DAMAGED) from error
-        named = isinstance(form, str) and isinstance(layout, str) and isinstance(notes, list)
-        if not named or not (model is None or isinstance(model, dict)):
-            raise WeightsError("its metadata are damaged.", _DAMAGED)
-        return cls(form, layout, tuple(map(str, notes)), model, str(facts.get("source_sha256", "")))
+            raise WeightsError("its metadata are damaged.", "Convert the weights again.") from error
 
 
 class Loaded(NamedTuple):

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError
 from jclip_adapter.data.sets import find_labels, load_dataset, load_labels
 from tests.data.sets.conftest import touch
 
@@ -19,7 +19,7 @@ def test_nothing_there(tmp_path):
 
 def test_a_file_that_is_no_table(tmp_path):
     touch(tmp_path / "photos.zip")
-    with pytest.raises(DataError, match="not a CSV file"):
+    with pytest.raises(DataError, match="neither a CSV file nor a published split"):
         load_dataset(tmp_path / "photos.zip")
 
 
@@ -32,11 +32,6 @@ def test_the_folder_above_is_not_taken_for_the_data(contest):
     root = contest()
     with pytest.raises(DataError, match=f"Use --data {root}"):
         load_dataset(root.parent)
-
-
-def test_unknown_split(contest):
-    with pytest.raises(UsageError, match="'C'"):
-        load_dataset(contest(), split="C")
 
 
 def test_accepts_text_paths(contest):

@@ -11,7 +11,6 @@ from jclip_adapter.data.sets import (
     ClassInfo,
     ImageSet,
     Photo,
-    check_dataset,
     first_support,
     load_dataset,
     read_support,
@@ -210,12 +209,12 @@ def test_unlabelled_photos_make_no_list(contest):
         support_lines(data.test, data)
 
 
-def test_check_dataset(contest):
+def test_shots_and_photos_that_lack(contest):
     root = contest(classes=[*CLASSES, "Stanford-Cars_Audi 4"], train=TRAIN[:20])
     data = load_dataset(root)
-    check_dataset(data, shots=2, deep=True)
-    (root / "TrainSet/Animal/Bear/5.jpg").unlink()
-    with pytest.raises(DataError, match="missing photos"):
-        check_dataset(data, shots=4, deep=True)
+    sample_support(data, 2, 0)
     with pytest.raises(DataError, match=r"Thu-dog_pug has 2 of 4\. Choose fewer --shots"):
-        check_dataset(data, shots=4)
+        sample_support(data, 4, 0)
+    (root / "TrainSet/Animal/Bear/5.jpg").unlink()
+    with pytest.raises(DataError, match=r"Bear/5\.jpg does not exist"):
+        remaining(data, ())

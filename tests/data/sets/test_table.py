@@ -3,7 +3,7 @@
 import pytest
 
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.data.sets import check_dataset, find_labels, load_dataset
+from jclip_adapter.data.sets import find_labels, load_dataset
 from tests.data.sets.conftest import touch
 
 
@@ -37,7 +37,7 @@ def test_a_folder_with_one_table_is_read(tmp_path):
 def test_two_tables_are_not_guessed_between(tmp_path):
     table(tmp_path, "path,label\na.jpg,x\n", name="a.csv")
     table(tmp_path, "path,label\na.jpg,x\n", name="b.csv")
-    with pytest.raises(DataError, match=r"more than one CSV file of photos \(a.csv, b.csv\)"):
+    with pytest.raises(DataError, match=r"more than one list of photos \(a.csv, b.csv\)"):
         load_dataset(tmp_path)
 
 
@@ -99,12 +99,3 @@ def test_no_text(tmp_path):
     (tmp_path / "photos.csv").write_bytes(b"path,label\n\xff\xfe.jpg,a\n")
     with pytest.raises(DataError, match=r"neither UTF-8 \(invalid start byte at byte 11\) nor clearly GB18030"):
         load_dataset(tmp_path / "photos.csv")
-
-
-def test_deep_check_finds_missing_photos_of_both_splits(tmp_path):
-    data = load_dataset(
-        table(tmp_path, "path,label,split\n1.jpg,a,train\n2.jpg,a,test\n3.jpg,a,train\n", files=["3.jpg"])
-    )
-    with pytest.raises(DataError) as caught:
-        check_dataset(data, deep=True)
-    assert len(caught.value.details) == 2

@@ -27,9 +27,9 @@ LAYERS = {
 }
 
 
-def module_rows(images, texts, weights, *, heads, mask):
+def module_rows(images, texts, weights, **facts):
     """What the authors' module returns: (C+1, B, d), the texts' rows first."""
-    text_rows, image_row = narrow_rows(images, texts, weights, heads=heads, mask=mask)
+    text_rows, image_row = narrow_rows(images, texts, weights, **facts)
     if text_rows.shape[1] != texts.shape[0]:
         text_rows = text_rows.broadcast((images.shape[0], texts.shape[0], text_rows.shape[2]))
     stacked = jt.concat([text_rows.transpose(1, 0, 2), image_row.unsqueeze(0)], dim=0)
@@ -152,35 +152,100 @@ def test_weights_are_drawn_within_pytorchs_bounds():
     assert not weights["outward_bias"].any()
 
 
-def attention(x, weights, heads, blocked, added):
-    """The module on one sequence x (L, d) in float64, as torch's MultiheadAttention defines it."""
+def gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+
+
+def layer_norm(x, weight, bias):
+    return (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5) * weight + bias
+
+
+def reference(x, weights, heads, blocked, added):
+    """The module on one sequence x (L, d) in float64, as torch's MultiheadAttention and encoder layer define it."""
     w = {name: array.astype(np.float64) for name, array in weights.items()}
-    hidden = (x @ w["down"].T + w["down_bias"]) @ w["widen"].T + w["widen_bias"]
-    parts = np.split(hidden @ w["inward"].T + w["inward_bias"], 3, axis=1)
+
+    def layer(rows, name):
+        return rows @ w[name].T + w[f"{name}_bias"]
+
+    hidden = layer(x, "down")
+    if "mix" in w:
+        hidden = layer(gelu(hidden), "mix")
+    elif "widen" in w:
+        hidden = layer(hidden, "widen")
+    parts = np.split(layer(hidden, "inward"), 3, axis=1)
     query, key, value = (part.reshape(len(x), heads, -1).transpose(1, 0, 2) for part in parts)
     scores = query @ key.transpose(0, 2, 1) / np.sqrt(query.shape[2]) + added
     scores[:, blocked] = -np.inf
     share = np.exp(scores - scores.max(axis=2, keepdims=True))
     mixed = (share / share.sum(axis=2, keepdims=True) @ value).transpose(1, 0, 2).reshape(len(x), -1)
-    narrow = (mixed @ w["outward"].T + w["outward_bias"]) @ w["narrow"].T + w["narrow_bias"]
-    active = narrow * 0.5 * (1 + np.vectorize(math.erf)(narrow / np.sqrt(2)))
-    return active @ w["up"].T + w["up_bias"]
+    rows = layer(mixed, "outward")
+    if "expand" in w:
+        rows = layer_norm(hidden + rows, w["norm_1"], w["norm_1_bias"])
+        rows = rows + layer(np.maximum(layer(rows, "expand"), 0), "contract")
+        rows = layer_norm(rows, w["norm_2"], w["norm_2_bias"])
+    return layer(gelu(layer(rows, "narrow")) if "narrow" in w else rows, "up")
+
+
+def perturbed(rng, *sizes, **shape):
+    weights = draw(rng, *sizes, **shape)
+    return {name: array + 0.3 * rng.standard_normal(array.shape).astype(np.float32) for name, array in weights.items()}
+
+
+def masks(mask, classes):
+    """Which scores are blocked, and what is added to the others."""
+    cross = np.zeros((classes + 1, classes + 1), dtype=bool)
+    cross[-1, :-1] = cross[:-1, -1] = True
+    return (~cross, 0) if mask == "block" else (np.zeros_like(cross), cross.astype(float))
+
+
+@pytest.mark.parametrize("mask", ["add", "block"])
+@pytest.mark.parametrize("block", ["attention", "transformer"])
+@pytest.mark.parametrize("down", ["bottleneck", "linear", "mlp"])
+@pytest.mark.parametrize("up", ["bottleneck", "linear", "mlp"])
+def test_every_variant_is_its_formula(mask, block, down, up, monkeypatch):
+    monkeypatch.setattr("jclip_adapter.methods.training.multimodal.FEED_FORWARD", 20)
+    rng = np.random.default_rng(6)
+    weights = perturbed(rng, 8, 12, 4, block=block, down=down, up=up)
+    names = {
+        "expand": block == "transformer",
+        "widen": down == "bottleneck",
+        "mix": down == "mlp",
+        "narrow": up != "linear",
+    }
+    assert {name: name in weights for name in names} == names
+    images, texts = normalise(rng.standard_normal((3, 8))), normalise(rng.standard_normal((5, 8)))
+    params = {name: jt.array(array) for name, array in weights.items()}
+    facts = {"heads": 2, "mask": mask}
+    rows = module_rows(jt.array(images), jt.array(texts), params, **facts).numpy()
+    logits = adapted_logits(
+        jt.array(images), jt.array(texts), params, **facts, adapt="both", ratio=0.3, scale=50.0
+    ).numpy()
+    for number, image in enumerate(images):
+        expected = reference(np.concatenate([texts, image[None]]), weights, 2, *masks(mask, 5))
+        np.testing.assert_allclose(rows[:, number], expected, rtol=1e-4, atol=2e-4)
+        mixed = 0.3 * normalise(expected) + 0.7 * np.concatenate([texts, image[None]])
+        mixed = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+        np.testing.assert_allclose(logits[number], 50 * mixed[:-1] @ mixed[-1], atol=2e-3)
+
+
+def test_the_encoder_layer_has_pytorchs_sizes():
+    weights = draw(np.random.default_rng(0), 512, 128, 32, block="transformer", down="mlp", up="mlp")
+    layer = ("inward", "outward", "expand", "contract", "norm_1", "norm_2")
+    # The parameters of torch.nn.TransformerEncoderLayer(128, 4), and of two MLPs.
+    assert sum(weights[name].size + weights[f"{name}_bias"].size for name in layer) == 593_024
+    assert sum(array.size for array in weights.values()) == 593_024 + (512 + 1 + 128 + 1) * 128 + (128 + 1) * (
+        128 + 512
+    )
 
 
 @pytest.mark.parametrize("mask", ["add", "block"])
 @pytest.mark.parametrize("classes", [1, 5])
 def test_the_module_is_attention_over_texts_and_image(mask, classes):
     rng = np.random.default_rng(5)
-    weights = draw(rng, 8, 12, 4)
-    weights = {
-        name: array + 0.3 * rng.standard_normal(array.shape).astype(np.float32) for name, array in weights.items()
-    }
+    weights = perturbed(rng, 8, 12, 4)
     images, texts = normalise(rng.standard_normal((3, 8))), normalise(rng.standard_normal((classes, 8)))
-    cross = np.zeros((classes + 1, classes + 1), dtype=bool)
-    cross[-1, :-1] = cross[:-1, -1] = True
-    blocked, added = (~cross, 0) if mask == "block" else (np.zeros_like(cross), cross.astype(float))
     params = {name: jt.array(array) for name, array in weights.items()}
     rows = module_rows(jt.array(images), jt.array(texts), params, heads=2, mask=mask).numpy()
     for number, image in enumerate(images):
-        expected = attention(np.concatenate([texts, image[None]]), weights, 2, blocked, added)
+        expected = reference(np.concatenate([texts, image[None]]), weights, 2, *masks(mask, classes))
         np.testing.assert_allclose(rows[:, number], expected, atol=2e-5)

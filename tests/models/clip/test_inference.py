@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,13 +16,13 @@ from jclip_adapter import runtime
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.data.photos.preprocess import MEAN, STD, normalise_pixels
 from jclip_adapter.models.clip import inference, jittor_ops, onednn_ops
-from jclip_adapter.models.clip.config import ACTIVATIONS
+from jclip_adapter.models.clip.config import ACTIVATIONS, ClipConfig
 from jclip_adapter.models.clip.encoder import load_encoder
 from jclip_adapter.models.clip.inference import ImageTower, TextTower, TowerWeights
-from jclip_adapter.models.clip.model import build_model
+from jclip_adapter.models.clip.model import CLIP, build_model, state_arrays
 from jclip_adapter.models.clip.tokenizer import token_ids
 from jclip_adapter.runtime import jt, onednn
-from tests.random_weights import TINY, random_state, write_safe
+from tests.random_weights import TINY, random_state, write_jclip, write_safe
 
 MODULES = [jittor_ops, *([onednn_ops] if runtime.has_fast_matmul() else [])]
 TEXTS = ["a photo of a cat.", "a dog", "a very long text of very many words about a lynx, " * 3]
@@ -173,6 +174,23 @@ def test_a_feature_does_not_depend_on_its_place(precision: str, tmp_path: Any) -
     np.testing.assert_array_equal(encoder.images(photos[3:5]), found[3:5])
     other = load_encoder(str(tmp_path / "tiny.safetensors"), "cpu", 3, precision=precision)
     np.testing.assert_array_equal(other.images(photos[:3]), found[:3])
+
+
+def test_a_resnet_encodes_photos_in_single_precision(tmp_path: Any) -> None:
+    path = str(tmp_path / "resnet.pkl")
+    write_jclip(Path(path), state_arrays(CLIP(ClipConfig(16, 96, (1, 1, 1, 1), 8, 0, 77, 49408, 64, 1))))
+    encoder = load_encoder(path, "cpu", 4, model_config="openai")
+    photos = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
+    wanted = encoder.model.encode_image(normalise_pixels(photos)).numpy()
+    np.testing.assert_allclose(encoder.images(photos), wanted, rtol=1e-3, atol=1e-5)
+    with pytest.raises(UsageError, match="is for vision transformers"):
+        load_encoder(path, "cpu", precision="bfloat16", model_config="openai")
+
+
+def test_bfloat16_needs_the_processors_instructions(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "has_bfloat16", lambda: False)
+    with pytest.raises(UsageError, match="no bfloat16 instructions"):
+        load_encoder(str(write_safe(tmp_path / "tiny.safetensors")), "cpu", precision="bfloat16")
 
 
 @pytest.mark.skipif(runtime.current_device() == "cuda", reason="with CUDA, float16 is taken")
