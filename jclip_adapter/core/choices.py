@@ -4,6 +4,7 @@ SAMPLE = "sample"  # the built-in data set and CLIP
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")  # of matmuls
 AUDIO_MODES = ("proper", "published")  # of encoding sounds
+MODALITIES = ("image", "text", "audio")  # of training rows
 NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")  # trained on ImageNet
 NETWORK_REQUIREMENTS = "requirements-backbones.txt"
 LAYOUTS = ("class", "domain/class")  # of folders of photos, below train/ and test/ if there are such

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -204,5 +205,7 @@ def fingerprint(task: FewShotTask) -> str:
     views = () if task.support_views is None else (task.support_views,)
     second = () if task.auxiliary is None else (task.auxiliary,)
     head = () if task.imagenet_head is None else (np.frombuffer(repr(task.imagenet_head.ids).encode(), np.uint8),)
-    parts = (task.raw, task.support_labels, *views, *texts, *second, *head)
+    extra: list[npt.NDArray[Any]] = [part for rows in task.extra_rows().values() for part in rows]
+    extra += [np.frombuffer(repr((task.extra_modalities, task.extra_scale)).encode(), np.uint8)] if extra else []
+    parts = (task.raw, task.support_labels, *views, *texts, *second, *head, *extra)
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
