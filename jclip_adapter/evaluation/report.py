@@ -133,7 +133,9 @@ def _is_number(cell: object) -> bool:
     return not isinstance(cell, str) or cell.endswith("%")
 
 
-def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, baseline_name: str = "zero-shot") -> str:
+def score_table(
+    scores: Sequence[Score], baseline: Sequence[Score], name: str, baseline_name: str = "zero-shot", kind: str = "photo"
+) -> str:
     """Accuracy per domain and in total, with 95 % intervals and a baseline.
 
     Args:
@@ -141,6 +143,7 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, b
         baseline: Scores of the baseline on the same photos, in the same order.
         name: The method's name.
         baseline_name: The baseline's name; empty without one.
+        kind: What is scored.
 
     Returns:
         A Markdown table.
@@ -154,4 +157,4 @@ def score_table(scores: Sequence[Score], baseline: Sequence[Score], name: str, b
         interval = f"{100 * low:.1f}–{100 * high:.1f} %"
         rows.append([score.domain, score.n, *beside[:1], top1, interval, *beside[1:], top5])
     fives = [f"{each} top-5" for each in (*names, name)]
-    return markdown_table(["domain", "photos", *names, name, "95 % interval", *fives], rows)
+    return markdown_table(["domain", f"{kind}s", *names, name, "95 % interval", *fives], rows)

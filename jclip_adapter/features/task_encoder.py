@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -177,7 +177,9 @@ class TaskEncoder:
             Lazy(lambda: clip.model),
             tuple(self.prompts.class_name(name, domain) for name, domain in pairs),
             tuple(self.prompts.texts(name, domain)[0] for name, domain in pairs),
-            TrainingPhotos(paths, clip.image_size, clip.transform, clip.reading),
+            _no_pixels
+            if clip.kind == "sound"
+            else TrainingPhotos(paths, clip.image_size, clip.transform, clip.reading),
         )
 
     def _imagenet_head(self) -> ImageNetHead | None:
@@ -197,6 +199,10 @@ class TaskEncoder:
         normal, raw = (class_means(rows, labels, classes) for rows in (features.normalised, features.raw))
         texts = TextFeatures(normalise(normal), np.asarray(raw, dtype=np.float32), ())
         return dataclasses.replace(self, learnt_texts=texts)
+
+
+def _no_pixels(*_: object) -> NoReturn:
+    raise UsageError("this method trains CLIP on the pixels of photos, but the data are sounds.", "Choose another one.")
 
 
 def fingerprint(task: FewShotTask) -> str:

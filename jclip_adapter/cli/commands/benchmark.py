@@ -48,9 +48,10 @@ from jclip_adapter.storage import Kind, check_folder_writable, check_place, sha2
 from jclip_adapter.storage.checksums import MARKDOWN_MARK, text_with_checksum
 from jclip_adapter.storage.kinds import text_of, unchanged_png, unchanged_text
 
+from .beside import unreadable
 from .chain import chain_sha256
 from .effects import refuse_idle_on_methods
-from .setup import Setup, log_data, set_up, unreadable
+from .setup import Setup, log_data, set_up
 
 logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
@@ -216,11 +217,9 @@ def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> 
             support = choose_support(images, draw, functools.partial(unreadable, tasks))
             what = f"--shots {'all' if count == ALL_SHOTS else count} --seed {seed}"
             if drawn.setdefault(support, what) != what:
-                text = (
-                    f"{drawn[support]} and {what} draw the same {len(support)} photos, so their numbers are the same."
-                )
-                raise UsageError(text, "Give one --seed, or fewer --shots.")
-            task = tasks.task(paths_of(support), labels_of(support), settings.views, settings.seed)
+                same = f"draw the same {len(support)} {images.kind}s, so their numbers are the same"
+                raise UsageError(f"{drawn[support]} and {what} {same}.", "Give one --seed, or fewer --shots.")
+            task = setup.task(support, draw)
             if settings.noise[0]:
                 noisy = with_noise(tasks.clip, tasks.photos(paths_of(support)), tasks.cache, settings.noise[0], seed)
                 task = replace(task, support_features=noisy.normalised, support_raw=noisy.raw)
@@ -278,9 +277,10 @@ def labelled_queries(
     if found.bad:
         first = next(iter(found.bad.values()))
         logger.warning(
-            "%d of %d photos to score cannot be read (they count as wrong, and feature files omit them): %s",
+            "%d of %d %ss to score cannot be read (they count as wrong, and feature files omit them): %s",
             len(found.bad),
             len(photos),
+            images.kind,
             first,
         )
     if noise:

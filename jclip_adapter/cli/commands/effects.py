@@ -35,6 +35,7 @@ def refuse_idle_on_methods(settings: Settings, methods: Sequence[Method], *, sho
     uses: list[tuple[Callable[[Method], bool], Iterable[str], str]] = [
         (uses_views, ("views",), "augmented views"),
         (lambda method: method.uses_auxiliary, ("auxiliary",), "a second network"),
+        (lambda method: method.uses_extra, ("audio", "photos"), "a second modality"),
         (uses_shots, ("shots", "support", "select") if shots else (), "training photos"),
     ]
     for use, names, what in uses:
@@ -60,7 +61,7 @@ def refuse_without_shots(settings: Settings, method: Method) -> None:
         return
     if "support" in method.meta.needs:
         raise UsageError(f"--shots 0: {method.meta.name} needs support photos.", "Use at least 1 shot.")
-    for name in ("strict", "views", "select", "support"):
+    for name in ("strict", "views", "select", "support", "audio", "photos"):
         if name in settings.given:
             flag = OPTIONS[name].flag
             raise UsageError(f"{flag} has no effect with --shots 0.", f"Leave {flag} out, or use at least 1 shot.")
@@ -88,6 +89,10 @@ def refuse_idle_on_network(settings: Settings) -> None:
             )
 
 
+_ON_PHOTOS = ("views", "auxiliary", "encoder", "noise")  # photos that are classified
+_READING = ("exif", "transparent", "white_level", "workers", "batch_size", "precision")  # any photos
+
+
 def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:
     """Refuse options that the data set does not use.
 
@@ -98,6 +103,12 @@ def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:
         raise UsageError(
             f"--split has no effect on {images.source}, which is not in the contest's layout.", "Leave --split out."
         )
+    if images.kind == "sound":
+        idle = (*_ON_PHOTOS, *(() if settings.photos else _READING))
+        for name in idle:
+            if name in settings.given:
+                flag = OPTIONS[name].flag
+                raise UsageError(f"{flag} has no effect on sounds, which {images.source} holds.", f"Leave {flag} out.")
     if "top" in settings.given and settings.top > len(images.classes):
         raise UsageError(
             f"--top {settings.top}: {images.source} has {len(images.classes)} classes.",

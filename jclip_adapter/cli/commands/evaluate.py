@@ -112,17 +112,17 @@ def evaluate(settings: Settings) -> Evaluation:
     write_checked_json(files[0], report, KINDS[EVALUATION])
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
     text = [f"{meta.name} on {source}{' (transductive)' if meta.transductive else ''}"]
-    text.append(score_table(scores, baseline, meta.name, named))
+    text.append(score_table(scores, baseline, meta.name, named, images.kind))
     for name, group in groups.items():
         shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
         text.append(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
-    text += [f"{counted(bad, 'photo')} could not be read, counted as wrong"] if bad else []
+    text += [f"{counted(bad, images.kind)} could not be read, counted as wrong"] if bad else []
     text += overlap.warnings()
     for name, (mine, theirs) in without.items():
         both = f"{named} {100 * theirs.top1:.1f} %, {meta.name} {100 * mine.top1:.1f} %"
-        text.append(f"top-1 without {name} ({mine.n} photos): {both}")
+        text.append(f"top-1 without {name} ({mine.n} {images.kind}s): {both}")
     rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in pairs if pair.count > 1]
-    text += [markdown_table(["class", "predicted as", "photos", "share"], rows)] if rows else []
+    text += [markdown_table(["class", "predicted as", f"{images.kind}s", "share"], rows)] if rows else []
     return Evaluation(scores, baseline, files, "\n".join([*text, f"written: {', '.join(map(str, files))}"]))
 
 

@@ -112,13 +112,14 @@ def _report(images: ImageSet, support: Sequence[Photo], unreadable: dict[str, st
     first = next(iter(unreadable.values()))
     if lost:
         raise DataError(
-            f"no training photo of {_some(lost)} can be read, the first: {first}",
-            "Replace the photos, or remove the class.",
+            f"no training {images.kind} of {_some(lost)} can be read, the first: {first}",
+            "Replace the files, or remove the class.",
             list(unreadable.values()),
         )
     logger.warning(
-        "%d training photos cannot be read and are replaced by others of their classes, if there are any: %s (%s)",
+        "%d training %ss cannot be read and are replaced by others of their classes, if there are any: %s (%s)",
         len(unreadable),
+        images.kind,
         _some(list(unreadable)),
         first,
     )
@@ -136,8 +137,9 @@ def note_short(images: ImageSet, support: Sequence[Photo], shots: int) -> None:
     ]
     if short:
         logger.warning(
-            "%d classes have fewer photos than %d shots: %s; --strict refuses that",
+            "%d classes have fewer %ss than %d shots: %s; --strict refuses that",
             len(short),
+            images.kind,
             shots,
             _some(short),
         )
@@ -147,11 +149,12 @@ def shots_in_words(images: ImageSet, draw: Draw) -> str:
     """The shots that a draw takes and the training photos that it leaves, for messages."""
     if draw.order not in ("random", "first"):
         return f"shots from {draw.order}"
+    kind = images.kind
     counts = {min(draw.shots, len(photos)) for photos in images.train_by_class}
     total = sum(min(draw.shots, len(photos)) for photos in images.train_by_class)
-    left = f"{len(images.train) - total} {'training photos not used' if images.test else 'photos left to evaluate'}"
+    left = f"{len(images.train) - total} {f'training {kind}s not used' if images.test else f'{kind}s left to evaluate'}"
     if draw.shots == ALL_SHOTS:
-        return f"all {total} training photos as shots"
+        return f"all {total} training {kind}s as shots"
     return f"{draw.shots} shots each, {left}" if counts == {draw.shots} else f"{total} shots, {left}"
 
 

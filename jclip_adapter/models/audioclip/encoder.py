@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.core.choices import AUDIO_MODES
 from jclip_adapter.core.errors import DataError, UsageError, WeightsError, suggest
 from jclip_adapter.core.task import Array, Lazy, Weights
+from jclip_adapter.data.sets.model import FileKind
 from jclip_adapter.data.sounds import SAMPLES, VERSION
 from jclip_adapter.models import weights as weight_files
 from jclip_adapter.models.clip.encoder import Encoder, loaded_encoder
@@ -110,6 +112,43 @@ class AudioEncoder:
         return AudioTower(self.state, SAMPLES, batch=self.batch_size, batch_statistics=self.mode == "published")
 
 
+@dataclass(kw_only=True)
+class SoundEncoder(Encoder):
+    """AudioCLIP as an encoder of sounds and texts, in the place of one of photos and texts.
+
+    Attributes:
+        audio: The audio tower, in "proper" mode.
+        audio_text: Factor of cosines between sounds and texts.
+    """
+
+    audio: AudioEncoder
+    audio_text: float
+    kind: ClassVar[FileKind] = "sound"
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor of cosines between sounds and texts."""
+        return self.audio_text
+
+    @property
+    def files_at_once(self) -> int:
+        """Sounds per call of `images`: one, so that a feature does not depend on others."""
+        return self.audio.batch_size
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters, including CLIP's."""
+        return super().parameters + sum(value.size for value in self.audio.state.values())
+
+    def image_key(self) -> str:
+        """A fingerprint of everything that determines a sound's feature, besides its bytes."""
+        return self.audio.sound_key()
+
+    def images(self, pixels: npt.NDArray[Any]) -> Array:
+        """(B, `data.sounds.SAMPLES`) samples of −1…1 → (B, d) features, not normalised."""
+        return self.audio.sounds(pixels)
+
+
 class AudioClip(NamedTuple):
     """AudioCLIP: encoders of three modalities in one space.
 
@@ -123,9 +162,22 @@ class AudioClip(NamedTuple):
     audio: AudioEncoder
     scales: Scales
 
+    @property
+    def sounds(self) -> SoundEncoder:
+        """Encoder of sounds and texts."""
+        facts = {item.name: getattr(self.clip, item.name) for item in fields(self.clip)}
+        return SoundEncoder(**facts, audio=self.audio, audio_text=self.scales.audio_text)
+
 
 def load_audioclip(
-    weights: str, device: str = "auto", batch_size: int = 0, cache: Path | None = None, mode: str = "proper"
+    weights: str,
+    device: str = "auto",
+    batch_size: int = 0,
+    cache: Path | None = None,
+    mode: str = "proper",
+    *,
+    precision: str = "float32",
+    model_config: str = "",
 ) -> AudioClip:
     """Read AudioCLIP; Jittor starts when something is encoded.
 
@@ -135,6 +187,8 @@ def load_audioclip(
         batch_size: Photos or texts per forward pass; 0 chooses by device.
         cache: Folder where pickled weights are kept as safetensors; None for none.
         mode: How sounds are encoded, see `AudioEncoder`: "proper" or "published".
+        precision: As for `load_encoder`, of photos and texts.
+        model_config: As for `load_encoder`.
 
     Returns:
         The encoders.
@@ -154,7 +208,7 @@ def load_audioclip(
         check_audio(audio)
     except WeightsError as error:
         raise WeightsError(f"{loaded.path}: {error.message}", error.hint, error.details) from error
-    clip = loaded_encoder(loaded, device, batch_size)
+    clip = loaded_encoder(loaded, device, batch_size, precision, model_config)
     own, other = len(audio["fc.bias"]), clip.width
     if own != other:
         raise WeightsError(f"{loaded.path}: features of sounds have {own} channels, those of photos {other}.", HINT)
