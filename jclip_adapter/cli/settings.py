@@ -12,7 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from jclip_adapter.core.choices import ALL_SHOTS, DEVICES, LAYOUTS, NETWORKS, PRECISIONS, PROTOCOLS, SAMPLE
+from jclip_adapter.core.choices import (
+    ALL_SHOTS,
+    AUDIO_MODES,
+    DEVICES,
+    LAYOUTS,
+    NETWORKS,
+    PRECISIONS,
+    PROTOCOLS,
+    SAMPLE,
+)
 from jclip_adapter.core.errors import UsageError, suggest
 from jclip_adapter.core.strict_yaml import read_yaml_mapping
 from jclip_adapter.data.photos.reading import EXIF, TRANSPARENT, Reading
@@ -106,6 +115,13 @@ class Settings:
         "photos of the same classes, which help to classify the sounds of --data",
         ON_PHOTOS,
         metavar="DIR",
+        group=DETAILS,
+    )
+    audio_mode: str = option(
+        AUDIO_MODES[0],
+        "with --protocol imagenet-esc: encode sounds as trained, or in batches as the benchmark's authors did",
+        (BENCHMARK,),
+        choices=AUDIO_MODES,
         group=DETAILS,
     )
     method: str = option("jclip-adapter", "adaptation method", WITH_METHODS, metavar="NAME")
@@ -214,7 +230,7 @@ class Settings:
     )
     protocol: str = option(
         "generalised",
-        "which classes compete for a photo if some have no shots: all; or base-to-new: its group's",
+        "which classes compete for a photo if some have no shots: all; base-to-new: its group's. Or imagenet-esc",
         BENCHMARKS,
         choices=PROTOCOLS,
         group=_BENCHMARK,

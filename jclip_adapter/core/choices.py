@@ -8,6 +8,7 @@ MODALITIES = ("image", "text", "audio")  # of training rows
 NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")  # trained on ImageNet
 NETWORK_REQUIREMENTS = "requirements-backbones.txt"
 LAYOUTS = ("class", "domain/class")  # of folders of photos, below train/ and test/ if there are such
-PROTOCOLS = ("generalised", "base-to-new")  # of a benchmark in which some classes have no shots
+IMAGENET_ESC = "imagenet-esc"
+PROTOCOLS = ("generalised", "base-to-new", IMAGENET_ESC)  # of a benchmark
 ALL_SHOTS = 1_000_000
 """The value of `--shots all`: more photos per class than any data set has."""

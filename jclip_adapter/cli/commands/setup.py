@@ -68,7 +68,7 @@ class Setup:
             return None
         heard = bool(settings.audio)
         images = open_beside(settings.audio or settings.photos, "sound" if heard else "photo", self.images, settings)
-        level = settings.white_level if heard else _white_level(settings, images, ())
+        level = settings.white_level if heard else white_level(settings, images, ())
         clip = dataclasses.replace(self.audioclip.clip, reading=settings.reading._replace(white_level=level))
         tasks = dataclasses.replace(self.tasks, encoder=self.audioclip.sounds if heard else clip)
         return Beside("audio" if heard else "image", images, tasks, self.audioclip.scales.audio_image)
@@ -147,8 +147,8 @@ def set_up(
         model_config = settings.model_config or of_run.get("model_config", "")
         settings = dataclasses.replace(settings, weights=of_run["weights"], model_config=model_config)
     prompts = _prompts(settings, images, words)
-    settings = dataclasses.replace(settings, white_level=_white_level(settings, images, elsewhere))
-    audioclip = _audioclip(settings) if settings.audio or images.kind == "sound" else None
+    settings = dataclasses.replace(settings, white_level=white_level(settings, images, elsewhere))
+    audioclip = read_audioclip(settings) if settings.audio or images.kind == "sound" else None
     encoder = _network(settings, bool(chain), audioclip)
     learnt = None
     for run in reversed(chain):
@@ -171,8 +171,12 @@ def set_up(
     return Setup(settings, images, tasks, chain, audioclip)
 
 
-def _audioclip(settings: Settings) -> AudioClip:
-    """The network that encodes sounds, photos and texts."""
+def read_audioclip(settings: Settings) -> AudioClip:
+    """The network that encodes sounds, photos and texts.
+
+    Raises:
+        UsageError: other weights are named.
+    """
     name = settings.weights
     if not name or name == SAMPLE or name in backbones.KNOWN:
         raise UsageError(
@@ -184,6 +188,7 @@ def _audioclip(settings: Settings) -> AudioClip:
         settings.device,
         settings.batch_size,
         Path(settings.cache),
+        settings.audio_mode,
         precision=settings.precision,
         model_config=settings.model_config,
     )
@@ -221,7 +226,7 @@ def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | No
     return prompts
 
 
-def _white_level(settings: Settings, images: ImageSet, elsewhere: Sequence[Path]) -> int:
+def white_level(settings: Settings, images: ImageSet, elsewhere: Sequence[Path]) -> int:
     """The white level: the user's, the run's, or the one inferred from the photos."""
     photos = paths_of([*images.train, *images.test]) if images.kind == "photo" else []
     elsewhere = elsewhere if images.kind == "photo" else ()

@@ -11,7 +11,7 @@ from jclip_adapter.core.errors import DataError, MissingError, UsageError, sugge
 from jclip_adapter.core.problems import Problems
 
 from .contest import load_contest, numbered_pairs
-from .esc50 import ESC50, fold_split, load_esc50, with_classes
+from .esc50 import ESC50, load_esc50, with_classes
 from .folders import folder_labels, load_folders
 from .model import PHOTO_SUFFIXES, ClassInfo, FileKind, ImageSet, Photo
 from .names import canonical
@@ -28,7 +28,6 @@ __all__ = [
     "check_test_links",
     "find_labels",
     "first_support",
-    "fold_split",
     "load_dataset",
     "load_labels",
     "read_support",

@@ -10,9 +10,8 @@ import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-from jclip_adapter.core.errors import DataError, UsageError, suggest
+from jclip_adapter.core.errors import DataError, suggest
 from jclip_adapter.core.problems import Problems, why_unfit
 from jclip_adapter.data.sounds import is_sound
 from jclip_adapter.storage import read_lines
@@ -24,15 +23,6 @@ from .paths import check_files, unsafe
 ESC50 = "meta/esc50.csv"
 _COLUMNS = ("filename", "fold", "target", "category")
 _FOLDS = range(1, 6)
-_MOST_SHOTS = 4  # of 8 sounds per class and fold, as many are for validation
-
-
-class FoldSplit(NamedTuple):
-    """Sounds of one fold as shots and validation, those of the other folds as test."""
-
-    train: tuple[Photo, ...]
-    val: tuple[Photo, ...]
-    test: tuple[Photo, ...]
 
 
 def load_esc50(root: Path, problems: Problems) -> ImageSet:
@@ -47,7 +37,7 @@ def load_esc50(root: Path, problems: Problems) -> ImageSet:
         problems: Gets the faults; the caller raises them.
 
     Returns:
-        The data set, without test sounds: see `fold_split`.
+        The data set, without test sounds.
 
     Raises:
         DataError: the table cannot be read.
@@ -109,45 +99,6 @@ def with_classes(sounds: ImageSet, names: Sequence[str]) -> ImageSet:
         train=tuple(sound for sound, _ in kept),
         folds=tuple(fold for _, fold in kept),
     )
-
-
-def fold_split(sounds: ImageSet, fold: int, shots: int) -> FoldSplit:
-    """The few-shot split of the ImageNet-ESC benchmark, which draws nothing.
-
-    Args:
-        sounds: A data set in ESC-50's layout.
-        fold: The fold of the shots, 1 to 5.
-        shots: K sounds per class, 1 to 4.
-
-    Returns:
-        Per class the first K sounds of the fold in the file's order as shots, the next K as validation; and all sounds
-        of the other folds.
-
-    Raises:
-        UsageError: `fold` or `shots` is out of range, or the data set has no folds.
-        DataError: a class has fewer than 2K sounds in the fold.
-    """
-    if not sounds.folds:
-        raise UsageError(f"{sounds.source} has no folds.", f"Give a folder with {ESC50}.")
-    if fold not in _FOLDS or not 1 <= shots <= _MOST_SHOTS:
-        raise UsageError(f"expected a fold of 1 to 5 and 1 to {_MOST_SHOTS} shots, got fold {fold} and {shots} shots.")
-    inner: list[list[Photo]] = [[] for _ in sounds.classes]
-    test = []
-    for sound, own in zip(sounds.train, sounds.folds, strict=True):
-        if own != fold:
-            test.append(sound)
-        elif sound.label is not None:
-            inner[sound.label].append(sound)
-    for info, found in zip(sounds.classes, inner, strict=True):
-        if len(found) < 2 * shots:
-            raise DataError(
-                f"{sounds.source}: class {info.name} has {len(found)} sounds in fold {fold}, expected at least "
-                f"{2 * shots} ({shots} to train, {shots} to validate).",
-                "Give fewer shots, or complete the data set.",
-            )
-    train = tuple(sound for found in inner for sound in found[:shots])
-    val = tuple(sound for found in inner for sound in found[shots : 2 * shots])
-    return FoldSplit(train, val, tuple(test))
 
 
 def _rows(path: Path, problems: Problems) -> list[tuple[int, tuple[str, str, str, str]]]:

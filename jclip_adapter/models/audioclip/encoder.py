@@ -164,7 +164,9 @@ class AudioClip(NamedTuple):
 
     @property
     def sounds(self) -> SoundEncoder:
-        """Encoder of sounds and texts."""
+        """Encoder of sounds and texts; in "proper" mode only, as stored features must not depend on a batch."""
+        if self.audio.mode != "proper":
+            raise ValueError(f"features of the {self.audio.mode} mode depend on their batch")
         facts = {item.name: getattr(self.clip, item.name) for item in fields(self.clip)}
         return SoundEncoder(**facts, audio=self.audio, audio_text=self.scales.audio_text)
 

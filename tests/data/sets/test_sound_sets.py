@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.data.sets import ImageSet, fold_split, load_dataset, with_classes
+from jclip_adapter.data.sets import ImageSet, load_dataset, with_classes
 from jclip_adapter.data.texts.imagenet import _load, wordnet_name
 from jclip_adapter.data.texts.imagenet_esc import benchmark_classes
 from tests import ROOT
@@ -46,32 +46,6 @@ def test_esc50(root: Path) -> None:
     assert len(found.train) == len(found.folds) == 120
     assert (found.train[0].relative, found.train[0].label, found.folds[0]) == ("audio/1-100-A-1.wav", 1, 1)
     assert found.summary == "3 classes, 120 sounds, read as ESC-50's audio/ and meta/esc50.csv"
-
-
-@pytest.mark.parametrize("shots", [1, 4])
-def test_the_split_of_a_fold(shots: int, root: Path) -> None:
-    found = read(root)
-    split = fold_split(found, 2, shots)
-    names = [sound.relative for sound in split.train if sound.label == 0]
-    assert names == [f"audio/2-{take}-A-0.wav" for take in range(shots)]
-    names = [sound.relative for sound in split.val if sound.label == 0]
-    assert names == [f"audio/2-{take}-A-0.wav" for take in range(shots, 2 * shots)]
-    assert len(split.train) == len(split.val) == 3 * shots
-    assert len(split.test) == 96
-    assert not any(sound.relative.startswith("audio/2-") for sound in split.test)
-
-
-@pytest.mark.parametrize(("fold", "shots"), [(0, 1), (6, 1), (1, 0), (1, 5)])
-def test_a_split_that_does_not_exist(fold: int, shots: int, root: Path) -> None:
-    with pytest.raises(UsageError, match="expected a fold of 1 to 5 and 1 to 4 shots"):
-        fold_split(read(root), fold, shots)
-
-
-def test_a_class_with_few_sounds(tmp_path: Path) -> None:
-    found = read(esc50(tmp_path / "few", {"dog": 0}, takes=3))
-    assert len(fold_split(found, 1, 1).train) == 1
-    with pytest.raises(DataError, match="class dog has 3 sounds in fold 1, expected at least 4"):
-        fold_split(found, 1, 2)
 
 
 def test_some_classes_in_another_order(root: Path) -> None:
@@ -145,8 +119,6 @@ def test_folders_of_sounds(tmp_path: Path) -> None:
     assert (
         found.summary == "2 classes, 2 training sounds, 2 test sounds, read as train/class/sound and test/class/sound"
     )
-    with pytest.raises(UsageError, match="has no folds"):
-        fold_split(found, 1, 1)
     with pytest.raises(DataError, match="no folder of photos"):
         load_dataset(root)
 
