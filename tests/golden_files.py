@@ -30,17 +30,17 @@ class Golden:
         with np.load(golden_path(f"{name}.npz"), allow_pickle=False) as arrays:
             self.arrays = {key: arrays[key] for key in arrays.files}
 
-    def __getitem__(self, key: str) -> np.ndarray:
+    def __getitem__(self, key: str) -> np.ndarray[Any, Any]:
         return self.arrays[key]
 
     def tolerance(self, key: str) -> float:
         """A stated tolerance."""
         return float(self.facts["tolerance"][key])
 
-    def state_dict(self, part: str = "params") -> dict[str, np.ndarray]:
+    def state_dict(self, part: str = "params") -> dict[str, np.ndarray[Any, Any]]:
         """The weights that the case's recipe, or a part of it, draws."""
         recipe = self.facts["recipe"]
-        state: dict[str, np.ndarray] = {}
+        state: dict[str, np.ndarray[Any, Any]] = {}
         for entry in recipe[part]:
             name, shape = entry["name"], entry["shape"]
             if "value" in entry:
