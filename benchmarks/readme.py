@@ -61,6 +61,7 @@ def documents() -> dict[Path, Sections]:
         "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table, "not-included": not_included},
         "docs/sample.md": {"sample": partial(quoted_table, "sample.md", "benchmarks.sample_accuracy")},
         "docs/seeds.md": {"seeds": seeds.page},
+        "docs/sound.md": {"sound-speed": sound_speed_table},
         "docs/speed.md": {"speed": speed_table},
         "docs/training-through-clip.md": {
             "encoder": partial(quoted_table, "sample-encoder.md", "benchmarks.sample_encoder")
@@ -162,6 +163,13 @@ def benchmark_table() -> str:
     datasets = list(dict.fromkeys(dataset for found in top1.values() for dataset in found))
     rows = [[_name(name), *(_percent(top1[name].get(key)) for key in datasets)] for name in _ranked(list(top1), top1)]
     return markdown_table(["method", *datasets], rows)
+
+
+def sound_speed_table() -> str:
+    """Sounds per second, out of results/sound-speed.csv."""
+    rows = list(csv.DictReader(read_lines(ROOT / "results" / "sound-speed.csv")))
+    cells = [[row["mode"], row["way"], row["sounds_per_second"], row["ratio"]] for row in rows]
+    return markdown_table(["mode", "implementation", "sounds per second", "ratio to PyTorch"], cells)
 
 
 def speed_table() -> str:

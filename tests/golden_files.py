@@ -30,18 +30,18 @@ class Golden:
         with np.load(golden_path(f"{name}.npz"), allow_pickle=False) as arrays:
             self.arrays = {key: arrays[key] for key in arrays.files}
 
-    def __getitem__(self, key: str) -> np.ndarray:
+    def __getitem__(self, key: str) -> np.ndarray[Any, Any]:
         return self.arrays[key]
 
     def tolerance(self, key: str) -> float:
         """A stated tolerance."""
         return float(self.facts["tolerance"][key])
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """The weights that the case's recipe draws."""
+    def state_dict(self, part: str = "params") -> dict[str, np.ndarray[Any, Any]]:
+        """The weights that the case's recipe, or a part of it, draws."""
         recipe = self.facts["recipe"]
-        state: dict[str, np.ndarray] = {}
-        for entry in recipe["params"]:
+        state: dict[str, np.ndarray[Any, Any]] = {}
+        for entry in recipe[part]:
             name, shape = entry["name"], entry["shape"]
             if "value" in entry:
                 state[name] = np.full(shape, entry["value"], np.float32)
@@ -49,5 +49,7 @@ class Golden:
             rng = np.random.default_rng([recipe["seed"], entry["index"]])
             noise = rng.standard_normal(shape, dtype=np.float32)
             value = np.float32(entry["mean"]) + np.float32(entry["std"]) * noise
+            if entry.get("arange"):
+                value = value + np.arange(*shape, dtype=np.float32)
             state[name] = np.abs(value) + np.float32(0.1) if name.endswith("running_var") else value
         return state

@@ -23,6 +23,7 @@ NAMES = (
     "hostile-pickles",
     "mutated-headers",
     "odd-images",
+    "odd-sounds",
     "eight-processes",
     "cache-keys",
     "paths",

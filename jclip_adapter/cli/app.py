@@ -46,8 +46,8 @@ class Invocation:
     def again(self, command: str) -> str:
         """The command line of another command, such as "evaluate" or "predict --images", on the same data and run."""
         called = f"python {self.program} --{command}" if self.program.endswith(".py") else f"{self.program} {command}"
-        operands = {"predict": RESULT, "predict --images": "PHOTO"}
         settings = self.settings
+        operands = {"predict": RESULT, "predict --images": settings.kind.upper()}
         words = [called, operands.get(command, "")]
         if "data" in settings.given:
             words += ["--data", shlex.quote(settings.data)]

@@ -8,13 +8,25 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from jclip_adapter.core.choices import ALL_SHOTS, DEVICES, LAYOUTS, NETWORKS, PRECISIONS, PROTOCOLS, SAMPLE
+from jclip_adapter.core.choices import (
+    ALL_SHOTS,
+    AUDIO_MODES,
+    DEVICES,
+    LAYOUTS,
+    NETWORKS,
+    PRECISIONS,
+    PROTOCOLS,
+    SAMPLE,
+)
 from jclip_adapter.core.errors import UsageError, suggest
 from jclip_adapter.core.strict_yaml import read_yaml_mapping
 from jclip_adapter.data.photos.reading import EXIF, TRANSPARENT, Reading
+from jclip_adapter.data.sets.kind import find_kind
+from jclip_adapter.data.sets.model import FileKind
 from jclip_adapter.features.sharding import Part, parse_part
 
 from .options import (
@@ -56,6 +68,7 @@ class Settings:
 
     Attributes:
         weights: Empty for ViT-B/32, or for the sample's on its data (`weights_or_default`).
+        prompts: Empty for the set that fits the data (`prompts_or_default`).
         set: The method's hyper-parameters by name, as typed.
         batch_size: 0 chooses by device.
         workers: −1 chooses the faster way.
@@ -69,7 +82,9 @@ class Settings:
         seeds: The values of `seed`.
     """
 
-    data: str = option("Dataset", "contest folder, folder per class, CSV, or 'sample'", ON_DATA, metavar="DIR")
+    data: str = option(
+        "Dataset", "contest folder, folder per class, CSV, or 'sample'; of photos or sounds", ON_DATA, metavar="DIR"
+    )
     weights: str = option(
         "",
         "weight file or folder, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder and use "
@@ -88,6 +103,26 @@ class Settings:
     encoder: str = option("", "run folder whose tuned CLIP (or prompts) is used", ON_PHOTOS, metavar="RUN")
     auxiliary: str = option(
         "", f"a second network beside CLIP: {', '.join(NETWORKS)}", ON_PHOTOS, metavar="NAME", shown="none"
+    )
+    audio: str = option(
+        "",
+        "sounds of the same classes, which help to classify photos",
+        ON_PHOTOS,
+        metavar="DIR",
+    )
+    photos: str = option(
+        "",
+        "photos of the same classes, which help to classify the sounds of --data",
+        ON_PHOTOS,
+        metavar="DIR",
+        group=DETAILS,
+    )
+    audio_mode: str = option(
+        AUDIO_MODES[0],
+        "with --protocol imagenet-esc: encode sounds as trained, or in batches as the benchmark's authors did",
+        (BENCHMARK,),
+        choices=AUDIO_MODES,
+        group=DETAILS,
     )
     method: str = option("jclip-adapter", "adaptation method", WITH_METHODS, metavar="NAME")
     set: Mapping[str, Any] = option(
@@ -145,7 +180,9 @@ class Settings:
         "", "what the folders are, where that is ambiguous", ON_DATA, choices=LAYOUTS, shown="inferred"
     )
     follow_links: bool = option(False, "allow photos that are links out of the data folder", ON_DATA, kind="switch")
-    prompts: str = option("seed", "prompt set: a name or a YAML file", ON_PHOTOS, metavar="NAME")
+    prompts: str = option(
+        "", "prompt set: a name or a YAML file", ON_PHOTOS, metavar="NAME", shown="seed; sounds: sound"
+    )
     class_names: str = option(
         "",
         "YAML file of 'class: words' lines, for names without meaning",
@@ -155,7 +192,7 @@ class Settings:
     )
     images: tuple[str, ...] = option(
         (),
-        "classify these photos, and those in these folders",
+        "classify these photos or sounds, and those in these folders",
         (CLASSIFY,),
         kind="texts",
         metavar="PATH",
@@ -193,7 +230,7 @@ class Settings:
     )
     protocol: str = option(
         "",
-        "which classes compete for a photo if some have no shots: all; or base-to-new: its group's",
+        "which classes compete for a photo if some have no shots: all; base-to-new: its group's. Or imagenet-esc",
         BENCHMARKS,
         choices=PROTOCOLS,
         shown=PROTOCOLS[0],
@@ -344,11 +381,31 @@ class Settings:
             raise UsageError("'seed' is not a hyper-parameter.", "Use --seed.")
         if self.labels and self.holdout is not None:
             raise UsageError("--labels and --holdout cannot be combined.", "Give one of them.")
+        if self.audio and self.photos:
+            raise UsageError(
+                "--audio is for photos and --photos for sounds, but --data is one of them.", "Give one of the two."
+            )
 
     @property
     def weights_or_default(self) -> str:
         """The weights to load."""
         return self.weights or (SAMPLE if self.data == SAMPLE else DEFAULT_WEIGHTS)
+
+    @cached_property
+    def kind(self) -> FileKind:
+        """What is classified. A folder with photos and sounds holds photos, unless --photos says otherwise."""
+        if self.audio or self.data == SAMPLE:
+            return "photo"
+        return "sound" if self.photos else find_kind(Path(self.data))
+
+    @property
+    def prompts_or_default(self) -> str:
+        """The prompt set to load."""
+        return self.prompts or self._usual_prompts
+
+    @property
+    def _usual_prompts(self) -> str:
+        return "sound" if self.kind == "sound" else "seed"
 
     @property
     def reading(self) -> Reading:
@@ -373,7 +430,7 @@ class Settings:
             *([self.split] if self.split != OPTIONS["split"].default else []),
             _label(self.weights_or_default),
             *([f"as-{_label(self.model_config)}"] if self.model_config else []),
-            *([_label(self.prompts)] if self.prompts != OPTIONS["prompts"].default else []),
+            *([_label(self.prompts)] if self.prompts_or_default != self._usual_prompts else []),
             self.method,
             shots,
             *([f"{self.views}views"] if self.views else []),
@@ -383,6 +440,8 @@ class Settings:
             *([f"white-{self.white_level}"] if self.white_level else []),
             *([f"with-{self.auxiliary}"] if self.auxiliary else []),
             *([f"on-{_label(self.encoder)}"] if self.encoder else []),
+            *([f"hearing-{_label(self.audio)}"] if self.audio else []),
+            *([f"seeing-{_label(self.photos)}"] if self.photos else []),
         )
         return RUNS / "-".join(parts)
 

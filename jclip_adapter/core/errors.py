@@ -41,6 +41,10 @@ class PhotoError(DataError):
     """A photo that cannot be read."""
 
 
+class SoundError(DataError):
+    """A sound that cannot be read."""
+
+
 class MissingError(DataError, FileNotFoundError):
     """A data set, feature file or run that does not exist."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -9,7 +10,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError
+from .choices import MODALITIES
+from .errors import DataError, suggest
 
 T = TypeVar("T")
 Number = TypeVar("Number", bound=np.generic)
@@ -223,8 +225,10 @@ class FewShotTask:
         text_views: one (T_c, d) array of L2-normalised template features per class; empty for none.
         validation: Labelled photos for selection; None for none.
         auxiliary: (N, d') raw features of the support photos by a second backbone; None for none.
-        extra_features: (E, d) L2-normalised rows of further modalities in the same space, such as audio.
+        extra_features: (E, d) L2-normalised rows of further modalities in the same space; None for none.
         extra_labels: (E,) their class indices.
+        extra_modalities: E names of `choices.MODALITIES`; empty with rows of one unnamed modality.
+        extra_scale: Factor of cosines between queries and these rows.
         encoder: CLIP itself, for methods that train through it; None if there are only features.
         has_text: Whether `text_features` come from texts. Without a text encoder they are the classes' prototypes
             (`with_prototypes`), zeros for a class without shots.
@@ -248,6 +252,8 @@ class FewShotTask:
     auxiliary: Array | None = None
     extra_features: Array | None = None
     extra_labels: npt.NDArray[np.int64] | None = None
+    extra_modalities: tuple[str, ...] = ()
+    extra_scale: float = LOGIT_SCALE
     encoder: EncoderLink | None = None
     has_text: bool = True
     imagenet_head: ImageNetHead | None = None
@@ -289,9 +295,26 @@ class FewShotTask:
             object.__setattr__(self, "extra_features", extra)
             labels = _check_labels(self.extra_labels, len(extra), self.num_classes, "extra")
             object.__setattr__(self, "extra_labels", labels)
+        self._check_modalities()
         if self.validation is not None:
             check_rows(self.validation.queries.features, "validation", self.width)
             _check_labels(self.validation.labels, len(self.validation.queries), self.num_classes, "validation")
+
+    def _check_modalities(self) -> None:
+        object.__setattr__(self, "extra_modalities", tuple(self.extra_modalities))
+        count = 0 if self.extra_labels is None else len(self.extra_labels)
+        if len(self.extra_modalities) not in (0, count):
+            raise DataError(f"extra_modalities has {len(self.extra_modalities)} names for {count} rows.")
+        for name in sorted({*self.extra_modalities} - {*MODALITIES}):
+            raise DataError(f"unknown modality '{name[:40]}'.", suggest(name, MODALITIES))
+
+    def extra_rows(self) -> dict[str, tuple[Array, npt.NDArray[np.int64]]]:
+        """(R, d) features and (R,) labels of each further modality, by name; "" for an unnamed one."""
+        if self.extra_features is None or self.extra_labels is None or not len(self.extra_labels):
+            return {}
+        names = np.array(self.extra_modalities or [""] * len(self.extra_labels))
+        masks = {name: names == name for name in dict.fromkeys(names.tolist())}
+        return {name: (self.extra_features[mask], self.extra_labels[mask]) for name, mask in masks.items()}
 
     def keep(self, rows: npt.NDArray[Any]) -> FewShotTask:
         """The task with some support rows, given as an index array or a mask (N,)."""
@@ -307,6 +330,17 @@ class FewShotTask:
         )
         # Prototypes must not contain the removed photos.
         return kept if self.has_text else kept.with_prototypes()
+
+    def keep_extra(self, rows: npt.NDArray[np.bool_]) -> FewShotTask:
+        """The task with some rows of further modalities, given as a mask (E,)."""
+        if self.extra_features is None or self.extra_labels is None:
+            return self
+        return replace(
+            self,
+            extra_features=self.extra_features[rows],
+            extra_labels=self.extra_labels[rows],
+            extra_modalities=tuple(itertools.compress(self.extra_modalities, rows)),
+        )
 
     def with_prototypes(self) -> FewShotTask:
         """The task with class means of the shots instead of texts."""

@@ -171,7 +171,7 @@ def _draw(tasks: Mapping[int, FewShotTask], shots: int, seed: int) -> FewShotTas
 def without_shots(task: FewShotTask, share: float) -> FewShotTask:
     """The task without the shots of a share of its classes, the last ones, rounded down; at least one keeps them.
 
-    Their validation photos are removed too.
+    Their validation photos and their rows of further modalities are removed too.
 
     Raises:
         UsageError: the share is less than one class.
@@ -187,7 +187,10 @@ def without_shots(task: FewShotTask, share: float) -> FewShotTask:
     if held is not None:
         known = held.labels < first
         held = Labelled(held.queries[known], held.labels[known]) if known.any() else None
-    return replace(task.keep(task.support_labels < first), validation=held)
+    kept = task.keep(task.support_labels < first)
+    if kept.extra_labels is not None:
+        kept = kept.keep_extra(kept.extra_labels < first)
+    return replace(kept, validation=held)
 
 
 def choose_methods(names: str) -> list[str]:

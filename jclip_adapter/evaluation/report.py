@@ -138,6 +138,7 @@ def score_table(
     baseline: Sequence[Score],
     name: str,
     baseline_name: str = "zero-shot",
+    kind: str = "photo",
     *,
     top5: bool = True,
 ) -> str:
@@ -148,6 +149,7 @@ def score_table(
         baseline: Scores of the baseline on the same photos, in the same order.
         name: The method's name.
         baseline_name: The baseline's name; empty without one.
+        kind: What is scored.
         top5: Whether to show top-5, which says nothing with at most five classes.
 
     Returns:
@@ -162,5 +164,5 @@ def score_table(
         fives = [f"{100 * each.top5:.1f} %" for each in pair if top5]
         rows.append([score.domain, score.n, *ones, f"{100 * low:.1f}–{100 * high:.1f} %", *fives])
     shown = [f"{each} top-5" for each in (*names, name) if top5]
-    header = ["domain" if len(rows) > 1 else "", "photos", *names, name, "95 % interval", *shown]
+    header = ["domain" if len(rows) > 1 else "", f"{kind}s", *names, name, "95 % interval", *shown]
     return markdown_table(header, rows)

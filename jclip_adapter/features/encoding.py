@@ -1,27 +1,28 @@
-"""Encoding of photos and texts, each once.
+"""Encoding of photos, sounds and texts, each once.
 
-The store's key of a photo is the SHA-256 of its bytes, that of a text the SHA-256 of its characters, in a folder named
-by a fingerprint of the weights and the preprocessing: whatever changes the features changes the key.
+The store's key of a photo or a sound is the SHA-256 of its bytes, that of a text the SHA-256 of its characters, in a
+folder named by a fingerprint of the weights and the preprocessing: whatever changes the features changes the key.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.core.console import progress
-from jclip_adapter.core.errors import PhotoError
+from jclip_adapter.core.errors import PhotoError, SoundError
 from jclip_adapter.core.task import Array, normalise, text_classifier
 from jclip_adapter.data.photos.augmentation import TrainingPhotos
 from jclip_adapter.data.photos.decode import Job, read_file
-from jclip_adapter.data.photos.decoders import decode
+from jclip_adapter.data.photos.decoders import decode, in_threads
+from jclip_adapter.data.sounds import read_sound
 from jclip_adapter.data.texts.prompts import PromptSet
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.models.clip.encoder import Encoder
@@ -36,7 +37,7 @@ VIEW_SHARE = 0.5  # least share of a photo's area in an augmented view, as in Ti
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """Features of a list of photos.
+    """Features of a list of photos, or of sounds.
 
     Attributes:
         raw: (N, d) un-normalised features; rows of zeros where a photo could not be read.
@@ -70,7 +71,7 @@ def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, wor
 
     Args:
         encoder: The network.
-        paths: N photo files.
+        paths: N photo files; sound files for an encoder of sounds.
         cache: Folder of all stores.
         workers: As for `decoders.decode`.
 
@@ -82,7 +83,7 @@ def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, wor
     encoded = encode_missing(encoder, store, paths, keys, bad, workers)
     reasons = {keys[number]: reason.removeprefix(str(paths[number])) for number, reason in bad.items()}
     for number, key in enumerate(keys):
-        if key and key not in store and number not in bad:  # a duplicate of an unreadable photo, or of a changed one
+        if key and key not in store and number not in bad:  # a duplicate of an unreadable file, or of a changed one
             bad[number] = f"{paths[number]}{reasons.get(key, ' changed while it was read.')}"
     raw = np.zeros((len(paths), encoder.width), dtype=np.float32)
     good = [number for number in range(len(paths)) if number not in bad]
@@ -106,7 +107,7 @@ def photo_keys(paths: Sequence[Path]) -> tuple[list[bytes], dict[int, str]]:
     """
     keys: list[bytes] = []
     bad: dict[int, str] = {}
-    for number, path in enumerate(progress(paths, desc="reading photos", unit="photo", leave=False, delay=2)):
+    for number, path in enumerate(progress(paths, desc="reading files", unit="file", leave=False, delay=2)):
         try:
             keys.append(hashlib.sha256(read_file(path)).digest())
         except PhotoError as error:
@@ -140,14 +141,11 @@ def encode_missing(
     """
     first = {key: number for number, key in reversed(list(enumerate(keys))) if key and key not in store}
     wanted = sorted(number for key, number in first.items() if only is None or key in only)
-    jobs = [
-        Job(number, str(paths[number]), encoder.image_size, encoder.transform, encoder.reading) for number in wanted
-    ]
-    if not jobs:
+    if not wanted:
         return 0
     check_folder_writable(store.folder)
     encoded = 0
-    batch: list[tuple[bytes, npt.NDArray[np.uint8]]] = []
+    batch: list[tuple[bytes, npt.NDArray[Any]]] = []
     shard: list[tuple[bytes, Array]] = []
 
     def encode_batch(final: bool) -> None:
@@ -161,18 +159,41 @@ def encode_missing(
             store.add([key for key, _ in shard], np.stack([row for _, row in shard]))
             shard.clear()
 
-    with progress(total=len(jobs), desc="encoding photos", unit="photo") as bar:
-        for number, digest, result in decode(jobs, workers, runtime.current_device()):
+    with progress(total=len(wanted), desc=f"encoding {encoder.kind}s", unit=encoder.kind) as bar:
+        for number, digest, result in _decoded(encoder, paths, wanted, workers):
             bar.update()
             if isinstance(result, str):
                 bad[number] = result
                 continue
             keys[number] = digest  # of the decoded bytes, if the file changed in the meantime
             batch.append((digest, result))
-            if len(batch) == encoder.batch_size:
+            if len(batch) == encoder.files_at_once:
                 encode_batch(final=False)
         encode_batch(final=True)
     return encoded
+
+
+def _decoded(
+    encoder: ImageEncoder, paths: Sequence[Path], wanted: Sequence[int], workers: int
+) -> Iterator[tuple[int, bytes, npt.NDArray[Any] | str]]:
+    """Number, SHA-256 and pixels or samples of each wanted file; or b"" and an error message."""
+    if encoder.kind == "sound":
+        return in_threads(_try_sound, [(number, paths[number]) for number in wanted])
+    jobs = [
+        Job(number, str(paths[number]), encoder.image_size, encoder.transform, encoder.reading) for number in wanted
+    ]
+    return decode(jobs, workers, runtime.current_device())
+
+
+def _try_sound(job: tuple[int, Path]) -> tuple[int, bytes, Array | str]:
+    number, path = job
+    try:
+        digest, wave = hashlib.sha256(read_file(path)).digest(), read_sound(path)
+        if hashlib.sha256(read_file(path)).digest() != digest:
+            return number, b"", f"{path} changed while it was read."
+    except (PhotoError, SoundError) as error:
+        return number, b"", error.message
+    return number, digest, wave
 
 
 def encode_views(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,17 @@ from jclip_adapter.core.errors import DataError, suggest
 from jclip_adapter.core.task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries, check_rows, normalise
 from jclip_adapter.storage import read_npz, sha256_file
 
+logger = logging.getLogger(__name__)
 _SHOTS = re.compile(r"train([1-9]\d*)_x")
+_KNOWN = re.compile(
+    r"(train[1-9]\d*|val|test)_(x|y|aux)|extra_(x|y|modality|scale)|classnames|text|domains|logit_scale"
+)
 _TRAINING = re.compile(r"train\d*_(x|y|aux)")
+_SHOWN = 5
+_NAMES = (  # for suggestions
+    *("classnames", "text", "domains", "logit_scale", "train4_x", "train4_y", "val_x", "val_y", "test_x", "test_y"),
+    *("train4_aux", "val_aux", "test_aux", "extra_x", "extra_y", "extra_modality", "extra_scale"),
+)
 _NEEDED = ("classnames", "text", "test_x", "test_y")
 
 
@@ -44,8 +54,10 @@ def read_feature_file(path: str | Path) -> FeatureFile:
     Args:
         path: Of the .npz: `classnames (C,)`, `text (C, d)`, `train{K}_x (N, d)` and `train{K}_y (N,)` for each
             K, `test_x`, `test_y`; optional `val_x`, `val_y`, `domains (C,)`, `logit_scale`, `train{K}_aux`,
-            `val_aux`, `test_aux`. float16 or float32; rows are normalised here, un-normalised ones are also kept as
-            raw features.
+            `val_aux`, `test_aux`; of further modalities `extra_x (E, d)`, `extra_y (E,)`, `extra_modality (E,)` of
+            names such as "audio", and `extra_scale`, the factor of their cosines with the test rows. float16 or
+            float32; rows are normalised here, un-normalised ones are also kept as raw features. Other arrays are logged
+            and ignored.
 
     Returns:
         Its content.
@@ -88,6 +100,16 @@ def _check_names(source: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
     second = [name for name in arrays if name.endswith("_aux")]
     if second and "test_aux" not in arrays:
         raise DataError(f"{source} has '{second[0]}', but no 'test_aux'.", "Add the test photos' rows of that network.")
+    given = [name for name in ("extra_x", "extra_y", "extra_modality") if name in arrays]
+    if 0 < len(given) < 3 or ("extra_scale" in arrays and not given):
+        raise DataError(
+            f"{source} has {' and '.join(given or ['extra_scale'])} alone.",
+            "Give extra_x, extra_y and extra_modality together.",
+        )
+    unknown = [name for name in arrays if not _KNOWN.fullmatch(name)]
+    if unknown:
+        shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
+        logger.warning("%s: arrays that nothing uses: %s; %s", source, shown, suggest(unknown[0], _NAMES))
     widths = {arrays[name].shape[1:] for name in second}
     if len(widths) > 1:
         raise DataError(f"{source}: the widths of *_aux differ ({widths}).", "Extract all by the same network.")
@@ -124,12 +146,12 @@ def _classes(arrays: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.i
     return values.astype(np.int64)
 
 
-def _logit_scale(arrays: dict[str, npt.NDArray[Any]]) -> float:
-    """The factor of cosines: one positive number."""
-    values = arrays.get("logit_scale", np.array(LOGIT_SCALE))
+def _scale(arrays: dict[str, npt.NDArray[Any]], name: str) -> float:
+    """A factor of cosines: one positive number."""
+    values = arrays.get(name, np.array(LOGIT_SCALE))
     if values.size != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all() or values.item() <= 0:
         raise DataError(
-            f"logit_scale: expected one positive number, got {values.tolist()!r:.60}.",
+            f"{name}: expected one positive number, got {values.tolist()!r:.60}.",
             "It is the factor of cosines, 100 for CLIP (not its logarithm).",
         )
     return float(values.item())
@@ -152,11 +174,29 @@ def _task(arrays: dict[str, npt.NDArray[Any]], shots: int) -> FewShotTask:
         text_features=text,
         class_names=tuple(map(str, arrays["classnames"])),
         domains=tuple(map(str, arrays["domains"])) if "domains" in arrays else (),
-        logit_scale=_logit_scale(arrays),
+        logit_scale=_scale(arrays, "logit_scale"),
         support_raw=raw,
         text_raw=text_raw,
         auxiliary=arrays.get(f"train{shots}_aux"),
+        **_further_rows(arrays),
     )
+
+
+def _further_rows(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """The task's rows of further modalities, if there are any."""
+    if "extra_x" not in arrays:
+        return {}
+    names = arrays["extra_modality"]
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise DataError(f"extra_modality: expected names, got {names.dtype} of shape {names.shape}.")
+    features, labels = _rows(arrays["extra_x"])[0], _classes(arrays, "extra_y")
+    if not np.linalg.norm(features, axis=1).all():
+        raise DataError("extra_x has rows of zeros.", "Leave these rows out.")
+    if len(names) != len(features):
+        raise DataError(f"extra_modality has {len(names)} names for {len(features)} rows.")
+    scale = _scale(arrays, "extra_scale")
+    further = {"features": features, "labels": labels, "modalities": names.tolist(), "scale": scale}
+    return {f"extra_{name}": value for name, value in further.items()}
 
 
 def _labelled(arrays: dict[str, npt.NDArray[Any]], part: str) -> Labelled:

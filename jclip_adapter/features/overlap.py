@@ -79,7 +79,7 @@ def find_overlap(
     """Compare scored photos with the shots by bytes and features.
 
     Bytes are compared with the shots' bytes at training, even if a shot was removed or changed since; features with
-    those of the unchanged shots.
+    those of the unchanged shots. Sounds are compared by their bytes only: no threshold was measured for them.
 
     Args:
         tasks: Encodes the shots.
@@ -99,7 +99,7 @@ def find_overlap(
     near = np.zeros(len(scored), dtype=bool)
     pairs = [(scored[row].relative, first[features.keys[row]]) for row in np.flatnonzero(identical)]
     rows = np.flatnonzero(features.readable & ~identical)
-    if len(support) and len(rows):
+    if len(support) and len(rows) and tasks.encoder.kind == "photo":
         highest, at = _nearest(features.normalised[rows], known.normalised)
         near[rows] = highest > near_threshold(tasks.encoder, support, known)
         best = dict(zip(rows.tolist(), at.tolist(), strict=True))

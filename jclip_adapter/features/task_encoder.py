@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -177,7 +178,9 @@ class TaskEncoder:
             Lazy(lambda: clip.model),
             tuple(self.prompts.class_name(name, domain) for name, domain in pairs),
             tuple(self.prompts.texts(name, domain)[0] for name, domain in pairs),
-            TrainingPhotos(paths, clip.image_size, clip.transform, clip.reading),
+            _no_pixels
+            if clip.kind == "sound"
+            else TrainingPhotos(paths, clip.image_size, clip.transform, clip.reading),
         )
 
     def _imagenet_head(self) -> ImageNetHead | None:
@@ -199,11 +202,17 @@ class TaskEncoder:
         return dataclasses.replace(self, learnt_texts=texts)
 
 
+def _no_pixels(*_: object) -> NoReturn:
+    raise UsageError("this method trains CLIP on the pixels of photos, but the data are sounds.", "Choose another one.")
+
+
 def fingerprint(task: FewShotTask) -> str:
     """SHA-256 of a task's features and labels."""
     texts = (task.text_features, task.text_features if task.text_raw is None else task.text_raw, *task.text_views)
     views = () if task.support_views is None else (task.support_views,)
     second = () if task.auxiliary is None else (task.auxiliary,)
     head = () if task.imagenet_head is None else (np.frombuffer(repr(task.imagenet_head.ids).encode(), np.uint8),)
-    parts = (task.raw, task.support_labels, *views, *texts, *second, *head)
+    extra: list[npt.NDArray[Any]] = [part for rows in task.extra_rows().values() for part in rows]
+    extra += [np.frombuffer(repr((task.extra_modalities, task.extra_scale)).encode(), np.uint8)] if extra else []
+    parts = (task.raw, task.support_labels, *views, *texts, *second, *head, *extra)
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()

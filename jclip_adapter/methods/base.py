@@ -305,6 +305,11 @@ class Method(ABC):
         return "auxiliary" in self.meta.needs
 
     @property
+    def uses_extra(self) -> bool:
+        """Whether it uses rows of further modalities."""
+        return "extra" in self.meta.uses
+
+    @property
     def tunes_images(self) -> bool:
         """Whether the image tower was fine-tuned, so that photos have to be encoded again."""
         return any(key.startswith("visual.") for key in self.encoder_)

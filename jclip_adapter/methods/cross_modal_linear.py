@@ -32,7 +32,8 @@ class CrossModalLinear(Method):
     safe at one shot. Their loader refuses a batch whose share of a modality is not smaller than that modality; here the
     share is reduced. With several augmented views, their feature extraction keeps the last one; here all are rows.
 
-    A class without shots is trained on its texts. The softmax of photos leaves it out.
+    A class without shots is trained on its texts and the rows of further modalities. The softmax of photos leaves it
+    out.
 
     Learnt arrays: `weight_` (C, d), `scale_` (); and `text_` (C, d), `unseen_` (C,) bool.
 
@@ -93,21 +94,19 @@ class CrossModalLinear(Method):
 
     def _train(self, task: FewShotTask, head: Head, rng: np.random.Generator) -> Head:
         """Train the weights of the classes that have training rows; the others keep their initial weights."""
-        from .training.cross_modal import Head, extra_rows, joint_batches, text_rows, train_head
+        from .training.cross_modal import Head, classes_left_out, joint_batches, text_rows, train_head
         from .training.optimizers import warmup_cosine
 
         if not self.hyper.iterations:
             return head
         sources = [task.photo_rows()]
         if self.texts:
-            sources += [text_rows(task), *extra_rows(task)]
+            sources += [text_rows(task), *task.extra_rows().values()]
         features, labels = (np.concatenate(parts) for parts in zip(*sources, strict=True))
         classes = np.flatnonzero(~self.unseen_)
-        names = np.zeros(len(labels), dtype=bool)
-        if self.texts:
-            names[len(sources[0][0]) :][: len(sources[1][0])] = True
-        unseen = ~np.isin(classes, labels[~names])
+        left_out = classes_left_out(task)[:, classes]
         counts = [len(rows) for rows, _ in sources]
+        kinds = np.repeat(np.minimum(np.arange(len(counts)), 2), counts)  # shots, texts, further rows
 
         def schedule(step: int) -> float:
             h = self.hyper
@@ -120,7 +119,7 @@ class CrossModalLinear(Method):
             scale=task.logit_scale,
             schedule=schedule,
             weight_decay=self.hyper.weight_decay,
-            mask=(~names, unseen) if unseen.any() else None,
+            left_out=(kinds, left_out) if left_out.any() else None,
         )
         weight = head.weight.copy()
         weight[classes] = trained.weight

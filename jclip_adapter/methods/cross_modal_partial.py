@@ -28,9 +28,10 @@ class CrossModalPartial(ThroughClip):
     """Lin et al., "Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models", CVPR 2023.
 
     Fine-tunes a part of CLIP together with a linear classifier W that starts at the zero-shot weights. Half of each
-    batch are photos or their mirror images, and half are texts. Both enter one classifier: logits = 54.6·W·x with x
-    normalised. The loss is one cross-entropy; the optimizer is AdamW, whose learning rate rises linearly for 50 steps
-    and then falls along a cosine. `encoder` says which part is trained:
+    batch are photos or their mirror images, and half are texts; with rows of further modalities all have equal shares.
+    All enter one classifier: logits = 54.6·W·x with x normalised. The loss is one cross-entropy; the optimizer is
+    AdamW, whose learning rate rises linearly for 50 steps and then falls along a cosine. `encoder` says which part is
+    trained:
 
     - "last-block", the paper's partial fine-tuning: the last block of a ViT with its norm and projection, or the
       attention pool of a ResNet. The output of the layers before is computed once.
@@ -63,7 +64,7 @@ class CrossModalPartial(ThroughClip):
         trains="the last vision block, the attention pool or a tower, and a linear layer (C×d)",
         needs=("support", "encoder"),
         tunes=("images",),
-        uses=("text_views",),
+        uses=("text_views", "extra"),
     )
 
     @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class CrossModalPartial(ThroughClip):
 
         encoder: str = hyper("last-block", "the trained part of CLIP", choices=("last-block", "image", "text"))
         iterations: int = hyper(300, "training steps", low=0, high=1_000_000)
-        batch_size: int = hyper(64, "rows per step, half of them texts", low=2, high=1_000_000)
+        batch_size: int = hyper(64, "rows per step, in equal shares of the modalities", low=2, high=1_000_000)
         lr: float = hyper(1e-5, "peak learning rate of AdamW, with cosine decay", low=0, high=10)
         weight_decay: float = hyper(0.01, "weight decay of AdamW", low=0, high=10)
         warmup: int = hyper(50, "length of the linear warm-up in steps", low=0, high=1_000_000)
@@ -83,7 +84,7 @@ class CrossModalPartial(ThroughClip):
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
-        from .training.cross_modal import zero_shot_weights
+        from .training.cross_modal import classes_left_out, zero_shot_weights
         from .training.loop import Step, resumable, train
         from .training.optimizers import AdamW, warmup_cosine
         from .training.prompting import gradients
@@ -92,9 +93,9 @@ class CrossModalPartial(ThroughClip):
         link, hyper = link_of(task), self.hyper
         self.scale_ = np.array(np.exp(4.0), dtype=np.float32)
         rows_of, text_labels = self._source(task)
-        share = hyper.batch_size // 2
-        unseen = np.ones(task.num_classes, dtype=np.float32)
-        unseen[task.seen] = 0
+        others = list(task.extra_rows().values())
+        share = max(1, hyper.batch_size // (2 + len(others)))
+        left_out = 1e6 * classes_left_out(task).astype(np.float32)
         weight = jt.array(zero_shot_weights(task))
 
         with trainable(link.model, functools.partial(self._trains, link)) as (weights, _):
@@ -105,11 +106,15 @@ class CrossModalPartial(ThroughClip):
                 view = rng.integers(2, size=len(rows))
                 drawn = rng.permutation(len(text_labels))[:share]
                 parts, fixed = rows_of(rows, view, drawn)
-                labels = [task.support_labels[rows], text_labels[drawn]]
-                photos = np.repeat([1, 0], [len(rows), len(drawn)])
+                labels, kinds = [task.support_labels[rows], text_labels[drawn]], [0, 1]
                 if hyper.encoder == "text":  # the trained rows come first
-                    labels, photos = labels[::-1], photos[::-1]
-                out = -1e6 * np.outer(photos, unseen).astype(np.float32)
+                    labels, kinds = labels[::-1], kinds[::-1]
+                for features, own in others:
+                    more = rng.permutation(len(own))[:share]
+                    fixed = np.concatenate([fixed, features[more]])
+                    labels.append(own[more])
+                    kinds.append(2)
+                out = -left_out[np.repeat(kinds, [len(part) for part in labels])]
                 loss = functools.partial(self._loss, fixed=fixed, weight=weight, labels=np.concatenate(labels), out=out)
                 return Step(*gradients(parts, loss, params))
 

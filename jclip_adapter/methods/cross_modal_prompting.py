@@ -21,8 +21,8 @@ class CrossModalPrompting(Coop):
 
     CoOp whose batches also contain text features: learnt prompts are classifier weights in the joint space of photos
     and texts, so the hand-written prompts of a class are further training rows. Every batch of photos is extended by as
-    many text features, drawn among all classes' templates, in one cross-entropy. The authors published no code for this
-    row of their tables; everything else is as in CoOp.
+    many text features, drawn among all classes' templates, and by as many rows of each further modality, in one
+    cross-entropy. The authors published no code for this row of their tables; everything else is as in CoOp.
 
     Only the classes with shots are trained on. A class without shots gets the shared vectors before its name.
 
@@ -44,7 +44,7 @@ class CrossModalPrompting(Coop):
         code="linzhiqiu/cross_modal_adaptation",
         trains="M prompt vectors (M×D), or M per class",
         needs=("support", "encoder"),
-        uses=("views", "text_views"),
+        uses=("views", "text_views", "extra"),
     )
 
     def _batch(self, task: FewShotTask, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Batch:
@@ -52,11 +52,10 @@ class CrossModalPrompting(Coop):
         from .training.prompting import Batch
 
         photos = super()._batch(task, rows, rng)
-        features, labels = text_rows(task)
-        usable = np.flatnonzero(np.isin(labels, task.seen))
-        drawn = rng.permutation(usable)[: len(rows)]
-        return Batch(
-            np.concatenate([photos.features, features[drawn]]),
-            np.concatenate([photos.labels, np.searchsorted(task.seen, labels[drawn])]),
-            photos.scale,
-        )
+        features, targets = [photos.features], [photos.labels]
+        for others, labels in (text_rows(task), *task.extra_rows().values()):
+            usable = np.flatnonzero(np.isin(labels, task.seen))
+            drawn = rng.permutation(usable)[: len(rows)]
+            features.append(others[drawn])
+            targets.append(np.searchsorted(task.seen, labels[drawn]))
+        return Batch(np.concatenate(features), np.concatenate(targets), photos.scale)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.core.choices import MODALITIES
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.core.task import FewShotTask, Queries, check_rows
+from jclip_adapter.core.task import FewShotTask, Queries, check_rows, class_means, normalise
 
 from .base import Hyperparameters, Meta, Method, hyper
 from .training.imagenet_head import imagenet_scores
+from .training.seen_classes import with_unseen
 
 
 class ZeroShot(Method):
@@ -21,10 +23,15 @@ class ZeroShot(Method):
     highest cosine: logits = s·Q·Tᵀ with the model's logit scale s. No photos are used, so classes without shots are
     like any other.
 
+    `by` compares with rows of another modality instead of texts: a class is the normalised mean of its normalised rows,
+    such as sounds for photos, and s is that of the two modalities. A class without such rows keeps its text's score,
+    brought to the others' mean and spread (`seen_classes.with_unseen`).
+
     With `names`, names·log p is added, where p are the class probabilities of an ImageNet network beside CLIP, or in
     its place, for the classes that are also ImageNet's (`training.imagenet_head`). This part is of this repository.
 
-    Learnt arrays: `text_` (C, d), `scale_` (); with `names` also `head_` (K, d'), `head_bias_` (K,), `means_` (K, C)
+    Learnt arrays: `text_` (C, d), `scale_` (); with `by` also `rows_` (K, d) of the K classes `classes_with_rows_`, and
+    `rows_scale_` (); with `names` also `head_` (K, d'), `head_bias_` (K,), `means_` (K, C)
     the share of each of the network's K classes in each class.
 
     See Also:
@@ -51,12 +58,18 @@ class ZeroShot(Method):
     class Hyper(Hyperparameters):
         """Hyper-parameters of zero-shot."""
 
+        by: str = hyper("text", "modality that photos are compared with", choices=MODALITIES)
         names: float = hyper(0.0, "weight of the ImageNet network's log-probabilities; 0 for none", low=0, high=1000)
 
     hyper: Hyper
 
     def check_needs(self, task: FewShotTask) -> None:
-        """As for every method; with `names`, require an ImageNet network."""
+        """As for every method; with `names`, require an ImageNet network, with `by` rows of that modality."""
+        if self.hyper.by not in ("text", *task.extra_rows()):
+            raise DataError(
+                f"by={self.hyper.by} needs training rows of that modality, but the task has none.",
+                "Give --audio or --photos, or a feature file with extra_x.",
+            )
         if not self.hyper.names:
             super().check_needs(task)
         elif task.imagenet_head is None:
@@ -67,15 +80,28 @@ class ZeroShot(Method):
         """True with `names`."""
         return bool(self.hyper.names)
 
+    @property
+    def uses_extra(self) -> bool:
+        """True with `by`."""
+        return self.hyper.by != "text"
+
     def _fit(self, task: FewShotTask) -> None:
         self.text_ = task.text_features
         self.scale_ = np.array(task.logit_scale, dtype=np.float32)
+        if self.uses_extra:
+            features, labels = task.extra_rows()[self.hyper.by]
+            means = class_means(features, labels, task.num_classes)
+            self.classes_with_rows_ = np.unique(labels)
+            self.rows_ = normalise(means[self.classes_with_rows_])
+            self.rows_scale_ = np.array(task.extra_scale, dtype=np.float32)
         head = task.imagenet_head if self.hyper.names else None
         if head is not None:
             self.head_, self.head_bias_, self.means_ = head.weight, head.bias, head.matrix
 
     def _logits(self, queries: Queries) -> npt.NDArray[np.float32]:
         scores = np.asarray(self.scale_ * (queries.features @ self.text_.T), dtype=np.float32)
+        if self.uses_extra:
+            scores = with_unseen(self.rows_scale_ * (queries.features @ self.rows_.T), scores, self.classes_with_rows_)
         if not self.hyper.names:
             return scores
         rows = queries.raw if queries.auxiliary is None else queries.auxiliary

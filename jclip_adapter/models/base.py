@@ -16,6 +16,7 @@ from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import Array, Lazy
 from jclip_adapter.data.photos.preprocess import PixelTransform
 from jclip_adapter.data.photos.reading import Reading
+from jclip_adapter.data.sets.model import FileKind
 
 T = TypeVar("T", bound=np.generic)
 BATCH = {"cpu": 32, "cuda": 256}
@@ -33,6 +34,7 @@ class ImageEncoder(ABC):
             does not depend on the other rows or their number.
         precision: Precision of matmuls: "float32", "bfloat16" or "float16"; sums are float32.
         reading: How photo files are read, part of `image_key`.
+        kind: What it encodes.
         has_text: Whether it has a text encoder; otherwise prototypes of the shots replace texts.
     """
 
@@ -41,6 +43,7 @@ class ImageEncoder(ABC):
     batch_size: int
     precision: str
     reading: Reading
+    kind: ClassVar[FileKind] = "photo"
     has_text: ClassVar[bool]
 
     def __post_init__(self) -> None:
@@ -97,6 +100,11 @@ class ImageEncoder(ABC):
         padded = pad(pixels, self.pass_rows)
         with jt.no_grad():
             return self._image_tower.get()(padded)[: len(pixels)]
+
+    @property
+    def files_at_once(self) -> int:
+        """Photos, or other files, per call of `images`."""
+        return self.batch_size
 
     @property
     def pass_rows(self) -> int:

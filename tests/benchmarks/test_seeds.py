@@ -14,6 +14,11 @@ from benchmarks import ROOT, cross_modal_gain, seeds
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.methods import available
 from tests.conftest import Cli
+from tests.esc_features import write_esc_features
+from tests.generated_sounds import write_sound
+from tests.golden_files import Golden
+from tests.models.audioclip.audio_weights import random_audioclip, write_torch
+from tests.tiny_contest import write_photo
 from tests.tiny_features import write_features
 
 KEYS = {"what", "theirs", "command", "short", "ours", "see", "note"}
@@ -39,6 +44,15 @@ def publish(workplace: Path, folder: str, name: str) -> None:
     (workplace / folder / f"split_zhou_{name}.json").write_text(json.dumps(split))
 
 
+def write_sounds_and_photos(folder: Path) -> None:
+    """Sounds/ and Photos/ of two classes, and AudioCLIP.pt."""
+    for kind, name in enumerate(("bell", "engine")):
+        for number in range(2):
+            write_sound(folder / "Sounds" / name / f"{number}.wav", kind, number)
+            write_photo(folder / "Photos" / name / f"{number}.jpg", number, kind)
+    write_torch(folder / "AudioCLIP.pt", random_audioclip())
+
+
 @pytest.fixture
 def short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The authors' 12,800 iterations, and CoOp's epochs, are fewer here."""
@@ -53,6 +67,10 @@ def test_the_command_runs(command: str, workplace: Path, cli: Cli) -> None:
         write_features(workplace / f"{name}.npz", shots=(1, 4, 16), classes=classes)
     for folder, title in (("caltech-101", "Caltech101"), ("food-101", "Food101"), ("oxford_pets", "OxfordPets")):
         publish(workplace, folder, title)
+    if "imagenet-esc.npz" in command:
+        write_esc_features(workplace / "imagenet-esc.npz", Golden("imagenet_esc"))
+    if "--audio" in command:
+        write_sounds_and_photos(workplace)
     program, *words = shlex.split(command.removeprefix("python "))
     if program == "runner.py":
         outcome = cli(*words)

@@ -16,6 +16,8 @@ from jclip_adapter.features.encoding import PhotoFeatures, photo_keys
 from jclip_adapter.features.overlap import NEAR, find_overlap, in_two_classes
 from jclip_adapter.features.shots import Shots
 
+_ENCODER = SimpleNamespace(kind="photo")
+
 ROWS = list(csv.DictReader(near_duplicates.RESULTS.with_suffix(".csv").open(encoding="utf-8")))
 
 
@@ -65,7 +67,7 @@ def test_near_duplicates_are_told_by_the_cosine(cosine: float, found: bool, tmp_
     shots = rng.standard_normal((4, 64))
     shots /= np.linalg.norm(shots, axis=1, keepdims=True)
     support, scored = shots_in(tmp_path, 4, 2), photos_of("xyz", (None, None, None))
-    stage: Any = SimpleNamespace(encoder=object(), photos=lambda _: features_of(shots, list(support.keys)))
+    stage: Any = SimpleNamespace(encoder=_ENCODER, photos=lambda _: features_of(shots, list(support.keys)))
     rows = np.stack([shots[0], turned(shots[2], cosine, rng), rng.standard_normal(64)])
     overlap = find_overlap(
         stage, support, scored, features_of(rows, [support.keys[0], b"y", b"z"]), np.array([0, 1, 1])
@@ -87,7 +89,7 @@ def test_what_was_learnt_from_is_compared_and_not_what_lies_there_now(tmp_path: 
     (tmp_path / "1").unlink()
     shots = Shots(then.photos, learnt)
     assert [photo.relative for photo in shots.same] == ["2", "3"]
-    stage: Any = SimpleNamespace(encoder=object(), photos=lambda _: features_of(rows[:2], list(learnt[2:])))
+    stage: Any = SimpleNamespace(encoder=_ENCODER, photos=lambda _: features_of(rows[:2], list(learnt[2:])))
     new = photo_keys([tmp_path / "0"])[0][0]
     overlap = find_overlap(stage, shots, photos_of("xyz", (None,) * 3), features_of(rows, [learnt[0], learnt[1], new]))
     assert overlap.identical.tolist() == [True, True, False]
@@ -102,7 +104,7 @@ def test_a_network_that_tells_nothing_apart_finds_no_near_duplicates(tmp_path: P
     one = np.ones(16) / 4
     shots = np.stack([turned(one, 0.9999, rng) for _ in range(40)])
     support = shots_in(tmp_path, 40, 4)
-    stage: Any = SimpleNamespace(encoder=object(), photos=lambda _: features_of(shots, list(support.keys)))
+    stage: Any = SimpleNamespace(encoder=_ENCODER, photos=lambda _: features_of(shots, list(support.keys)))
     rows = np.stack([turned(one, 0.999, rng) for _ in range(20)])
     scored = photos_of("abcdefghijklmnopqrst", (None,) * 20)
     overlap = find_overlap(stage, support, scored, features_of(rows, [bytes([200 + n]) for n in range(20)]))

@@ -197,7 +197,7 @@ BARE = [
     Mistake("typo in a method", "--train --method jclip-adaptor", "'jclip-adaptor'", "Did you mean 'jclip-adapter'?"),
     Mistake("method of nowhere", "--train --method qqq", "'qqq'", "Known are: "),
     Mistake("typo in a hyper-parameter", "--train --set epoch=3", "'epoch'", "Did you mean 'epochs'?"),
-    Mistake("hyper-parameter of another", "--train --method zero-shot --set a=3", "'a'", "Known are: names."),
+    Mistake("hyper-parameter of another", "--train --method zero-shot --set a=3", "'a'", "Known are: by, names."),
     Mistake("hyper-parameter without value", "--train --set epochs", "--set epochs", "Write --set key=value"),
     Mistake("hyper-parameter twice", "--train --set lr=1 --set lr=2", "'lr'", "Keep one"),
     Mistake("hyper-parameter out of range", "--train --set ratio=1.5", "ratio=1.5", "default is 0.4"),

@@ -10,6 +10,7 @@ GOOD = {
     "text_features": np.eye(2, 4),
     "class_names": ("a", "b"),
 }
+EXTRA = {"extra_features": np.eye(2, 4), "extra_labels": [1, 0]}
 
 
 def test_arrays_are_float32_and_read_only():
@@ -44,11 +45,29 @@ def test_the_callers_arrays_stay_writable():
         ({"text_views": (np.eye(1, 4),)}, "text_views has 1"),
         ({"support_views": np.zeros((2, 3, 5))}, "width 5, expected 4"),
         ({"extra_features": np.eye(1, 4)}, "both extra_features and extra_labels"),
+        ({**EXTRA, "extra_labels": [2, 0]}, "extra labels range from 0 to 2"),
+        ({**EXTRA, "extra_modalities": ("audio",)}, "1 names for 2 rows"),
+        ({**EXTRA, "extra_modalities": ("audio", "sound")}, "unknown modality 'sound'"),
+        ({"extra_modalities": ("audio",)}, "1 names for 0 rows"),
     ],
 )
 def test_contradictions_are_refused(change, message):
     with pytest.raises(DataError, match=message):
         FewShotTask(**{**GOOD, **change})
+
+
+def test_further_rows_are_known_by_modality():
+    rows = {"extra_features": np.eye(3, 4), "extra_labels": [1, 0, 1], "extra_modalities": ["audio", "image", "audio"]}
+    task = FewShotTask(**GOOD, **rows)
+    found = task.extra_rows()
+    assert list(found) == ["audio", "image"]
+    np.testing.assert_array_equal(found["audio"][0], np.eye(3, 4)[[0, 2]])
+    assert found["audio"][1].tolist() == [1, 1]
+    assert task.keep([0]).extra_rows().keys() == found.keys()
+    kept = task.keep_extra(np.array([False, True, False]))
+    assert {name: labels.tolist() for name, (_, labels) in kept.extra_rows().items()} == {"image": [0]}
+    assert list(FewShotTask(**GOOD, **EXTRA).extra_rows()) == [""]
+    assert FewShotTask(**GOOD).extra_rows() == {}
 
 
 def test_a_row_of_zeros_stays_zero():

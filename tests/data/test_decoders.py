@@ -61,7 +61,7 @@ def test_children_where_they_pay(
     photos: int, device: str, cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoders, "cores", lambda: cores)
-    monkeypatch.setattr(decoders, "decode_in_threads", lambda _: iter([(0, b"", "threads")]))
+    monkeypatch.setattr(decoders, "in_threads", lambda *_: iter([(0, b"", "threads")]))
     monkeypatch.setattr(decoders, "decode_in_children", lambda _, count: iter([(0, b"", f"{count} children")]))
     told = next(decode([Job(0, "", 1)] * photos, -1, device))[2]
     assert told == (f"{workers} children" if workers else "threads")

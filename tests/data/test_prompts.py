@@ -16,8 +16,8 @@ from tests import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"
 PROMPTS = ROOT / "prompts"
-SETS = ("coop", "ensemble", "jclip", "seed", "slides")
-FOR_THE_CONTEST = SETS[1:]
+SETS = ("coop", "ensemble", "jclip", "seed", "slides", "sound")
+FOR_THE_CONTEST = SETS[1:5]
 
 
 def names_of(fixture: str) -> list[str]:

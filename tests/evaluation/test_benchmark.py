@@ -7,7 +7,7 @@ import pytest
 
 from jclip_adapter.cli import app as cli
 from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.core.task import normalise
+from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.evaluation import benchmark
 from jclip_adapter.evaluation.benchmark_report import benchmark_figure
 from jclip_adapter.features.file import read_feature_file
@@ -40,6 +40,13 @@ def arrays(seed=0, permute_test=False):
         "val_x": val_x.astype(np.float16),
         "val_y": val_y,
     }
+
+
+EXTRA = {
+    "extra_x": 3 * np.eye(2, WIDTH),
+    "extra_y": np.array([1, 0]),
+    "extra_modality": np.array(["audio", "audio"]),
+}
 
 
 @pytest.fixture
@@ -76,6 +83,37 @@ def test_rows_that_are_not_normalised_are_raw_features_too(workplace):
     np.testing.assert_allclose(np.linalg.norm(task.support_raw, axis=1), 7, rtol=1e-2)
 
 
+def test_further_modalities_reach_the_tasks(workplace, caplog):
+    np.savez("heard.npz", **arrays(), **EXTRA, extra_scale=np.float32(42))
+    for task in read_feature_file("heard.npz").tasks.values():
+        features, labels = task.extra_rows()["audio"]
+        np.testing.assert_allclose(features, np.eye(2, WIDTH))
+        assert labels.tolist() == [1, 0]
+        assert task.extra_scale == 42
+    assert not caplog.records
+
+
+def test_arrays_that_nothing_uses_are_reported(workplace, caplog):
+    np.savez("odd.npz", **arrays(), extra_labels=np.zeros(2), notes=np.array("x"))
+    read_feature_file("odd.npz")
+    assert [record.getMessage() for record in caplog.records] == [
+        "odd.npz: arrays that nothing uses: extra_labels, notes; Did you mean 'extra_y'?"
+    ]
+
+
+def test_classes_without_shots_have_no_further_rows_either():
+    task = FewShotTask(np.eye(4, 8), np.arange(4), np.eye(4, 8), tuple("abcd"), **_further(np.arange(4)))
+    assert benchmark.without_shots(task, 0.5).extra_labels.tolist() == [0, 1]
+
+
+def _further(labels):
+    return {
+        "extra_features": np.eye(len(labels), 8),
+        "extra_labels": labels,
+        "extra_modalities": ["audio"] * len(labels),
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -86,6 +124,16 @@ def test_rows_that_are_not_normalised_are_raw_features_too(workplace):
         ({"test_y": np.full(40, 9)}, "test_y ranges from 9 to 9"),
         ({"train1_x": np.full((5, WIDTH), np.nan)}, "NaN"),
         ({"text": np.array([{}])}, "not a feature file"),
+        ({"extra_x": np.eye(2, WIDTH)}, "extra_x alone"),
+        ({"extra_scale": np.array(50.0)}, "extra_scale alone"),
+        ({**EXTRA, "extra_y": np.array([0, CLASSES])}, "extra_y ranges from 0 to 5"),
+        ({**EXTRA, "extra_y": np.array([0])}, "expected 2 extra labels"),
+        ({**EXTRA, "extra_x": np.eye(2, WIDTH + 1)}, "extra_features has width"),
+        ({**EXTRA, "extra_x": np.zeros((2, WIDTH))}, "extra_x has rows of zeros"),
+        ({**EXTRA, "extra_modality": np.array(["audio"])}, "1 names for 2 rows"),
+        ({**EXTRA, "extra_modality": np.array([1, 2])}, "expected names"),
+        ({**EXTRA, "extra_modality": np.array(["audio", "sonar"])}, "unknown modality 'sonar'"),
+        ({**EXTRA, "extra_scale": np.array(-1.0)}, "extra_scale: expected one positive number"),
     ],
 )
 def test_faulty_files_are_told(workplace, change, message):

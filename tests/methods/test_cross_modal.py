@@ -5,6 +5,8 @@ import pytest
 
 from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods import create
+from jclip_adapter.methods.training.cross_modal import joint_batches, text_rows, zero_shot_weights
+from jclip_adapter.methods.training.optimizers import warmup_cosine
 
 from .worlds import World
 
@@ -82,6 +84,61 @@ def test_a_further_modality_is_further_rows(world):
     without = create("cross-modal-linear", **TRAINED).fit(world.task).logits(sound)
     assert (with_sound.argmax(axis=1) == 2).all()
     assert not (without.argmax(axis=1) == 2).all()
+
+
+def audio_of(world, per_class=3, without=()):
+    """Audio rows of the world's classes, all around a shifted text."""
+    rng = np.random.default_rng(4)
+    labels = np.repeat(np.setdiff1d(np.arange(world.task.num_classes), without), per_class)
+    rows = world.task.text_features[labels] + 0.1 + 0.1 * rng.standard_normal((len(labels), world.task.width))
+    return {
+        "extra_features": normalise(rows),
+        "extra_labels": labels,
+        "extra_modalities": ("audio",) * len(labels),
+    }
+
+
+def test_training_on_photos_texts_and_sounds_is_the_formula(world):
+    """A float64 AdamW on batches with equal shares of three modalities; class 1 has no sound, 4 no photo, 5 neither."""
+    kept = world.task.keep(world.task.support_labels < 4)
+    task = dataclasses.replace(kept, **audio_of(world, without=[1, 5]))
+    steps, lr, decay = 12, 1e-3, 0.01
+    values = {"iterations": steps, "lr": lr, "weight_decay": decay, "batch_size": 9, "warmup": 2}
+    method = create("cross-modal-linear", seed=3, **values).fit(task)
+    parts = [task.photo_rows(), text_rows(task), task.extra_rows()["audio"]]
+    features = np.concatenate([rows for rows, _ in parts]).astype(np.float64)
+    labels = np.concatenate([own for _, own in parts])
+    counts = [len(own) for _, own in parts]
+    kinds = np.repeat(np.arange(3), counts)
+    absent = np.zeros((3, 6), dtype=bool)
+    absent[0, 4:] = absent[2, 5] = True
+    weight, mean, square = zero_shot_weights(task).astype(np.float64), 0.0, 0.0
+    batches = joint_batches(counts, 9, steps, np.random.default_rng(3)).stream
+    for step, rows in enumerate(batches):
+        assert np.bincount(kinds[rows]).tolist() == [3, 3, 3]
+        scores = task.logit_scale * features[rows] @ weight.T
+        scores[absent[kinds[rows]]] = -np.inf
+        share = np.exp(scores - scores.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        gradient = task.logit_scale * (share - np.eye(task.num_classes)[labels[rows]]).T @ features[rows] / len(rows)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        rate = warmup_cosine(step, lr, steps, warmup=2, floor=1e-5)
+        weight *= 1 - rate * decay
+        weight -= rate * mean / (1 - 0.9 ** (step + 1)) / (np.sqrt(square / (1 - 0.999 ** (step + 1))) + 1e-8)
+    assert np.abs(weight - zero_shot_weights(task)).max() > 1e-3
+    np.testing.assert_allclose(method.weight_, weight, atol=2e-5)
+
+
+def test_each_modality_has_a_share_of_its_own(world):
+    """Two modalities by name get twice the share that they would get as one."""
+    heard = audio_of(world)
+    half = len(heard["extra_labels"]) // 2
+    names = ("audio",) * half + ("image",) * (len(heard["extra_labels"]) - half)
+    weights = [
+        create("cross-modal-linear", **TRAINED).fit(dataclasses.replace(world.task, **each)).weight_
+        for each in (heard, {**heard, "extra_modalities": names})
+    ]
+    assert np.abs(weights[0] - weights[1]).max() > 1e-4
 
 
 def test_uni_modal_methods_take_no_texts_for_samples(world):

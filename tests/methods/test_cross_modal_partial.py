@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,11 @@ from .captured_step import NAMES, tiny_task
 ENCODERS = ("last-block", "image", "text")
 PATCH = 16
 TEMPLATES = normalise(np.random.default_rng(6).standard_normal((3, 2, 16)).astype(np.float32))
+HEARD = {  # two sounds of class 0, one of class 2
+    "extra_features": normalise(np.random.default_rng(7).standard_normal((3, 16)).astype(np.float32)),
+    "extra_labels": np.array([0, 2, 0]),
+    "extra_modalities": ("audio",) * 3,
+}
 STEP = 1e-5  # of the numeric derivatives
 
 
@@ -105,13 +111,21 @@ def reference_loss(
     of_texts = scale * texts[drawn] @ weight.T
     count = len(rows) + len(drawn)
     total = len(rows) * cross_entropy(of_photos, np.searchsorted(seen, task.support_labels))
-    return (total + len(drawn) * cross_entropy(of_texts, labels)) / count
+    total += len(drawn) * cross_entropy(of_texts, labels)
+    for sounds, own in task.extra_rows().values():
+        heard = np.union1d(own, seen)
+        total += len(own) * cross_entropy(scale * sounds @ weight[heard].T, np.searchsorted(heard, own))
+        count += len(own)
+    return total / count
 
 
-@pytest.mark.parametrize("labels", [[0, 1, 2, 1], [0, 2, 2]])
+@pytest.mark.parametrize(("labels", "sounds"), [([0, 1, 2, 1], {}), ([0, 2, 2], {}), ([0, 1, 1], HEARD)])
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_loss_and_gradients_are_those_of_photos_and_texts(encoder: str, labels: list[int]) -> None:
+def test_loss_and_gradients_are_those_of_all_modalities(
+    encoder: str, labels: list[int], sounds: dict[str, Any]
+) -> None:
     task, state, photos = world(labels)
+    task = replace(task, **sounds)
     step = captured(task, encoder=encoder)
     exact = {key: np.asarray(value, dtype=np.float64) for key, value in state.items()}
     weight = task.text_features.astype(np.float64)

@@ -9,6 +9,12 @@ from .captured_step import NAMES, SCALE, captured_step, tiny_task
 
 TEMPLATES = normalise(np.random.default_rng(6).standard_normal((3, 2, 16)).astype(np.float32))  # two of each class
 
+HEARD = {  # of classes 0, 2 and 1, the last of which has no photo
+    "extra_features": normalise(np.random.default_rng(7).standard_normal((3, 16)).astype(np.float32)),
+    "extra_labels": np.array([0, 2, 1]),
+    "extra_modalities": ("audio",) * 3,
+}
+
 
 def reference(task, state, position, class_specific):
     """Cross-entropy over the photos and all texts of the classes with photos, in float64, through the tower."""
@@ -17,6 +23,10 @@ def reference(task, state, position, class_specific):
     for number in seen:
         rows += list(TEMPLATES[number])
         labels += [number] * len(TEMPLATES[number])
+    for sounds, own in task.extra_rows().values():
+        known = np.isin(own, seen)
+        rows += list(sounds[known])
+        labels += list(own[known])
     answers = np.array([seen.index(label) for label in labels])
 
     def loss(vectors):
@@ -32,11 +42,16 @@ def prompting(**values):
 
 
 @pytest.mark.parametrize(
-    ("position", "class_specific", "labels"),
-    [("end", False, [0, 1, 2, 1, 0, 2]), ("middle", True, [0, 1, 2, 1, 0, 2]), ("front", False, [0, 2, 2, 0])],
+    ("position", "class_specific", "labels", "sounds"),
+    [
+        ("end", False, [0, 1, 2, 1, 0, 2], {}),
+        ("middle", True, [0, 1, 2, 1, 0, 2], {}),
+        ("front", False, [0, 2, 2, 0], {}),
+        ("end", False, [0, 2, 2, 0], HEARD),
+    ],
 )
-def test_loss_and_gradient_are_those_of_photos_and_texts(position, class_specific, labels):
-    task, state = tiny_task(labels, text_views=tuple(TEMPLATES))
+def test_loss_and_gradient_are_those_of_all_modalities(position, class_specific, labels, sounds):
+    task, state = tiny_task(labels, text_views=tuple(TEMPLATES), **sounds)
     step = captured_step(prompting(position=position, class_specific=class_specific), task)
     loss = reference(task, state, position, class_specific)
     at = step.at.astype(np.float64)

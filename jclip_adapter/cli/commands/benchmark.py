@@ -18,7 +18,7 @@ import numpy.typing as npt
 from jclip_adapter import runtime
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.choices import ALL_SHOTS, PROTOCOLS
+from jclip_adapter.core.choices import ALL_SHOTS, IMAGENET_ESC, PROTOCOLS
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
@@ -35,6 +35,8 @@ from jclip_adapter.evaluation.benchmark import (
     values_of,
 )
 from jclip_adapter.evaluation.benchmark_report import benchmark_picture, benchmark_table
+from jclip_adapter.evaluation.imagenet_esc import COLUMNS as ESC_COLUMNS
+from jclip_adapter.evaluation.imagenet_esc import protocol_tables
 from jclip_adapter.evaluation.query_tasks import QueryTasks
 from jclip_adapter.evaluation.report import csv_text
 from jclip_adapter.features.noise import with_noise
@@ -48,9 +50,11 @@ from jclip_adapter.storage import Kind, check_folder_writable, check_place, sha2
 from jclip_adapter.storage.checksums import MARKDOWN_MARK, text_with_checksum
 from jclip_adapter.storage.kinds import text_of, unchanged_png, unchanged_text
 
+from . import imagenet_esc
+from .beside import unreadable
 from .chain import chain_sha256
 from .effects import refuse_idle, refuse_idle_on_methods
-from .setup import Setup, log_data, set_up, unreadable
+from .setup import Setup, log_data, set_up
 
 logger = logging.getLogger(__name__)
 CELLS = Path("results/cells")
@@ -74,11 +78,11 @@ def _no_tables(path: Path) -> str:
 TABLE = Kind("a benchmark's table", _is_table, _no_tables)
 
 
-def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
+def benchmark(settings: Settings) -> tuple[str, tuple[Path, ...]]:
     """Run methods on feature files, or on a data set's photos.
 
     Returns:
-        The tables as Markdown, and the paths of the CSV, the tables and the picture.
+        The tables as Markdown, and the paths of the CSV, the tables and, except for ImageNet-ESC, the picture.
 
     Raises:
         UsageError: `out` does not end in .csv, it or a file beside it is not this program's, or `shots` is "all" with
@@ -89,16 +93,17 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
     shots, seeds, out = settings.shot_counts, settings.seeds or (1,), Path(settings.out)
     if out.suffix != ".csv":
         raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
+    if settings.protocol == IMAGENET_ESC:
+        return _imagenet_esc(settings, out)
+    if "audio_mode" in settings.given:
+        raise UsageError(f"--audio-mode has no effect without --protocol {IMAGENET_ESC}.", "Leave it out.")
     if settings.features and ALL_SHOTS in shots:
         raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")
     tasks = _tasks(settings)
     unseen = settings.unseen or ((0.5,) if settings.protocol else ())
     if unseen:
         _check_unseen(settings, shots, tasks)
-    files = (out, out.with_suffix(".md"), out.with_suffix(".png"))
-    for file, kind in zip(files, (TABLE, TEXT, PICTURE), strict=True):
-        check_place(file, kind)
-    check_folder_writable(CELLS)
+    files = _places(out, picture=True)
     chosen = [create(name, **values_of(name, settings.set)) for name in choose_methods(methods)]
     refuse_idle_on_methods(settings, chosen, shots=False)
     runtime.choose(settings.device)
@@ -116,10 +121,31 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, Path, Path]]:
     if tasks:
         _check_tasks(problems, tasks)
     cells = run_benchmark(problems, methods, CELLS, selection=settings.select or "support", given=settings.set)
-    _log_replaced(files[0], cells)
     tables = benchmark_table(cells)
-    _write(files, cells, tables)
+    _write(files, cells, _csv(cells), tables)
     return tables, files
+
+
+def _imagenet_esc(settings: Settings, out: Path) -> tuple[str, tuple[Path, ...]]:
+    """`benchmark` of this protocol."""
+    files = _places(out, picture=False)
+    rows = imagenet_esc.imagenet_esc(settings, CELLS)
+    tables = protocol_tables(rows)
+    rounded = [
+        {key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
+    ]
+    _write(files, rows, csv_text(rounded, ESC_COLUMNS), tables)
+    return tables, files
+
+
+def _places(out: Path, *, picture: bool) -> tuple[Path, ...]:
+    """The files of a benchmark, all of which can be written, as can its cells."""
+    kinds = {".csv": TABLE, ".md": TEXT, **({".png": PICTURE} if picture else {})}
+    files = {out.with_suffix(suffix): kind for suffix, kind in kinds.items()}
+    for file, kind in files.items():
+        check_place(file, kind)
+    check_folder_writable(CELLS)
+    return tuple(files)
 
 
 def _check_unseen(settings: Settings, shots: Sequence[int], tasks: QueryTasks | None) -> None:
@@ -157,7 +183,7 @@ def _log_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
     """Log how many rows of an earlier benchmark are dropped."""
     if not path.is_file():
         return
-    keys = ("dataset", "method", "shots", "seed", "unseen")
+    keys = ("dataset", "method", "shots", "seed", "unseen", "classes", "task", "rows", "start")
     fresh = {tuple(str(cell.get(key)) for key in keys) for cell in cells}
     with path.open(encoding="utf-8", newline="") as handle:
         rows = [tuple(str(row.get(key)) for key in keys) for row in csv.DictReader(handle)]
@@ -166,17 +192,14 @@ def _log_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
         logger.warning("%s: drops %d rows of an earlier benchmark; their cells stay in %s", path, lost, CELLS)
 
 
-def _write(files: tuple[Path, Path, Path], cells: Sequence[dict[str, Any]], tables: str) -> None:
-    """Write the CSV, the tables with its SHA-256, and the picture."""
-    rows = _csv(cells).encode("utf-8")
+def _write(files: Sequence[Path], cells: Sequence[dict[str, Any]], table: str, tables: str) -> None:
+    """Write the picture if it is among the files, the tables with the SHA-256 of the CSV, and the CSV."""
+    _log_replaced(files[0], cells)
+    rows = table.encode("utf-8")
     text = f"{tables}\n\n{_ROWS.format(hashlib.sha256(rows).hexdigest())}"
-    write_files(
-        [
-            (files[2], benchmark_picture(cells), PICTURE),
-            (files[1], text_with_checksum(text, MARKDOWN_MARK).encode("utf-8"), TEXT),
-            (files[0], rows, TABLE),
-        ]
-    )
+    pictures = [(file, benchmark_picture(cells), PICTURE) for file in files[2:]]
+    written = (files[1], text_with_checksum(text, MARKDOWN_MARK).encode("utf-8"), TEXT)
+    write_files([*pictures, written, (files[0], rows, TABLE)])
 
 
 # Of some protocols only.
@@ -216,11 +239,9 @@ def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> 
             support = choose_support(images, draw, functools.partial(unreadable, tasks))
             what = f"--shots {'all' if count == ALL_SHOTS else count} --seed {seed}"
             if drawn.setdefault(support, what) != what:
-                text = (
-                    f"{drawn[support]} and {what} draw the same {len(support)} photos, so their numbers are the same."
-                )
-                raise UsageError(text, "Give one --seed, or fewer --shots.")
-            task = tasks.task(paths_of(support), labels_of(support), settings.views, settings.seed)
+                same = f"draw the same {len(support)} {images.kind}s, so their numbers are the same"
+                raise UsageError(f"{drawn[support]} and {what} {same}.", "Give one --seed, or fewer --shots.")
+            task = setup.task(support, draw)
             if settings.noise[0]:
                 noisy = with_noise(tasks.clip, tasks.photos(paths_of(support)), tasks.cache, settings.noise[0], seed)
                 task = replace(task, support_features=noisy.normalised, support_raw=noisy.raw)
@@ -278,9 +299,10 @@ def labelled_queries(
     if found.bad:
         first = next(iter(found.bad.values()))
         logger.warning(
-            "%d of %d photos to score cannot be read (they count as wrong, and feature files omit them): %s",
+            "%d of %d %ss to score cannot be read (they count as wrong, and feature files omit them): %s",
             len(found.bad),
             len(photos),
+            images.kind,
             first,
         )
     if noise:

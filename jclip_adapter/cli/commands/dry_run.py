@@ -38,21 +38,21 @@ def describe(settings: Settings, shots: Sequence[int]) -> str:
         AdapterError: as for a command that uses the data.
     """
     images = open_data(settings)
-    prompts, warnings = name_classes(load_prompts(settings.prompts), images, settings.class_names)
+    prompts, warnings = name_classes(load_prompts(settings.prompts_or_default), images, settings.class_names)
     lines = [
         f"data: {images.source}",
         f"read as: {images.reading}",
         *(f"note: {note}" for note in (*images.notes, *warnings)),
         f"classes: {len(images.classes)}",
-        f"training photos: {len(images.train)}",
-        f"test photos: {len(images.test)}",
+        f"training {images.kind}s: {len(images.train)}",
+        f"test {images.kind}s: {len(images.test)}",
     ]
     draws = {count: _shots(settings, images, count) for count in shots}
     for count, per_class in draws.items():
         least, most = min(per_class.values(), default=0), max(per_class.values(), default=0)
         asked = "all" if count == ALL_SHOTS else str(count)
         each = f"{least} to {most}" if least < most else str(most)
-        lines.append(f"shots: {asked} asked, {counted(sum(per_class.values()), 'photo')} in all, {each} per class")
+        lines.append(f"shots: {asked} asked, {counted(sum(per_class.values()), images.kind)} in all, {each} per class")
     lines += ["", _table(images, draws), "", *_texts(prompts, images)]
     return "".join(f"{line}\n" for line in lines)
 
@@ -67,8 +67,8 @@ def _shots(settings: Settings, images: ImageSet, count: int) -> dict[int, int]:
 def _table(images: ImageSet, counted: dict[int, dict[int, int]]) -> str:
     """Photos and shots per class; test photos where their classes are known."""
     answers = Counter(find_labels(images).values())
-    titles = ["id", "class", "training photos"]
-    titles += ["test photos"] if answers else []
+    titles = ["id", "class", f"training {images.kind}s"]
+    titles += [f"test {images.kind}s"] if answers else []
     titles += [f"{'all' if count == ALL_SHOTS else count} shots" for count in counted]
     rows = []
     for number, info in enumerate(images.classes):

@@ -35,6 +35,7 @@ def refuse_idle_on_methods(settings: Settings, methods: Sequence[Method], *, sho
     uses: list[tuple[Callable[[Method], bool], Iterable[str], str]] = [
         (uses_views, ("views",), "augmented views"),
         (lambda method: method.uses_auxiliary, ("auxiliary",), "a second network"),
+        (lambda method: method.uses_extra, ("audio", "photos"), "a second modality"),
         (uses_shots, ("shots", "support", "select") if shots else (), "training photos"),
     ]
     for use, names, what in uses:
@@ -60,7 +61,7 @@ def refuse_without_shots(settings: Settings, method: Method) -> None:
         return
     if "support" in method.meta.needs:
         raise UsageError(f"--shots 0: {method.meta.name} needs support photos.", "Use at least 1 shot.")
-    refuse_idle(settings, {"strict", "views", "select", "support"}, "with --shots 0")
+    refuse_idle(settings, {"strict", "views", "select", "support", "audio", "photos"}, "with --shots 0")
 
 
 def refuse_idle(settings: Settings, names: Set[str], why: str) -> None:
@@ -86,6 +87,10 @@ def refuse_idle_on_network(settings: Settings) -> None:
         refuse_idle(settings, {"shots", "strict"}, f"on --support {settings.support}, which lists the photos")
 
 
+_ON_PHOTOS = frozenset({"views", "auxiliary", "encoder", "noise"})  # photos that are classified
+_READING = frozenset({"exif", "transparent", "white_level", "workers", "batch_size", "precision"})  # any photos
+
+
 def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:
     """Refuse options that the data set does not use.
 
@@ -94,6 +99,9 @@ def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:
     """
     if images.layout != "contest":
         refuse_idle(settings, {"split"}, f"on {images.source}, which is not in the contest's layout")
+    if images.kind == "sound":
+        idle = _ON_PHOTOS if settings.photos else _ON_PHOTOS | _READING
+        refuse_idle(settings, idle, f"on sounds, which {images.source} holds")
     if "top" in settings.given and settings.top > len(images.classes):
         raise UsageError(
             f"--top {settings.top}: {images.source} has {len(images.classes)} classes.",

@@ -115,9 +115,9 @@ def evaluate(settings: Settings) -> Evaluation:
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
     text = [
         f"{meta.name} on {source}{' (transductive)' if meta.transductive else ''}",
-        score_table(scores, baseline, meta.name, named, top5=len(images.classes) > TOP),
-        *_remarks(meta.name, named, groups, bad, overlap, without),
-        *_confusions(pairs),
+        score_table(scores, baseline, meta.name, named, images.kind, top5=len(images.classes) > TOP),
+        *_remarks(meta.name, named, groups, bad, overlap, without, images.kind),
+        *_confusions(pairs, images.kind),
         f"written: {', '.join(map(str, files))}",
     ]
     return Evaluation(scores, baseline, files, "\n".join(text))
@@ -130,26 +130,27 @@ def _remarks(
     bad: int,
     overlap: Overlap,
     without: dict[str, tuple[Score, Score]],
+    kind: str,
 ) -> list[str]:
-    """Lines on classes without shots, unreadable photos and duplicates, where there are any."""
+    """Lines on classes without shots, unreadable files and duplicates, where there are any."""
     lines = []
     if baseline == "prototypes":
         lines.append("prototypes: the class whose shots have the most similar mean feature")
     for name, group in groups.items():
         shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
         lines.append(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
-    lines += [f"{counted(bad, 'photo')} could not be read, counted as wrong"] if bad else []
+    lines += [f"{counted(bad, kind)} could not be read, counted as wrong"] if bad else []
     lines += overlap.warnings()
     for name, (mine, theirs) in without.items():
         both = f"{baseline} {100 * theirs.top1:.1f} %, {method} {100 * mine.top1:.1f} %"
-        lines.append(f"top-1 without {name} ({counted(mine.n, 'photo')}): {both}")
+        lines.append(f"top-1 without {name} ({counted(mine.n, kind)}): {both}")
     return lines
 
 
-def _confusions(pairs: Sequence[ConfusedPair]) -> list[str]:
+def _confusions(pairs: Sequence[ConfusedPair], kind: str) -> list[str]:
     """A table of the most frequent confusions, where one happened more than once."""
     rows = [[pair.true, pair.predicted, pair.count, f"{100 * pair.share:.0f} %"] for pair in pairs if pair.count > 1]
-    return [markdown_table(["class", "predicted as", "photos", "share"], rows)] if rows else []
+    return [markdown_table(["class", "predicted as", f"{kind}s", "share"], rows)] if rows else []
 
 
 def _without(

@@ -16,13 +16,14 @@ from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
-from jclip_adapter.data.sets.support import choose_support, draw_unchecked, shots_of
+from jclip_adapter.data.sets.support import Draw, choose_support, draw_unchecked, shots_of
 from jclip_adapter.features.sharding import encode_part
 from jclip_adapter.storage import Kind, check_place, npz_bytes, write_bytes
 from jclip_adapter.storage.kinds import unchanged_npz
 
 from .benchmark import labelled_queries
-from .setup import draw_of, log_data, set_up, unreadable
+from .beside import unreadable
+from .setup import Setup, draw_of, log_data, set_up
 
 FEATURE_FILE = Kind("a feature file", unchanged_npz("classnames", "text", "test_x", "test_y"))
 
@@ -79,6 +80,7 @@ def extract(settings: Settings, target: Path) -> str:
         arrays |= {f"train{count}_x": task.raw, f"train{count}_y": task.support_labels}
         if task.auxiliary is not None:
             arrays[f"train{count}_aux"] = task.auxiliary
+    arrays |= _further_rows(setup, max(draws.values(), key=lambda draw: draw.shots))
     # A shot of any count is not scored.
     test, _ = labelled_queries(images, tasks, learnt, settings.seed)
     arrays |= {"test_x": test.queries.raw, "test_y": test.labels}
@@ -86,6 +88,19 @@ def extract(settings: Settings, target: Path) -> str:
         arrays["test_aux"] = test.queries.auxiliary
     write_bytes(target, npz_bytes(arrays), FEATURE_FILE)
     return f"written: {target}"
+
+
+def _further_rows(setup: Setup, draw: Draw) -> dict[str, Any]:
+    """The rows of --audio or --photos, of which a feature file has one set."""
+    if setup.beside is None:
+        return {}
+    task = setup.beside.added_to(setup.tasks.task((), labels_of(())), draw)
+    return {
+        "extra_x": task.extra_features,
+        "extra_y": task.extra_labels,
+        "extra_modality": np.array(task.extra_modalities),
+        "extra_scale": np.float32(task.extra_scale),
+    }
 
 
 def run(invocation: Invocation) -> None:

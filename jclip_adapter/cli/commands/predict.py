@@ -16,7 +16,7 @@ from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.problems import Problems, counted, one_line
 from jclip_adapter.core.task import softmax
 from jclip_adapter.data.sets import check_test_links
-from jclip_adapter.data.sets.model import paths_of
+from jclip_adapter.data.sets.model import FileKind, paths_of
 from jclip_adapter.data.sets.paths import warn_ignored
 from jclip_adapter.data.sets.tree import scan
 from jclip_adapter.data.submission import REJECTS, check_target, rejects_path, write_submission
@@ -27,7 +27,7 @@ from jclip_adapter.storage import discard, write_text
 from jclip_adapter.storage.checksums import LIST_MARK, text_with_checksum
 
 from .setup import check_test_photos, log_data
-from .trained import open_trained
+from .trained import as_trained, open_trained
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def predict(settings: Settings, result: Path) -> str:
     images, tasks = trained.images, trained.tasks
     check_test_photos(images)
     check_test_links(images)
-    log_data(images, f"predicting {counted(len(images.test), 'test photo')}")
+    log_data(images, f"predicting {counted(len(images.test), f'test {images.kind}')}")
     paths = paths_of(images.test)
     if part:
         share = encode_part(trained.image_encoders, paths, tasks.cache, settings.workers, part)
@@ -67,7 +67,7 @@ def predict(settings: Settings, result: Path) -> str:
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
     if rejects and (stops or len(rejects) == len(images.test)):
         raise DataError(
-            f"{counted(len(rejects), 'test photo')} cannot be read, the first: {next(iter(rejects.values()))}",
+            f"{counted(len(rejects), f'test {images.kind}')} cannot be read, the first: {next(iter(rejects.values()))}",
             "Replace them, or give --on-bad-image fallback.",
             list(rejects.values()),
         )
@@ -81,15 +81,15 @@ def predict(settings: Settings, result: Path) -> str:
         lines = "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items())
         write_text(listing, text_with_checksum(lines, LIST_MARK), REJECTS)
     written, archive = write_submission(result, images.test_names, ids)
-    text = [f"written: {written} ({counted(len(ids), 'photo')}, {counted(top, 'id')} each) and {archive}"]
+    text = [f"written: {written} ({counted(len(ids), images.kind)}, {counted(top, 'id')} each) and {archive}"]
     if rejects:
-        text.append(f"{counted(len(rejects), 'photo')} could not be read: {listing}")
+        text.append(f"{counted(len(rejects), images.kind)} could not be read: {listing}")
     else:
         discard(listing, REJECTS)  # of an earlier prediction
     domain_of = {info.id: info.domain for info in images.classes}
     first = [domain_of[int(number)] for number in ids[:, 0]]
     domains = [domain for domain in dict.fromkeys(images.domains) if domain]
-    text += [f"predicted as {domain}: {counted(first.count(domain), 'photo')}" for domain in domains]
+    text += [f"predicted as {domain}: {counted(first.count(domain), images.kind)}" for domain in domains]
     return "\n".join(text)
 
 
@@ -97,19 +97,20 @@ def classify(settings: Settings) -> list[str]:
     """Classify photos outside the data set.
 
     Returns:
-        A line per readable photo, in the order given, with its most probable classes; a folder's own photos before its
+        A line per readable file, in the order given, with its most probable classes; a folder's own files before its
         folders, in natural order. Unreadable ones are logged.
 
     Raises:
-        DataError: a path is missing, a folder has no photo or cannot be read, or no photo can be read.
+        DataError: a path is missing, a folder has no photo or cannot be read, or no file can be read.
     """
-    files = [file for path in settings.images for file in _photos_at(Path(path))]
+    settings = as_trained(settings)
+    files = [file for path in settings.images for file in _files_at(Path(path), settings.kind)]
     trained = open_trained(settings, elsewhere=files)
     images = trained.images
-    log_data(images, f"classifying {counted(len(files), 'photo')}")
+    log_data(images, f"classifying {counted(len(files), images.kind)}")
     features = trained.tasks.photos(files)
     if len(features.bad) == len(files):
-        raise DataError("no photo can be read.", details=list(features.bad.values()))
+        raise DataError(f"no {images.kind} can be read.", details=list(features.bad.values()))
     for reason in features.bad.values():
         logger.warning("%s", reason)
     lines = []
@@ -121,18 +122,18 @@ def classify(settings: Settings) -> list[str]:
     return lines
 
 
-def _photos_at(path: Path) -> list[Path]:
-    """A photo, or all photos of a folder."""
+def _files_at(path: Path, kind: FileKind) -> list[Path]:
+    """A photo or a sound, or all of a folder."""
     if path.is_dir():
         problems = Problems(path)
-        tree = scan(path, problems)
-        problems.raise_if_any("Rename or remove them, or give the photos in them one by one.")
-        warn_ignored(path, tree.others)
+        tree = scan(path, problems, kind)
+        problems.raise_if_any(f"Rename or remove them, or give the {kind}s in them one by one.")
+        warn_ignored(path, tree.others, kind)
         if not tree.count():
-            raise DataError(f"{path} has no photo at any depth.", "Give photos, or folders of photos.")
+            raise DataError(f"{path} has no {kind} at any depth.", f"Give {kind}s, or folders of {kind}s.")
         return [path / name for name in tree.all_photos()]
     if not path.exists():
-        raise DataError(f"there is no {path}.", "Give photos, or folders of photos.")
+        raise DataError(f"there is no {path}.", f"Give {kind}s, or folders of {kind}s.")
     return [path]
 
 

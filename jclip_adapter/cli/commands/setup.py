@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from jclip_adapter.cli.runs import Run
@@ -13,20 +14,23 @@ from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import SAMPLE
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.data.photos.white_level import check_white_level, compare_white_level, find_white_level
 from jclip_adapter.data.sample import ensure_sample
 from jclip_adapter.data.sets import ImageSet, Photo, load_dataset
-from jclip_adapter.data.sets.model import paths_of
+from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import Draw
 from jclip_adapter.data.texts.class_names import name_classes
 from jclip_adapter.data.texts.prompts import PromptSet, load_prompts
 from jclip_adapter.features.encoding import TextFeatures
 from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.models import backbones
+from jclip_adapter.models.audioclip.encoder import AudioClip, load_audioclip
 from jclip_adapter.models.backbones.encoder import load_backbone
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.models.clip.encoder import Encoder, load_encoder
 
+from .beside import Beside, open_beside
 from .chain import open_chain
 from .effects import refuse_idle_on_data, refuse_idle_on_network
 
@@ -43,19 +47,50 @@ class Setup:
         images: The data set.
         tasks: Networks and classes.
         chain: The runs behind --encoder, whose CLIP `tasks` uses.
+        audioclip: AudioCLIP, if there are sounds.
     """
 
     settings: Settings
     images: ImageSet
     tasks: TaskEncoder
     chain: tuple[Run, ...] = ()
+    audioclip: AudioClip | None = None
+
+    @cached_property
+    def beside(self) -> Beside | None:
+        """The data set of --audio or --photos; None without.
+
+        Raises:
+            DataError: it cannot be read, or has none of the classes.
+        """
+        settings = self.settings
+        if self.audioclip is None or not (settings.audio or settings.photos):
+            return None
+        heard = bool(settings.audio)
+        images = open_beside(settings.audio or settings.photos, "sound" if heard else "photo", self.images, settings)
+        level = settings.white_level if heard else white_level(settings, images, ())
+        clip = dataclasses.replace(self.audioclip.clip, reading=settings.reading._replace(white_level=level))
+        tasks = dataclasses.replace(self.tasks, encoder=self.audioclip.sounds if heard else clip)
+        return Beside("audio" if heard else "image", images, tasks, self.audioclip.scales.audio_image)
+
+    def task(self, support: Sequence[Photo], draw: Draw) -> FewShotTask:
+        """The task of some shots, with as many rows per class of --audio or --photos as the draw has shots."""
+        settings = self.settings
+        task = self.tasks.task(paths_of(support), labels_of(support), settings.views, settings.seed)
+        return self.beside.added_to(task, draw) if self.beside else task
 
 
 def open_data(settings: Settings) -> ImageSet:
     """Read the data set, unpacking the sample if needed."""
     source = ensure_sample() if settings.data == SAMPLE else Path(settings.data)
     with doing(f"reading {settings.data}"):
-        images = load_dataset(source, split=settings.split, layout=settings.layout, follow_links=settings.follow_links)
+        images = load_dataset(
+            source,
+            split=settings.split,
+            layout=settings.layout,
+            follow_links=settings.follow_links,
+            kind=settings.kind,
+        )
     refuse_idle_on_data(settings, images)
     return images
 
@@ -78,7 +113,10 @@ def check_test_photos(images: ImageSet) -> None:
         DataError: there are none.
     """
     if not images.test:
-        raise DataError(f"{images.source} has no test photos.", "Use --predict --images PATH … for photos elsewhere.")
+        kind = images.kind
+        raise DataError(
+            f"{images.source} has no test {kind}s.", f"Use --predict --images PATH … for {kind}s elsewhere."
+        )
 
 
 def set_up(
@@ -102,15 +140,16 @@ def set_up(
         UsageError: an option has no effect.
     """
     refuse_idle_on_network(settings)
+    images = open_data(settings)
     chain = open_chain(Path(settings.encoder)) if settings.encoder else ()
     if chain and not settings.weights:
         of_run = chain[0].facts["settings"]
         model_config = settings.model_config or of_run.get("model_config", "")
         settings = dataclasses.replace(settings, weights=of_run["weights"], model_config=model_config)
-    images = open_data(settings)
     prompts = _prompts(settings, images, words)
-    settings = dataclasses.replace(settings, white_level=_white_level(settings, images, elsewhere))
-    encoder = _network(settings, bool(chain))
+    settings = dataclasses.replace(settings, white_level=white_level(settings, images, elsewhere))
+    audioclip = read_audioclip(settings) if settings.audio or images.kind == "sound" else None
+    encoder = _network(settings, bool(chain), audioclip)
     learnt = None
     for run in reversed(chain):
         encoder, learnt = _on_top_of(run, encoder, images)
@@ -129,11 +168,38 @@ def set_up(
     _log_size(tasks)
     if encode_texts:
         _ = tasks.texts
-    return Setup(settings, images, tasks, chain)
+    return Setup(settings, images, tasks, chain, audioclip)
 
 
-def _network(settings: Settings, tuned: bool) -> ImageEncoder:
-    """The network that encodes photos, and texts if it is a CLIP."""
+def read_audioclip(settings: Settings) -> AudioClip:
+    """The network that encodes sounds, photos and texts.
+
+    Raises:
+        UsageError: other weights are named.
+    """
+    name = settings.weights
+    if not name or name == SAMPLE or name in backbones.KNOWN:
+        raise UsageError(
+            f"sounds need AudioCLIP's weights, not {settings.weights_or_default}.",
+            "Give --weights AudioCLIP-Partial-Training.pt (docs/sound.md says where it is).",
+        )
+    return load_audioclip(
+        name,
+        settings.device,
+        settings.batch_size,
+        Path(settings.cache),
+        settings.audio_mode,
+        precision=settings.precision,
+        model_config=settings.model_config,
+    )
+
+
+def _network(settings: Settings, tuned: bool, audioclip: AudioClip | None) -> ImageEncoder:
+    """The network that encodes photos or sounds, and texts if it is a CLIP."""
+    if audioclip is not None:
+        return dataclasses.replace(
+            audioclip.clip if settings.kind == "photo" else audioclip.sounds, reading=settings.reading
+        )
     name, device = settings.weights_or_default, (settings.device, settings.batch_size, Path(settings.cache))
     if name not in backbones.KNOWN:
         clip = load_encoder(name, *device, settings.precision, settings.model_config)
@@ -148,7 +214,7 @@ def _network(settings: Settings, tuned: bool) -> ImageEncoder:
 
 def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | None) -> PromptSet:
     """The prompt set for these classes; its warnings are logged if the network has a text encoder."""
-    prompts = load_prompts(settings.prompts)
+    prompts = load_prompts(settings.prompts_or_default)
     warnings: list[str] = []
     if words is None:
         prompts, warnings = name_classes(prompts, images, settings.class_names)
@@ -160,9 +226,10 @@ def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | No
     return prompts
 
 
-def _white_level(settings: Settings, images: ImageSet, elsewhere: Sequence[Path]) -> int:
+def white_level(settings: Settings, images: ImageSet, elsewhere: Sequence[Path]) -> int:
     """The white level: the user's, the run's, or the one inferred from the photos."""
-    photos = paths_of([*images.train, *images.test])
+    photos = paths_of([*images.train, *images.test]) if images.kind == "photo" else []
+    elsewhere = elsewhere if images.kind == "photo" else ()
     if "white_level" in settings.given:
         check_white_level(settings.white_level, [*photos, *elsewhere])
         return settings.white_level
@@ -211,8 +278,3 @@ def check_description(run: Run, encoder: ImageEncoder) -> None:
             f"{run.folder} was trained with other settings of {encoder.weights} (activation, heads or preprocessing).",
             "Train again.",
         )
-
-
-def unreadable(tasks: TaskEncoder, photos: Sequence[Photo]) -> Mapping[int, str]:
-    """Error messages of unreadable photos, by index."""
-    return tasks.photos(paths_of(photos)).bad

@@ -43,9 +43,10 @@ from jclip_adapter.methods import Method, create
 from jclip_adapter.methods.training.through_clip import ThroughClip
 from jclip_adapter.storage import read_json
 
+from .beside import unreadable
 from .chain import chain_sha256
 from .effects import refuse_idle_on_methods, refuse_without_shots
-from .setup import Setup, check_test_photos, draw_of, log_data, set_up, unreadable
+from .setup import Setup, check_test_photos, draw_of, log_data, set_up
 from .shots import digest_lines
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     for text in two_class_warning(in_two_classes(support, keys, labels.tolist())):
         logger.warning("%s", text)
     tasks = tasks.with_prototypes(paths, labels)
-    task = tasks.task(paths, labels, settings.views, settings.seed)
+    task = setup.task(support, draw_of(settings))
     choice = choose(settings.select or "none", settings.method, task, seed=settings.seed, given=settings.set)
     if choice.candidates:
         logger.info("best of %d candidates on held-out shots: %s", choice.candidates, choice.values)
@@ -128,15 +129,17 @@ def _facts(setup: Setup) -> dict[str, Any]:
             **settings.of(TRAIN),
             "weights": settings.weights_or_default,
             "model_config": settings.model_config,
+            "prompts": settings.prompts_or_default,
             "white_level": settings.white_level,
         },
         "weights_sha256": tasks.encoder.sha256,
         "model": tasks.encoder.description,
         "encoder_sha256": chain_sha256(setup.chain),
         "weights_parameters": tasks.encoder.parameters,
+        "beside": setup.beside.files(draw_of(settings)) if setup.beside else {},
         "auxiliary_sha256": tasks.auxiliary.sha256 if tasks.auxiliary else "",
         "parameters": tasks.parameters,
-        "prompts": load_prompts(settings.prompts).fingerprint(),
+        "prompts": load_prompts(settings.prompts_or_default).fingerprint(),
         "class_names": words_of(tasks.prompts, images),
         "classes": list(images.class_names),
         "class_ids": list(images.class_ids),

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.cli.runs import Run, load_run, take_only_run, trained_with
+from jclip_adapter.cli.runs import RUN, Run, load_run, take_only_run, trained_with
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, UsageError
@@ -26,11 +26,11 @@ from jclip_adapter.features.shots import Shots
 from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.methods import Method, create
 from jclip_adapter.models.base import ImageEncoder
-from jclip_adapter.storage import MANIFEST
+from jclip_adapter.storage import MANIFEST, read_json
 
 from .chain import check_trained_on
 from .effects import refuse_idle_on_methods, refuse_without_shots, uses_shots
-from .setup import check_description, set_up
+from .setup import Setup, check_description, draw_of, set_up
 from .shots import read_shots
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Trained:
         images: The data set.
         tasks: Networks and classes.
         unfitted: The run's fitted method, or one to be fitted without shots.
+        setup: What a method without shots is fitted on; None with a run.
         folder: The run folder; None without a run.
         shots: The run's shots.
     """
@@ -51,13 +52,18 @@ class Trained:
     images: ImageSet
     tasks: TaskEncoder
     unfitted: Method
+    setup: Setup | None = None
     folder: Path | None = None
     shots: Shots = field(default_factory=Shots)
 
     @cached_property
     def method(self) -> Method:
         """The fitted method."""
-        return self.unfitted if self.folder else self.unfitted.fit(self.tasks.task((), labels_of(())))
+        return (
+            self.unfitted
+            if self.setup is None
+            else self.unfitted.fit(self.setup.task((), draw_of(self.setup.settings)))
+        )
 
     @property
     def image_encoders(self) -> tuple[ImageEncoder, ...]:
@@ -83,13 +89,13 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
     Raises:
         DataError: there is no such run, or its weights or classes differ.
     """
-    settings = take_only_run(settings)
+    settings = as_trained(settings)
     method = create(settings.method, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [method])
     refuse_without_shots(settings, method)
     if not _needs_run(settings, method):
         setup = set_up(settings, encode_texts=encode_texts, elsewhere=elsewhere)
-        return Trained(setup.images, setup.tasks, method)
+        return Trained(setup.images, setup.tasks, method, setup)
     run = load_run(settings)
     trained = run.facts["settings"]
     if load_prompts(trained["prompts"]).fingerprint() != run.facts["prompts"]:
@@ -112,7 +118,18 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
     if link:
         run.method.attach(link)
     tasks = tasks.with_prototypes(paths_of(shots.same), labels_of(shots.same))
-    return Trained(images, tasks, run.method, run.folder, shots)
+    return Trained(images, tasks, run.method, None, run.folder, shots)
+
+
+def as_trained(settings: Settings) -> Settings:
+    """The settings with the run that they name, or the only one on their data, and with its --audio and --photos."""
+    settings = take_only_run(settings)
+    folder = settings.run_folder
+    if not (folder / MANIFEST).is_file() or not (folder / RUN).is_file():
+        return settings
+    trained = read_json(folder / RUN).get("settings", {})
+    own = {name: trained_with(trained, name) for name in ("audio", "photos") if name not in settings.given}
+    return dataclasses.replace(settings, run=str(folder), **own)
 
 
 def _needs_run(settings: Settings, method: Method) -> bool:
@@ -133,7 +150,7 @@ def _needs_run(settings: Settings, method: Method) -> bool:
 def _check_given(settings: Settings, run: Run, images: ImageSet, shots: Shots) -> None:
     """Refuse files given again whose content differs from what the run was trained with."""
     if "class_names" in settings.given:
-        prompts, _ = name_classes(load_prompts(settings.prompts), images, settings.class_names)
+        prompts, _ = name_classes(load_prompts(settings.prompts_or_default), images, settings.class_names)
         if words_of(prompts, images) != run.facts.get("class_names"):
             raise UsageError(
                 f"{run.folder} was trained with other class names than {settings.class_names}.", "Train again."

@@ -21,9 +21,9 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from jclip_adapter.core.errors import SetupError
 
 from .decode import Decoded, Job, try_square
 
+J = TypeVar("J")
+R = TypeVar("R")
 _CHUNK = 8  # photos per request to a child
 _AHEAD = 8  # chunks requested from a child in advance: two batches of CLIP on the CPU
 _HEADER = struct.Struct("<?I")  # whether the photo could be read, and the number of bytes that follow
@@ -58,7 +60,7 @@ def decode(jobs: Sequence[Job], workers: int, device: str) -> Iterator[Decoded]:
     if workers < 0:
         small = len(jobs) <= _FEW_PHOTOS or (device == "cpu" and cores() <= _FEW_CORES)
         workers = 0 if small else min(_MOST, cores())
-    return decode_in_children(jobs, workers) if workers else decode_in_threads(jobs)
+    return decode_in_children(jobs, workers) if workers else in_threads(try_square, jobs)
 
 
 def cores() -> int:
@@ -67,13 +69,13 @@ def cores() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def decode_in_threads(jobs: Sequence[Job]) -> Iterator[Decoded]:
-    """`decode` in threads, one per core, some photos in advance."""
+def in_threads(read: Callable[[J], R], jobs: Sequence[J]) -> Iterator[R]:
+    """The results of a function that reads files, in order: in threads, one per core, some files in advance."""
     threads = ThreadPoolExecutor(min(_MOST, cores()))
-    ahead: collections.deque[Future[Decoded]] = collections.deque()
+    ahead: collections.deque[Future[R]] = collections.deque()
     try:
         for job in jobs:
-            ahead.append(threads.submit(try_square, job))
+            ahead.append(threads.submit(read, job))
             if len(ahead) == _CHUNK * _AHEAD:
                 yield ahead.popleft().result()
         while ahead:

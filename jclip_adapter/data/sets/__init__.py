@@ -1,4 +1,4 @@
-"""Data sets in the contest's layout, a folder per class, a CSV file, or a published split; few-shot sampling."""
+"""Data sets in the contest's layout, a folder per class, a CSV file, a published split, or ESC-50's layout."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from jclip_adapter.core.errors import DataError, MissingError, UsageError, sugge
 from jclip_adapter.core.problems import Problems
 
 from .contest import load_contest, numbered_pairs
+from .esc50 import ESC50, load_esc50, with_classes
 from .folders import folder_labels, load_folders
-from .model import PHOTO_SUFFIXES, ClassInfo, ImageSet, Photo
+from .model import PHOTO_SUFFIXES, ClassInfo, FileKind, ImageSet, Photo
 from .names import canonical
 from .paths import check_links
 from .published import PATTERN, load_published, published_labels
@@ -33,6 +34,7 @@ __all__ = [
     "remaining",
     "sample_support",
     "support_lines",
+    "with_classes",
 ]
 
 _log = logging.getLogger(__name__)
@@ -45,13 +47,17 @@ def load_dataset(
     split: Literal["A", "B"] = "A",
     layout: str = "",
     follow_links: bool = False,
+    kind: FileKind = "photo",
 ) -> ImageSet:
     """Read a data set; its layout is recognised from the folder's content.
 
     - the contest's: classes.txt (classes_b.txt for split B), train.txt, TrainSet/, TestSetA/ or TestSetB/;
     - a CSV file, or a folder with exactly one, with the columns path, label and optionally split;
     - a published split, split_zhou_NAME.json, or a folder with exactly one;
-    - a folder per class, or per domain and class, optionally in folds, optionally below train/ and test/.
+    - a folder per class, or per domain and class, optionally in folds, optionally below train/ and test/;
+    - for sounds, ESC-50's: audio/ and meta/esc50.csv, see `esc50.load_esc50`.
+
+    Folders may hold photos and sounds: one call reads the photos, another the sounds.
 
     Photo files are not checked, as the contest has 181,729: `sample_support`, `read_support` and `remaining` check the
     photos that they return. Labels of test photos are not read.
@@ -61,6 +67,7 @@ def load_dataset(
         split: The contest's test set.
         layout: "class" or "domain/class", if the folders are ambiguous; empty to infer it.
         follow_links: Whether photos may be links out of the data folder.
+        kind: The files to read; sounds are read from folders, CSV files and ESC-50's layout.
 
     Returns:
         The data set.
@@ -71,38 +78,46 @@ def load_dataset(
     """
     root = Path(root)
     problems = Problems(root)
-    image_set = dataclasses.replace(_load(root, split, layout, problems), follow_links=follow_links)
+    image_set = dataclasses.replace(_load(root, split, layout, problems, kind), follow_links=follow_links, kind=kind)
     if layout and image_set.layout != "folders":
         raise UsageError(f"--layout needs class folders, but {root} has lists.", "Leave --layout out.")
     problems.raise_if_any("Fix what is listed, or fetch the data again.")
     return image_set
 
 
-def _load(root: Path, split: str, layout: str, problems: Problems) -> ImageSet:
+def _load(root: Path, split: str, layout: str, problems: Problems, kind: FileKind) -> ImageSet:
     if not root.exists():
         raise MissingError(f"there is no data set at {root}.", _nearby(root))
     if root.is_file():
         return _load_file(root, problems)
-    if any((root / mark).exists() for mark in _CONTEST_MARKS):
+    if kind == "sound" and (root / ESC50).is_file():
+        return load_esc50(root, problems)
+    if kind == "photo" and any((root / mark).exists() for mark in _CONTEST_MARKS):
         return load_contest(root, split, problems)
-    inner = next((folder for folder in sorted(root.glob("*/classes.txt")) if folder.is_file()), None)
-    if inner is not None:
-        raise DataError(f"{root} is not a data set, but {inner.parent} is.", f"Use --data {inner.parent}.")
+    if kind == "photo":
+        _refuse_outer(root)
     listed = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
     tables = [] if layout else sorted(root.glob(PATTERN)) or [path for path in listed if is_table(path, exact=True)]
     loose = [] if layout or tables else [path for path in listed if is_table(path)]
     if loose:
         # Columns with names similar to path and label may be something else, so folders per class take precedence.
         found = Problems(root)
-        image_set = load_folders(root, found)
+        image_set = load_folders(root, found, kind=kind)
         if not found and len({photo.label for photo in image_set.train}) > 1:
             note = f"{loose[0].name} is not read; use --data {loose[0]} for it"
             return dataclasses.replace(image_set, notes=(*image_set.notes, note))
         tables = loose
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
-        raise DataError(f"{root} has more than one list of photos ({names}).", "Give one of them.")
-    return _load_file(tables[0], problems) if tables else load_folders(root, problems, layout)
+        raise DataError(f"{root} has more than one list of {kind}s ({names}).", "Give one of them.")
+    return _load_file(tables[0], problems) if tables else load_folders(root, problems, layout, kind)
+
+
+def _refuse_outer(root: Path) -> None:
+    """Refuse the folder that a data set in the contest's layout is in."""
+    inner = next((folder for folder in sorted(root.glob("*/classes.txt")) if folder.is_file()), None)
+    if inner is not None:
+        raise DataError(f"{root} is not a data set, but {inner.parent} is.", f"Use --data {inner.parent}.")
 
 
 def _load_file(path: Path, problems: Problems) -> ImageSet:

@@ -8,7 +8,7 @@ from jclip_adapter.core.natural import natural_key
 from jclip_adapter.core.problems import Problems, counted
 
 from .layout import ClassFolder, read_layout
-from .model import ClassInfo, ImageSet, Photo
+from .model import ClassInfo, FileKind, ImageSet, Photo
 from .names import canonical, note_clashes
 from .paths import warn_ignored
 from .tree import Tree, scan
@@ -16,7 +16,7 @@ from .tree import Tree, scan
 _SHOWN = 5
 
 
-def load_folders(root: Path, problems: Problems, layout: str = "") -> ImageSet:
+def load_folders(root: Path, problems: Problems, layout: str = "", kind: FileKind = "photo") -> ImageSet:
     """Read classes and photos from folders.
 
     Class names are in Unicode's composed form (NFC); folders with equal names are one class. Ids follow the natural
@@ -26,22 +26,23 @@ def load_folders(root: Path, problems: Problems, layout: str = "") -> ImageSet:
         root: The folder.
         problems: Gets the faults; the caller raises them.
         layout: "class" or "domain/class" from the user; empty to infer it.
+        kind: The files to read.
 
     Returns:
         The data set.
     """
-    tree = scan(root, problems)
+    tree = scan(root, problems, kind)
     reading = read_layout(tree, layout, problems)
     train, test = _by_name(reading.train, problems), _by_name(reading.test, problems)
     if not train and not problems:
-        text = f"there is no folder of photos in {root}"
-        own = f"{text}, but photos" if tree.photos else ""
-        problems.add("empty folders", own or text, "Give the folder above it." if own else _EXPECTED)
+        text = f"there is no folder of {kind}s in {root}"
+        own = f"{text}, but {kind}s" if tree.photos else ""
+        problems.add("empty folders", own or text, "Give the folder above it." if own else _EXPECTED[kind])
     note_clashes([*train, *(name for name in test if name not in train)], problems)
     notes = [*reading.notes, *_empty(tree), *_unseen(train, test, layout, problems)]
     if len(train) == 1 and not test:
         notes.append(f"only one class, '{next(iter(train))}'")
-    warn_ignored(root, tree.others)
+    warn_ignored(root, tree.others, kind)
     names = sorted({**train, **test}, key=natural_key)
     index_of = {name: index for index, name in enumerate(names)}
     classes = tuple(
@@ -70,13 +71,17 @@ def load_folders(root: Path, problems: Problems, layout: str = "") -> ImageSet:
         photos,
         unlabelled,
         source=root,
-        reading=reading.text,
+        reading=reading.text.replace("photo", kind),
         notes=tuple(notes),
         test_folders=folders,
+        kind=kind,
     )
 
 
-_EXPECTED = "Expected classes.txt and train.txt, a folder per class, or a CSV file with the columns path and label."
+_EXPECTED = {
+    "photo": "Expected classes.txt and train.txt, a folder per class, or a CSV file with the columns path and label.",
+    "sound": "Expected a folder per class, audio/ and meta/esc50.csv, or a CSV file with the columns path and label.",
+}
 
 
 def folder_labels(image_set: ImageSet) -> dict[str, int]:

@@ -40,15 +40,16 @@ def labelled_photos(
             for photo in images.test
             if photo.relative in answers
         )
-        return photos, counted(len(photos), "labelled test photo")
+        return photos, counted(len(photos), f"labelled test {images.kind}")
     per_class = (HOLDOUT if holdout is None else holdout) or None
     photos = remaining(images, support, per_class, seed)
     if not photos:
         tests = len(images.test)
-        no_answers = f"its {tests} test photos have no labels" if tests else "it has no test photos"
+        kind = images.kind
+        no_answers = f"its {tests} test {kind}s have no labels" if tests else f"it has no test {kind}s"
         raise DataError(
-            f"{images.source} has no photos to evaluate on: all {len(images.train)} training photos are shots, and "
+            f"{images.source} has no {kind}s to evaluate on: all {len(images.train)} training {kind}s are shots, and "
             f"{no_answers}.",
-            "Train with fewer --shots" + (", or give --labels FILE." if tests else ", or add test photos."),
+            "Train with fewer --shots" + (", or give --labels FILE." if tests else f", or add test {kind}s."),
         )
-    return photos, f"{counted(len(photos), 'photo')} not used for training"
+    return photos, f"{counted(len(photos), images.kind)} not used for training"

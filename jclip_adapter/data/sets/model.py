@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ PHOTO_SUFFIXES = frozenset(_SUFFIXES.split())
 
 Unsupported formats such as camera raw are not included: they are often beside the JPEG of the same photo.
 """
+
+FileKind = Literal["photo", "sound"]
+"""What the files of a data set are."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class ClassInfo:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photo.
+    """One photo, or one sound.
 
     Args:
         base: The folder that `relative` starts from.
@@ -69,7 +73,7 @@ class ImageSet:
     Args:
         name: Name of the folder or file.
         root: The data folder, to which paths in lists are relative.
-        layout: "contest", "folders", "csv" or "published".
+        layout: "contest", "folders", "csv", "published" or "esc50".
         classes: The classes in the order of their ids; labels are indices into it.
         train: Labelled photos, in the order of the list file or the natural order of names.
         test: Photos to be classified, in natural order, without labels (see `find_labels` and `load_labels`).
@@ -80,6 +84,8 @@ class ImageSet:
         test_folders: Class index of each folder of test photos, for `find_labels`.
         follow_links: Whether photos may be links out of the data folder.
         validation: Labelled photos for choosing hyper-parameters, of a published split.
+        kind: What the files are; sounds take the place of photos in all attributes.
+        folds: ESC-50's fold of each training sound, 1 to 5; empty for others.
     """
 
     name: str
@@ -95,14 +101,16 @@ class ImageSet:
     test_folders: Mapping[str, int] = field(default_factory=dict, repr=False)
     follow_links: bool = False
     validation: tuple[Photo, ...] = field(default=(), repr=False)
+    kind: FileKind = "photo"
+    folds: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def summary(self) -> str:
         """Numbers of classes and photos, and the layout, for messages."""
-        counts = counted(len(self.train), "training photo" if self.test else "photo")
+        counts = counted(len(self.train), f"training {self.kind}" if self.test else self.kind)
         if self.test:
-            counts += f", {counted(len(self.test), 'test photo')}"
-        reading = "a folder per class" if self.reading == "class/photo" else f"read as {self.reading}"
+            counts += f", {counted(len(self.test), f'test {self.kind}')}"
+        reading = "a folder per class" if self.reading == f"class/{self.kind}" else f"read as {self.reading}"
         return f"{counted(len(self.classes), 'class')}, {counts}, {reading}"
 
     @property

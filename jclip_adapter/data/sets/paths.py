@@ -12,8 +12,9 @@ from typing import NamedTuple
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.natural import natural_key
 from jclip_adapter.core.problems import SHOWN, Problems, counted, one_line, why_unfit
+from jclip_adapter.data.sounds import is_sound
 
-from .model import PHOTO_SUFFIXES, Photo
+from .model import PHOTO_SUFFIXES, FileKind, Photo
 
 _log = logging.getLogger(__name__)
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -121,14 +122,14 @@ def _file_state(base: Path, path: Path, follow_links: bool) -> str:
 
 
 class Listing(NamedTuple):
-    """Content of a folder: names of photos and folders in natural order, and the number of other files."""
+    """Content of a folder: names of photos (or sounds) and folders in natural order, and the number of other files."""
 
     photos: list[str]
     folders: list[str]
     others: int
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path, kind: FileKind = "photo") -> Listing:
     """List a folder.
 
     Links are included, also broken and circular ones, and pipes: such photos are reported as unreadable and keep their
@@ -137,6 +138,7 @@ def list_folder(folder: Path) -> Listing:
 
     Args:
         folder: The folder.
+        kind: The files to list. Photos and sounds may be in one folder: the others of the two are not counted.
 
     Returns:
         The listing.
@@ -145,6 +147,7 @@ def list_folder(folder: Path) -> Listing:
         DataError: the folder cannot be read.
     """
     photos, folders, unfit, others = [], [], [], 0
+    wanted, known = {"photo": (is_photo, is_sound), "sound": (is_sound, is_photo)}[kind]
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -152,8 +155,8 @@ def list_folder(folder: Path) -> Listing:
                 if _is_folder(entry):
                     if not is_debris(name):
                         folders.append(name)
-                elif not is_photo(name):
-                    others += 1
+                elif not wanted(name):
+                    others += not known(name)
                 elif why_unfit(name) or name != name.strip():
                     unfit.append(name)
                 else:
@@ -165,7 +168,7 @@ def list_folder(folder: Path) -> Listing:
         _log.warning(
             "%s: skipped %s whose names fit no list, rename them: %s",
             one_line(str(folder)),
-            counted(len(unfit), "photo"),
+            counted(len(unfit), kind),
             shown,
         )
     return Listing(sorted(photos, key=natural_key), sorted(folders, key=natural_key), others)
@@ -205,7 +208,7 @@ def is_photo(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES  # noqa: PTH122 (speed)
 
 
-def warn_ignored(folder: Path, count: int) -> None:
+def warn_ignored(folder: Path, count: int, kind: FileKind = "photo") -> None:
     """Log the number of skipped files."""
     if count:
-        _log.warning("%s: ignored %s without a photo's suffix", folder, counted(count, "file"))
+        _log.warning("%s: ignored %s without a %s's suffix", folder, counted(count, "file"), kind)

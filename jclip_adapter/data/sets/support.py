@@ -113,13 +113,13 @@ def _report(images: ImageSet, support: Sequence[Photo], unreadable: dict[str, st
     first = next(iter(unreadable.values()))
     if lost:
         raise DataError(
-            f"no training photo of {_some(lost)} can be read, the first: {first}",
-            "Replace the photos, or remove the class.",
+            f"no training {images.kind} of {_some(lost)} can be read, the first: {first}",
+            "Replace the files, or remove the class.",
             list(unreadable.values()),
         )
     logger.warning(
         "%s cannot be read; others of the same classes take their places, if there are any: %s (%s)",
-        counted(len(unreadable), "training photo"),
+        counted(len(unreadable), f"training {images.kind}"),
         _some(list(unreadable)),
         first,
     )
@@ -137,8 +137,9 @@ def note_short(images: ImageSet, support: Sequence[Photo], shots: int) -> None:
     ]
     if short:
         logger.warning(
-            "%s with fewer photos than %d shots: %s; --strict refuses that",
+            "%s with fewer %ss than %d shots: %s; --strict refuses that",
             counted(len(short), "class"),
+            images.kind,
             shots,
             _some(short),
         )
@@ -148,14 +149,15 @@ def shots_in_words(images: ImageSet, draw: Draw) -> str:
     """The shots that a draw takes and the training photos that it leaves, for messages."""
     if draw.order not in ("random", "first"):
         return f"shots from {draw.order}"
+    kind = images.kind
     counts = {min(draw.shots, len(photos)) for photos in images.train_by_class}
     total = sum(min(draw.shots, len(photos)) for photos in images.train_by_class)
     rest = len(images.train) - total
     left = (
-        f"{counted(rest, 'training photo')} not used" if images.test else f"{counted(rest, 'photo')} left to evaluate"
+        f"{counted(rest, f'training {kind}')} not used" if images.test else f"{counted(rest, kind)} left to evaluate"
     )
     if draw.shots == ALL_SHOTS:
-        return f"all {total:,} training photos as shots"
+        return f"all {total:,} training {kind}s as shots"
     even = counts == {draw.shots}
     return f"{counted(draw.shots if even else total, 'shot')}{' each' if even else ''}, {left}"
 

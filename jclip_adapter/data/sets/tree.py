@@ -1,4 +1,4 @@
-"""A tree of folders with photos."""
+"""A tree of folders with photos, or with sounds: they are called photos here too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jclip_adapter.core.problems import Problems, one_line, why_unfit
 
+from .model import FileKind
 from .paths import list_folder
 
 _DEEPEST = 8  # levels of folders; data sets have up to four
@@ -46,21 +47,24 @@ class Tree:
         return len(self.photos) + sum(folder.count() for folder in self.folders.values())
 
 
-def scan(root: Path, problems: Problems) -> Tree:
+def scan(root: Path, problems: Problems, kind: FileKind = "photo") -> Tree:
     """Read a tree of folders; links are followed, circular ones are a fault.
 
     Args:
         root: The data folder.
         problems: Gets the faults.
+        kind: The files to list.
 
     Raises:
         DataError: a folder cannot be read.
     """
-    return _scan(root, "", "", (), problems)
+    return _scan(root, "", "", (), problems, kind)
 
 
-def _scan(path: Path, name: str, relative: str, above: tuple[tuple[int, int], ...], problems: Problems) -> Tree:
-    listing = list_folder(path)
+def _scan(
+    path: Path, name: str, relative: str, above: tuple[tuple[int, int], ...], problems: Problems, kind: FileKind
+) -> Tree:
+    listing = list_folder(path, kind)
     tree = Tree(name, relative, listing.photos, others=listing.others)
     state = os.stat(path)  # noqa: PTH116 (of a folder that was just listed; pathlib's would follow links alike)
     chain = (*above, (state.st_dev, state.st_ino))
@@ -70,7 +74,7 @@ def _scan(path: Path, name: str, relative: str, above: tuple[tuple[int, int], ..
         if objection:
             problems.add("unreadable folders", f"'{one_line(place)}' {objection}")
             continue
-        child = _scan(path / inner, inner, place, chain, problems)
+        child = _scan(path / inner, inner, place, chain, problems, kind)
         tree.others += child.others
         if child.photos or child.folders:
             tree.folders[inner] = child

@@ -31,11 +31,20 @@ def text_rows(task: FewShotTask) -> Rows:
     return np.concatenate(task.text_views), labels
 
 
-def extra_rows(task: FewShotTask) -> list[Rows]:
-    """The rows of further modalities; empty if the task has none."""
-    if task.extra_features is None or task.extra_labels is None or not len(task.extra_labels):
-        return []
-    return [(task.extra_features, task.extra_labels)]
+def classes_left_out(task: FewShotTask) -> npt.NDArray[np.bool_]:
+    """(3, C) the classes that the softmax of the shots, of the texts and of the further rows leaves out.
+
+    Shots would teach the classifier never to predict a class without shots. Further rows, which may be of few classes,
+    are also compared with the classes that have only shots.
+
+    >>> sound = {"extra_features": np.eye(1, 2), "extra_labels": [2]}
+    >>> task = FewShotTask(np.eye(2), [0, 1], np.eye(4, 2), tuple("abcd"), **sound)
+    >>> classes_left_out(task).astype(int).tolist()
+    [[0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 1]]
+    """
+    known = np.isin(np.arange(task.num_classes), task.support_labels)
+    further = np.isin(np.arange(task.num_classes), [] if task.extra_labels is None else task.extra_labels)
+    return np.stack([~known, np.zeros_like(known), ~(known | further)])
 
 
 def zero_shot_weights(task: FewShotTask) -> Array:
@@ -88,7 +97,7 @@ def train_head(
     scale: float,
     schedule: Callable[[int], float],
     weight_decay: float,
-    mask: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None = None,
+    left_out: tuple[Indices, npt.NDArray[np.bool_]] | None = None,
 ) -> tuple[Head, History]:
     """Train a head with AdamW as cross-modal adaptation does (golden: cross_modal).
 
@@ -101,7 +110,8 @@ def train_head(
         scale: Logit scale.
         schedule: Learning rate by the number of the step, from 0.
         weight_decay: AdamW's.
-        mask: (R,) rows and (C,) classes: the softmax of these rows leaves these classes out; None for no mask.
+        left_out: (R,) the kind of each row, and (S, C) the classes that the softmax of each kind of row leaves out;
+            None for none.
 
     Returns:
         The trained head and the history.
@@ -115,8 +125,8 @@ def train_head(
         if len(params) > 1:
             batch = bottleneck(batch, params[0], params[1], head.ratio)
         scores = scale * jt.nn.matmul_transpose(batch, params[-1])
-        if mask is not None:
-            scores = scores - 1e6 * jt.array(np.outer(mask[0][chosen], mask[1]))
+        if left_out is not None:
+            scores = scores - 1e6 * jt.array(left_out[1][left_out[0][chosen]])
         return classification(scores, labels[chosen])
 
     optimizer = AdamW(params, schedule(0), weight_decay=weight_decay)

@@ -39,6 +39,7 @@ def only_seen(task: FewShotTask) -> FewShotTask:
         validation=None,
         extra_features=None,
         extra_labels=None,
+        extra_modalities=(),
     )
 
 

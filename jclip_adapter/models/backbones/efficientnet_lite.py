@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jclip_adapter import runtime
 from jclip_adapter.core.task import Array
 
-from .layers import Convolution
+from .layers import same
 from .published import Published
 
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the seven stages, whose blocks share kernel and width
@@ -50,23 +50,23 @@ class EfficientNetLite:
                 layers.append(self._layer(f"{name}_expand_conv", f"{name}_bn0", side, 1))
             layers.append(self._layer(f"{name}_depthwise_conv", f"{name}_bn1", side, stride))
             side = -(-side // stride)
-            layers.append(self._layer(f"{name}_project_conv", f"{name}_bn2", side, 1, relu6=False, added=not first))
+            layers.append(self._layer(f"{name}_project_conv", f"{name}_bn2", side, 1, activation="", added=not first))
             self.blocks.append(layers)
         self.head = self._layer("_conv_head", "_bn1", side, 1)
 
     def _layer(
-        self, name: str, norm: str, side: int, stride: int, *, relu6: bool = True, added: bool = False
+        self, name: str, norm: str, side: int, stride: int, *, activation: str = "relu6", added: bool = False
     ) -> Callable[..., Any]:
         """A convolution with its batch normalisation folded in."""
         weight, bias = folded(self._state, name, norm)
         filters, within, kernel, _ = weight.shape
         groups = filters if within == 1 and kernel > 1 else 1
-        layer = Convolution(side, within * groups, filters, kernel, stride, groups)
+        layer = same(side, within * groups, filters, kernel, stride, groups)
         jt = runtime.start()
         packed, shift = self.ops.pack(jt.array(weight), layer), jt.array(bias)
         packed.sync()  # or all weights would be in memory twice until the first pass
         return lambda x, start: self.ops.convolve(
-            x, packed, shift, layer, relu6=relu6, residual=start if added else None
+            x, packed, shift, layer, activation=activation, residual=start if added else None
         )
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Array:

@@ -1,6 +1,6 @@
 """Convolutions on the CPU by oneDNN, channels last.
 
-Bias, ReLU6 and the residual are fused, and weights are packed once into oneDNN's blocked layout.
+Bias, the residual and the activation are fused, and weights are packed once into oneDNN's blocked layout.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from jclip_adapter.runtime import jt
 
 from .layers import Convolution
 
-_PHOTOS = 32  # the batch for which oneDNN chooses the packing
+_ACTIVATIONS = {"": 0, "relu": 1, "relu6": 2}  # as `plan` numbers them
 
 _HEADER = """
 #include <dnnl.hpp>
@@ -21,39 +21,44 @@ namespace jclip_convolution {
 using dnnl::memory;
 inline dnnl::engine& engine() { static dnnl::engine e(dnnl::engine::kind::cpu, 0); return e; }
 inline dnnl::stream& stream() { static dnnl::stream s(engine()); return s; }
-struct Sizes { int64_t side, in, out, kernel, stride, groups, made, before, after; bool relu6, residual; };
+struct Sizes {
+    int64_t height, width, in, out, tall, wide, stride, groups;
+    int64_t rows, columns, top, left, bottom, right, activation, residual, batch;
+};
 inline memory::dims weight_dims(const Sizes& s) {
-    if (s.groups == 1) return {s.out, s.in, s.kernel, s.kernel};
-    return {s.groups, s.out / s.groups, s.in / s.groups, s.kernel, s.kernel};
+    if (s.groups == 1) return {s.out, s.in, s.tall, s.wide};
+    return {s.groups, s.out / s.groups, s.in / s.groups, s.tall, s.wide};
 }
 inline dnnl::convolution_forward::primitive_desc plan(int64_t photos, const Sizes& s, const memory::desc& packed) {
     const auto f32 = memory::data_type::f32;
     dnnl::primitive_attr attributes;
     dnnl::post_ops after;
     if (s.residual) after.append_sum(1.f);
-    if (s.relu6) after.append_eltwise(1.f, dnnl::algorithm::eltwise_clip, 0.f, 6.f);
+    if (s.activation == 1) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
+    if (s.activation == 2) after.append_eltwise(1.f, dnnl::algorithm::eltwise_clip, 0.f, 6.f);
     attributes.set_post_ops(after);
     dnnl::convolution_forward::desc what(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
-        {{photos, s.in, s.side, s.side}, f32, memory::format_tag::nhwc}, packed, {{s.out}, f32, memory::format_tag::x},
-        {{photos, s.out, s.made, s.made}, f32, memory::format_tag::nhwc},
-        {s.stride, s.stride}, {s.before, s.before}, {s.after, s.after});
+        {{photos, s.in, s.height, s.width}, f32, memory::format_tag::nhwc}, packed,
+        {{s.out}, f32, memory::format_tag::x},
+        {{photos, s.out, s.rows, s.columns}, f32, memory::format_tag::nhwc},
+        {s.stride, s.stride}, {s.top, s.left}, {s.bottom, s.right});
     return dnnl::convolution_forward::primitive_desc(what, attributes, engine());
 }
 inline memory::desc packing(const Sizes& s) {
     Sizes plain = s;
-    plain.relu6 = plain.residual = false;
-    return plan(PHOTOS, plain, {weight_dims(s), memory::data_type::f32, memory::format_tag::any}).weights_desc();
+    plain.activation = plain.residual = 0;
+    return plan(s.batch, plain, {weight_dims(s), memory::data_type::f32, memory::format_tag::any}).weights_desc();
 }
 }
 using namespace jclip_convolution;
-""".replace("PHOTOS", str(_PHOTOS))
-
-_SIZES = """
-Sizes s{(int64_t)data["side"], (int64_t)data["ins"], (int64_t)data["outs"], (int64_t)data["kernel"],
-    (int64_t)data["stride"], (int64_t)data["groups"], (int64_t)data["made"], (int64_t)data["before"],
-    (int64_t)data["after"], data["relu6"] != 0, data["residual"] != 0};
-memory::desc order = packing(s);
 """
+
+_FACTS = (
+    *("height", "width", "in", "out", "tall", "wide", "stride", "groups"),
+    *("rows", "columns", "top", "left", "bottom", "right", "activation", "residual", "batch"),
+)  # in the order of `Sizes`
+_FIELDS = ", ".join(f'(int64_t)data["{name}"]' for name in _FACTS)
+_SIZES = f"Sizes s{{{_FIELDS}}};\nmemory::desc order = packing(s);"
 
 _PACK = (
     _SIZES
@@ -71,8 +76,15 @@ stream().wait();
 _CONVOLVE = (
     _SIZES
     + """
-auto plan_ = plan(in0_shape0, s, order);
-memory x(plan_.src_desc(), engine(), (void*)in0_p), w(order, engine(), (void*)in1_p);
+memory w(order, engine(), (void*)in1_p);
+// For another batch oneDNN may have no fast convolution with this packing.
+auto plan_ = plan(in0_shape0, s, {weight_dims(s), memory::data_type::f32, memory::format_tag::any});
+if (plan_.weights_desc() != order) {
+    memory other(plan_.weights_desc(), engine());
+    dnnl::reorder(w, other).execute(stream(), w, other);
+    w = other;
+}
+memory x(plan_.src_desc(), engine(), (void*)in0_p);
 memory b(plan_.bias_desc(), engine(), (void*)in2_p), z(plan_.dst_desc(), engine(), (void*)out0_p);
 COPY
 dnnl::convolution_forward(plan_).execute(stream(),
@@ -83,36 +95,35 @@ stream().wait();
 _COPY = "std::memcpy(out0_p, in3_p, plan_.dst_desc().get_size());"
 
 
-def _facts(layer: Convolution, **more: bool) -> dict[str, float]:
-    before, after = layer.padding
-    sizes = {"side": layer.side, "ins": layer.channels, "outs": layer.filters, "kernel": layer.kernel}
-    sizes |= {"stride": layer.stride, "groups": layer.groups, "made": layer.made, "before": before, "after": after}
-    return {name: float(value) for name, value in {**sizes, "relu6": False, "residual": False, **more}.items()}
+def _facts(layer: Convolution, activation: int = 0, residual: bool = False) -> dict[str, float]:
+    sizes = (*layer.size, layer.channels, layer.filters, *layer.kernel, layer.stride, layer.groups)
+    values = (*sizes, *layer.made, *layer.before, *layer.after, activation, residual, layer.batch)
+    return {name: float(value) for name, value in zip(_FACTS, values, strict=True)}
 
 
 def pack(weight: Any, layer: Convolution) -> Any:
-    """Weights (k, c/groups, s, s) float32, packed for `convolve`, as bytes."""
+    """Weights (k, c/groups, s, t) float32, packed for `convolve`, as bytes."""
     k, c = (side + 64 for side in weight.shape[:2])  # blocks are of at most 64
-    size = 4 * k * c * layer.kernel**2
+    size = 4 * k * c * layer.kernel[0] * layer.kernel[1]
     return jt.code((size,), "uint8", [weight], cpu_header=_HEADER, cpu_src=_PACK, data=_facts(layer))
 
 
-def convolve(x: Any, packed: Any, bias: Any, layer: Convolution, *, relu6: bool, residual: Any = None) -> Any:
-    """A convolution with bias, and ReLU6 or a residual.
+def convolve(x: Any, packed: Any, bias: Any, layer: Convolution, *, activation: str = "", residual: Any = None) -> Any:
+    """A convolution with bias, a residual and an activation.
 
     Args:
-        x: (B, n, n, c) float32.
+        x: (B, h, w, c) float32.
         packed: By `pack`.
         bias: (k,) float32.
         layer: The sizes.
-        relu6: Whether ReLU6 follows.
-        residual: (B, m, m, k) to be added; None for none.
+        activation: "relu", "relu6", or empty for none.
+        residual: (B, m, n, k) added before the activation; None for none.
 
     Returns:
-        (B, m, m, k) float32.
+        (B, m, n, k) float32.
     """
     source = _CONVOLVE.replace("COPY", _COPY if residual is not None else "")
     inputs = [x, packed, bias, *([residual] if residual is not None else [])]
-    shape = (x.shape[0], layer.made, layer.made, layer.filters)
-    facts = _facts(layer, relu6=relu6, residual=residual is not None)
+    shape = (x.shape[0], *layer.made, layer.filters)
+    facts = _facts(layer, _ACTIVATIONS[activation], residual is not None)
     return jt.code(shape, "float32", inputs, cpu_header=_HEADER, cpu_src=source, data=facts)

@@ -21,6 +21,7 @@ from jclip_adapter.data.photos.reading import AS_SEEN, Reading
 from jclip_adapter.models import weights as clip_weights
 from jclip_adapter.models.base import BATCH, ImageEncoder, check_batch_size, pad
 from jclip_adapter.models.description.find import configure
+from jclip_adapter.models.weights.audio_names import split_audio
 from jclip_adapter.models.weights.origin import Loaded, Origin
 from jclip_adapter.runtime import onednn
 from jclip_adapter.storage import sha256_file
@@ -267,9 +268,16 @@ def load_encoder(
         loaded = Loaded(SAMPLE_WEIGHTS, sha256_file(SAMPLE_WEIGHTS), state, Origin("own"))
     else:
         loaded = clip_weights.load_weights(weights, cache)
+    return loaded_encoder(loaded, device, batch_size, precision, model_config)
+
+
+def loaded_encoder(
+    loaded: Loaded, device: str = "auto", batch_size: int = 0, precision: str = "float32", model_config: str = ""
+) -> Encoder:
+    """The encoder of weights in memory, as `load_encoder`; AudioCLIP's audio tower is left out."""
     config = configure(loaded, model_config)
     path, sha256 = loaded.path, loaded.sha256
-    source, device = _Unbuilt(loaded.state, path, config), runtime.choose(device)
+    source, device = _Unbuilt(split_audio(loaded.state).clip, path, config), runtime.choose(device)
     if precision != "float32":
         _check_precision(precision, device, source.config)
     return Encoder(source, path, sha256, batch_size or BATCH[device], precision)

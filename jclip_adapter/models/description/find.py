@@ -20,6 +20,7 @@ import numpy.typing as npt
 from jclip_adapter.core.errors import UsageError, WeightsError
 from jclip_adapter.models.clip.config import ClipConfig, checked_settings, infer_config
 from jclip_adapter.models.clip.tokenizer import VOCABULARY
+from jclip_adapter.models.weights.audio_names import has_audio
 
 from . import OPENAI, Description
 from .hugging_face import is_hugging_face, read_hugging_face
@@ -102,12 +103,14 @@ def _from_file(path: Path) -> Description:
 
 
 def _certain(loaded: Loaded) -> Description | None:
-    """The configuration in a converted file's metadata, or OpenAI's for its published files; else None."""
+    """The configuration in a converted file's metadata, or OpenAI's for OpenAI's files and AudioCLIP; else None."""
     if loaded.origin.model is not None:
         try:
             return Description("the file's metadata", checked_settings(loaded.origin.model))
         except (TypeError, ValueError) as error:
             raise WeightsError(f"its metadata are damaged ({error}).", "Convert the weights again.") from error
+    if has_audio(loaded.state):  # AudioCLIP extends OpenAI's RN50
+        return OPENAI
     from jclip_adapter.models.weights import download
 
     published = {known.sha256 for known in download.KNOWN.values()}

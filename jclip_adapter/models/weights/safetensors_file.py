@@ -160,6 +160,8 @@ def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[str, tuple[in
                 raise WeightsError(f"its header has no valid entry for {name[:80]!r}.", _DAMAGED)
         if kind not in _KINDS:
             raise WeightsError(f"its tensor {name[:80]!r} has dtype {kind[:20]!r}, which is not supported.")
+        if shape == [0] and 0 <= begin == end <= size:  # as AudioCLIP's fbsp.bias
+            continue
         code = _KINDS[kind]
         sizes = dimensions(shape)
         width = 2 if code == BFLOAT16 else np.dtype(code).itemsize

@@ -37,8 +37,8 @@ def state_dict(root: object, limit: int) -> tuple[dict[str, Floats], list[str]]:
         limit: Largest number of elements, from the file's size.
 
     Returns:
-        Name → float32 array, in the file's order, without entries that are not weights; and a sentence for each model
-        in it that is not used.
+        Name → float32 array, in the file's order, without entries that are empty or no weights; and a sentence for each
+        model in it that is not used.
 
     Raises:
         WeightsError: it contains other things than tensors, several models, or more elements than it has bytes.
@@ -46,7 +46,7 @@ def state_dict(root: object, limit: int) -> tuple[dict[str, Floats], list[str]]:
     found: dict[str, Floats] = {}
     notes: list[str] = []
     for name, value in _module_entries(root) if isinstance(root, Record) else _dict_entries(_unwrapped(root, notes)):
-        if not is_weight(name):
+        if not is_weight(name) or (isinstance(value, Tensor) and value.shape == (0,)):  # as AudioCLIP's fbsp.bias
             continue
         numbers = value.values if isinstance(value, Array) else tensor_values(value)
         if numbers is None:

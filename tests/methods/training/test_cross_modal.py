@@ -8,7 +8,6 @@ import pytest
 from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods.training.cross_modal import (
     Head,
-    extra_rows,
     joint_batches,
     text_rows,
     train_head,
@@ -120,7 +119,7 @@ def task():
 def test_rows_are_the_views_templates_and_modalities_where_there_are_any(task):
     np.testing.assert_array_equal(task.photo_rows()[0], task.support_features)
     np.testing.assert_array_equal(text_rows(task)[1], [0, 1, 2])
-    assert extra_rows(task) == []
+    assert task.extra_rows() == {}
     views = np.stack([task.support_features, task.support_features[:, ::-1]])
     templates = tuple(np.repeat(task.text_features[[c]], c + 1, axis=0) for c in range(3))
     rich = dataclasses.replace(
@@ -130,7 +129,7 @@ def test_rows_are_the_views_templates_and_modalities_where_there_are_any(task):
     np.testing.assert_array_equal(labels, [0, 1, 1, 2, 0, 1, 1, 2])
     np.testing.assert_array_equal(features[5], views[1, 1])
     np.testing.assert_array_equal(text_rows(rich)[1], [0, 1, 1, 2, 2, 2])
-    np.testing.assert_array_equal(extra_rows(rich)[0][1], [2])
+    np.testing.assert_array_equal(rich.extra_rows()[""][1], [2])
 
 
 def test_each_modality_gives_an_equal_share_of_a_batch():
@@ -150,8 +149,8 @@ def test_masked_rows_leave_the_masked_classes_alone():
     rng = np.random.default_rng(6)
     rows = normalise(rng.standard_normal((4, 8))), np.array([0, 1, 0, 2])
     head = Head(rng.standard_normal((3, 8)).astype(np.float32))
-    mask = np.array([True, True, True, False]), np.array([False, False, True])
-    facts = {"scale": 10.0, "schedule": lambda step: 1e-2, "weight_decay": 0.0, "mask": mask}
+    left_out = np.array([0, 0, 0, 1]), np.array([[False, False, True], [False, False, False]])
+    facts = {"scale": 10.0, "schedule": lambda step: 1e-2, "weight_decay": 0.0, "left_out": left_out}
     photos, _ = train_head(head, rows, Batches([np.array([0, 1, 2])] * 3, 3), **facts)
     np.testing.assert_array_equal(photos.weight[2], head.weight[2])
     assert (photos.weight[:2] != head.weight[:2]).all()

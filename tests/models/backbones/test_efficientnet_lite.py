@@ -17,17 +17,21 @@ from jclip_adapter.data.photos.margin_crop import crop_pixels
 from jclip_adapter.models.backbones import KNOWN, jittor_convolution, onednn_convolution
 from jclip_adapter.models.backbones.efficientnet_lite import operations
 from jclip_adapter.models.backbones.encoder import BackboneEncoder, load_backbone
-from jclip_adapter.models.backbones.layers import Convolution
+from jclip_adapter.models.backbones.layers import Convolution, padded, same
 
 GOLDEN = ROOT / "tests" / "golden" / "efficientnet_lite.npz"
 FAST = [False, *([True] if runtime.has_fast_matmul() else [])]
 LAYERS = [
-    Convolution(9, 3, 8, kernel=3, stride=2),
-    Convolution(8, 3, 8, kernel=3, stride=2),
-    Convolution(7, 16, 24),
-    Convolution(8, 24, 24, kernel=5, stride=2, groups=24),
-    Convolution(9, 40, 40, kernel=3, stride=2, groups=40),
-    Convolution(7, 16, 16, kernel=5, groups=16),
+    same(9, 3, 8, kernel=3, stride=2),
+    same(8, 3, 8, kernel=3, stride=2),
+    same(7, 16, 24),
+    same(8, 24, 24, kernel=5, stride=2, groups=24),
+    same(9, 40, 40, kernel=3, stride=2, groups=40),
+    same(7, 16, 16, kernel=5, groups=16),
+    padded((9, 12), 3, 8, (7, 7), stride=2),
+    padded((6, 9), 32, 64, (3, 3), stride=2, groups=4),
+    padded((5, 8), 16, 16, (1, 5), groups=16),
+    padded((1, 1), 16, 16, (3, 5), groups=16),
 ]
 
 
@@ -37,45 +41,53 @@ def noise(count: int, side: int) -> npt.NDArray[np.uint8]:
 
 
 def slow(x: npt.NDArray[np.float32], weight: npt.NDArray[np.float32], layer: Convolution) -> npt.NDArray[np.float64]:
-    """The convolution, position by position; TensorFlow puts the odd zero behind."""
-    total = max(0, (layer.made - 1) * layer.stride + layer.kernel - layer.side)
-    before = total // 2
-    wide = np.pad(x.astype(np.float64), ((0, 0), (before, total - before), (before, total - before), (0, 0)))
-    z = np.zeros((len(x), layer.made, layer.made, layer.filters))
-    for i in range(layer.made):
-        for j in range(layer.made):
+    """The convolution, position by position."""
+    zeros = ((0, 0), *zip(layer.before, layer.after, strict=True), (0, 0))
+    wide = np.pad(x.astype(np.float64), zeros)
+    filters = weight.reshape((layer.groups, -1, *weight.shape[1:]))
+    rows = (wide.shape[1] - layer.kernel[0]) // layer.stride + 1
+    columns = (wide.shape[2] - layer.kernel[1]) // layer.stride + 1
+    z = np.zeros((len(x), rows, columns, layer.filters))
+    for i in range(rows):
+        for j in range(columns):
             top, left = i * layer.stride, j * layer.stride
-            window = wide[:, top : top + layer.kernel, left : left + layer.kernel]
-            if layer.groups > 1:
-                z[:, i, j] = np.einsum("bhwc,chw->bc", window, weight[:, 0])
-            else:
-                z[:, i, j] = np.einsum("bhwc,kchw->bk", window, weight)
+            window = wide[:, top : top + layer.kernel[0], left : left + layer.kernel[1]]
+            split = window.reshape((*window.shape[:3], layer.groups, -1))
+            z[:, i, j] = np.einsum("bhwgc,gkchw->bgk", split, filters).reshape((len(x), -1))
     return z
+
+
+def test_the_odd_row_of_zeros_comes_after() -> None:
+    """TensorFlow's "same" padding."""
+    layer = same(8, 3, 8, kernel=3, stride=2)
+    assert (layer.before, layer.after, layer.made) == ((0, 0), (1, 1), (4, 4))
+    assert same(9, 3, 8, kernel=3, stride=2).before == (1, 1)
 
 
 @pytest.mark.parametrize("fast", FAST)
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("after", ["nothing", "relu6", "residual"])
+@pytest.mark.parametrize("after", ["nothing", "relu", "relu6", "residual", "residual, relu"])
 def test_convolution(fast: bool, layer: Convolution, after: str) -> None:
     jt, ops, rng = runtime.start(), operations(fast), np.random.default_rng(1)
-    x = rng.standard_normal((3, layer.side, layer.side, layer.channels)).astype(np.float32)
-    shape = (layer.filters, layer.channels // layer.groups, layer.kernel, layer.kernel)
+    x = rng.standard_normal((3, *layer.size, layer.channels)).astype(np.float32)
+    shape = (layer.filters, layer.channels // layer.groups, *layer.kernel)
     weight, bias = (3 * rng.standard_normal(size).astype(np.float32) for size in (shape, layer.filters))
-    added = rng.standard_normal((3, layer.made, layer.made, layer.filters)).astype(np.float32)
     expected = slow(x, weight, layer) + bias
-    if after == "relu6":
-        expected = expected.clip(0, 6)
-        assert (expected == 6).any()
-        assert (expected == 0).any()
-    elif after == "residual":
+    added = rng.standard_normal(expected.shape).astype(np.float32)
+    activation = after if after.startswith("relu") else "relu" if after.endswith("relu") else ""
+    if "residual" in after:
         expected = expected + added
+    if activation:
+        expected = expected.clip(0, 6 if activation == "relu6" else None)
+        assert (expected > 6).any() == (activation == "relu")
+        assert (expected == 0).any()
     found = ops.convolve(
         jt.array(x),
         ops.pack(jt.array(weight), layer),
         jt.array(bias),
         layer,
-        relu6=after == "relu6",
-        residual=jt.array(added) if after == "residual" else None,
+        activation=activation,
+        residual=jt.array(added) if "residual" in after else None,
     )
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-4)
 
