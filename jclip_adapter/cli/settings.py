@@ -118,10 +118,11 @@ class Settings:
         group=DETAILS,
     )
     audio_mode: str = option(
-        AUDIO_MODES[0],
+        "",
         "with --protocol imagenet-esc: encode sounds as trained, or in batches as the benchmark's authors did",
         (BENCHMARK,),
         choices=AUDIO_MODES,
+        shown=AUDIO_MODES[0],
         group=DETAILS,
     )
     method: str = option("jclip-adapter", "adaptation method", WITH_METHODS, metavar="NAME")

@@ -203,7 +203,9 @@ class TaskEncoder:
 
 
 def _no_pixels(*_: object) -> NoReturn:
-    raise UsageError("this method trains CLIP on the pixels of photos, but the data are sounds.", "Choose another one.")
+    raise UsageError(
+        "this method trains CLIP on the pixels of photos, but the data are sounds.", "Choose another --method."
+    )
 
 
 def fingerprint(task: FewShotTask) -> str:

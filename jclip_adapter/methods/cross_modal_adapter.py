@@ -40,7 +40,7 @@ class CrossModalAdapter(CrossModalLinear):
 
     meta = Meta(
         name="cross-modal-adapter",
-        summary="bottleneck and linear classifier trained on photos and texts as samples alike",
+        summary="bottleneck and linear classifier trained on photos, texts and sounds alike",
         paper="Lin et al., Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models",
         year=2023,
         arxiv="2301.06267",

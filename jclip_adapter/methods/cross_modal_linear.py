@@ -49,7 +49,7 @@ class CrossModalLinear(Method):
 
     meta = Meta(
         name="cross-modal-linear",
-        summary="linear classifier trained on photos and texts as samples alike",
+        summary="linear classifier trained on photos, texts and sounds as samples alike",
         paper="Lin et al., Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models",
         year=2023,
         arxiv="2301.06267",

@@ -17,6 +17,7 @@ from tests.esc_features import esc_arrays, write_esc_features
 from tests.golden_files import Golden
 
 GOLDEN = Golden("imagenet_esc")
+ARRAYS = esc_arrays(GOLDEN)
 MODES = {  # of the authors' code
     "linear_prob": ("own", "random"),
     "audiovisual_linear_prob": ("own, other", "other"),
@@ -153,15 +154,15 @@ def test_published_figures_are_whole() -> None:
         ({"audio_fold3_x": None}, "no array audio_fold3_x"),
         ({"audio_fold3_x": None, "audio_fold3_y": None}, "no features audio_fold3"),
         ({"image_val2_seed4_x": None, "image_val2_seed4_y": None}, "no features image_val2_seed4"),
-        ({"image_test_y": np.zeros(270, int)}, "expected labels 0 to 26"),
+        ({"image_test_y": np.zeros_like(ARRAYS["image_test_y"])}, "expected labels 0 to 26"),
         ({"image_test_y": np.zeros(3, int)}, "labels of shape"),
-        ({"image_test_x": np.full((270, 64), np.nan)}, "NaN"),
+        ({"image_test_x": np.full_like(ARRAYS["image_test_x"], np.nan)}, "NaN"),
         ({"notes": np.zeros(1)}, "an unknown array notes"),
         ({"categories": np.array(["dog"] * 27)}, "categories are not those"),
     ],
 )
 def test_faulty_files_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    arrays = {name: value for name, value in {**esc_arrays(GOLDEN), **change}.items() if value is not None}
+    arrays = {name: value for name, value in {**ARRAYS, **change}.items() if value is not None}
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(DataError, match=message) as caught:
         read_esc_file(tmp_path / "bad.npz")

@@ -95,7 +95,7 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, ...]]:
         raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
     if settings.protocol == IMAGENET_ESC:
         return _imagenet_esc(settings, out)
-    if "audio_mode" in settings.given:
+    if settings.audio_mode:
         raise UsageError(f"--audio-mode has no effect without --protocol {IMAGENET_ESC}.", "Leave it out.")
     if settings.features and ALL_SHOTS in shots:
         raise UsageError("--shots all needs photos; feature files have fixed counts.", "Leave --shots out.")

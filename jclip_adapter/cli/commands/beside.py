@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,14 @@ class Beside:
     images: ImageSet
     tasks: TaskEncoder
     scale: float
+    _drawn: dict[Draw, tuple[Photo, ...]] = field(default_factory=dict, repr=False)
 
     def chosen(self, draw: Draw) -> tuple[Photo, ...]:
         """The files of a draw; a list of shots is of the other modality and leaves this draw random."""
         own = dataclasses.replace(draw, order="first" if draw.order == "first" else "random", strict=False)
-        return choose_support(self.images, own, functools.partial(unreadable, self.tasks))
+        if own not in self._drawn:
+            self._drawn[own] = choose_support(self.images, own, functools.partial(unreadable, self.tasks))
+        return self._drawn[own]
 
     def files(self, draw: Draw) -> dict[str, str]:
         """SHA-256 of the files of a draw, by relative path."""

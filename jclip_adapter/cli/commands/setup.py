@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jclip_adapter.cli.runs import Run
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.choices import SAMPLE
+from jclip_adapter.core.choices import AUDIO_MODES, SAMPLE
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import FewShotTask
@@ -188,7 +188,7 @@ def read_audioclip(settings: Settings) -> AudioClip:
         settings.device,
         settings.batch_size,
         Path(settings.cache),
-        settings.audio_mode,
+        settings.audio_mode or AUDIO_MODES[0],
         precision=settings.precision,
         model_config=settings.model_config,
     )

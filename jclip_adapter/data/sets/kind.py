@@ -18,7 +18,7 @@ _LONGEST = 100_000  # characters of a line
 
 
 def find_kind(root: Path) -> FileKind:
-    """What a data set holds: sounds if it has ESC-50's layout or sounds and no photos, else photos.
+    """What a data set holds: sounds if it has ESC-50's layout, or sounds and no photos in its folders, else photos.
 
     Args:
         root: The folder or the CSV file; it may be missing.
@@ -29,7 +29,7 @@ def find_kind(root: Path) -> FileKind:
         return "sound"
     found: FileKind = "photo"
     for folder, inner, files in os.walk(root, followlinks=True):
-        if any(map(is_photo, files)):
+        if Path(folder) != root and any(map(is_photo, files)):
             return "photo"
         if any(map(is_sound, files)):
             found = "sound"

@@ -8,6 +8,7 @@ import pytest
 
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.data.sets import ImageSet, load_dataset, with_classes
+from jclip_adapter.data.sets.kind import find_kind
 from jclip_adapter.data.texts.imagenet import _load, wordnet_name
 from jclip_adapter.data.texts.imagenet_esc import benchmark_classes
 from tests import ROOT
@@ -121,6 +122,35 @@ def test_folders_of_sounds(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="no folder of photos"):
         load_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["bell/1.wav", "sea/1.ogg"], "sound"),
+        (["bell/1.wav", "sea/1.ogg", "cover.jpg"], "sound"),
+        (["bell/1.wav", "bell/1.jpg"], "photo"),
+        (["train/bell/1.jpg"], "photo"),
+        (["meta/esc50.csv", "audio/1.wav", "docs/picture.png"], "sound"),
+        (["notes.txt"], "photo"),
+    ],
+)
+def test_what_a_folder_holds(names: list[str], kind: str, tmp_path: Path) -> None:
+    assert find_kind(touch(tmp_path / "data", *names)) == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("path,label\na/1.wav,bell\n", "sound"),
+        ("path;label\n'x';a.jpg\n", "photo"),
+        ("label\tpath\nbell\t1.MP3\n", "sound"),
+    ],
+)
+def test_what_a_table_lists(text: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    assert find_kind(tmp_path / "list.csv") == kind
+    assert find_kind(tmp_path / "missing") == "photo"
 
 
 def test_photos_only(tmp_path: Path) -> None:
