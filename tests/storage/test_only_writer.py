@@ -21,6 +21,8 @@ EXCEPTIONS = {
     ): "weights on their way from the child",
     ("data/photos/decode.py", "os.open"): "opens a photo to read, without waiting where it is a pipe",
     ("data/photos/decode.py", "os.fdopen"): "reads what was opened so",
+    ("data/sounds.py", "os.open"): "opens a sound to read, as for photos",
+    ("data/sounds.py", "os.fdopen"): "reads what was opened so",
     ("runtime/compiled.py", "path.unlink"): "libraries in Jittor's cache that are cut short or crash",
     ("runtime/interruption.py", "fresh.replace"): "the C++ compiler's output, in Jittor's cache, put in place whole",
     ("runtime/interruption.py", "path.parent.mkdir"): "Jittor's cache, before its first file",
