@@ -153,9 +153,7 @@ def shots_in_words(images: ImageSet, draw: Draw) -> str:
     counts = {min(draw.shots, len(photos)) for photos in images.train_by_class}
     total = sum(min(draw.shots, len(photos)) for photos in images.train_by_class)
     rest = len(images.train) - total
-    left = (
-        f"{counted(rest, f'training {kind}')} not used" if images.test else f"{counted(rest, kind)} left to evaluate"
-    )
+    left = f"{counted(rest, f'training {kind}')} not used" if images.test else f"{counted(rest, kind)} left to evaluate"
     if draw.shots == ALL_SHOTS:
         return f"all {total:,} training {kind}s as shots"
     even = counts == {draw.shots}
