@@ -17,7 +17,7 @@ def test_the_models_are_scored_on_the_same_photos(workplace: Path, capsys: pytes
     assert list(rows) == ["baseline", "trained baseline", "baseline with the adapter's prompts", "adapter"]
     assert {row["photos"] for row in rows.values()} == {"10"}
     assert all(0 <= float(row["top1"]) <= float(row["top5"]) <= 1 for row in rows.values())
-    shots = [Path(f"results/runs/Dataset-A-tiny.pkl-{run}-4first/support.txt").read_text() for run in RUNS]
+    shots = [Path(f"results/runs/Dataset-tiny.pkl-{run}-4first/support.txt").read_text() for run in RUNS]
     assert shots[0] == shots[1]
     assert "/4.jpg" in shots[0]
     assert "/5.jpg" not in shots[0]

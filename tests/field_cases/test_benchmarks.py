@@ -53,7 +53,11 @@ TOY = ("--benchmark", "--features", "toy.npz")
     ("flags", "culprit", "hint"),
     [
         (("--set", "alhpa=1"), "--set alhpa", "Did you mean 'alpha'?"),
-        (("--method", "gda,zero-shot", "--set", "epochs=3"), "gda, zero-shot has no such", "Known are: alpha, by, names"),
+        (
+            ("--method", "gda,zero-shot", "--set", "epochs=3"),
+            "gda, zero-shot has no such",
+            "Known are: alpha, by, names",
+        ),
         (("--method", "all", "--set", "ratio=7"), "ratio=7", "range"),
         (("--seed", "1,2"), "--seed 1,2", "--resample"),
         (("--unseen", "0.01"), "--unseen 0.01 is less than one of 4 classes", "Give 0.25 or more"),

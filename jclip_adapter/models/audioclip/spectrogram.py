@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.core.task import Array, Weights
-from jclip_adapter.models.clip.inference import operations
 
 Array64 = npt.NDArray[np.float64]
 HOP = 561  # samples from one frame to the next
@@ -100,6 +99,9 @@ class Spectrogram:
         kernels = fbsp_kernels(state["fbsp.m"][:used], state["fbsp.fb"][:used], state["fbsp.fc"][:used], length)
         matrix = kernels[:, left : left + len(window)] * window
         self.window = len(window)
+        # Imported here, as it starts Jittor and `blackman_harris` needs none.
+        from jclip_adapter.models.clip.inference import operations
+
         self._ops = operations()
         joined = np.concatenate([matrix.real, matrix.imag]).astype(np.float32)
         self._packed = self._ops.pack(jt.array(joined), "float32")
