@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jclip_adapter.core.choices import (
     ALL_SHOTS,
@@ -25,8 +25,6 @@ from jclip_adapter.core.choices import (
 from jclip_adapter.core.errors import UsageError, suggest
 from jclip_adapter.core.strict_yaml import read_yaml_mapping
 from jclip_adapter.data.photos.reading import EXIF, TRANSPARENT, Reading
-from jclip_adapter.data.sets.kind import find_kind
-from jclip_adapter.data.sets.model import FileKind
 from jclip_adapter.features.sharding import Part, parse_part
 
 from .options import (
@@ -53,6 +51,9 @@ from .options import (
     refuse_without_effect,
 )
 from .values import parse_effective_classes, parse_noise
+
+if TYPE_CHECKING:
+    from jclip_adapter.data.sets.model import FileKind
 
 logger = logging.getLogger(__name__)
 
@@ -397,6 +398,8 @@ class Settings:
         """What is classified. A folder with photos and sounds holds photos, unless --photos says otherwise."""
         if self.audio or self.data == SAMPLE:
             return "photo"
+        from jclip_adapter.data.sets.kind import find_kind  # here, as --help needs no data sets
+
         return "sound" if self.photos else find_kind(Path(self.data))
 
     @property
