@@ -1,16 +1,15 @@
-"""Names and shapes of the weights of AudioCLIP's audio tower."""
+"""Names and shapes of the weights of AudioCLIP's audio tower, and the one array whose values are known."""
 
 from __future__ import annotations
 
 import re
 
 import numpy as np
+import numpy.typing as npt
 
 from jclip_adapter.core.errors import WeightsError
 from jclip_adapter.core.task import Weights
 from jclip_adapter.models.clip.shapes import check_shapes
-
-from .spectrogram import blackman_harris
 
 ATTENTION_KERNELS = ((3, 1), (1, 5), (3, 1), (1, 5), (3, 5))
 """Height and width of the depthwise convolution of att1 to att5."""
@@ -83,6 +82,13 @@ def _attention(name: str, channels: int, wide: int, kernel: tuple[int, int]) -> 
         f"{name}.conv_point.bias": (wide,),
         **_norm(f"{name}.bn", wide),
     }
+
+
+def blackman_harris(length: int) -> npt.NDArray[np.float64]:
+    """The periodic Blackman–Harris window, (length,)."""
+    angle = 2 * np.pi * np.arange(length) / length
+    weights = (0.35875, -0.48829, 0.14128, -0.01168)
+    return np.sum([weight * np.cos(order * angle) for order, weight in enumerate(weights)], axis=0)
 
 
 def check_audio(state: Weights) -> None:

@@ -12,18 +12,14 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.core.task import Array, Weights
+from jclip_adapter.models.clip.inference import operations
+
+from .shapes import blackman_harris
 
 Array64 = npt.NDArray[np.float64]
 HOP = 561  # samples from one frame to the next
 _BANDS = 3  # of frequencies; they are the channels of the picture
 _SILENCE = 1e-18  # replaces a power of exactly 0
-
-
-def blackman_harris(length: int) -> Array64:
-    """The periodic Blackman–Harris window, (length,)."""
-    angle = 2 * np.pi * np.arange(length) / length
-    weights = (0.35875, -0.48829, 0.14128, -0.01168)
-    return np.sum([weight * np.cos(order * angle) for order, weight in enumerate(weights)], axis=0)
 
 
 def fbsp_kernels(m: npt.ArrayLike, fb: npt.ArrayLike, fc: npt.ArrayLike, length: int) -> npt.NDArray[np.complex128]:
@@ -99,9 +95,6 @@ class Spectrogram:
         kernels = fbsp_kernels(state["fbsp.m"][:used], state["fbsp.fb"][:used], state["fbsp.fc"][:used], length)
         matrix = kernels[:, left : left + len(window)] * window
         self.window = len(window)
-        # Imported here, as it starts Jittor and `blackman_harris` needs none.
-        from jclip_adapter.models.clip.inference import operations
-
         self._ops = operations()
         joined = np.concatenate([matrix.real, matrix.imag]).astype(np.float32)
         self._packed = self._ops.pack(jt.array(joined), "float32")

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.reliability.hostile_files import storage, tensor, text
-from jclip_adapter.models.audioclip.shapes import ATTENTION_KERNELS
-from jclip_adapter.models.audioclip.spectrogram import blackman_harris
+from jclip_adapter.models.audioclip.shapes import ATTENTION_KERNELS, blackman_harris
 from jclip_adapter.models.clip.config import ClipConfig
 from tests.golden_files import Golden
 from tests.random_weights import TINY, random_state

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from jclip_adapter import runtime
-from jclip_adapter.models.audioclip.shapes import check_audio
-from jclip_adapter.models.audioclip.spectrogram import Spectrogram, blackman_harris, fbsp_kernels, frames, scaled
+from jclip_adapter.models.audioclip.shapes import blackman_harris, check_audio
+from jclip_adapter.models.audioclip.spectrogram import Spectrogram, fbsp_kernels, frames, scaled
 from jclip_adapter.models.audioclip.tower import AudioTower
 from jclip_adapter.models.clip.model import build_model, normalise
 from jclip_adapter.models.weights.audio_names import split_audio
