@@ -13,7 +13,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from jclip_adapter.core.errors import DataError, MissingError, UsageError
-from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import Array, softmax
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.features.task_encoder import TaskEncoder
@@ -203,12 +202,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, X: Sequence[str | Path]) -> Array:
         self._check_fitted()
         features = self._tasks.photos(_paths(X))
-        if features.bad:
-            raise DataError(
-                f"{counted(len(features.bad), 'photo')} cannot be read, the first: {next(iter(features.bad.values()))}",
-                "Leave them out.",
-                list(features.bad.values()),
-            )
+        features.refuse_bad("photo", "Leave them out.")
         return self.method_.logits(self._tasks.queries(features))
 
     def _check_fitted(self) -> None:

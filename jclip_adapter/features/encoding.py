@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.core.console import progress
-from jclip_adapter.core.errors import PhotoError, SoundError
+from jclip_adapter.core.errors import DataError, PhotoError, SoundError
+from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import Array, normalise, text_classifier
 from jclip_adapter.data.photos.augmentation import TrainingPhotos
 from jclip_adapter.data.photos.decode import Job, read_file
@@ -64,6 +65,20 @@ class PhotoFeatures:
     def normalised(self) -> Array:
         """(N, d) L2-normalised features."""
         return normalise(self.raw)
+
+    def refuse_bad(self, noun: str, hint: str) -> None:
+        """Refuse unreadable files, if there are any.
+
+        Args:
+            noun: What they are, such as "photo".
+            hint: What to do.
+
+        Raises:
+            DataError: a file could not be read; `details` lists all.
+        """
+        if self.bad:
+            reasons = list(self.bad.values())
+            raise DataError(f"{counted(len(reasons), noun)} cannot be read, the first: {reasons[0]}", hint, reasons)
 
 
 def encode_photos(encoder: ImageEncoder, paths: Sequence[Path], cache: Path, workers: int = -1) -> PhotoFeatures:

@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.core.problems import counted
+from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import (
     Array,
     EncoderLink,
@@ -142,12 +141,7 @@ class TaskEncoder:
             DataError: photos cannot be read; `details` lists them.
         """
         features = self.photos(paths)
-        if features.bad:
-            raise DataError(
-                f"{counted(len(features.bad), 'shot')} cannot be read, the first: {next(iter(features.bad.values()))}",
-                "Replace them, or choose others with --support or --seed.",
-                list(features.bad.values()),
-            )
+        features.refuse_bad("shot", "Replace them, or choose others with --support or --seed.")
         augmented = None
         if views and len(paths):
             augmented = normalise(encode_views(self.encoder, paths, self.cache, views, seed))

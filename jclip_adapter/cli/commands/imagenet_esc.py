@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter import runtime
-from jclip_adapter.cli.settings import OPTIONS, Settings
+from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import ALL_SHOTS, IMAGENET_ESC
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, UsageError
@@ -35,6 +35,7 @@ from jclip_adapter.features.sounds import encode_in_batches
 from jclip_adapter.models.audioclip.encoder import AudioClip
 from jclip_adapter.models.base import ImageEncoder
 
+from .effects import refuse_idle
 from .setup import open_data, read_audioclip, white_level
 
 Part = tuple[Array, npt.NDArray[np.int64]]
@@ -71,9 +72,8 @@ def imagenet_esc(settings: Settings, cells: Path) -> list[dict[str, Any]]:
 
 def _plan(settings: Settings) -> Plan:
     """What is run."""
-    for name in sorted(settings.given - (_ON_FILES if settings.features else _ON_DATA)):
-        flag = OPTIONS[name].flag
-        raise UsageError(f"{flag} has no effect with --protocol {IMAGENET_ESC}.", f"Leave {flag} out.")
+    used = _ON_FILES if settings.features else _ON_DATA
+    refuse_idle(settings, settings.given - used, f"with --protocol {IMAGENET_ESC}")
     if len(settings.features) > 1 or len(settings.seeds) > 1:
         raise UsageError(f"--protocol {IMAGENET_ESC} takes one feature file and one seed.", "It has five splits.")
     shots = settings.shot_counts or SHOTS
@@ -137,12 +137,7 @@ def _of_photos(photos: ImageSet, clip: ImageEncoder, shots: Sequence[int], setti
 
 def _features(encoder: ImageEncoder, files: Sequence[Photo], settings: Settings) -> Part:
     found = encode_photos(encoder, paths_of(files), Path(settings.cache), settings.workers)
-    if found.bad:
-        raise DataError(
-            f"{len(found.bad)} files cannot be read, the first: {next(iter(found.bad.values()))}",
-            "Replace or remove them.",
-            list(found.bad.values()),
-        )
+    found.refuse_bad("file", "Replace or remove them.")
     return found.raw, labels_of(files)
 
 

@@ -65,12 +65,8 @@ def predict(settings: Settings, result: Path) -> str:
     if trained.folder:
         warn_of_overlap(tasks, trained.shots, images.test, features)
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
-    if rejects and (stops or len(rejects) == len(images.test)):
-        raise DataError(
-            f"{counted(len(rejects), f'test {images.kind}')} cannot be read, the first: {next(iter(rejects.values()))}",
-            "Replace them, or give --on-bad-image fallback.",
-            list(rejects.values()),
-        )
+    if stops or len(rejects) == len(images.test):
+        features.refuse_bad(f"test {images.kind}", "Replace them, or give --on-bad-image fallback.")
     top = min(settings.top, len(images.classes))
     ids = np.zeros((len(images.test), top), dtype=np.int64)
     ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
