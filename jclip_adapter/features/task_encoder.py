@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,8 @@ from jclip_adapter.core.task import (
     normalise,
 )
 from jclip_adapter.data.photos.augmentation import TrainingPhotos
+from jclip_adapter.data.sets import Photo
+from jclip_adapter.data.sets.model import paths_of
 from jclip_adapter.data.texts.prompts import PromptSet
 from jclip_adapter.models.backbones.encoder import BackboneEncoder
 from jclip_adapter.models.base import ImageEncoder
@@ -182,6 +184,10 @@ class TaskEncoder:
         if not isinstance(network, BackboneEncoder):
             return None
         return network.imagenet_head(self.class_names, self.domains)
+
+    def unreadable(self, photos: Sequence[Photo]) -> Mapping[int, str]:
+        """Error messages of unreadable photos, by index."""
+        return self.photos(paths_of(photos)).bad
 
     def with_prototypes(self, paths: Sequence[Path], labels: npt.NDArray[np.int64]) -> TaskEncoder:
         """With class means of N photos instead of texts, if the network has no text encoder; else unchanged."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import hashlib
 import json
 import logging
@@ -51,7 +50,6 @@ from jclip_adapter.storage.checksums import MARKDOWN_MARK, text_with_checksum
 from jclip_adapter.storage.kinds import text_of, unchanged_png, unchanged_text
 
 from . import imagenet_esc
-from .beside import unreadable
 from .chain import chain_sha256
 from .effects import refuse_idle, refuse_idle_on_methods
 from .setup import Setup, log_data, set_up
@@ -236,7 +234,7 @@ def photo_problems(setup: Setup, shots: Sequence[int], seeds: Sequence[int]) -> 
     for count in shots:
         for seed in seeds:
             draw = Draw(count, seed, strict=settings.strict)
-            support = choose_support(images, draw, functools.partial(unreadable, tasks))
+            support = choose_support(images, draw, tasks.unreadable)
             what = f"--shots {'all' if count == ALL_SHOTS else count} --seed {seed}"
             if drawn.setdefault(support, what) != what:
                 same = f"draw the same {len(support)} {images.kind}s, so their numbers are the same"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +44,7 @@ class Beside:
         """The files of a draw; a list of shots is of the other modality and leaves this draw random."""
         own = dataclasses.replace(draw, order="first" if draw.order == "first" else "random", strict=False)
         if own not in self._drawn:
-            self._drawn[own] = choose_support(self.images, own, functools.partial(unreadable, self.tasks))
+            self._drawn[own] = choose_support(self.images, own, self.tasks.unreadable)
         return self._drawn[own]
 
     def files(self, draw: Draw) -> dict[str, str]:
@@ -100,8 +98,3 @@ def open_beside(place: str, kind: FileKind, images: ImageSet, settings: Settings
         dataclasses.replace(photo, label=label_of[photo.label]) for photo in found.train if photo.label in label_of
     )
     return dataclasses.replace(found, classes=images.classes, train=train, test=(), folds=())
-
-
-def unreadable(tasks: TaskEncoder, photos: Sequence[Photo]) -> Mapping[int, str]:
-    """Error messages of unreadable photos, by index."""
-    return tasks.photos(paths_of(photos)).bad

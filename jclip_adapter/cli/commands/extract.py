@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from jclip_adapter.storage import Kind, check_place, npz_bytes, write_bytes
 from jclip_adapter.storage.kinds import unchanged_npz
 
 from .benchmark import labelled_queries
-from .beside import unreadable
 from .setup import Setup, draw_of, log_data, set_up
 
 FEATURE_FILE = Kind("a feature file", unchanged_npz("classnames", "text", "test_x", "test_y"))
@@ -65,8 +63,7 @@ def extract(settings: Settings, target: Path) -> str:
         share = encode_part(tasks.encoders, paths_of(photos), tasks.cache, settings.workers, part)
         if share.missing:
             return share.summary(target)
-    check = functools.partial(unreadable, tasks)
-    drawn = [(count, choose_support(images, draw, check)) for count, draw in draws.items()]
+    drawn = [(count, choose_support(images, draw, tasks.unreadable)) for count, draw in draws.items()]
     supports = {shots_of(support, count): support for count, support in drawn}
     learnt = [photo for support in supports.values() for photo in support]
     arrays: dict[str, Any] = {

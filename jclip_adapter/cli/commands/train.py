@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
@@ -43,7 +42,6 @@ from jclip_adapter.methods import Method, create
 from jclip_adapter.methods.training.through_clip import ThroughClip
 from jclip_adapter.storage import read_json
 
-from .beside import unreadable
 from .chain import chain_sha256
 from .effects import refuse_idle_on_methods, refuse_without_shots
 from .setup import Setup, check_test_photos, draw_of, log_data, set_up
@@ -79,7 +77,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     if predicts:
         check_test_photos(images)
     log_data(images, shots_in_words(images, draw_of(settings)))
-    support = choose_support(images, draw_of(settings), functools.partial(unreadable, tasks))
+    support = choose_support(images, draw_of(settings), tasks.unreadable)
     paths, labels = paths_of(support), labels_of(support)
     keys = tasks.photos(paths).keys
     for text in two_class_warning(in_two_classes(support, keys, labels.tolist())):
