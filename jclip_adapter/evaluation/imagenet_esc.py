@@ -268,13 +268,12 @@ def _accuracy(weights: Array, test: Rows) -> float:
 def _table_rows(outcomes: dict[tuple[int, str, int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     found = []
     for (classes, task, shots), cells in outcomes.items():
-        published = dict(zip(SHOTS, range(len(SHOTS)), strict=True))
         names = [*(("none", name) for name in UNTRAINED), *WAYS]
         for rows, start in names:
             part, key = ("untrained", start) if rows == "none" else ("trained", f"{rows} from {start}")
             # Where the runs of a split do not differ, one of them stands for all.
             values = 100 * np.concatenate([cell[part][key] for cell in cells])
-            known = PUBLISHED.get((classes, task, rows)) if start in ("random", "other") else None
+            known = PUBLISHED.get((classes, task, rows)) if start in ("random", "other") and shots in SHOTS else None
             found.append(
                 {
                     "classes": classes,
@@ -285,7 +284,7 @@ def _table_rows(outcomes: dict[tuple[int, str, int], list[dict[str, Any]]]) -> l
                     "top1": float(values.mean()),
                     "std": float(values.std()),
                     "runs": len(values),
-                    "published": known[published[shots]] if known and shots in published else "",
+                    "published": known[SHOTS.index(shots)] if known else "",
                 }
             )
     return found
