@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
+from collections.abc import Sequence
 
 from .errors import AdapterError, DataError
 
@@ -91,6 +92,15 @@ def counted(count: int, noun: str) -> str:
     """
     plural = f"{noun}{'es' if noun.endswith('s') else 's'}"
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first names, and an ellipsis if there are more.
+
+    >>> first_of(["a", "b", "c"], 2), first_of(["a", "b"], 2)
+    ('a, b, …', 'a, b')
+    """
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def fits_a_line(name: str) -> bool:

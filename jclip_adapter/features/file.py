@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.core.errors import DataError, suggest
+from jclip_adapter.core.problems import first_of
 from jclip_adapter.core.task import LOGIT_SCALE, Array, FewShotTask, Labelled, Queries, check_rows, normalise
 from jclip_adapter.storage import read_npz, sha256_file
 
@@ -108,7 +109,7 @@ def _check_names(source: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
         )
     unknown = [name for name in arrays if not _KNOWN.fullmatch(name)]
     if unknown:
-        shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
+        shown = first_of(unknown, _SHOWN)
         logger.warning("%s: arrays that nothing uses: %s; %s", source, shown, suggest(unknown[0], _NAMES))
     widths = {arrays[name].shape[1:] for name in second}
     if len(widths) > 1:

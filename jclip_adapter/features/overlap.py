@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.core.problems import counted
+from jclip_adapter.core.problems import counted, first_of
 from jclip_adapter.core.task import Array
 from jclip_adapter.data.sets import Photo
 from jclip_adapter.data.sets.model import paths_of
@@ -160,5 +160,4 @@ def warn_of_overlap(tasks: TaskEncoder, shots: Shots, scored: Sequence[Photo], f
 
 
 def _some(pairs: Sequence[tuple[str, str]]) -> str:
-    shown = ", ".join(f"{one} = {other}" for one, other in pairs[:_SHOWN])
-    return shown + (", …" if len(pairs) > _SHOWN else "")
+    return first_of([f"{one} = {other}" for one, other in pairs], _SHOWN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from jclip_adapter.core.problems import first_of
 from jclip_adapter.data.sets import Photo
 
 from .encoding import photo_keys
@@ -49,6 +50,5 @@ class Shots:
         found = []
         for names, what in ((gone, "can no longer be read"), (changed, "have changed since training")):
             if names:
-                shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-                found.append(f"{len(names)} of {len(rows)} shots {what}: {shown}{known}")
+                found.append(f"{len(names)} of {len(rows)} shots {what}: {first_of(names, _SHOWN)}{known}")
         return found

@@ -12,6 +12,7 @@ import numpy as np
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, suggest
+from jclip_adapter.core.problems import first_of
 from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.data.sets import ImageSet, Photo, load_dataset
 from jclip_adapter.data.sets.model import FileKind, labels_of, paths_of
@@ -92,8 +93,7 @@ def open_beside(place: str, kind: FileKind, images: ImageSet, settings: Settings
         raise DataError(f"{place} has none of the classes of {images.source}.", suggest(name, found.class_names))
     lacking = [name for label, name in enumerate(images.class_names) if label not in label_of.values()]
     if lacking:
-        shown = ", ".join(lacking[:_SHOWN]) + (", …" if len(lacking) > _SHOWN else "")
-        logger.warning("%s has no %ss of %d classes: %s", place, kind, len(lacking), shown)
+        logger.warning("%s has no %ss of %d classes: %s", place, kind, len(lacking), first_of(lacking, _SHOWN))
     train = tuple(
         dataclasses.replace(photo, label=label_of[photo.label]) for photo in found.train if photo.label in label_of
     )

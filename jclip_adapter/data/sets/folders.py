@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jclip_adapter.core.natural import natural_key
-from jclip_adapter.core.problems import Problems, counted
+from jclip_adapter.core.problems import Problems, counted, first_of
 
 from .layout import ClassFolder, read_layout
 from .model import ClassInfo, FileKind, ImageSet, Photo
@@ -123,8 +123,7 @@ def _empty(tree: Tree) -> list[str]:
         return []
     if len(bare) == 1:
         return [f"{bare[0]} has no photo and is not a class"]
-    more = "" if len(bare) <= _SHOWN else ", …"
-    return [f"{len(bare)} folders have no photo and are not classes: {', '.join(bare[:_SHOWN])}{more}"]
+    return [f"{len(bare)} folders have no photo and are not classes: {first_of(bare, _SHOWN)}"]
 
 
 def _with_empty(tree: Tree) -> list[list[str]]:
@@ -140,7 +139,7 @@ def _unseen(
     new = sorted(set(test) - set(train), key=natural_key)
     if not new or not train:
         return []
-    shown = ", ".join(new[:_SHOWN]) + (", …" if len(new) > _SHOWN else "")
+    shown = first_of(new, _SHOWN)
     if len(new) == len(test) and not layout:
         text = (
             f"no class of the test photos ({shown}) is a class of the training photos ({', '.join([*train][:_SHOWN])})"

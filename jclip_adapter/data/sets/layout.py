@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from jclip_adapter.core.problems import Problems, counted
+from jclip_adapter.core.problems import Problems, counted, first_of
 
 from .names import canonical, is_container, is_fold, is_session, parts_of, split_of
 from .tree import Tree
 
 _AMBIGUOUS = "ambiguous folders"
+_SHOWN = 3  # names in a message
 
 
 class ClassFolder(NamedTuple):
@@ -127,8 +128,8 @@ def _unwrap(
         if not splits and not layout and not is_container(child.name) and all(map(is_session, inner)):
             problems.add(
                 _AMBIGUOUS,
-                f"{child.relative} is the only folder, and {_some(inner)} in it may be classes, or sessions of one "
-                f"class '{child.name}'",
+                f"{child.relative} is the only folder, and {first_of(inner, _SHOWN)} in it may be classes, or sessions "
+                f"of one class '{child.name}'",
                 "Use --layout class for one class, or give the inner folder as --data.",
             )
             break
@@ -167,10 +168,6 @@ def _unwrapped(tree: Tree) -> str:
 def _parts(tree: Tree) -> dict[str, str]:
     """The split of each split folder in a folder, as by `parts_of`."""
     return parts_of(tree.folders, {name for name, child in tree.folders.items() if child.folders})
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _splits(root: Tree, notes: list[str], problems: Problems) -> tuple[Tree | None, Tree | None]:
@@ -228,13 +225,13 @@ def _folds(tree: Tree, problems: Problems) -> list[Tree]:
         return [tree]
     others = [name for name in tree.folders if not is_fold(name)]
     if others or len(folds) == 1 or tree.photos:
-        beside = _some(others) if others else "no other fold"
+        beside = first_of(others, _SHOWN) if others else "no other fold"
         text = f"'{folds[0].relative}' has the name of a fold, but beside it is {beside}"
         problems.add(_AMBIGUOUS, text, "Separate folds from classes, or rename the folder.")
         return []
     flat = [fold.relative for fold in folds if fold.photos]
     if flat:
-        text = f"{_some(flat)} have photos, but no folder per class"
+        text = f"{first_of(flat, _SHOWN)} have photos, but no folder per class"
         problems.add("empty folders", text, "Put the photos of each class into a folder.")
         return []
     return folds
@@ -254,7 +251,7 @@ def _refuse_strays(base: Tree, problems: Problems) -> None:
             where = f"'{tree.relative}'" if tree.relative else "the data folder"
             problems.add(
                 "splits inside classes",
-                f"{where} has {_some(splits)}, named like splits",
+                f"{where} has {first_of(splits, _SHOWN)}, named like splits",
                 "Put train and test outermost: train/<class>, test/<class>.",
             )
 
@@ -305,8 +302,8 @@ def _open_question(outer: list[Tree], readings: str, deep: bool) -> tuple[str, s
             owners.setdefault(canonical(name).casefold(), set()).add(child.name)
     repeated = next((name for name, above in owners.items() if len(above) > 1), "")
     if repeated and all(is_session(child.name) for child in outer):
-        text = f"'{repeated}' is in {_some(sorted(owners[repeated]))}, which have names of parts, not of classes"
-        return text, _SPLITS_BY_NAME
+        parts = first_of(sorted(owners[repeated]), _SHOWN)
+        return f"'{repeated}' is in {parts}, which have names of parts, not of classes", _SPLITS_BY_NAME
     if repeated:
         hint = f"{_LAYOUT[:-1]}; if they are splits, rename them to train and test."
         return f"'{repeated}' is in several folders; {readings}", hint
