@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import ROOT, reports_user_errors
+from benchmarks.results import write_results
 from benchmarks.seeds import theirs
 from jclip_adapter.cli.commands.benchmark import photo_problems
 from jclip_adapter.cli.commands.setup import set_up
@@ -32,8 +33,8 @@ from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.evaluation.benchmark import Problem, feature_problems, run_benchmark
 from jclip_adapter.evaluation.metrics import mean_interval
-from jclip_adapter.evaluation.report import csv_text, markdown_table
-from jclip_adapter.storage import ANY, read_lines, write_text
+from jclip_adapter.evaluation.report import markdown_table
+from jclip_adapter.storage import read_lines
 
 RESULTS = ROOT / "results" / "cross-modal-gain"
 CHOICES = ROOT / "results" / "sample-encoder-choices.csv"
@@ -223,9 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     rows = measure(given.sources, given.shots, SEEDS, given.out.parent / "cells")
-    write_text(given.out.with_suffix(".csv"), csv_text(rows, COLUMNS), ANY)
-    write_text(given.out.with_suffix(".md"), table(rows), ANY)
-    print(table(rows))
+    write_results(given.out, rows, COLUMNS, table(rows))
     return 0
 
 

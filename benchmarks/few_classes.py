@@ -19,12 +19,12 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import ROOT, reports_user_errors
+from benchmarks.results import write_results
 from jclip_adapter.evaluation.benchmark import Problem, feature_problems
 from jclip_adapter.evaluation.metrics import accuracy, mean_interval
 from jclip_adapter.evaluation.query_tasks import QueryTasks
-from jclip_adapter.evaluation.report import csv_text, markdown_table
+from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.methods import Method, create
-from jclip_adapter.storage import ANY, write_text
 
 RESULTS = ROOT / "results" / "few-classes"
 SEED = 1
@@ -146,9 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="where .csv and .md are written")
     given = parser.parse_args(argv)
     rows = list(tqdm(measure(given.files, given.shots, given.tasks), desc="few classes"))
-    write_text(given.out.with_suffix(".csv"), csv_text(rows, COLUMNS), ANY)
-    write_text(given.out.with_suffix(".md"), table(rows), ANY)
-    print(table(rows))
+    write_results(given.out, rows, COLUMNS, table(rows))
     return 0
 
 

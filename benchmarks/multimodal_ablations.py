@@ -20,12 +20,12 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import ROOT, reports_user_errors
+from benchmarks.results import write_results
 from jclip_adapter.cli.commands.benchmark import photo_problems
 from jclip_adapter.cli.commands.setup import set_up
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.evaluation.benchmark import Problem, feature_problems, run_cell
-from jclip_adapter.evaluation.report import csv_text, markdown_table
-from jclip_adapter.storage import ANY, write_text
+from jclip_adapter.evaluation.report import markdown_table
 
 RESULTS = ROOT / "results" / "multimodal-ablations"
 SEEDS = (1, 2, 3)
@@ -137,9 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     problems = [*base_to_new(given.file, given.shots), *with_noise(given.shots // 2, given.weights, given.data)]
     rows = list(tqdm(measure(problems), desc="ablations"))
-    write_text(given.out.with_suffix(".csv"), csv_text(rows, COLUMNS), ANY)
-    write_text(given.out.with_suffix(".md"), table(rows), ANY)
-    print(table(rows))
+    write_results(given.out, rows, COLUMNS, table(rows))
     return 0
 
 

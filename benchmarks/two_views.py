@@ -20,14 +20,15 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import ROOT, reports_user_errors
+from benchmarks.results import write_results
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.task import FewShotTask, Queries, normalise
 from jclip_adapter.evaluation.metrics import accuracy
-from jclip_adapter.evaluation.report import csv_text, markdown_table
+from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.features.file import FeatureFile, read_feature_file
 from jclip_adapter.methods import create
 from jclip_adapter.models.backbones.encoder import load_backbone
-from jclip_adapter.storage import ANY, read_lines, write_text
+from jclip_adapter.storage import read_lines
 
 RESULTS = ROOT / "results" / "two-views"
 NETWORK = "efficientnet-lite0"
@@ -123,9 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not others:
         raise DataError(f"results/benchmark.csv has no rows of {content.name}.", "Run --benchmark on it first.")
     rows = measure(content, others)
-    write_text(RESULTS.with_suffix(".csv"), csv_text(rows, COLUMNS), ANY)
-    write_text(RESULTS.with_suffix(".md"), table(rows, content.name), ANY)
-    print(table(rows, content.name))
+    write_results(RESULTS, rows, COLUMNS, table(rows, content.name))
     return 0
 
 

@@ -20,13 +20,13 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import ROOT, reports_user_errors
+from benchmarks.results import write_results
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask, Labelled
 from jclip_adapter.evaluation.benchmark import choose_methods, feature_problems, without_shots
 from jclip_adapter.evaluation.metrics import seen_and_unseen
-from jclip_adapter.evaluation.report import csv_text, markdown_table
+from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.methods import create
-from jclip_adapter.storage import ANY, write_text
 
 RESULTS = ROOT / "results" / "unseen"
 SEEDS = (1, 2, 3)
@@ -121,9 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files, names = [_share(text) for text in given.files], choose_methods(given.method)
     total = 2 * len(files) * len(SEEDS) * len(names)
     rows = list(tqdm(measure(files, names, given.shots), desc="unseen", total=total))
-    write_text(given.out.with_suffix(".csv"), csv_text(rows, COLUMNS), ANY)
-    write_text(given.out.with_suffix(".md"), table(rows), ANY)
-    print(table(rows))
+    write_results(given.out, rows, COLUMNS, table(rows))
     return 0
 
 
