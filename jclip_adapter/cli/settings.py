@@ -72,8 +72,8 @@ class Settings:
     data: str = option("Dataset", "contest folder, folder per class, CSV, or 'sample'", ON_DATA, metavar="DIR")
     weights: str = option(
         "",
-        "weight file or folder, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder and use "
-        "the shots' class means instead of texts",
+        "weight file or folder, model name, hf:ORG/NAME of the Hugging Face hub, or 'sample'; efficientnet-lite0 and "
+        "-lite2 have no text encoder and use the shots' class means instead of texts",
         ON_PHOTOS,
         metavar="PATH",
         shown=DEFAULT_WEIGHTS,

@@ -26,6 +26,7 @@ from jclip_adapter.models import backbones
 from jclip_adapter.models.backbones.encoder import load_backbone
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.models.clip.encoder import Encoder, load_encoder
+from jclip_adapter.models.weights.hub import pinned
 
 from .chain import open_chain
 from .effects import refuse_idle_on_data, refuse_idle_on_network
@@ -106,7 +107,8 @@ def set_up(
     if chain and not settings.weights:
         of_run = chain[0].facts["settings"]
         model_config = settings.model_config or of_run.get("model_config", "")
-        settings = dataclasses.replace(settings, weights=of_run["weights"], model_config=model_config)
+        weights = pinned(of_run["weights"], chain[0].facts.get("weights_revision", ""))
+        settings = dataclasses.replace(settings, weights=weights, model_config=model_config)
     images = open_data(settings)
     prompts = _prompts(settings, images, words)
     settings = dataclasses.replace(settings, white_level=_white_level(settings, images, elsewhere))

@@ -26,6 +26,7 @@ from jclip_adapter.features.shots import Shots
 from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.methods import Method, create
 from jclip_adapter.models.base import ImageEncoder
+from jclip_adapter.models.weights.hub import pinned
 from jclip_adapter.storage import MANIFEST
 
 from .chain import check_trained_on
@@ -149,6 +150,7 @@ def _bound(run: Run, settings: Settings) -> dict[str, Any]:
     trained = run.facts["settings"]
     names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config", "layout")
     bound = {name: trained_with(trained, name) for name in (*names, *Reading._fields)}
+    bound["weights"] = pinned(bound["weights"], run.facts.get("weights_revision", ""))
     bound["run"] = str(run.folder)  # the changed settings would name another folder
     bound["follow_links"] = settings.follow_links or trained.get("follow_links", False)
     if "model" not in run.facts:  # from a version that used OpenAI's settings for all weights
