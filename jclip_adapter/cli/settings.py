@@ -87,7 +87,11 @@ class Settings:
     )
     encoder: str = option("", "run folder whose tuned CLIP (or prompts) is used", ON_PHOTOS, metavar="RUN")
     auxiliary: str = option(
-        "", f"a second network beside CLIP: {', '.join(NETWORKS)}", ON_PHOTOS, metavar="NAME", shown="none"
+        "",
+        f"a second network for photos: {', '.join(NETWORKS)}, or another CLIP as for --weights",
+        ON_PHOTOS,
+        metavar="NAME",
+        shown="none",
     )
     method: str = option("jclip-adapter", "adaptation method", WITH_METHODS, metavar="NAME")
     set: Mapping[str, Any] = option(
@@ -381,7 +385,7 @@ class Settings:
             *([f"exif-{self.exif}"] if self.exif != "apply" else []),
             *([f"on-{self.transparent}"] if self.transparent != "white" else []),
             *([f"white-{self.white_level}"] if self.white_level else []),
-            *([f"with-{self.auxiliary}"] if self.auxiliary else []),
+            *([f"with-{_label(self.auxiliary)}"] if self.auxiliary else []),
             *([f"on-{_label(self.encoder)}"] if self.encoder else []),
         )
         return RUNS / "-".join(parts)

@@ -116,15 +116,13 @@ def set_up(
     learnt = None
     for run in reversed(chain):
         encoder, learnt = _on_top_of(run, encoder, images)
-    device = (settings.device, settings.batch_size, Path(settings.cache))
-    auxiliary = load_backbone(settings.auxiliary, *device) if settings.auxiliary else None
     tasks = TaskEncoder(
         encoder,
         images.class_names,
         images.domains,
         prompts,
         Path(settings.cache),
-        auxiliary and dataclasses.replace(auxiliary, reading=settings.reading),
+        _second_network(settings) if settings.auxiliary else None,
         settings.workers,
         learnt,
     )
@@ -146,6 +144,14 @@ def _network(settings: Settings, tuned: bool) -> ImageEncoder:
         flag = "--encoder" if tuned else "--auxiliary"
         raise UsageError(f"{flag} needs CLIP weights; {name} is an image network.", "Give --weights a CLIP.")
     return dataclasses.replace(load_backbone(name, *device, settings.precision), reading=settings.reading)
+
+
+def _second_network(settings: Settings) -> ImageEncoder:
+    """The network of --auxiliary: by the name of an ImageNet network, else a CLIP."""
+    name, device = settings.auxiliary, (settings.device, settings.batch_size, Path(settings.cache))
+    if name in backbones.KNOWN:
+        return dataclasses.replace(load_backbone(name, *device), reading=settings.reading)
+    return dataclasses.replace(load_encoder(name, *device, settings.precision), reading=settings.reading)
 
 
 def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | None) -> PromptSet:
@@ -200,6 +206,20 @@ def _on_top_of(run: Run, encoder: ImageEncoder, images: ImageSet) -> tuple[Encod
     if method.classes_ != images.class_names:
         raise DataError(f"{run.folder} has prompts for other classes than those of {images.source}.", "Check --data.")
     return encoder, TextFeatures(learnt, learnt, tuple(row[None] for row in learnt))
+
+
+def check_auxiliary(run: Run, tasks: TaskEncoder) -> None:
+    """Refuse a run whose second network was another one, or was run with other settings.
+
+    Raises:
+        DataError: they differ.
+    """
+    second = tasks.auxiliary
+    if second is None:
+        return
+    trained = (run.facts.get("auxiliary_sha256", second.sha256), run.facts.get("auxiliary_model", {}))
+    if trained != (second.sha256, second.description):
+        raise DataError(f"{run.folder} was trained with another second network than {second.weights}.", "Train again.")
 
 
 def check_description(run: Run, encoder: ImageEncoder) -> None:

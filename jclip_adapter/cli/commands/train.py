@@ -137,6 +137,8 @@ def _facts(setup: Setup) -> dict[str, Any]:
         "encoder_sha256": chain_sha256(setup.chain),
         "weights_parameters": tasks.encoder.parameters,
         "auxiliary_sha256": tasks.auxiliary.sha256 if tasks.auxiliary else "",
+        "auxiliary_revision": revision_of(tasks.auxiliary.weights) if tasks.auxiliary else "",
+        "auxiliary_model": tasks.auxiliary.description if tasks.auxiliary else {},
         "parameters": tasks.parameters,
         "prompts": load_prompts(settings.prompts).fingerprint(),
         "class_names": words_of(tasks.prompts, images),
