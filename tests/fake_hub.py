@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,12 +43,14 @@ class FakeHub:
         seen: All requests.
         break_after: Bytes of a large file after which each connection breaks; one break per entry.
         damaged: Whether large files are sent with another first byte.
+        pause: Seconds amid a large file.
     """
 
     models: dict[str, Model] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     break_after: list[int] = field(default_factory=list)
     damaged: bool = False
+    pause: float = 0
     address: str = ""
     store: str = ""  # the address of large files
 
@@ -162,4 +165,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content)
+            self.wfile.write(content[:-1])
+            time.sleep(self.hub.pause if self.stores else 0)
+            self.wfile.write(content[-1:])

@@ -184,7 +184,7 @@ def _download(hub: Any, wanted: HubName) -> Path:
 
 def _download_file(hub: Any, repository: str, name: str, commit: str) -> str:
     """A file's path in the cache; a connection that breaks is opened again, and the download resumed."""
-    get = partial(hub.hf_hub_download, repository, name, revision=commit, tqdm_class=_bar)
+    get = partial(hub.hf_hub_download, repository, name, revision=commit, tqdm_class=partial(_bar, name))
     for _ in range(_TRIES - 1):
         try:
             return str(get())
@@ -195,9 +195,9 @@ def _download_file(hub: Any, repository: str, name: str, commit: str) -> str:
     return str(get())
 
 
-def _bar(**options: Any) -> Any:
-    """The progress bar of a file; none for small ones."""
-    return progress(**{**options, "desc": f"downloading {options['desc']}", "delay": 1.0})
+def _bar(name: str, **options: Any) -> Any:
+    """The progress bar of a file, none for small ones; by its name, as the package's has a signed address in places."""
+    return progress(**{**options, "desc": f"downloading {name}", "delay": 1.0})
 
 
 def _choose(offered: Collection[str], wanted: HubName) -> str:

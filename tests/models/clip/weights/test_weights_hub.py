@@ -85,6 +85,12 @@ def test_messages_are_ours_and_no_address_is_shown(hub: FakeHub, tmp_path: Path)
         assert secret not in done.stdout + done.stderr
 
 
+def test_a_slow_download_shows_its_progress(hub: FakeHub, tmp_path: Path) -> None:
+    hub.pause = 1.2
+    (line,) = ask(hub, tmp_path).stderr.strip().splitlines()
+    assert line.startswith("downloading open_clip_model.safetensors: 25.6MB, ")
+
+
 def test_the_token_does_not_follow_a_redirect_to_another_host(hub: FakeHub, tmp_path: Path) -> None:
     assert ask(hub, tmp_path, HF_TOKEN=TOKEN).returncode == 0
     assert {seen.authorization for seen in hub.requests("/resolve/")} == {f"Bearer {TOKEN}"}
