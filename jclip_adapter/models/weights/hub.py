@@ -131,7 +131,7 @@ def fetch(text: str, folders: Sequence[Path]) -> Path:
         if (folder / wanted.folder).is_dir():
             return weight_file_in(folder / wanted.folder)
     hub = _package(wanted, folders[0])
-    if _COMMIT.fullmatch(wanted.revision) and (found := _cached(hub, wanted)):
+    if _COMMIT.fullmatch(wanted.revision) and (found := _cached(hub, wanted)) and _is_whole(found):
         return found
     try:
         return _download(hub, wanted)
@@ -165,6 +165,11 @@ def _cached(hub: Any, wanted: HubName) -> Path | None:
         if isinstance(found, str):
             return Path(found)
     return None
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether a download needs no second look: another program may have left a pickle, or weights alone."""
+    return weights.suffix != ".bin" and any((weights.parent / name).is_file() for name in _BESIDE[:2])
 
 
 def _download(hub: Any, wanted: HubName) -> Path:

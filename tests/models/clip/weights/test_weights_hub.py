@@ -138,6 +138,18 @@ def test_a_commit_in_the_cache_needs_no_connection(hub: FakeHub, tmp_path: Path)
     assert hub.seen == []
 
 
+def test_what_another_program_cached_is_completed(hub: FakeHub, tmp_path: Path) -> None:
+    files = {**FILES, "pytorch_model.bin": b"pickle"}
+    hub.models[REPOSITORY].commits[FIRST] = {"pytorch_model.bin": b"pickle"}
+    assert Path(ask(hub, tmp_path, f"{NAME}@{FIRST}").stdout.strip()).name == "pytorch_model.bin"
+    hub.models[REPOSITORY].commits[FIRST] = files
+    path = Path(ask(hub, tmp_path, f"{NAME}@{FIRST}").stdout.strip())
+    assert path.name == "open_clip_model.safetensors"
+    (path.parent / "open_clip_config.json").unlink()
+    assert ask(hub, tmp_path, f"{NAME}@{FIRST}").stdout.strip() == str(path)
+    assert (path.parent / "open_clip_config.json").is_file()
+
+
 @pytest.mark.parametrize("how", ["switch", "no server"])
 def test_offline_the_cache_is_used_and_said(hub: FakeHub, tmp_path: Path, how: str) -> None:
     online = ask(hub, tmp_path)
@@ -237,7 +249,7 @@ def test_a_run_is_pinned_to_its_commit(
     for seed, commit in enumerate((FIRST, SECOND)):
         content = write_safe(workplace / "weights.safetensors", seed).read_bytes()
         (workplace / "weights.safetensors").unlink()
-        model.commits[commit] = {"model.safetensors": content}
+        model.commits[commit] = {"config.json": b"{}", "model.safetensors": content}
     model.names["main"] = FIRST
     arguments = ("--weights", NAME, "--method", "tip-adapter")
     done = cli("--train", *arguments)
