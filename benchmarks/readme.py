@@ -21,6 +21,7 @@ from benchmarks.reliability import outcome
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.methods import NOT_INCLUDED, available, get
+from jclip_adapter.models.weights.published import published_models
 from jclip_adapter.storage import ANY, read_lines, write_text
 
 SHOTS = "4"
@@ -59,6 +60,7 @@ def documents() -> dict[Path, Sections]:
         "docs/flags.md": flags["en"],
         "docs/flags.zh.md": flags["zh"],
         "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table, "not-included": not_included},
+        "docs/models.md": {"models": models_table},
         "docs/sample.md": {"sample": partial(quoted_table, "sample.md", "benchmarks.sample_accuracy")},
         "docs/seeds.md": {"seeds": seeds.page},
         "docs/sound.md": {"sound-speed": sound_speed_table},
@@ -136,6 +138,19 @@ def methods_table(language: str) -> str:
             link = f"[{meta.arxiv}](https://arxiv.org/abs/{meta.arxiv})"
         rows.append([_name(name), meta.summary, _percent(top1.get(name, {}).get(MAIN)), link])
     return markdown_table(_METHODS_HEADER[language], rows)
+
+
+def models_table() -> str:
+    """The published CLIPs of published.csv; each figure and licence is a link to its source."""
+    header = ("--weights", "millions of parameters", "photo size", "ImageNet", "licence", "good for", "in open_clip")
+    rows = []
+    for model in published_models():
+        figure = f"[{model.imagenet} %]({model.figures})" if model.imagenet else f"[–]({model.figures})"
+        licence = f"[{model.licence}]({model.licence_source})"
+        alias = f"`{model.open_clip}`" if model.open_clip else "–"
+        size = (f"`{model.weights}`", model.parameters_millions, model.image_size)
+        rows.append([*size, figure, licence, model.good_for, alias])
+    return markdown_table(header, rows)
 
 
 def sources_table() -> str:

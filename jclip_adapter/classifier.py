@@ -21,6 +21,7 @@ from jclip_adapter.methods import load as load_method
 from jclip_adapter.models import backbones
 from jclip_adapter.models.backbones.encoder import load_backbone
 from jclip_adapter.models.clip.encoder import load_encoder
+from jclip_adapter.models.weights.hub import pinned, revision_of
 from jclip_adapter.storage import Kind, check_manifest, read_json, write_checked_json, write_together
 from jclip_adapter.storage.kinds import unchanged_json
 
@@ -160,6 +161,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 "parameters": {**self.get_params(), "class_names": names},
                 "classes": self.classes_.tolist(),
                 "weights_sha256": self._tasks.encoder.sha256,
+                "weights_revision": revision_of(self._tasks.encoder.weights),
             }
             write_checked_json(fresh / _FACTS, json.loads(json.dumps(facts)))
 
@@ -175,7 +177,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise MissingError(f"there is no folder {folder}.")
         check_manifest(folder)
         facts = read_json(folder / _FACTS)
-        found = cls(**facts["parameters"])
+        parameters = facts["parameters"]
+        found = cls(**{**parameters, "model": pinned(parameters["model"], facts.get("weights_revision", ""))})
         found.classes_ = np.array(facts["classes"])
         found._tasks = found._open(found.classes_)
         if found._tasks.encoder.sha256 != facts["weights_sha256"]:

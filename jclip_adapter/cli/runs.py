@@ -91,7 +91,18 @@ _BOUND = (
 # Values of settings that the run's older version did not have.
 _BEFORE = {**OPENAI._asdict()}
 _SHOWN = 5
-_PATHS = ("data", "weights", "encoder", "prompts", "support", "model_config", "class_names", "audio", "photos")
+_PATHS = (
+    "data",
+    "weights",
+    "auxiliary",
+    "encoder",
+    "prompts",
+    "support",
+    "model_config",
+    "class_names",
+    "audio",
+    "photos",
+)
 # Compared elsewhere, or without effect on accuracies.
 _IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume"])
 # Options of evaluation and prediction alone.

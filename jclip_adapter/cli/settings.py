@@ -88,8 +88,8 @@ class Settings:
     )
     weights: str = option(
         "",
-        "weight file or folder, model name, or 'sample'; efficientnet-lite0 and -lite2 have no text encoder and use "
-        "the shots' class means instead of texts",
+        "weight file or folder, model name, hf:ORG/NAME of the Hugging Face hub, or 'sample'; efficientnet-lite0 and "
+        "-lite2 have no text encoder and use the shots' class means instead of texts",
         ON_PHOTOS,
         metavar="PATH",
         shown=DEFAULT_WEIGHTS,
@@ -103,7 +103,11 @@ class Settings:
     )
     encoder: str = option("", "run folder whose tuned CLIP (or prompts) is used", ON_PHOTOS, metavar="RUN")
     auxiliary: str = option(
-        "", f"a second network beside CLIP: {', '.join(NETWORKS)}", ON_PHOTOS, metavar="NAME", shown="none"
+        "",
+        f"a second network for photos: {', '.join(NETWORKS)}, or another CLIP as for --weights",
+        ON_PHOTOS,
+        metavar="NAME",
+        shown="none",
     )
     audio: str = option(
         "",
@@ -442,7 +446,7 @@ class Settings:
             *([f"exif-{self.exif}"] if self.exif != "apply" else []),
             *([f"on-{self.transparent}"] if self.transparent != "white" else []),
             *([f"white-{self.white_level}"] if self.white_level else []),
-            *([f"with-{self.auxiliary}"] if self.auxiliary else []),
+            *([f"with-{_label(self.auxiliary)}"] if self.auxiliary else []),
             *([f"on-{_label(self.encoder)}"] if self.encoder else []),
             *([f"hearing-{_label(self.audio)}"] if self.audio else []),
             *([f"seeing-{_label(self.photos)}"] if self.photos else []),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from jclip_adapter import runtime
 from jclip_adapter.core.console import progress
-from jclip_adapter.core.errors import DataError, PhotoError, SoundError
+from jclip_adapter.core.errors import DataError, PhotoError, SoundError, UsageError
 from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import Array, normalise, text_classifier
 from jclip_adapter.data.photos.augmentation import TrainingPhotos
@@ -27,12 +28,15 @@ from jclip_adapter.data.sounds import read_sound
 from jclip_adapter.data.texts.prompts import PromptSet
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.models.clip.encoder import Encoder
+from jclip_adapter.models.clip.tokenizer import model_tokens
+from jclip_adapter.models.reading import unread_share
 from jclip_adapter.storage import check_folder_writable
 
 from .store import FeatureStore
 
 Item = TypeVar("Item")
 SHARD_ROWS = 128  # photos that a killed process has to encode again at most
+MOST_UNREAD = 0.5  # share of the prompts' letters that a model need not read
 VIEW_SHARE = 0.5  # least share of a photo's area in an augmented view, as in Tip-Adapter's code
 
 
@@ -313,8 +317,12 @@ def encode_classes(
 
     Returns:
         The classes' text features.
+
+    Raises:
+        UsageError: the CLIP cannot read the prompts, or one is longer than its context.
     """
     texts = [prompts.texts(name, domain=domain) for name, domain in zip(names, domains, strict=True)]
+    _check_read(encoder, prompts.name, [group[0] for group in texts])
     features = encode_texts(encoder, [text for group in texts for text in group], cache)
     ends = np.cumsum([len(group) for group in texts])
     groups = np.split(features, ends[:-1])
@@ -323,3 +331,15 @@ def encode_classes(
         raw=np.stack([group.mean(axis=0) for group in groups]),
         views=tuple(normalise(group) for group in groups),
     )
+
+
+def _check_read(encoder: Encoder, name: str, texts: Sequence[str]) -> None:
+    """Refuse prompts most of whose letters the CLIP's tokenizer has no pieces for."""
+    share = unread_share(texts, partial(model_tokens, config=encoder.source.config))
+    if share > MOST_UNREAD:
+        raise UsageError(
+            f"{encoder.weights.name} cannot read the prompts '{name}': its tokenizer has no pieces for "
+            f"{100 * share:.0f} % of their letters.",
+            "Give --weights a model that reads them (list models), such as hf:OFA-Sys/chinese-clip-vit-base-patch16 "
+            "for Chinese, or other --prompts.",
+        )

@@ -45,7 +45,7 @@ class TaskEncoder:
         domains: C domain names, "" for none.
         prompts: The prompt set.
         cache: Folder of all feature stores.
-        auxiliary: A second network for photos.
+        auxiliary: A second network for photos: an ImageNet network, or the image tower of another CLIP.
         workers: Decoding processes, as for `decoders.decode`.
         learnt_texts: Text features used instead of the prompts': of learnt prompts, or prototypes.
     """
@@ -55,7 +55,7 @@ class TaskEncoder:
     domains: tuple[str, ...]
     prompts: PromptSet
     cache: Path
-    auxiliary: BackboneEncoder | None = None
+    auxiliary: ImageEncoder | None = None
     workers: int = -1
     learnt_texts: TextFeatures | None = None
 
@@ -88,7 +88,7 @@ class TaskEncoder:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters of all networks."""
+        """Number of parameters of all networks; of a CLIP both towers, also where only one is used."""
         return sum(encoder.parameters for encoder in self.encoders)
 
     @property

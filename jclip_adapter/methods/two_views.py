@@ -92,14 +92,14 @@ def weigh(views: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], prior: 
 
 
 class TwoViews(SeenClassMethod):
-    """Of this repository: CLIP and an ImageNet network side by side, as what won the contest had them.
+    """Of this repository: CLIP and a second network side by side, as what won the contest had them.
 
-    A method of this repository: CLIP and an ImageNet network side by side, the setting of the contest's winner. Three
-    scores per photo are cosines in centred spaces: CLIP's feature minus the shots' mean with the class texts minus
-    their mean (which removes the modality gap), the same feature with the prototypes of the shots, and the second
-    network's feature with its own prototypes. If some ImageNet classes are classes of the task, the second network's
-    log-probabilities of them are a fourth score (`names`, `training.imagenet_head`). The logits are the weighted sum of
-    the scores.
+    A method of this repository: CLIP and an ImageNet network, or a second CLIP, side by side, the setting of the
+    contest's winner. Three scores per photo are cosines in centred spaces: CLIP's feature minus the shots' mean with
+    the class texts minus their mean (which removes the modality gap), the same feature with the prototypes of the
+    shots, and the second network's feature with its own prototypes. If some ImageNet classes are classes of the task,
+    the second network's log-probabilities of them are a fourth score (`names`, `training.imagenet_head`). The logits
+    are the weighted sum of the scores.
 
     The weights are fitted on the shots, each scored by prototypes without itself (`weigh`), with a penalty towards a
     prior of text, photos·K/(K + 4) and second·K/(K + 4) at K shots, because the mean of few photos is uncertain. With a

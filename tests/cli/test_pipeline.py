@@ -24,6 +24,7 @@ from jclip_adapter.data.sets import load_dataset
 from jclip_adapter.data.submission import check_submission
 from jclip_adapter.features.encoding import SHARD_ROWS
 from jclip_adapter.models.clip.encoder import Encoder
+from jclip_adapter.models.weights.published import published_models
 from jclip_adapter.storage import MANIFEST, check_manifest, read_safetensors
 from tests import ROOT
 from tests.conftest import PREDICT, RUN, TRAIN, Cli
@@ -559,6 +560,9 @@ def test_subcommands_do_what_the_flags_do(workplace: Path, cli: Cli, monkeypatch
     assert Path("one.txt").read_bytes() == Path("two.txt").read_bytes()
     assert cli("check", "one.txt").status == 0
     assert "hyper-parameters" in cli("list", "tip-adapter").out
+    models = cli("list", "models").out
+    assert all(model.weights in models and model.good_for in models for model in published_models())
+    assert max(map(len, models.splitlines())) <= 80
     for words, told in (
         (("trian",), "Did you mean 'train'?"),
         (("train", "--holdout", 1), "--holdout has no effect with runner.py train. It belongs to evaluate."),

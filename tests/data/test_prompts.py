@@ -16,8 +16,11 @@ from tests import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"
 PROMPTS = ROOT / "prompts"
-SETS = ("coop", "ensemble", "jclip", "seed", "slides", "sound")
-FOR_THE_CONTEST = SETS[1:5]
+SETS = ("coop", "ensemble", "jclip", "seed", "slides", "sound", "zh")
+FOR_THE_CONTEST = ("ensemble", "jclip", "seed", "slides", "zh")
+# Characters of zh.yaml beyond GB 2312's first level: in Chinese-CLIP's vocab.txt (of cn_clip 1.6.0), and not.
+LOOKED_UP = frozenset("喱噌橘浣淇焗猬獒玳瑁缇腌莓蚝蜊蜓蜱蜻螃豚貂贻靼鞑鱿鲈鲨鳄鹉鹦鹭")
+UNKNOWN = frozenset("蜉蝣")
 
 
 def names_of(fixture: str) -> list[str]:
@@ -107,6 +110,37 @@ def test_the_ensemble_begins_with_the_seed_and_is_rectangular():
     for domain, texts in ensemble.templates.items():
         assert texts[0] == seed.templates[domain][0]
         assert len(texts) == 12
+
+
+def test_chinese_has_all_names_of_the_contest_and_a_sentence_per_domain():
+    raw = yaml.safe_load((PROMPTS / "zh.yaml").read_text(encoding="utf-8"))
+    assert set(raw["spellings"]) == set(CONTEST)
+    assert set(raw["templates"]) == {"default", *map(domain_of, CONTEST)} == set(load_prompts("seed").templates)
+    assert all(sentence.count("{}") == 1 for sentences in raw["templates"].values() for sentence in sentences)
+    zh = load_prompts("zh")
+    assert zh.texts("Thu-dog_chinese_rural_dog") == ["一张中华田园犬的照片，一种犬"]
+    for name in CONTEST:
+        words = zh.class_name(name)
+        assert re.search("[\u4e00-\u9fff]", words), name
+        assert domain_of(name) == "Stanford-Cars" or re.fullmatch("[\u4e00-\u9fff]+", words), name
+        assert [words in text for text in zh.texts(name)] == [True]
+
+
+def test_chinese_has_no_rare_characters_but_those_looked_up_in_the_vocabulary_of_chinese_clip():
+    """GB 2312's first level has 3,755 frequent characters, which all are in that vocabulary, as are LOOKED_UP."""
+    used = {letter for name in CONTEST for text in load_prompts("zh").texts(name) for letter in text}
+    codes = {letter: letter.encode("gb2312", "ignore") for letter in used}
+    frequent = {letter for letter, code in codes.items() if code and code[0] <= 0xA0 + 55}
+    assert used - frequent == {*LOOKED_UP, *UNKNOWN}
+    assert set(load_prompts("zh").class_name("Caltech-101_mayfly")) >= UNKNOWN
+
+
+def test_a_set_on_top_of_the_chinese_one_has_its_names(user_file):
+    mine = load_prompts(user_file("base: zh\nspellings:\n  Animal_Elk: 驼鹿\n"))
+    assert mine.texts("Animal_Elk") == ["一张驼鹿的照片，一种动物"]
+    assert mine.texts("Animal_Cat") == ["一张猫的照片，一种动物"]
+    assert mine.check_names(["Animal_Elk", "Animal_Cat"]) == []
+    assert load_prompts("zh").check_names(["Animal_Cat"]) == []
 
 
 @LISTS

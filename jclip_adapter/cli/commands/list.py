@@ -1,4 +1,4 @@
-"""The list command: methods, prompt sets and known weights, or one method in detail."""
+"""The list command: methods, prompt sets and known weights; one method in detail; or published CLIPs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from jclip_adapter.methods import NOT_INCLUDED, available, get
 from jclip_adapter.methods.base import Method
 from jclip_adapter.models import backbones
 from jclip_adapter.models.weights import KNOWN
+from jclip_adapter.models.weights.published import published_models
 
 _WIDTH = 80
+MODELS = "models"
 
 
 def run(invocation: Invocation) -> None:
-    """Print every method, or the details of the one given.
+    """Print every method, the details of the one given, or published CLIPs.
 
     Raises:
         UsageError: an unknown method.
     """
-    method = invocation.operands["list"]
-    print_result(describe_method(get(method)) if method else listing())
+    name = invocation.operands["list"]
+    if name == MODELS:
+        print_result(models_listing())
+    else:
+        print_result(describe_method(get(name)) if name else listing())
 
 
 def listing() -> str:
@@ -36,6 +41,7 @@ def listing() -> str:
         ("ImageNet networks: ", list(backbones.KNOWN)),
     ):
         lines += ["", _entry(title, ", ".join(names))]
+    lines.append(_entry("more CLIPs by name: ", f"`list {MODELS}` (or --list {MODELS})"))
     lines += ["", *(_entry("not included: ", reason) for reason in NOT_INCLUDED.values())]
     return "\n".join([*lines, "", "`list METHOD` (or --list METHOD) shows paper, needs and hyper-parameters."])
 
@@ -58,6 +64,18 @@ def describe_method(method: type[Method]) -> str:
             _entry(f"  {item.name}={item.default} ", f"{_range(item)} {item.metadata.get('help', '')}".strip())
         )
     return "\n".join(lines)
+
+
+def models_listing() -> str:
+    """Published CLIPs with parameters, photo size, ImageNet top-1, licence and what each is good for; 80 columns."""
+    models = published_models()
+    width = max(len(model.licence) for model in models)
+    lines = ["CLIPs by name: parameters, photo size, ImageNet top-1 without training, licence"]
+    for model in models:
+        size = f"{model.parameters_millions:>6} M  {model.image_size} px"
+        figure = f"{model.imagenet} %" if model.imagenet else "–"
+        lines += [model.weights, f"{size}  {figure:>6}  {model.licence.ljust(width)}  {model.good_for}"]
+    return "\n".join([*lines, "", "Any other of the Hugging Face hub: hf:ORG/NAME. Sources: docs/models.md."])
 
 
 def _range(item: dataclasses.Field[object]) -> str:

@@ -29,6 +29,7 @@ from jclip_adapter.models.audioclip.encoder import AudioClip, load_audioclip
 from jclip_adapter.models.backbones.encoder import load_backbone
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.models.clip.encoder import Encoder, load_encoder
+from jclip_adapter.models.weights.hub import pinned
 
 from .beside import Beside, open_beside
 from .chain import open_chain
@@ -145,7 +146,8 @@ def set_up(
     if chain and not settings.weights:
         of_run = chain[0].facts["settings"]
         model_config = settings.model_config or of_run.get("model_config", "")
-        settings = dataclasses.replace(settings, weights=of_run["weights"], model_config=model_config)
+        weights = pinned(of_run["weights"], chain[0].facts.get("weights_revision", ""))
+        settings = dataclasses.replace(settings, weights=weights, model_config=model_config)
     prompts = _prompts(settings, images, words)
     settings = dataclasses.replace(settings, white_level=white_level(settings, images, elsewhere))
     audioclip = read_audioclip(settings) if settings.audio or images.kind == "sound" else None
@@ -153,15 +155,13 @@ def set_up(
     learnt = None
     for run in reversed(chain):
         encoder, learnt = _on_top_of(run, encoder, images)
-    device = (settings.device, settings.batch_size, Path(settings.cache))
-    auxiliary = load_backbone(settings.auxiliary, *device) if settings.auxiliary else None
     tasks = TaskEncoder(
         encoder,
         images.class_names,
         images.domains,
         prompts,
         Path(settings.cache),
-        auxiliary and dataclasses.replace(auxiliary, reading=settings.reading),
+        _second_network(settings) if settings.auxiliary else None,
         settings.workers,
         learnt,
     )
@@ -210,6 +210,14 @@ def _network(settings: Settings, tuned: bool, audioclip: AudioClip | None) -> Im
         flag = "--encoder" if tuned else "--auxiliary"
         raise UsageError(f"{flag} needs CLIP weights; {name} is an image network.", "Give --weights a CLIP.")
     return dataclasses.replace(load_backbone(name, *device, settings.precision), reading=settings.reading)
+
+
+def _second_network(settings: Settings) -> ImageEncoder:
+    """The network of --auxiliary: by the name of an ImageNet network, else a CLIP."""
+    name, device = settings.auxiliary, (settings.device, settings.batch_size, Path(settings.cache))
+    if name in backbones.KNOWN:
+        return dataclasses.replace(load_backbone(name, *device), reading=settings.reading)
+    return dataclasses.replace(load_encoder(name, *device, settings.precision), reading=settings.reading)
 
 
 def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | None) -> PromptSet:
@@ -265,6 +273,20 @@ def _on_top_of(run: Run, encoder: ImageEncoder, images: ImageSet) -> tuple[Encod
     if method.classes_ != images.class_names:
         raise DataError(f"{run.folder} has prompts for other classes than those of {images.source}.", "Check --data.")
     return encoder, TextFeatures(learnt, learnt, tuple(row[None] for row in learnt))
+
+
+def check_auxiliary(run: Run, tasks: TaskEncoder) -> None:
+    """Refuse a run whose second network was another one, or was run with other settings.
+
+    Raises:
+        DataError: they differ.
+    """
+    second = tasks.auxiliary
+    if second is None:
+        return
+    trained = (run.facts.get("auxiliary_sha256", second.sha256), run.facts.get("auxiliary_model", {}))
+    if trained != (second.sha256, second.description):
+        raise DataError(f"{run.folder} was trained with another second network than {second.weights}.", "Train again.")
 
 
 def check_description(run: Run, encoder: ImageEncoder) -> None:

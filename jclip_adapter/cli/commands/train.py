@@ -40,6 +40,7 @@ from jclip_adapter.features.overlap import in_two_classes, two_class_warning
 from jclip_adapter.features.task_encoder import fingerprint
 from jclip_adapter.methods import Method, create
 from jclip_adapter.methods.training.through_clip import ThroughClip
+from jclip_adapter.models.weights.hub import revision_of
 from jclip_adapter.storage import read_json
 
 from .chain import chain_sha256
@@ -131,11 +132,14 @@ def _facts(setup: Setup) -> dict[str, Any]:
             "white_level": settings.white_level,
         },
         "weights_sha256": tasks.encoder.sha256,
+        "weights_revision": revision_of(tasks.encoder.weights),
         "model": tasks.encoder.description,
         "encoder_sha256": chain_sha256(setup.chain),
         "weights_parameters": tasks.encoder.parameters,
         "beside": setup.beside.files(draw_of(settings)) if setup.beside else {},
         "auxiliary_sha256": tasks.auxiliary.sha256 if tasks.auxiliary else "",
+        "auxiliary_revision": revision_of(tasks.auxiliary.weights) if tasks.auxiliary else "",
+        "auxiliary_model": tasks.auxiliary.description if tasks.auxiliary else {},
         "parameters": tasks.parameters,
         "prompts": load_prompts(settings.prompts_or_default).fingerprint(),
         "class_names": words_of(tasks.prompts, images),

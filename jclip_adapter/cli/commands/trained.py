@@ -26,11 +26,12 @@ from jclip_adapter.features.shots import Shots
 from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.methods import Method, create
 from jclip_adapter.models.base import ImageEncoder
+from jclip_adapter.models.weights.hub import pinned
 from jclip_adapter.storage import MANIFEST, read_json
 
 from .chain import check_trained_on
 from .effects import refuse_idle_on_methods, refuse_without_shots, uses_shots
-from .setup import Setup, check_description, draw_of, set_up
+from .setup import Setup, check_auxiliary, check_description, draw_of, set_up
 from .shots import read_shots
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
     if tasks.encoder.sha256 != run.facts["weights_sha256"]:
         raise DataError(f"{run.folder} was trained with other weights than {tasks.encoder.weights}.", "Train again.")
     check_description(run, tasks.encoder)
+    check_auxiliary(run, tasks)
     if list(images.class_names) != [canonical(name) for name in run.facts["classes"]]:
         raise DataError(f"{run.folder} was trained on other classes than those of {settings.data}.", "Train again.")
     shots = read_shots(run.folder, images)
@@ -166,6 +168,8 @@ def _bound(run: Run, settings: Settings) -> dict[str, Any]:
     trained = run.facts["settings"]
     names = ("weights", "encoder", "prompts", "split", "precision", "auxiliary", "model_config", "layout")
     bound = {name: trained_with(trained, name) for name in (*names, *Reading._fields)}
+    for name in ("weights", "auxiliary"):
+        bound[name] = pinned(bound[name], run.facts.get(f"{name}_revision", ""))
     bound["run"] = str(run.folder)  # the changed settings would name another folder
     bound["follow_links"] = settings.follow_links or trained.get("follow_links", False)
     if "model" not in run.facts:  # from a version that used OpenAI's settings for all weights

@@ -37,7 +37,7 @@ def name_classes(prompts: PromptSet, images: ImageSet, given: str = "") -> tuple
 
     Returns:
         The prompt set with these words, and at most one warning each for lines of the file without a class and for
-        names without meaning for CLIP.
+        names without meaning for CLIP; for prompts that are not in Latin letters, names in any letters have meaning.
 
     Raises:
         UsageError: the file is missing or malformed, or no line names a class.
@@ -56,10 +56,11 @@ def name_classes(prompts: PromptSet, images: ImageSet, given: str = "") -> tuple
             near = suggest(strangers[0], images.class_names)
             warnings.append(f"{path}: there is no class {_some(strangers)}; these lines are ignored. {near}")
     named = prompts.respelled({**_by_wordnet(prompts, images), **words})
+    latin = _mostly_latin(prompts.templates["default"][0])
     unclear = [
         name
         for name, domain in zip(images.class_names, images.domains, strict=True)
-        if is_meaningless(named.class_name(name, domain))
+        if is_meaningless(named.class_name(name, domain), latin=latin)
     ]
     if unclear:
         warnings.append(
@@ -87,20 +88,33 @@ def _by_wordnet(prompts: PromptSet, images: ImageSet) -> Mapping[str, str]:
     return found
 
 
-def is_meaningless(words: str) -> bool:
-    """Whether a class's words have no meaning for a CLIP that was trained on English captions.
+def is_meaningless(words: str, *, latin: bool = True) -> bool:
+    """Whether a class's words have no meaning for a CLIP.
 
-    These are numbers, codes, single letters, WordNet's numbers, and words of mostly non-Latin letters, which CLIP's
-    tokenizer splits into bytes.
+    These are numbers, codes, single Latin letters, WordNet's numbers, and words of mostly non-Latin letters, which
+    CLIP's tokenizer splits into bytes.
+
+    Args:
+        words: The class in words.
+        latin: Whether the CLIP was trained on English captions.
 
     >>> [is_meaningless(words) for words in ("12", "B", "n02123045", "class 7", "猫", "Müller's cat", "T-shirt")]
     [True, True, True, True, True, False, False]
+    >>> is_meaningless("猫", latin=False)
+    False
     """
     plain = unicodedata.normalize("NFKC", words).strip()
     letters = [letter for letter in plain if letter.isalpha()]
-    if len(letters) < 2 or _SYNSET.fullmatch(plain) or _CODE.fullmatch(plain):
+    if not letters or _SYNSET.fullmatch(plain) or _CODE.fullmatch(plain):
         return True
-    return 2 * sum(_is_latin(letter) for letter in letters) < len(letters)
+    if len(letters) == 1 and _is_latin(letters[0]):
+        return True
+    return latin and not _mostly_latin(plain)
+
+
+def _mostly_latin(text: str) -> bool:
+    letters = [letter for letter in text if letter.isalpha()]
+    return 2 * sum(_is_latin(letter) for letter in letters) >= len(letters)
 
 
 def _is_latin(letter: str) -> bool:

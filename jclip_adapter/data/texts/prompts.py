@@ -52,7 +52,7 @@ class PromptSet:
         templates: Domain → sentences with one `{}` each, in the file's order; "default" for all other domains.
         names: "spelled", or "raw" for the name after its domain unchanged.
         spellings: Full class name → English words; empty if names are raw.
-        own_spellings: The keys of `spellings` from the set itself, not from class_names.yaml.
+        own_spellings: The keys of `spellings` from a user's file, not from this program's.
 
     >>> prompts = load_prompts("seed")
     >>> prompts.texts("Thu-dog_Shiba_Dog")
@@ -249,7 +249,9 @@ def _load(path: Path, name: str) -> PromptSet:
             f"{path}: 'spellings' have no effect if names are raw.", "Remove them, or write 'names: spelled'."
         )
     common = {} if names == "raw" else _common_spellings(_FOLDER / _SPELLINGS_FILE)
-    return PromptSet(name, _frozen(templates), names, _frozen({**common, **own}), frozenset(own))
+    inherited = base.spellings if base and names != "raw" else {}
+    mine = frozenset(own) if path.parent != _FOLDER else frozenset()
+    return PromptSet(name, _frozen(templates), names, _frozen({**common, **inherited, **own}), mine)
 
 
 def _load_base(path: Path, base: Any) -> PromptSet:

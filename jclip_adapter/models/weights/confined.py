@@ -26,6 +26,7 @@ from jclip_adapter.core.errors import AdapterError, SetupError, UsageError, Weig
 from jclip_adapter.storage.kinds import unchanged_safetensors
 
 from .download import check_published, resolve
+from .hub import check_cached
 from .origin import FORMAT, Loaded, is_index
 from .reader import WeightFile, is_safetensors, read_weight_file
 from .safetensors_file import read_index
@@ -113,9 +114,9 @@ def _look(path: Path) -> tuple[str, bool]:
     """A file's SHA-256, and whether it is safetensors, which need no child process."""
     try:
         if not is_index(path):
-            return storage.sha256_file(path), is_safetensors(path)
+            return _digest(path), is_safetensors(path)
         parts = sorted({path, *(path.parent / name for name in read_index(path).values())})
-        digests = "\n".join(f"{part.name} {storage.sha256_file(part)}" for part in parts if part.exists())
+        digests = "\n".join(f"{part.name} {_digest(part)}" for part in parts if part.exists())
         return hashlib.sha256(digests.encode()).hexdigest(), True
     except WeightsError as error:
         raise WeightsError(f"cannot read weights from {path}: {error.message}", error.hint) from error
@@ -123,6 +124,13 @@ def _look(path: Path) -> tuple[str, bool]:
         raise WeightsError(
             f"cannot read weights from {path}: {error.strerror or error}.", "Check the path and its permissions."
         ) from error
+
+
+def _digest(path: Path) -> str:
+    """A file's SHA-256, compared with the hub's for a file of its cache."""
+    sha256 = storage.sha256_file(path)
+    check_cached(path, sha256)
+    return sha256
 
 
 def _write(source: Path, digest: str, target: Path) -> None:

@@ -19,7 +19,9 @@ from jclip_adapter.core.console import progress
 from jclip_adapter.core.errors import MissingWeightsError, WeightsError, suggest
 from jclip_adapter.core.resources import kept
 
+from . import hub
 from .folders import weight_file_in
+from .published import canonical, published_models
 
 FOLDER = kept("data/weights")
 FOLDER_VARIABLE = "JCLIP_WEIGHTS_DIR"
@@ -69,11 +71,12 @@ KNOWN: Mapping[str, KnownWeights] = MappingProxyType(
 def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
     """Find a weight file by path, folder or name; a name that `find_local` does not find is downloaded.
 
-    A download goes to the folder of the environment variable `JCLIP_WEIGHTS_DIR` if it is set, else to data/weights/.
+    A download of OpenAI's goes to the folder of the environment variable `JCLIP_WEIGHTS_DIR` if it is set, else to
+    data/weights/; one of the Hugging Face hub to the hub's cache.
 
     Args:
-        name_or_path: A file, a folder for `folders.weight_file_in`, or one of `KNOWN` (`ViT-B/32`, or the file's stem
-            `ViT-B-32`).
+        name_or_path: A file, a folder for `folders.weight_file_in`, one of `KNOWN` (`ViT-B/32`, or the file's stem
+            `ViT-B-32`), `hf:ORG/NAME[@REVISION]` for `hub.fetch`, or `open_clip:ARCHITECTURE/TAG` of published.csv.
         opener: Opens an address for reading; for tests.
 
     Returns:
@@ -81,8 +84,12 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
 
     Raises:
         WeightsError: unknown file or name, or the download failed or has the wrong SHA-256.
+        UsageError: a malformed name of the hub, or an unknown one of open_clip.
+        SetupError: the hub's package is not installed.
     """
-    text = str(name_or_path)
+    text = canonical(str(name_or_path))
+    if text.startswith(hub.PREFIX):
+        return hub.fetch(text, _folders())
     known = _known(text)
     if known is None:
         path = Path(name_or_path).expanduser()
@@ -92,7 +99,7 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
             return weight_file_in(path)
         raise MissingWeightsError(
             f"{text!r} is neither a weight file, a folder with one, nor a known name.",
-            suggest(text, [*KNOWN, *NETWORKS, SAMPLE]),
+            suggest(text, [*KNOWN, *NETWORKS, SAMPLE, *(model.weights for model in published_models())]),
         )
     found = find_local(text)
     if found is not None:
@@ -129,7 +136,7 @@ def check_published(name_or_path: str | Path, path: Path, sha256: str) -> None:
     Raises:
         WeightsError: it is a `.pt` other than OpenAI's.
     """
-    known = _known(str(name_or_path))
+    known = _known(canonical(str(name_or_path)))
     if known is not None and path.suffix == ".pt" and sha256 != known.sha256:
         raise WeightsError(
             f"{path} is damaged or not OpenAI's: its SHA-256 is {sha256}.",

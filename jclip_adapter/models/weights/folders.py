@@ -6,14 +6,14 @@ from pathlib import Path
 
 from jclip_adapter.core.errors import WeightsError
 
-# In order of precedence: open_clip's names, then Hugging Face's.
-_NAMES = (
+# In order of precedence: safetensors before pickles, then open_clip's names before Hugging Face's.
+NAMES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "open_clip_model.safetensors.index.json",
-    "open_clip_pytorch_model.bin",
     "model.safetensors",
     "model.safetensors.index.json",
+    "open_clip_pytorch_model.bin",
     "pytorch_model.bin",
 )
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".pkl", ".ckpt")
@@ -35,7 +35,7 @@ def weight_file_in(folder: Path) -> Path:
         WeightsError: there is none, there are several, or it is a link to a missing file.
     """
     folder = _snapshot(folder)
-    for name in _NAMES:
+    for name in NAMES:
         if (folder / name).is_file():
             return folder / name
         if (folder / name).is_symlink():

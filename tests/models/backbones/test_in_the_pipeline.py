@@ -10,7 +10,9 @@ import pytest
 from jclip_adapter.cli.commands import setup
 from jclip_adapter.cli.runs import RUN
 from jclip_adapter.features.file import read_feature_file
+from jclip_adapter.storage import sha256_file
 from tests.conftest import Cli
+from tests.random_weights import write_safe
 
 ALONE = ("--weights", "efficientnet-lite0")
 BESIDE = ("--weights", "tiny.pkl", "--auxiliary", "efficientnet-lite0")
@@ -52,7 +54,7 @@ def test_a_broken_photo_gets_what_the_prototypes_expect(workplace: Path, cli: Cl
         (("--extract", "x.npz", *ALONE), "no text encoder"),
         (
             ("--train", "--weights", "tiny.pkl", "--auxiliary", "resnet", "--method", "two-views"),
-            "unknown network 'resnet'",
+            "'resnet' is neither a weight file, a folder with one, nor a known name",
         ),
         (
             ("--predict", "--weights", "tiny.pkl", "--method", "zero-shot", "--set", "names=1"),
@@ -80,6 +82,30 @@ def test_beside_clip(method: str, workplace: Path, cli: Cli) -> None:
     again = cli("--predict", "again.txt", "--run", folder, *BESIDE[:2])  # the run knows what stood beside CLIP
     assert again.status == 0, again.err
     assert Path("again.txt").read_bytes() == Path("result.txt").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["two-views", "amu-tuning"])
+def test_a_second_clip_beside_clip(method: str, workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = write_safe(workplace / "second.safetensors", seed=1)
+    flags = ("--weights", "tiny.pkl", "--auxiliary", second.name, "--method", method)
+    monkeypatch.setattr(setup, "MOST_PARAMETERS", 4_000_000)  # less than both, more than either
+    done = cli("--train", "--evaluate", "--predict", "result.txt", *flags)
+    assert done.status == 0, done.err
+    assert "over the contest's limit of 4 million" in done.err
+    (folder,) = Path("results/runs").iterdir()
+    assert folder.name.endswith("with-second.safetensors")
+    facts = json.loads((folder / RUN).read_text())
+    assert facts["weights_parameters"] < 4_000_000 < facts["parameters"] == 2 * facts["weights_parameters"]
+    assert facts["auxiliary_sha256"] == sha256_file(second)
+    assert facts["auxiliary_model"] == facts["model"]
+    again = cli("--predict", "again.txt", "--run", folder)
+    assert again.status == 0, again.err
+    assert Path("again.txt").read_bytes() == Path("result.txt").read_bytes()
+    second.unlink()
+    write_safe(second, seed=2)
+    changed = cli("--predict", "again.txt", "--run", folder)
+    assert changed.status == 2
+    assert "was trained with another second network than second.safetensors" in changed.err
 
 
 def test_names_count_without_any_shot(workplace: Path, cli: Cli) -> None:
