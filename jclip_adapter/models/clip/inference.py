@@ -18,7 +18,7 @@ from jclip_adapter import runtime
 from jclip_adapter.runtime import jt
 
 from .config import ClipConfig
-from .positions import computed, ends, read, rotary_table
+from .positions import ends, needed, read, rotary_table
 from .transformer import Blocks, text_form, vision_form
 
 Array = npt.NDArray[np.float32]
@@ -220,7 +220,7 @@ class TextTower:
         """(B, context) token ids → (B, embed_dim) features, not normalised."""
         batch, config = len(tokens), self.config
         end = ends(tokens, config)
-        length = computed(end, tokens.shape[1], config)
+        length = int(needed(end, tokens.shape[1], config).max())
         place = read(end, length, config)
         x = (self.embedding[tokens[:, :length]] + self.positions[:length]).reshape((batch * length, -1))
         x = self.norm_before(jt.array(x))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jclip_adapter.runtime import jt
 
 from .config import ClipConfig, infer_config
-from .positions import computed, ends, read
+from .positions import ends, needed, read
 from .resnet import ModifiedResNet
 from .shapes import check_shapes, is_counter
 from .transformer import KeyValues, Transformer, causal_mask, padding_mask, text_form
@@ -83,7 +83,7 @@ class CLIP(jt.nn.Module):
         if ids.shape[1] > self.config.context_length:
             raise ValueError(f"{ids.shape[1]} tokens do not fit a context of {self.config.context_length}")
         end = ends(ids, self.config)
-        length = computed(end, ids.shape[1], self.config)
+        length = int(needed(end, ids.shape[1], self.config).max())
         return self.project_text(self.embed(self.token_embedding(jt.array(ids[:, :length].astype(np.int32)))), end)
 
     def embed(self, words: Any, first: int = 0) -> Any:

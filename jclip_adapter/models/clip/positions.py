@@ -53,15 +53,15 @@ def ends(ids: npt.NDArray[np.integer[Any]], config: ClipConfig) -> npt.NDArray[n
     return (ids != 0).sum(axis=1) - 1
 
 
-def computed(end: npt.NDArray[np.int64], size: int, config: ClipConfig) -> int:
-    """How many positions of texts have to be computed.
+def needed(end: npt.NDArray[np.int64], size: int, config: ClipConfig) -> npt.NDArray[np.int64]:
+    """(B,) how many positions of each text its feature depends on.
 
     Args:
         end: (B,) from `ends`.
         size: Positions of the texts.
         config: The architecture.
     """
-    return size if config.text_mask == "none" or config.text_read == "last" else int(end.max()) + 1
+    return np.full_like(end, size) if config.text_mask == "none" or config.text_read == "last" else end + 1
 
 
 def read(end: npt.NDArray[np.int64], size: int, config: ClipConfig) -> npt.NDArray[np.int64]:

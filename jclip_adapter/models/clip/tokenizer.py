@@ -21,6 +21,7 @@ from .vocabulary import CLIP, Vocabulary, piece_ids, special_ids
 CONTEXT_LENGTH = 77
 VOCABULARY = 49408
 START, END = 49406, 49407
+SHORTEN = "Shorten the prompt (--prompts), or the class's words in class_names.yaml (--class-names)."
 _SPECIAL = re.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _SPECIAL_IDS = {"<|startoftext|>": START, "<|endoftext|>": END}
@@ -80,6 +81,11 @@ def encode(text: str, cleaning: str = "openai", vocabulary: Vocabulary = CLIP) -
     return ids
 
 
+def word_ids(text: str, config: ClipConfig) -> list[int]:
+    """`encode` with a model's text cleaning and vocabulary."""
+    return encode(text, config.text_cleaning, config.text_vocabulary)
+
+
 def around(vocabulary: Vocabulary) -> tuple[list[int], int, int]:
     """Ids before every text, of its end, and of the padding."""
     return special_ids(vocabulary) if vocabulary.name else ([START], END, 0)
@@ -132,6 +138,4 @@ def model_tokens(texts: str | Sequence[str], config: ClipConfig) -> npt.NDArray[
     try:
         return token_ids(texts, config.context_length, False, config.text_cleaning, config.text_vocabulary)
     except UsageError as error:
-        raise UsageError(
-            error.message, "Shorten the prompt (--prompts), or the class's words in class_names.yaml (--class-names)."
-        ) from error
+        raise UsageError(error.message, SHORTEN) from error
