@@ -628,7 +628,7 @@ def test_sizes_that_no_model_of_openai_s_has_are_refused(
     sized = {"vision_mlp": 0, "text_mlp": 0, "vision_heads": 0, "text_heads": 0, **change}
     write_jclip(tmp_path / "w.pkl", drawn(dataclasses.replace(SMALL, **sized)))
     told = refused(cli, "w.pkl")
-    assert "their sizes match no model of OpenAI's" in told
+    assert "its sizes match no model of OpenAI's" in told
     assert sizes in told
     assert "--model-config" in told
     assert extracted(cli, "w.pkl", "--model-config", "openai")

@@ -160,7 +160,7 @@ def test_extract(case: Case, converted: bool, tmp_path: Path, monkeypatch: pytes
     (tmp_path / "p.yaml").write_text(f"templates:\n  default: ['{{}}']\nspellings:\n{spellings}", encoding="utf-8")
     weights = case.folder
     if converted:
-        weights = tmp_path / "converted.safetensors"
+        weights = tmp_path / "converted"
         assert cli("--convert", case.folder, weights).status == 0
     flags = ("--data", "photos", "--weights", weights, "--prompts", "p.yaml", "--shots", "1", "--device", "cpu")
     done = cli("--extract", "f.npz", *flags)

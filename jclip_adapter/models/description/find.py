@@ -167,7 +167,7 @@ def _by_form(loaded: Loaded, inferred: ClipConfig) -> Description:
     if form in _RECOGNISED:
         if not has_openai_mlps(inferred) or not (has_openai_sizes(inferred) or is_toy(inferred)):
             raise WeightsError(
-                f"the settings of these weights are unknown, and their sizes match no model of OpenAI's "
+                f"the settings of this CLIP are unknown, and its sizes match no model of OpenAI's "
                 f"({sizes_in_words(inferred)}).",
                 f"Give {_HOW}.",
             )
@@ -211,7 +211,7 @@ def _joined(loaded: Loaded, inferred: ClipConfig, description: Description) -> C
         elif found != value:
             raise WeightsError(
                 f"{description.source} has {name} = {value}, but the weights have {found}.",
-                "Give the configuration of these weights.",
+                "Give the configuration of these weights, or a CLIP checkpoint as it was published.",
             )
     try:
         if description.by_sizes is not None:

@@ -9,7 +9,8 @@ from typing import Any
 from jclip_adapter.core.errors import WeightsError
 from jclip_adapter.data.photos.preprocess import PixelTransform
 from jclip_adapter.models.clip.config import only
-from jclip_adapter.models.families import chinese_clip, hugging_face, siglip
+from jclip_adapter.models.families import hugging_face
+from jclip_adapter.models.families.export import FAMILIES
 
 from . import Description
 from .json_fields import Fields, read_table
@@ -26,7 +27,6 @@ _ACTIVATIONS = {
 _ENDS = (2, 49407)  # 2, in old files, means a text's largest id, which is 49407 for CLIP's tokens
 _RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _SCALE = 1 / 255
-_FAMILIES = {"clip": hugging_face.FAMILY, "siglip": siglip.FAMILY, "chinese_clip": chinese_clip.FAMILY}
 
 
 def is_hugging_face(table: Mapping[str, Any]) -> bool:
@@ -46,11 +46,11 @@ def read_hugging_face(path: Path) -> Description:
     """
     top = Fields(read_table(path), str(path))
     kind = top.table.get("model_type", "clip")
-    family = _FAMILIES.get(kind) if isinstance(kind, str) else None
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
         raise WeightsError(
             f"{path} is of a model of type {str(kind)[:40]!r}, which is not supported yet.",
-            f"Give a model of type {', '.join(map(repr, _FAMILIES))}.",
+            f"Give a model of type {', '.join(map(repr, FAMILIES))}.",
         )
     text, vision = _tower(top, "text_config", family.text), _tower(top, "vision_config", family.vision)
     if vision.whole("num_channels", 3) != 3:

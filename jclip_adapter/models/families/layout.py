@@ -93,7 +93,7 @@ def restored(entries: Iterable[Entry], state: Mapping[str, Floats]) -> dict[str,
         unit = len(value) // sum(entry.shares) if len(entry.theirs) > 1 else 0
         places = np.cumsum(entry.shares)[:-1] * unit
         pieces = np.split(value, places) if len(entry.theirs) > 1 else [value]
-        found |= {name: np.ascontiguousarray(piece) for name, piece in zip(entry.theirs, pieces, strict=True)}
+        found |= {name: np.asarray(piece, order="C") for name, piece in zip(entry.theirs, pieces, strict=True)}
     if left:
         raise ValueError(f"the layout has no name for {min(left)}")
     return found

@@ -45,3 +45,14 @@ def timm_tower(name: str) -> tuple[int, Callable[[ClipConfig], dict[str, Any]]] 
         }
 
     return int(match["patch"]), settings
+
+
+def timm_name(config: ClipConfig) -> str:
+    """Timm's name for a PE-Core's image tower of this size; else empty."""
+    sizes = {width: size for size, (width, _, _) in _SIZES.items()}
+    if not config.vision_rotary or config.vision_width not in sizes:
+        return ""
+    name = f"vit_pe_core_{sizes[config.vision_width]}_patch{config.vision_patch_size}_{config.image_resolution}"
+    found = timm_tower(name)
+    settings = {} if found is None else found[1](config)
+    return name if settings and all(getattr(config, key) == value for key, value in settings.items()) else ""

@@ -104,6 +104,7 @@ def entries() -> list[Entry]:
 # timm's image towers: width of a head by size, and those whose MLPs have tanh's GELU; the others have erf's.
 _NAME = re.compile(r"vit_(?P<size>base|large|so400m|giantopt)_patch(?P<patch>14|16|32)_siglip_(?P<side>\d{3})")
 _HEAD_WIDTH = {"base": 64, "large": 64, "so400m": 72, "giantopt": 96}
+_WIDTHS = {768: "base", 1024: "large", 1152: "so400m", 1536: "giantopt"}
 _TANH = (
     "vit_base_patch32_siglip_256",
     "vit_large_patch16_siglip_512",
@@ -134,3 +135,13 @@ def timm_tower(name: str) -> tuple[int, Callable[[ClipConfig], dict[str, Any]]] 
         return {"vision_heads": sizes.vision_width // head, "vision_activation": activation, "vision_eps": 1e-6}
 
     return int(match["patch"]), settings
+
+
+def timm_name(config: ClipConfig) -> str:
+    """Timm's name for a SigLIP's image tower that it has in this size and with this activation; else empty."""
+    if config.vision_rotary or "visual.pool" not in config.parts or config.vision_width not in _WIDTHS:
+        return ""
+    name = f"vit_{_WIDTHS[config.vision_width]}_patch{config.vision_patch_size}_siglip_{config.image_resolution}"
+    found = timm_tower(name)
+    settings = {} if found is None else found[1](config)
+    return name if settings and all(getattr(config, key) == value for key, value in settings.items()) else ""
