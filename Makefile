@@ -27,7 +27,7 @@ $(VENV)/run.stamp: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	@touch $@
 
-$(VENV)/dev.stamp: requirements-dev.txt requirements-audio.txt requirements-backbones.txt requirements-hub.txt requirements-photos.txt requirements.txt | $(BIN)/python
+$(VENV)/dev.stamp: $(wildcard requirements*.txt) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/run.stamp
 

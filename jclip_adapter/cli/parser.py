@@ -91,7 +91,7 @@ COMMANDS = {
         Command("benchmark", "compare methods on feature files or photos", (BENCHMARK, BENCHMARK_FILES)),
         Command("extract", "features of the shots and the labelled photos (--shots 1,4)", (EXTRACT,), "FILE.npz"),
         Command("check", "check a result file by the contest's rules", (CHECK,), "FILE"),
-        Command("convert", "convert weights of any format to safetensors", (CONVERT,), ("IN", "OUT")),
+        Command("convert", "convert weights to safetensors: one file, or a folder", (CONVERT,), ("IN", "OUT")),
         Command(
             "list",
             "methods, prompt sets, weights; details of METHOD; 'models': published CLIPs",

@@ -125,13 +125,13 @@ class Coop(ThroughClip):
 
     def _start(self, task: FewShotTask, link: EncoderLink) -> Array:
         """(M, D) or (C, M, D) initial vectors."""
-        from jclip_adapter.models.clip.tokenizer import encode
+        from jclip_adapter.models.clip.tokenizer import word_ids
 
         table = link.model.token_embedding.weight
         count, width = self.hyper.context, int(table.shape[1])
         copies = task.num_classes if self.hyper.class_specific else 1
         if self.hyper.init:
-            words = table.numpy()[encode(self.hyper.init, link.model.config.text_cleaning)]
+            words = table.numpy()[word_ids(self.hyper.init, link.model.config)]
             if not len(words):
                 raise UsageError(f"init={self.hyper.init!r} contains no word.", "Try init='a photo of a'.")
             start = np.repeat(words[None], copies, axis=0)

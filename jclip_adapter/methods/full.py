@@ -18,9 +18,9 @@ from .text_tower import TextTower
 class Full(TextTower):
     """Wortsman et al., "Robust Fine-tuning of Zero-shot Models", CVPR 2022: the original WiSE-FT.
 
-    Cross-entropy of s·x·Tᵀ trains every weight of both towers except the temperature (and the running statistics of a
-    ResNet's batch norms). Photos are cropped and flipped anew at every step. Then the weights are interpolated: θ ← (1
-    − α)·θ₀ + α·θ; α = 1 keeps the trained weights.
+    Cross-entropy of s·x·Tᵀ trains every weight of both towers except the logits' scale and bias (and the running
+    statistics of a ResNet's batch norms). Photos are cropped and flipped anew at every step. Then the weights are
+    interpolated: θ ← (1 − α)·θ₀ + α·θ; α = 1 keeps the trained weights.
 
     Every class is represented by its first prompt, encoded anew at every step; the authors instead train a linear layer
     that starts at the texts. The softmax of the loss runs over the classes with shots only. A class without shots uses
@@ -60,7 +60,7 @@ class Full(TextTower):
     @staticmethod
     def trains(name: str) -> bool:
         """Whether the weight of this name is trained."""
-        return name != "logit_scale" and not name.endswith(("running_mean", "running_var"))
+        return not name.startswith("logit_") and not name.endswith(("running_mean", "running_var"))
 
     def _photos(
         self, task: FewShotTask, link: EncoderLink, rows: npt.NDArray[np.int64], rng: np.random.Generator

@@ -69,7 +69,7 @@ class TextTower(ThroughClip):
     @staticmethod
     def trains(name: str) -> bool:
         """Whether the weight of this name is trained."""
-        return not name.startswith(("visual.", "token_embedding.")) and name != "logit_scale"
+        return not name.startswith(("visual.", "token_embedding.", "logit_"))
 
     def _fit(self, task: FewShotTask) -> None:
         from jclip_adapter.models.clip.tokenizer import model_tokens

@@ -23,7 +23,16 @@ from .files import (
     write_safetensors,
     write_text,
 )
-from .folders import MANIFEST, check_folder, check_manifest, is_listed, replace_folder, write_manifest, write_together
+from .folders import (
+    MANIFEST,
+    check_folder,
+    check_manifest,
+    check_replaceable,
+    is_listed,
+    replace_folder,
+    write_manifest,
+    write_together,
+)
 from .kinds import ANY, KEPT, NEW, Kind
 
 __all__ = [
@@ -37,6 +46,7 @@ __all__ = [
     "check_folder_writable",
     "check_manifest",
     "check_place",
+    "check_replaceable",
     "discard",
     "is_listed",
     "npz_bytes",

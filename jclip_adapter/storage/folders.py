@@ -152,7 +152,7 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
         SetupError: a file cannot be written; an older folder then stays.
     """
     target = Path(folder)
-    _check_all_listed(target)
+    check_replaceable(target)
     fresh, aside = partial_path(target), partial_path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -175,8 +175,12 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
         raise unwritable(target, error) from error
 
 
-def _check_all_listed(target: Path) -> None:
-    """Refuse to replace a file, or a folder with files that its manifest does not list."""
+def check_replaceable(target: Path) -> None:
+    """Refuse to replace a file, or a folder with files that its manifest does not list.
+
+    Raises:
+        UsageError: something is in the way.
+    """
     listed = _listed(target)
     for path in [target] if target.is_file() else sorted(target.rglob("*")):
         hidden = path.name.startswith(".")

@@ -1,7 +1,7 @@
 """Learnt prompts: trained vectors before, around or behind the class name, encoded by CLIP's text tower.
 
 A prompt is tokenised with a placeholder for each vector. The embeddings of all other tokens are looked up once; every
-step inserts the vectors. The attention mask is causal, so nothing is computed behind a prompt's end, and a beginning
+step inserts the vectors. Where the attention mask is causal, nothing is computed behind a prompt's end, and a beginning
 that all prompts share, such as the vectors before the class names, is computed once for all of them.
 """
 
@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import Array
 from jclip_adapter.models.clip.model import normalise
-from jclip_adapter.models.clip.tokenizer import encode, model_tokens
+from jclip_adapter.models.clip.positions import needed
+from jclip_adapter.models.clip.tokenizer import SHORTEN, around, word_ids
 from jclip_adapter.models.clip.transformer import causal_mask
 from jclip_adapter.runtime import jt
 
@@ -29,10 +31,12 @@ class Prompts:
     """Class prompts with positions for vectors.
 
     Attributes:
-        fixed: (C, L, D) embeddings of the words, zeros at the vectors' positions; L is the longest prompt's length.
+        fixed: (C, L, D) embeddings of the words, zeros at the vectors' positions; L is the longest prompt's length, or
+            the context if the padding is attended to.
         place: (C, L) index of the vector at each position, 0…M−1, or −1 for a word.
         end: (C,) position of each prompt's end-of-text token.
-        shared: Number of leading positions that are the same in all prompts, if they share their vectors.
+        shared: Number of leading positions that are the same in all prompts, if they share their vectors; 0 if they
+            attend to what follows.
     """
 
     fixed: Array
@@ -60,23 +64,29 @@ def class_prompts(model: Any, names: Sequence[str], count: int, position: str = 
     Raises:
         UsageError: a prompt is longer than CLIP's context.
     """
-    tokens = model_tokens([f"{'X ' * count}{name}." for name in names], model.config).astype(np.int64)
-    end = tokens.argmax(axis=1)
-    length = int(end.max()) + 1
-    table = model.token_embedding.weight.numpy()
-    vectors = np.arange(count)
+    config = model.config
+    start, last, padding = around(config.text_vocabulary)
     before = {"end": count, "middle": count // 2, "front": 0}[position]
-    place = np.full((len(names), length), -1, dtype=np.int64)
-    fixed = np.zeros((len(names), length, table.shape[1]), dtype=np.float32)
-    for row, name in enumerate(names):
-        words = tokens[row, 1 + count : length]  # the name, the full stop, the end and what follows
-        size = len(encode(name, model.config.text_cleaning))
-        # Numbers of vectors are negative here, −1 for the first, so that they differ from tokens.
-        order = [tokens[row, :1], -1 - vectors[:before], words[:size], -1 - vectors[before:], words[size:]]
-        sequence = np.concatenate(order)
-        place[row] = np.where(sequence < 0, -1 - sequence, -1)
-        fixed[row] = np.where(sequence[:, None] < 0, 0, table[np.maximum(sequence, 0)])
-    return Prompts(fixed, place, end, 1 + before)
+    vectors = -1 - np.arange(count)  # −1 for the first, so that they differ from tokens
+    context = "X " * count
+    skipped = len(word_ids(context, config))
+    rows = []
+    for name in names:
+        words = word_ids(f"{context}{name}.", config)[skipped:]  # the name and the full stop
+        size = len(word_ids(f"{context}{name}", config)) - skipped
+        rows.append([*start, *vectors[:before], *words[:size], *vectors[before:], *words[size:], last])
+        if len(rows[-1]) > config.context_length:
+            raise UsageError(
+                f"the prompt of {name[:60]!r} has {len(rows[-1])} tokens, more than CLIP's {config.context_length}.",
+                SHORTEN,
+            )
+    end = np.array([len(row) - 1 for row in rows])
+    length = int(needed(end, config.context_length, config).max())
+    tokens = np.array([row + [padding] * (length - len(row)) for row in rows])
+    table = model.token_embedding.weight.numpy()
+    fixed = np.where(tokens[..., None] < 0, np.float32(0), table[np.maximum(tokens, 0)])
+    shared = len(start) + before if config.text_mask == "causal" else 0
+    return Prompts(fixed, np.where(tokens < 0, -1 - tokens, -1), end, shared)
 
 
 def encode_prompts(model: Any, prompts: Prompts, vectors: Any) -> Any:
@@ -94,24 +104,27 @@ def encode_prompts(model: Any, prompts: Prompts, vectors: Any) -> Any:
     place, shared = prompts.place, prompts.shared
     if len(vectors.shape) == 3:
         place = np.where(place < 0, place, place + np.arange(len(place))[:, None] * count)
-        shared = 1  # the start of text; each class has vectors of its own behind it
+        shared = min(shared, 1)  # the start of text; each class has vectors of its own behind it
     rows = jt.concat([vectors.reshape((-1, width)), jt.zeros((1, width))], dim=0)
 
     def embedded(chosen: npt.NDArray[np.int64], first: int, last: int) -> Any:
         """(n, last − first, D) embeddings at these positions of some prompts."""
         fixed, here = prompts.fixed[chosen, first:last], place[chosen, first:last]
-        words = jt.array(fixed) + model.positional_embedding[first:last]
-        if (here < 0).all():
-            return words
-        index = np.where(here < 0, int(rows.shape[0]) - 1, here).reshape(-1)
-        return words + rows[jt.array(index.astype(np.int32))].reshape(fixed.shape)
+        words = jt.array(fixed)
+        if (here >= 0).any():
+            index = np.where(here < 0, int(rows.shape[0]) - 1, here).reshape(-1)
+            words = words + rows[jt.array(index.astype(np.int32))].reshape(fixed.shape)
+        return model.embed(words, first)
 
-    cache = model.transformer.cache_prefix(embedded(np.arange(1), 0, shared), causal_mask(shared))
-    groups = of_like_length(prompts.end + 1 - shared)
+    cache = None
+    if shared:
+        cache = model.transformer.cache_prefix(embedded(np.arange(1), 0, shared), causal_mask(shared))
+    lengths = needed(prompts.end, prompts.fixed.shape[1], model.config)
+    groups = of_like_length(lengths - shared)
     texts = []
     for chosen in groups:
         end = prompts.end[chosen]
-        rest = embedded(chosen, shared, int(end.max()) + 1)
+        rest = embedded(chosen, shared, int(lengths[chosen].max()))
         texts.append(model.project_text(rest, end - shared, cache))
     if len(texts) == 1:
         return texts[0]

@@ -1,7 +1,8 @@
-"""The architecture of a CLIP: sizes inferred from its state dict, and settings that weights do not contain."""
+"""The architecture of a CLIP: sizes and parts inferred from its weights, and settings that weights do not contain."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,9 +13,28 @@ import numpy.typing as npt
 from jclip_adapter.core.errors import WeightsError
 from jclip_adapter.data.photos.preprocess import OPENAI, PixelTransform, checked
 
+from .vocabulary import CLIP, Vocabulary
+
 HEAD_WIDTH = 64  # every OpenAI CLIP has attention heads of this width
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
-CLEANINGS = ("openai", "hugging_face")
+CLEANINGS = ("openai", "hugging_face", "canonical", "no_punctuation", "lower", "none")
+MASKS = ("causal", "padding", "none")
+READS = ("end", "first", "last")
+POOLS = ("token", "norm_mean", "mean_norm", "attention")
+OPTIONAL = {
+    "visual.conv1.bias": "visual.conv1.bias",
+    "visual.class_embedding": "visual.class_embedding",
+    "visual.ln_pre": "visual.ln_pre.weight",
+    "visual.pool": "visual.pool.probe",
+    "visual.proj": "visual.proj",
+    "visual.proj_bias": "visual.proj_bias",
+    "ln_embedding": "ln_embedding.weight",
+    "ln_final": "ln_final.weight",
+    "text_projection_bias": "text_projection_bias",
+    "logit_bias": "logit_bias",
+}
+"""Parts that not every model of this family has, by the weight that shows them."""
+OPENAI_PARTS = ("visual.class_embedding", "visual.ln_pre", "visual.proj", "ln_final")
 SETTINGS = (
     "vision_heads",
     "text_heads",
@@ -24,8 +44,23 @@ SETTINGS = (
     "text_eps",
     "text_cleaning",
     "pixels",
+    "image_resolution",
+    "vision_pool",
+    "vision_pool_heads",
+    "vision_rotary",
+    "vision_rotary_offset",
+    "text_mask",
+    "text_read",
+    "text_vocabulary",
 )
 """The attributes of `ClipConfig` that weights do not contain."""
+_ALWAYS = SETTINGS[:7]  # those that `settings` gives also where they are OpenAI's
+_NESTED = ("pixels", "text_vocabulary")
+
+
+def only(*parts: str) -> dict[str, bool]:
+    """Which of `OPTIONAL` a model has, if it has `parts` and possibly a bias of its logits."""
+    return {part: part in parts for part in OPTIONAL if part != "logit_bias"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +88,19 @@ class ClipConfig:
         text_eps: Epsilon of the text transformer's LayerNorms.
         text_cleaning: Cleaning of texts, for `tokenizer.clean`.
         pixels: The preprocessing of photos.
+        parts: Those of `OPTIONAL` that the model has. With "ln_embedding" the text tower is BERT's: its norms follow
+            attention and MLP instead of preceding them.
+        text_positions: Rows of the text's table of positions; 0 for `context_length`.
+        vision_pool: What becomes the image's feature: the class "token", the mean of the patches after the last norm
+            ("norm_mean") or before it ("mean_norm"), or "attention" with one learnt query.
+        vision_pool_heads: Heads of attention pooling; 0 for `vision_heads`.
+        vision_rotary: Side of the grid of patches that the image tower's rotary positions were trained with; 0 for
+            none.
+        vision_rotary_offset: Number of the first row and column of patches in rotary positions.
+        text_mask: Which positions a text's position attends to: the earlier ones ("causal"), all but "padding", or all
+            ("none").
+        text_read: Position that becomes the text's feature: the "end" token's, the "first" or the "last".
+        text_vocabulary: The tokenizer's file.
 
     Raises:
         ValueError: a head count does not divide its width, or a value is out of range.
@@ -77,6 +125,15 @@ class ClipConfig:
     text_eps: float = 1e-5
     text_cleaning: str = "openai"
     pixels: PixelTransform = OPENAI
+    parts: tuple[str, ...] = OPENAI_PARTS
+    text_positions: int = 0
+    vision_pool: str = "token"
+    vision_pool_heads: int = 0
+    vision_rotary: int = 0
+    vision_rotary_offset: int = 1
+    text_mask: str = "causal"
+    text_read: str = "end"
+    text_vocabulary: Vocabulary = CLIP
 
     def __post_init__(self) -> None:
         vision, text = self.vision_width, self.transformer_width
@@ -93,13 +150,19 @@ class ClipConfig:
         for tower, width, heads in (("vision", vision, self.vision_heads), ("text", text, self.text_heads)):
             if heads < 1 or ((self.is_vit or tower == "text") and width % heads):
                 raise ValueError(f"{tower}_heads is {heads}, which does not divide the width {width}")
+        if not self.is_vit:
+            object.__setattr__(self, "parts", tuple(part for part in self.parts if not part.startswith("visual.")))
         for name, kinds in (
             ("vision_activation", ACTIVATIONS),
             ("text_activation", ACTIVATIONS),
             ("text_cleaning", CLEANINGS),
+            ("vision_pool", POOLS),
+            ("text_mask", MASKS),
+            ("text_read", READS),
         ):
             if getattr(self, name) not in kinds:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(kinds)}")
+        self._check_parts()
         for name in ("vision_eps", "text_eps"):
             if not 0 < getattr(self, name) <= 0.1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected more than 0 and at most 0.1")
@@ -109,19 +172,62 @@ class ClipConfig:
         """Whether the image encoder is a vision transformer."""
         return isinstance(self.vision_layers, int)
 
+    @property
+    def grid(self) -> int:
+        """Patches along a side of the vision transformer's input; pixels beyond the last whole patch are not read."""
+        return self.image_resolution // self.vision_patch_size
+
+    @property
+    def text_rows(self) -> int:
+        """Rows of the text's table of positions."""
+        return self.text_positions or self.context_length
+
+    @property
+    def pool_heads(self) -> int:
+        """Heads of attention pooling."""
+        return self.vision_pool_heads or self.vision_heads
+
+    def _check_parts(self) -> None:
+        """Refuse a pooling that the parts do not allow, and heads that do not divide the width."""
+        if not self.is_vit:
+            return
+        if (self.vision_pool == "attention") != ("visual.pool" in self.parts):
+            raise ValueError(f"vision_pool is {self.vision_pool!r}, and the model's parts are {', '.join(self.parts)}")
+        if self.vision_pool != "attention" and "visual.class_embedding" not in self.parts:
+            raise ValueError(f"vision_pool is {self.vision_pool!r}, but the model has no class token")
+        if "visual.proj" not in self.parts and self.vision_width != self.embed_dim:
+            raise ValueError(f"without visual.proj, the width {self.vision_width} is not that of texts")
+        if self.vision_width % self.pool_heads:
+            raise ValueError(f"vision_pool_heads is {self.vision_pool_heads}, which does not divide the width")
+        if self.vision_rotary and self.vision_width // self.vision_heads % 4:
+            raise ValueError("heads with rotary positions have a width that four divides")
+
     def settings(self) -> dict[str, Any]:
-        """The attributes in `SETTINGS`, for JSON."""
-        return {name: getattr(self, name) for name in SETTINGS if name != "pixels"} | {"pixels": self.pixels.as_dict()}
+        """The attributes in `SETTINGS`, for JSON; of the rarer ones those that are not OpenAI's."""
+        plain = self.as_openai()
+        given = {name: getattr(self, name) for name in SETTINGS}
+        found = {name: value for name, value in given.items() if name in _ALWAYS or value != getattr(plain, name)}
+        for name in _NESTED:
+            if name in found:
+                found[name] = found[name].as_dict()
+        return found | {"pixels": self.pixels.as_dict()}
 
     def as_openai(self) -> ClipConfig:
-        """A model of these sizes with OpenAI's settings: QuickGELU, heads of 64 channels, OpenAI's pixels."""
+        """A model of these sizes and parts with OpenAI's settings: QuickGELU, heads of 64 channels, OpenAI's pixels."""
         wide, text = self.vision_width, self.transformer_width
         sizes = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in SETTINGS}
         # Heads of 64 channels do not fill every width.
         heads = 0 if not self.is_vit or wide % HEAD_WIDTH == 0 else 1
-        return ClipConfig(**sizes, vision_heads=heads, text_heads=0 if text % HEAD_WIDTH == 0 else 1)
+        return ClipConfig(
+            **sizes,
+            image_resolution=self.grid * self.vision_patch_size if self.is_vit else self.image_resolution,
+            vision_heads=heads,
+            text_heads=0 if text % HEAD_WIDTH == 0 else 1,
+            vision_pool="attention" if "visual.pool" in self.parts else "token",
+        )
 
 
+BERT_CONTEXT = 52  # tokens of a text in Chinese-CLIP, whose BERT has 512 positions
 VIT_B_32 = ClipConfig(512, 224, 12, 768, 32, 77, 49408, 512, 12)  # OpenAI's and JCLIP's
 
 
@@ -135,11 +241,14 @@ def checked_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     unknown = set(values) - set(SETTINGS)
     if unknown:
         raise TypeError(f"unknown attribute {min(unknown)!r}")
-    rest = {name: value for name, value in values.items() if name != "pixels"}
-    pixels = values.get("pixels", {})
-    if not isinstance(pixels, Mapping):
-        raise TypeError(f"pixels is {pixels!r}, expected a table")
-    return {**checked(VIT_B_32, rest), "pixels": PixelTransform.from_dict(pixels)}
+    found = checked(VIT_B_32, {name: value for name, value in values.items() if name not in _NESTED})
+    for name in _NESTED:
+        table = values.get(name, {})
+        if not isinstance(table, Mapping):
+            raise TypeError(f"{name} is {table!r}, expected a table")
+        default = getattr(VIT_B_32, name)
+        found[name] = dataclasses.replace(default, **checked(default, table))
+    return found
 
 
 def _count(keys: Iterable[str], pattern: str) -> int:
@@ -163,11 +272,12 @@ def infer_config(state: Mapping[str, npt.NDArray[Any]]) -> ClipConfig:
         WeightsError: the keys are not those of a CLIP, or their shapes are inconsistent.
     """
     try:
-        text_width = int(state["ln_final.weight"].shape[0])
-        is_vit = "visual.proj" in state
+        is_vit = "visual.positional_embedding" in state
+        parts = tuple(part for part, witness in OPTIONAL.items() if witness in state)
         if is_vit:
             width, _, patch, _ = state["visual.conv1.weight"].shape
-            side = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+            token = "visual.class_embedding" in state
+            side = round((state["visual.positional_embedding"].shape[0] - token) ** 0.5)
             layers: int | tuple[int, int, int, int] = _count(state, r"visual\.transformer\.resblocks\.(\d+)\.")
             resolution = int(patch * side)
         else:
@@ -177,20 +287,25 @@ def infer_config(state: Mapping[str, npt.NDArray[Any]]) -> ClipConfig:
             one, two, three, four = (_count(state, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
             layers = (one, two, three, four)
             resolution = side * 32
+        positions = int(state["positional_embedding"].shape[0])
+        bert = "ln_embedding" in parts
         return ClipConfig(
             embed_dim=int(state["text_projection"].shape[1]),
             image_resolution=resolution,
             vision_layers=layers,
             vision_width=int(width),
             vision_patch_size=int(patch),
-            context_length=int(state["positional_embedding"].shape[0]),
+            context_length=min(positions, BERT_CONTEXT) if bert else positions,
             vocab_size=int(state["token_embedding.weight"].shape[0]),
-            transformer_width=text_width,
+            transformer_width=int(state["ln_embedding.weight" if bert else "ln_final.weight"].shape[0]),
             transformer_layers=_count(state, r"transformer\.resblocks\.(\d+)\."),
             vision_mlp=_mlp_width(state, "visual.") if is_vit else 0,
             text_mlp=_mlp_width(state, ""),
             vision_heads=1,
             text_heads=1,
+            vision_pool="attention" if "visual.pool" in parts else "token",
+            parts=parts,
+            text_positions=positions if bert else 0,
         ).as_openai()
     except WeightsError:
         raise

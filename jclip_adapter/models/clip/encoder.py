@@ -137,9 +137,21 @@ class Encoder(ImageEncoder):
 
     @property
     def logit_scale(self) -> float:
-        """Exp of the learnt temperature, at most 100 as in training."""
-        learnt = self._unbuilt.get("logit_scale")
-        return float(min(100.0, np.exp((self.model.logit_scale.numpy() if learnt is None else learnt).item())))
+        """Exp of the learnt temperature; at most 100 as in training, except for SigLIP's."""
+        scale = float(np.exp(self._scalar("logit_scale")))
+        return scale if "logit_bias" in self.source.config.parts else min(100.0, scale)
+
+    @property
+    def logit_bias(self) -> float:
+        """SigLIP's bias of logits, whose logistic function is a probability; 0 for other models.
+
+        It is the same for all classes, so neither a ranking nor a softmax depends on it, and methods do not add it.
+        """
+        return self._scalar("logit_bias") if "logit_bias" in self.source.config.parts else 0.0
+
+    def _scalar(self, name: str) -> float:
+        learnt = self._unbuilt.get(name)
+        return float((getattr(self.model, name).numpy() if learnt is None else learnt).item())
 
     @property
     def _unbuilt(self) -> Weights:
@@ -152,7 +164,7 @@ class Encoder(ImageEncoder):
             from .model import state_arrays
 
             return state_arrays(self.model)
-        return {key: value.reshape(()) if key == "logit_scale" else value for key, value in self._unbuilt.items()}
+        return {key: value.reshape(()) if key.startswith("logit_") else value for key, value in self._unbuilt.items()}
 
     @property
     def parameters(self) -> int:

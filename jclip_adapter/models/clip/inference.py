@@ -1,13 +1,13 @@
-"""CLIP's transformers for inference.
+"""The transformers of all CLIPs for inference.
 
-Only one position of the last block is used: an image's class token, a text's end. Keys and values need all positions,
-everything else only that one, which saves a twelfth of ViT-B/32.
+Where only one position of the last block is used, such as an image's class token or a text's end, keys and values need
+all positions, everything else only that one, which saves a twelfth of ViT-B/32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from jclip_adapter import runtime
 from jclip_adapter.runtime import jt
 
 from .config import ClipConfig
+from .positions import ends, needed, read, rotary_table
 from .transformer import Blocks, text_form, vision_form
 
 Array = npt.NDArray[np.float32]
@@ -63,102 +64,171 @@ class TowerWeights:
 
 
 class _Block:
-    def __init__(self, weights: TowerWeights, name: str, form: Blocks, last: bool) -> None:
+    """One transformer block; see `transformer.ResidualAttentionBlock`."""
+
+    def __init__(self, weights: TowerWeights, name: str, form: Blocks, one: bool = False, rotary: Any = None) -> None:
         width = form.width
-        self.ops, self.dtype, self.heads = weights.ops, weights.precision, form.heads
-        self.activation = form.activation
+        self.ops, self.dtype, self.heads, self.rotary = weights.ops, weights.precision, form.heads, rotary
+        self.activation, self.post_norm = form.activation, form.post_norm
         self.ln_1, self.ln_2 = (weights.norm(f"{name}.{norm}", form.eps) for norm in ("ln_1", "ln_2"))
         within = f"{name}.attn"
-        self.query = weights.linear(within, slice(None, width), prefix=".in_proj_") if last else None
-        self.joined = weights.linear(within, slice(width if last else 0, None), prefix=".in_proj_")
+        self.query = weights.linear(within, slice(None, width), prefix=".in_proj_") if one else None
+        self.joined = weights.linear(within, slice(width if one else 0, None), prefix=".in_proj_")
         parts = ("attn.out_proj", "mlp.c_fc", "mlp.c_proj")
         self.out, self.c_fc, self.c_proj = (weights.linear(f"{name}.{part}") for part in parts)
 
-    def __call__(self, x: Any, batch: int, *, causal: bool = False, read: Any = None, seen: Any = None) -> Any:
-        """(batch·L, width) → the same; the last block → (batch, width) of the positions `read`, which see `seen`."""
-        normed = self.ln_1(x)
+    def __call__(self, x: Any, batch: int, rows: Any = None, **mask: Any) -> Any:
+        """(batch·L, width) → the same, or (batch, width) of the positions `rows`; `mask` as for `ops.attention`."""
+        normed = self.ops.cast(x, self.dtype) if self.post_norm else self.ln_1(x)
         joined = self.joined(normed, out=self.dtype)
         if self.query is None:
-            mixed = self.ops.attention(joined, batch, self.heads, causal=causal)
+            mixed = self.ops.attention(joined, batch, self.heads, rotary=self.rotary, **mask)
         else:
-            x = x[read]
-            one = (self.query(normed[read], out=self.dtype), seen)
-            mixed = self.ops.attention(joined, batch, self.heads, one=one)
+            x = x[rows]
+            query = self.query(normed[rows], out=self.dtype)
+            mixed = self.ops.attention(joined, batch, self.heads, one=query, **mask)
         x = self.out(mixed, residual=x)
-        return self.c_proj(self.c_fc(self.ln_2(x), activation=self.activation, out=self.dtype), residual=x)
+        if not self.post_norm:
+            return self._mlp(self.ln_2(x), x)
+        x = self.ln_1(x, out="float32")
+        return self.ln_2(self._mlp(self.ops.cast(x, self.dtype), x), out="float32")
+
+    def _mlp(self, normed: Any, residual: Any) -> Any:
+        return self.c_proj(self.c_fc(normed, activation=self.activation, out=self.dtype), residual=residual)
 
 
-class _Tower:
-    """Blocks, a norm and a projection."""
+class _AttentionPool:
+    """Attention with one learnt query, then an MLP; see `transformer.AttentionPool`."""
 
-    def __init__(self, weights: TowerWeights, name: str, form: Blocks, layers: int, ends: tuple[str, str]) -> None:
-        blocks = [f"{name}transformer.resblocks.{number}" for number in range(layers)]
-        self.blocks = [_Block(weights, block, form, block == blocks[-1]) for block in blocks]
-        norm, projection = ends
-        self.norm = weights.norm(norm, form.eps)
-        self.projection = weights.map(weights.arrays[projection].T)
+    def __init__(self, weights: TowerWeights, name: str, form: Blocks) -> None:
+        arrays, width, within = weights.arrays, form.width, f"{name}.attn"
+        self.ops, self.dtype, self.form = weights.ops, weights.precision, form
+        weight, bias = (arrays[f"{within}.in_proj_{kind}"] for kind in ("weight", "bias"))
+        self.query = weight[:width] @ arrays[f"{name}.probe"] + bias[:width]
+        self.joined = weights.linear(within, slice(width, None), prefix=".in_proj_")
+        self.norm = weights.norm(f"{name}.ln", form.eps)
+        parts = ("attn.out_proj", "mlp.c_fc", "mlp.c_proj")
+        self.out, self.c_fc, self.c_proj = (weights.linear(f"{name}.{part}") for part in parts)
 
-    def features(self, x: Any, batch: int, read: npt.NDArray[np.int64], causal: bool) -> Array:
-        """(batch·L, width) embedded positions → (batch, embed_dim) features of the positions `read` (batch,)."""
-        length = x.shape[0] // batch
-        seen = jt.array((read + 1 if causal else np.full(batch, length)).astype(np.int32))
-        rows = jt.array((np.arange(batch) * length + read).astype(np.int32))
-        for block in self.blocks[:-1]:
-            x = block(x, batch, causal=causal)
-        x = self.blocks[-1](x, batch, read=rows, seen=seen)
-        return np.array(self.projection(self.norm(x)).numpy())
+    def __call__(self, x: Any, batch: int) -> Any:
+        """(batch·L, width) → (batch, width)."""
+        query = self.ops.cast(jt.array(np.tile(self.query, (batch, 1))), self.dtype)
+        mixed = self.ops.attention(self.joined(x, out=self.dtype), batch, self.form.heads, one=query)
+        y = self.out(mixed)
+        return self.c_proj(self.c_fc(self.norm(y), activation=self.form.activation, out=self.dtype), residual=y)
 
 
-class ImageTower(_Tower):
-    """CLIP's vision transformer.
+def _blocks(weights: TowerWeights, name: str, form: Blocks, layers: int, one: bool, rotary: Any = None) -> list[_Block]:
+    """The blocks of a tower; with `one`, the last computes one position per row."""
+    names = [f"{name}transformer.resblocks.{number}" for number in range(layers)]
+    return [_Block(weights, block, form, one and block == names[-1], rotary) for block in names]
+
+
+def _projection(weights: TowerWeights, name: str) -> Callable[..., Any]:
+    """The last linear map of a tower, for float32 rows; the identity for a tower without one."""
+    if name not in weights.arrays:
+        return _same
+    apply = weights.map(weights.arrays[name].T, weights.arrays.get(f"{name}_bias"))
+    return lambda x: apply(weights.ops.cast(x, weights.precision))
+
+
+class ImageTower:
+    """The vision transformer.
 
     Args:
         weights: Its weights.
-        config: CLIP's architecture, with a vision transformer.
+        config: The architecture, with a vision transformer.
     """
 
     def __init__(self, weights: TowerWeights, config: ClipConfig) -> None:
         layers, arrays = config.vision_layers, weights.arrays
         assert isinstance(layers, int)  # noqa: S101  (for the type checker)
-        super().__init__(weights, "visual.", vision_form(config), layers, ("visual.ln_post", "visual.proj"))
-        pixels = config.pixels
+        form, pixels, self.dtype, self.pooling = (
+            vision_form(config),
+            config.pixels,
+            weights.precision,
+            config.vision_pool,
+        )
         self.patches = partial(
             weights.ops.patches, patch=config.vision_patch_size, mean=pixels.mean, deviation=pixels.std
         )
-        self.dtype = weights.precision
-        self.conv1 = weights.map(arrays["visual.conv1.weight"].reshape((config.vision_width, -1)))
+        kernel = arrays["visual.conv1.weight"].reshape((config.vision_width, -1))
+        self.conv1 = weights.map(kernel, arrays.get("visual.conv1.bias"))
         positions = np.array(arrays["visual.positional_embedding"])
-        positions[0] += arrays["visual.class_embedding"]
+        self.token = "visual.class_embedding" in arrays
+        if self.token:
+            positions[0] += arrays["visual.class_embedding"]
         self.positions = jt.array(positions)
-        self.norm_before = weights.norm("visual.ln_pre", config.vision_eps)
+        eps, pre = config.vision_eps, "visual.ln_pre" in config.parts
+        self.norm_before = partial(weights.norm("visual.ln_pre", eps), out="float32") if pre else _same
+        table = rotary_table(config)
+        rotary = None if table is None else jt.array(table)
+        self.blocks = _blocks(weights, "visual.", form, layers, self.pooling == "token", rotary)
+        self.norm = weights.norm("visual.ln_post", eps)
+        attentive = self.pooling == "attention"
+        self.pool = (
+            _AttentionPool(weights, "visual.pool", replace(form, heads=config.pool_heads)) if attentive else None
+        )
+        self.projection = _projection(weights, "visual.proj")
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """(B, n, n, 3) uint8 → (B, embed_dim) features, not normalised."""
         batch = len(pixels)
         found = self.conv1(self.patches(jt.array(pixels), out=self.dtype))
         count, width = self.positions.shape
-        joined = jt.concat([jt.zeros((batch, 1, width)), found.reshape((batch, count - 1, width))], dim=1)
-        x = self.norm_before((joined + self.positions).reshape((batch * count, width)), out="float32")
-        return self.features(x, batch, np.zeros(batch, np.int64), causal=False)
+        joined = found.reshape((batch, count - self.token, width))
+        if self.token:
+            joined = jt.concat([jt.zeros((batch, 1, width)), joined], dim=1)
+        x = self.norm_before((joined + self.positions).reshape((batch * count, width)))
+        rows = jt.array((np.arange(batch) * count).astype(np.int32))
+        for block in self.blocks:
+            x = block(x, batch, rows)
+        if self.pool is not None:
+            x = self.pool(self.norm(x), batch)
+        elif self.pooling == "token":
+            x = self.norm(x, out="float32")
+        elif self.pooling == "mean_norm":
+            x = self.norm(x.reshape((batch, count, width))[:, 1:].mean(dim=1), out="float32")
+        else:
+            x = self.norm(x, out="float32").reshape((batch, count, width))[:, 1:].mean(dim=1)
+        return np.array(self.projection(x).numpy())
 
 
-class TextTower(_Tower):
-    """CLIP's text transformer.
+def _same(x: Any) -> Any:
+    return x
+
+
+class TextTower:
+    """The text transformer.
 
     Args:
         weights: Its weights.
-        config: CLIP's architecture.
+        config: The architecture.
     """
 
     def __init__(self, weights: TowerWeights, config: ClipConfig) -> None:
-        layers = config.transformer_layers
-        super().__init__(weights, "", text_form(config), layers, ("ln_final", "text_projection"))
-        self.embedding = weights.arrays["token_embedding.weight"]
-        self.positions = weights.arrays["positional_embedding"]
+        arrays = weights.arrays
+        self.config = config
+        self.embedding, self.positions = arrays["token_embedding.weight"], arrays["positional_embedding"]
+        before, after = (norm in config.parts for norm in ("ln_embedding", "ln_final"))
+        self.norm_before = partial(weights.norm("ln_embedding", config.text_eps), out="float32") if before else _same
+        self.blocks = _blocks(weights, "", text_form(config), config.transformer_layers, one=True)
+        self.norm = partial(weights.norm("ln_final", config.text_eps), out="float32") if after else _same
+        self.projection = _projection(weights, "text_projection")
 
     def __call__(self, tokens: npt.NDArray[np.integer[Any]]) -> Array:
-        """(B, context) token ids, the largest of a row ending its text → (B, embed_dim) features, not normalised."""
-        end = tokens.argmax(axis=1)
-        length = int(end.max()) + 1  # the mask is causal, so later positions have no effect
-        x = (self.embedding[tokens[:, :length]] + self.positions[:length]).reshape((len(tokens) * length, -1))
-        return self.features(jt.array(x), len(tokens), end, causal=True)
+        """(B, context) token ids → (B, embed_dim) features, not normalised."""
+        batch, config = len(tokens), self.config
+        end = ends(tokens, config)
+        length = int(needed(end, tokens.shape[1], config).max())
+        place = read(end, length, config)
+        x = (self.embedding[tokens[:, :length]] + self.positions[:length]).reshape((batch * length, -1))
+        x = self.norm_before(jt.array(x))
+        causal = config.text_mask == "causal"
+        before = None if config.text_mask == "none" or causal else jt.array((end + 1).astype(np.int32))
+        for block in self.blocks[:-1]:
+            x = block(x, batch, causal=causal, seen=before)
+        rows = jt.array((np.arange(batch) * length + place).astype(np.int32))
+        seen = jt.array((place + 1).astype(np.int32)) if causal else before
+        x = self.blocks[-1](x, batch, rows, seen=seen)
+        return np.array(self.projection(self.norm(x)).numpy())

@@ -21,6 +21,11 @@ def pack(weight: Any, precision: str) -> Any:
     return weight.cast(precision)
 
 
+def cast(x: Any, precision: str) -> Any:
+    """Float32 numbers in a precision."""
+    return x.cast(precision)
+
+
 def linear(
     x: Any,
     packed: Any,
@@ -46,23 +51,42 @@ def layer_norm(x: Any, weight: Any, bias: Any, out: str = "float32", *, eps: flo
     return (centred / jt.sqrt(variance + eps) * weight + bias).cast(out)
 
 
-def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one: tuple[Any, Any] | None = None) -> Any:
+def attention(
+    joined: Any,
+    batch: int,
+    heads: int,
+    *,
+    causal: bool = False,
+    one: Any = None,
+    seen: Any = None,
+    rotary: Any = None,
+) -> Any:
     """Softmax attention, with the arguments of `onednn_ops.attention`."""
     kind, length = joined.dtype, joined.shape[0] // batch
-    wide = joined.shape[1] // (2 if one else 3) // heads
+    wide = joined.shape[1] // (3 if one is None else 2) // heads
     parts = joined.reshape((batch, length, -1, heads, wide)).transpose(2, 0, 3, 1, 4)
     pairs = batch * heads
     keys, values = (parts[at].reshape((pairs, length, wide)) for at in (-2, -1))
-    queries = one[0].reshape((pairs, 1, wide)) if one else parts[0].reshape((pairs, length, wide))
+    queries = parts[0].reshape((pairs, length, wide)) if one is None else one.reshape((pairs, 1, wide))
+    if rotary is not None:
+        queries, keys = (_rotated(x, rotary) for x in (queries, keys))
     scores = bmm_transposed(queries, keys).float32() * wide**-0.5
-    if one:
-        hidden = jt.array(np.arange(length, dtype=np.int32)).reshape((1, 1, length)) >= one[1].reshape((batch, 1, 1))
-        scores = scores.reshape((batch, heads, length)) - hidden.float32() * 1e30
-        scores = scores.reshape((pairs, 1, length))
+    if seen is not None:
+        hidden = jt.array(np.arange(length, dtype=np.int32)).reshape((1, 1, 1, length)) >= seen.reshape(
+            (batch, 1, 1, 1)
+        )
+        shape = scores.shape
+        scores = (scores.reshape((batch, heads, -1, length)) - hidden.float32() * 1e30).reshape(shape)
     elif causal:
         scores = scores - jt.array(np.triu(np.full((length, length), 1e30, np.float32), 1))
     mixed = bmm(jt.nn.softmax(scores, dim=-1).cast(kind), values)
     return mixed.reshape((batch, heads, -1, wide)).transpose(0, 2, 1, 3).reshape((-1, wide * heads))
+
+
+def _rotated(x: Any, rotary: Any) -> Any:
+    pairs = x.float32().reshape((*x.shape[:-1], x.shape[-1] // 2, 2))
+    turned = jt.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).reshape(x.shape)
+    return (x.float32() * rotary[0] + turned * rotary[1]).cast(x.dtype)
 
 
 def patches(pixels: Any, patch: int, mean: Any, deviation: Any, out: str) -> Any:
@@ -70,5 +94,9 @@ def patches(pixels: Any, patch: int, mean: Any, deviation: Any, out: str) -> Any
     batch, side = pixels.shape[:2]
     grid = side // patch
     values = (pixels.float32() / 255 - jt.array(np.float32(mean))) / jt.array(np.float32(deviation))
-    split = values.reshape((batch, grid, patch, grid, patch, 3)).transpose(0, 1, 3, 5, 2, 4)
+    split = (
+        values[:, : grid * patch, : grid * patch]
+        .reshape((batch, grid, patch, grid, patch, 3))
+        .transpose(0, 1, 3, 5, 2, 4)
+    )
     return split.reshape((batch * grid * grid, 3 * patch * patch)).cast(out)

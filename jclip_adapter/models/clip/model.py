@@ -11,9 +11,10 @@ import numpy.typing as npt
 from jclip_adapter.runtime import jt
 
 from .config import ClipConfig, infer_config
+from .positions import ends, needed, read
 from .resnet import ModifiedResNet
 from .shapes import check_shapes, is_counter
-from .transformer import KeyValues, Transformer, causal_mask, text_form
+from .transformer import KeyValues, Transformer, causal_mask, padding_mask, text_form
 from .vision_transformer import VisionTransformer
 
 
@@ -35,11 +36,18 @@ class CLIP(jt.nn.Module):
         else:
             self.visual = ModifiedResNet(config.image_resolution, config.vision_width, layers, config.embed_dim)
         self.token_embedding = jt.nn.Embedding(config.vocab_size, config.transformer_width)
-        self.positional_embedding = jt.zeros((config.context_length, config.transformer_width))
+        self.positional_embedding = jt.zeros((config.text_rows, config.transformer_width))
+        if "ln_embedding" in config.parts:
+            self.ln_embedding = jt.nn.LayerNorm(config.transformer_width, eps=config.text_eps)
         self.transformer = Transformer(text_form(config), config.transformer_layers)
-        self.ln_final = jt.nn.LayerNorm(config.transformer_width, eps=config.text_eps)
+        if "ln_final" in config.parts:
+            self.ln_final = jt.nn.LayerNorm(config.transformer_width, eps=config.text_eps)
         self.text_projection = jt.zeros((config.transformer_width, config.embed_dim))
+        if "text_projection_bias" in config.parts:
+            self.text_projection_bias = jt.zeros((config.embed_dim,))
         self.logit_scale = jt.zeros((1,))
+        if "logit_bias" in config.parts:
+            self.logit_bias = jt.zeros((1,))
 
     @property
     def dtype(self) -> Any:
@@ -60,10 +68,10 @@ class CLIP(jt.nn.Module):
     def encode_text(self, tokens: Any) -> Any:
         """Text features.
 
-        Positions after the longest text's end are not computed, as the mask is causal.
+        Positions after the longest text's end are not computed if the mask hides them.
 
         Args:
-            tokens: (B, context_length) token ids, jt.Var or numpy; the largest id of a row ends its text.
+            tokens: (B, context_length) token ids, jt.Var or numpy.
 
         Returns:
             (B, embed_dim) float32, not normalised.
@@ -74,33 +82,43 @@ class CLIP(jt.nn.Module):
         ids = np.asarray(tokens.numpy() if isinstance(tokens, jt.Var) else tokens)
         if ids.shape[1] > self.config.context_length:
             raise ValueError(f"{ids.shape[1]} tokens do not fit a context of {self.config.context_length}")
-        end = ids.argmax(axis=1)
-        length = int(end.max()) + 1
-        x = self.token_embedding(jt.array(ids[:, :length].astype(np.int32))) + self.positional_embedding[:length]
-        return self.project_text(x, end)
+        end = ends(ids, self.config)
+        length = int(needed(end, ids.shape[1], self.config).max())
+        return self.project_text(self.embed(self.token_embedding(jt.array(ids[:, :length].astype(np.int32)))), end)
+
+    def embed(self, words: Any, first: int = 0) -> Any:
+        """Add positions to token embeddings (B, L, width), of which the first is at position `first`; BERT's norm."""
+        x = words + self.positional_embedding[first : first + words.shape[1]]
+        return self.ln_embedding(x) if "ln_embedding" in self.config.parts else x
 
     def project_text(self, embedded: Any, end: npt.NDArray[np.int64], caches: Sequence[KeyValues] | None = None) -> Any:
         """The text tower after the embedding, for learnt prompts.
 
         Args:
-            embedded: (B, L, width) token embeddings with positions added.
-            end: (B,) index of each row's end-of-text token.
+            embedded: (B, L, width) from `embed`.
+            end: (B,) position of each row's last token before the padding.
             caches: Keys and values of a common prefix that `embedded` omits, from `transformer.cache_prefix`.
 
         Returns:
             (B, embed_dim) float32, not normalised.
         """
         batch, length, width = embedded.shape
-        x = self.transformer(embedded, causal_mask(length), caches).reshape((batch * length, width))
-        last = x[jt.array((np.arange(batch) * length + end).astype(np.int32))]
-        # The norm is row by row, so it is computed for these rows only.
-        return jt.matmul(self.ln_final(last), self.text_projection)
+        masks = {"causal": lambda: causal_mask(length), "padding": lambda: padding_mask(end, length)}
+        mask = masks[self.config.text_mask]() if self.config.text_mask in masks else None
+        x = self.transformer(embedded, mask, caches).reshape((batch * length, width))
+        x = x[jt.array((np.arange(batch) * length + read(end, length, self.config)).astype(np.int32))]
+        if "ln_final" in self.config.parts:
+            x = self.ln_final(x)  # row by row, so it is computed for these rows only
+        x = jt.matmul(x, self.text_projection)
+        return x + self.text_projection_bias if "text_projection_bias" in self.config.parts else x
 
     def execute(self, images: Any, tokens: Any) -> tuple[Any, Any]:
-        """Both logits: exp(logit_scale) · cosine, (B, T) per image and (T, B) per text."""
+        """Both logits: exp(logit_scale) · cosine + logit_bias, (B, T) per image and (T, B) per text."""
         image = normalise(self.encode_image(images))
         text = normalise(self.encode_text(tokens))
         per_image = self.logit_scale.exp() * jt.nn.matmul_transpose(image, text)
+        if "logit_bias" in self.config.parts:
+            per_image = per_image + self.logit_bias
         return per_image, per_image.transpose(1, 0)
 
 
@@ -146,8 +164,6 @@ def load_state(model: Any, state: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def state_arrays(model: Any) -> dict[str, npt.NDArray[np.float32]]:
-    """A model's weights as float32 arrays by OpenAI's key names; `logit_scale` is a scalar there."""
+    """A model's weights as float32 arrays by OpenAI's key names; `logit_scale` and `logit_bias` are scalars there."""
     arrays = {key: np.asarray(value.numpy(), dtype=np.float32) for key, value in model.state_dict().items()}
-    if "logit_scale" in arrays:
-        arrays["logit_scale"] = arrays["logit_scale"].reshape(())
-    return arrays
+    return {key: value.reshape(()) if key.startswith("logit_") else value for key, value in arrays.items()}

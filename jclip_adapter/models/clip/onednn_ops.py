@@ -58,6 +58,14 @@ template <int w, typename T> inline void load_head(const T* from, float* to) {{
     for (int c = 0; c + 16 <= w; c += 16) *(v16*)(to + c) = load(from + c);
     if (w % 16) for (int c = w / 16 * 16; c < (w + 15) / 16 * 16; c++) to[c] = c < w ? get(from + c) : 0.f;
 }}
+// Rotates neighbouring channels: (a, b) becomes (a·cos − b·sin, b·cos + a·sin).
+template <int w> inline void rotate(float* x, const float* cosines, const float* sines) {{
+    for (int c = 0; c < w; c += 2) {{
+        const float a = x[c], b = x[c + 1];
+        x[c] = a * cosines[c] - b * sines[c];
+        x[c + 1] = b * cosines[c + 1] + a * sines[c + 1];
+    }}
+}}
 template <int w, typename T> inline void store_head(T* to, const v16* from) {{
     for (int c = 0; c + 16 <= w; c += 16) store(to + c, from[c / 16]);
     if (w % 16) for (int c = w / 16 * 16; c < w; c++) put(to + c, from[c / 16][c % 16]);
@@ -139,7 +147,6 @@ _ATTENTION = """
 constexpr int w = {head}, lanes = (w + 15) / 16 * 16, parts = lanes / 16;
 const int64_t heads = data["heads"], batch = data["batch"], length = in0_shape0 / batch, queries = out0_shape0 / batch;
 const int64_t wide = in0_shape1, width = out0_shape1, first = {first}, padded = (length + 31) / 32 * 32;
-const bool causal = data["causal"] != 0;
 #pragma omp parallel for collapse(2)
 for (int64_t b = 0; b < batch; b++) for (int64_t h = 0; h < heads; h++) {{
     alignas(64) float kt[w * padded], v[lanes * length], score[4][padded], q[4][lanes];
@@ -147,6 +154,7 @@ for (int64_t b = 0; b < batch; b++) for (int64_t h = 0; h < heads; h++) {{
         const auto* row = in0_p + (b * length + s) * wide + h * w + first;
         alignas(64) float key[lanes];
         load_head<w>(row, key);
+        {rotate_key}
         load_head<w>(row + width, v + s * lanes);
         for (int64_t c = 0; c < w; c++) kt[c * padded + s] = key[c];
     }}
@@ -158,8 +166,9 @@ for (int64_t b = 0; b < batch; b++) for (int64_t h = 0; h < heads; h++) {{
             const int64_t r = start + std::min(i, rows - 1);  // the last one again where there are fewer than four
             const auto* own = {query} + h * w;
             load_head<w>(own, q[i]);
+            {rotate_query}
             for (int64_t c = 0; c < lanes; c += 16) *(v16*)(q[i] + c) *= {scale}f;
-            seen[i] = {one} ? {seen} : causal ? r + 1 : length;
+            seen[i] = {seen};
             most_seen = std::max(most_seen, seen[i]);
         }}
         for (int64_t at = 0; at < most_seen; at += 32) {{
@@ -197,6 +206,12 @@ for (int64_t b = 0; b < batch; b++) for (int64_t h = 0; h < heads; h++) {{
 }}
 """
 
+_CAST = """
+#pragma omp parallel for
+for (int64_t i = 0; i < in0_shape0; i++) for (int64_t c = 0; c < in0_shape1; c++)
+    put(out0_p + i * in0_shape1 + c, in0_p[i * in0_shape1 + c]);
+"""
+
 # Pixels (B, n, n, 3) to rows of a patch each, channel by channel, as the convolution's weights have them.
 _PATCHES = """
 const int64_t side = in0_shape1, patch = {patch}, grid = side / patch, area = patch * patch;
@@ -232,6 +247,11 @@ def pack(weight: Any, precision: str) -> Any:
     size = 4 if precision == "float32" else 2
     k, m = (-(-side // 64) * 64 for side in weight.shape)
     return _code((k * m * size,), "uint8", [weight], _PACK.format(stored=_C[_STORED[precision]]))
+
+
+def cast(x: Any, precision: str) -> Any:
+    """Float32 numbers (n, d) in a precision."""
+    return x if precision == "float32" else _code(tuple(x.shape), _STORED[precision], [x], _CAST)
 
 
 def linear(
@@ -274,7 +294,16 @@ def layer_norm(x: Any, weight: Any, bias: Any, out: str = "float32", *, eps: flo
     return _code(tuple(x.shape), _STORED[out], [x, weight, bias], _NORM.format(eps=f"{eps:.9e}"))
 
 
-def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one: tuple[Any, Any] | None = None) -> Any:
+def attention(
+    joined: Any,
+    batch: int,
+    heads: int,
+    *,
+    causal: bool = False,
+    one: Any = None,
+    seen: Any = None,
+    rotary: Any = None,
+) -> Any:
     """Softmax attention of heads of one width, scaled by its inverse square root.
 
     Args:
@@ -282,22 +311,29 @@ def attention(joined: Any, batch: int, heads: int, *, causal: bool = False, one:
         batch: Number of rows of L positions.
         heads: Number of heads, which divides the width.
         causal: Whether a causal mask is applied.
-        one: (batch, width) queries of one position per row, and (batch,) int32 numbers of positions they attend to.
+        one: (batch, width) queries of one position per row; None for those in `joined`.
+        seen: (batch,) int32, how many positions of each row are attended to; None for all.
+        rotary: (2, L, width/heads) from `positions.rotary_table`; None for none, as it must be with `one`.
 
     Returns:
         (batch·L, width), or (batch, width) with `one`.
     """
-    width = joined.shape[1] // (2 if one else 3)
+    width = joined.shape[1] // (3 if one is None else 2)
+    inputs = {"joined": joined, "one": one, "seen": seen, "rotary": rotary}
+    inputs = {name: value for name, value in inputs.items() if value is not None}
+    place = {name: f"in{number}" for number, name in enumerate(inputs)}
+    rotate = f"rotate<w>({{}}, {place.get('rotary')}_p + {{}} * w, {place.get('rotary')}_p + (length + {{}}) * w);"
     source = _ATTENTION.format(
         head=width // heads,
         scale=f"{(width // heads) ** -0.5:.9e}",
-        first="0" if one else "width",
-        one=str(one is not None).lower(),
-        query="in1_p + b * width" if one else "in0_p + (b * length + r) * wide",
-        seen="in2_p[b]" if one else "0",
+        first="width" if one is None else "0",
+        query="in0_p + (b * length + r) * wide" if one is None else f"{place['one']}_p + b * width",
+        seen=f"{place['seen']}_p[b]" if "seen" in place else "r + 1" if causal else "length",
+        rotate_key=rotate.format("key", "s", "s") if "rotary" in place else "",
+        rotate_query=rotate.format("q[i]", "r", "r") if "rotary" in place else "",
     )
-    facts = {"heads": heads, "batch": batch, "causal": causal}
-    return _code((batch if one else joined.shape[0], width), str(joined.dtype), [joined, *(one or ())], source, **facts)
+    shape = (joined.shape[0] if one is None else batch, width)
+    return _code(shape, str(joined.dtype), list(inputs.values()), source, heads=heads, batch=batch)
 
 
 def patches(pixels: Any, patch: int, mean: Any, deviation: Any, out: str) -> Any:

@@ -26,19 +26,31 @@ def shapes_of(config: ClipConfig) -> dict[str, tuple[int, ...]]:
     if not isinstance(config.vision_layers, int):
         raise ValueError("a ResNet's shapes are those of its modules")
     wide, patch, text = config.vision_width, config.vision_patch_size, config.transformer_width
-    grid = config.image_resolution // patch
+    places = config.grid**2 + ("visual.class_embedding" in config.parts)
+    pooled = wide if "visual.proj" not in config.parts else config.embed_dim
+    optional: dict[str, dict[str, tuple[int, ...]]] = {
+        "visual.conv1.bias": {"visual.conv1.bias": (wide,)},
+        "visual.class_embedding": {"visual.class_embedding": (wide,)},
+        "visual.ln_pre": _norm("visual.ln_pre", wide),
+        "visual.pool": _pool(wide, config.vision_mlp),
+        "visual.proj": {"visual.proj": (wide, config.embed_dim)},
+        "visual.proj_bias": {"visual.proj_bias": (pooled,)},
+        "ln_embedding": _norm("ln_embedding", text),
+        "ln_final": _norm("ln_final", text),
+        "text_projection_bias": {"text_projection_bias": (config.embed_dim,)},
+        "logit_bias": {"logit_bias": (1,)},
+    }
     shapes: dict[str, tuple[int, ...]] = {
         "visual.conv1.weight": (wide, 3, patch, patch),
-        "visual.class_embedding": (wide,),
-        "visual.positional_embedding": (grid * grid + 1, wide),
-        "visual.proj": (wide, config.embed_dim),
+        "visual.positional_embedding": (places, wide),
+        **_norm("visual.ln_post", wide),
         "token_embedding.weight": (config.vocab_size, text),
-        "positional_embedding": (config.context_length, text),
+        "positional_embedding": (config.text_rows, text),
         "text_projection": (text, config.embed_dim),
         "logit_scale": (1,),
     }
-    for name, width in (("visual.ln_pre", wide), ("visual.ln_post", wide), ("ln_final", text)):
-        shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+    for part in config.parts:
+        shapes |= optional[part]
     towers = (
         ("visual.", wide, config.vision_layers, config.vision_mlp),
         ("", text, config.transformer_layers, config.text_mlp),
@@ -49,14 +61,25 @@ def shapes_of(config: ClipConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _block(name: str, width: int, hidden: int) -> dict[str, tuple[int, ...]]:
+def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _attention_and_mlp(name: str, width: int, hidden: int) -> dict[str, tuple[int, ...]]:
     parts = {"attn.out_proj": (width, width), "mlp.c_fc": (hidden, width), "mlp.c_proj": (width, hidden)}
     found: dict[str, tuple[int, ...]] = {f"{name}.{part}.weight": shape for part, shape in parts.items()}
     found |= {f"{name}.{part}.bias": shape[:1] for part, shape in parts.items()}
-    found |= {f"{name}.attn.in_proj_weight": (3 * width, width), f"{name}.attn.in_proj_bias": (3 * width,)}
-    for norm in ("ln_1", "ln_2"):
-        found |= {f"{name}.{norm}.weight": (width,), f"{name}.{norm}.bias": (width,)}
-    return found
+    return found | {f"{name}.attn.in_proj_weight": (3 * width, width), f"{name}.attn.in_proj_bias": (3 * width,)}
+
+
+def _block(name: str, width: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    norms = _norm(f"{name}.ln_1", width) | _norm(f"{name}.ln_2", width)
+    return _attention_and_mlp(name, width, hidden) | norms
+
+
+def _pool(width: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    name = "visual.pool"
+    return {f"{name}.probe": (width,), **_norm(f"{name}.ln", width), **_attention_and_mlp(name, width, hidden)}
 
 
 def is_counter(key: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jclip_adapter.runtime import jt
 
@@ -46,6 +47,7 @@ class Blocks:
         hidden: Hidden channels of the MLP.
         activation: Of the MLP, one of `config.ACTIVATIONS`.
         eps: Epsilon of the LayerNorms.
+        post_norm: Norms behind attention and MLP, as in BERT, instead of before them.
     """
 
     width: int
@@ -53,6 +55,7 @@ class Blocks:
     hidden: int
     activation: str
     eps: float
+    post_norm: bool = False
 
 
 def vision_form(config: ClipConfig) -> Blocks:
@@ -63,7 +66,8 @@ def vision_form(config: ClipConfig) -> Blocks:
 
 def text_form(config: ClipConfig) -> Blocks:
     """The blocks of the text transformer."""
-    return Blocks(config.transformer_width, config.text_heads, config.text_mlp, config.text_activation, config.text_eps)
+    width, heads, hidden = config.transformer_width, config.text_heads, config.text_mlp
+    return Blocks(width, heads, hidden, config.text_activation, config.text_eps, "ln_embedding" in config.parts)
 
 
 def attention(query: Any, key: Any, value: Any, mask: Any | None = None, cache: KeyValues | None = None) -> Any:
@@ -73,7 +77,7 @@ def attention(query: Any, key: Any, value: Any, mask: Any | None = None, cache: 
         query: (H, B, L, w).
         key: (H, B, S, w).
         value: (H, B, S, w).
-        mask: (L, S), added to the scores of these keys; None for none.
+        mask: (L, S) or (B, 1, S), added to the scores of these keys; None for none.
         cache: Keys and values (H, M, w) of a prefix common to all B rows; None for none.
 
     Returns:
@@ -84,7 +88,9 @@ def attention(query: Any, key: Any, value: Any, mask: Any | None = None, cache: 
     query = query * (width**-0.5)
     pairs, own = heads * batch, (heads * batch, size, width)
     scores = bmm_transposed(query.reshape((pairs, length, width)), key.reshape(own))
-    if mask is not None:
+    if mask is not None and len(mask.shape) == 3:
+        scores = (scores.reshape((heads, batch, length, size)) + mask).reshape(scores.shape)
+    elif mask is not None:
         scores = scores + mask
     if cache is None:
         mixed = bmm(jt.nn.softmax(scores, dim=-1), value.reshape(own))
@@ -107,6 +113,19 @@ def causal_mask(length: int) -> Any:
     return jt.array(np.triu(np.full((length, length), -np.inf, dtype=np.float32), 1))
 
 
+def padding_mask(end: npt.NDArray[np.int64], length: int) -> Any:
+    """(B, 1, length): −1e30 behind each row's `end` (B,), 0 elsewhere."""
+    behind = np.arange(length) > np.asarray(end)[:, None]
+    return jt.array(np.where(behind, np.float32(-1e30), np.float32(0))[:, None, :])
+
+
+def rotated(x: Any, table: npt.NDArray[np.float32]) -> Any:
+    """Rotate (H, B, L, w) by `positions.rotary_table`: neighbours (a, b) become (a·cos − b·sin, b·cos + a·sin)."""
+    pairs = x.reshape((*x.shape[:-1], x.shape[-1] // 2, 2))
+    turned = jt.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).reshape(x.shape)
+    return x * jt.array(table[0]) + turned * jt.array(table[1])
+
+
 class MultiheadAttention(jt.nn.Module):
     """Self-attention with PyTorch's parameter names (`in_proj_weight`, `in_proj_bias`, `out_proj`)."""
 
@@ -116,6 +135,7 @@ class MultiheadAttention(jt.nn.Module):
         self.in_proj_weight = jt.zeros((3 * width, width))
         self.in_proj_bias = jt.zeros((3 * width,))
         self.out_proj = jt.nn.Linear(width, width)
+        self.rotary: npt.NDArray[np.float32] | None = None  # from `positions.rotary_table`
         # Added to queries, keys and values by fine-tuning: takes (B, L, width), returns (B, L, 3·width).
         self.addition: Callable[[Any], Any] | None = None
 
@@ -136,7 +156,12 @@ class MultiheadAttention(jt.nn.Module):
         projected = jt.nn.linear(x, self.in_proj_weight, self.in_proj_bias)
         if self.addition is not None:
             projected = projected + self.addition(x)
-        return projected.reshape((batch, length, 3, self.heads, width // self.heads)).transpose(2, 3, 0, 1, 4)
+        query, key, value = projected.reshape((batch, length, 3, self.heads, width // self.heads)).transpose(
+            2, 3, 0, 1, 4
+        )
+        if self.rotary is not None:
+            query, key = rotated(query, self.rotary), rotated(key, self.rotary)
+        return query, key, value
 
 
 class Mlp(jt.nn.Module):
@@ -154,10 +179,11 @@ class Mlp(jt.nn.Module):
 
 
 class ResidualAttentionBlock(jt.nn.Module):
-    """Pre-norm transformer block."""
+    """Transformer block, with its norms before attention and MLP or behind them."""
 
     def __init__(self, form: Blocks) -> None:
         super().__init__()
+        self.post_norm = form.post_norm
         self.attn = MultiheadAttention(form.width, form.heads)
         self.ln_1 = jt.nn.LayerNorm(form.width, eps=form.eps)
         self.mlp = Mlp(form.width, form.hidden, form.activation)
@@ -165,6 +191,9 @@ class ResidualAttentionBlock(jt.nn.Module):
 
     def execute(self, x: Any, mask: Any | None = None, cache: KeyValues | None = None) -> Any:
         """(B, L, width) → (B, L, width)."""
+        if self.post_norm:
+            x = self.ln_1(x + self.attn(x, mask, cache))
+            return self.ln_2(x + self.mlp(x))
         x = x + self.attn(self.ln_1(x), mask, cache)
         return x + self.mlp(self.ln_2(x))
 
@@ -181,7 +210,7 @@ class Transformer(jt.nn.Module):
 
         Args:
             x: The positions.
-            mask: (L, L), added to every block's scores.
+            mask: (L, L) or (B, 1, L), added to every block's scores.
             caches: From `cache_prefix`, for a prefix of these positions; None for none.
         """
         for number, block in enumerate(self.resblocks):
@@ -200,3 +229,30 @@ class Transformer(jt.nn.Module):
             caches.append(block.attn.cache(block.ln_1(x)))
             x = block(x, mask)
         return caches
+
+
+class AttentionPool(jt.nn.Module):
+    """Attention with one learnt query over all positions, then an MLP with a residual: y + MLP(LN(y))."""
+
+    def __init__(self, form: Blocks) -> None:
+        super().__init__()
+        self.probe = jt.zeros((form.width,))
+        self.attn = MultiheadAttention(form.width, form.heads)
+        self.ln = jt.nn.LayerNorm(form.width, eps=form.eps)
+        self.mlp = Mlp(form.width, form.hidden, form.activation)
+
+    def execute(self, x: Any) -> Any:
+        """(B, L, width) → (B, width)."""
+        batch, _, width = x.shape
+        weight, bias, heads = self.attn.in_proj_weight, self.attn.in_proj_bias, self.attn.heads
+
+        def split(y: Any) -> Any:
+            return y.reshape((batch, -1, heads, width // heads)).transpose(2, 0, 1, 3)
+
+        query = jt.nn.linear(self.probe.reshape((1, 1, width)).expand((batch, 1, width)), weight[:width], bias[:width])
+        key, value = (
+            split(jt.nn.linear(x, weight[part * width : (part + 1) * width], bias[part * width : (part + 1) * width]))
+            for part in (1, 2)
+        )
+        y = self.attn.out_proj(attention(split(query), key, value).transpose(1, 2, 0, 3).reshape((batch, width)))
+        return y + self.mlp(self.ln(y))

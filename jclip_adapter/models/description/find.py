@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.core.errors import UsageError, WeightsError
-from jclip_adapter.models.clip.config import ClipConfig, checked_settings, infer_config
+from jclip_adapter.models.clip.config import OPTIONAL, ClipConfig, checked_settings, infer_config
 from jclip_adapter.models.clip.tokenizer import VOCABULARY
+from jclip_adapter.models.families import chinese_clip
 from jclip_adapter.models.weights.audio_names import has_audio
 
 from . import OPENAI, Description
@@ -54,12 +55,12 @@ def configure(loaded: Loaded, wanted: str = "") -> ClipConfig:
         UsageError: `wanted` is neither a file nor a known name.
     """
     try:
-        _check_vocabulary(loaded.state)
         inferred = infer_config(loaded.state)
         certain = _certain(loaded)
         asked = described_by(wanted) if wanted else None
         description = certain or asked or _found(loaded, inferred)
         config = _joined(loaded, inferred, description)
+        _check_vocabulary(config)
         if certain and asked and _joined(loaded, inferred, asked).settings() != config.settings():
             raise WeightsError(f"--model-config {wanted} disagrees with {certain.source}.", "Leave --model-config out.")
     except WeightsError as error:
@@ -164,10 +165,12 @@ def _by_form(loaded: Loaded, inferred: ClipConfig) -> Description:
     models are refused, except for toy models.
     """
     form = loaded.origin.form
+    if "ln_embedding" in inferred.parts and form == "torch":
+        return chinese_clip.original(inferred, loaded.path.parent)
     if form in _RECOGNISED:
         if not has_openai_mlps(inferred) or not (has_openai_sizes(inferred) or is_toy(inferred)):
             raise WeightsError(
-                f"the settings of these weights are unknown, and their sizes match no model of OpenAI's "
+                f"the settings of this CLIP are unknown, and its sizes match no model of OpenAI's "
                 f"({sizes_in_words(inferred)}).",
                 f"Give {_HOW}.",
             )
@@ -191,29 +194,43 @@ def _by_form(loaded: Loaded, inferred: ClipConfig) -> Description:
     )
 
 
+def _located(config: ClipConfig, folder: Path) -> ClipConfig:
+    """With the tokenizer's file in the weights' folder, if the settings came without a folder."""
+    vocabulary = config.text_vocabulary
+    if not vocabulary.name or vocabulary.folder:
+        return config
+    return dataclasses.replace(config, text_vocabulary=dataclasses.replace(vocabulary, folder=str(folder)))
+
+
 def _joined(loaded: Loaded, inferred: ClipConfig, description: Description) -> ClipConfig:
     """The inferred sizes with a description's settings."""
+    settings = dict(description.settings)
     for name, value in description.sizes.items():
-        found = getattr(inferred, name)
-        if found != value:
+        if name.startswith("visual.") and not inferred.is_vit:
+            continue
+        found = name in inferred.parts if name in OPTIONAL else getattr(inferred, name)
+        if name == "image_resolution" and inferred.is_vit and value // inferred.vision_patch_size == inferred.grid:
+            settings[name] = value  # pixels beyond the last whole patch are not read
+        elif found != value:
             raise WeightsError(
                 f"{description.source} has {name} = {value}, but the weights have {found}.",
-                "Give the configuration of these weights.",
+                "Give the configuration of these weights, or a CLIP checkpoint as it was published.",
             )
     try:
-        return dataclasses.replace(inferred, **description.settings)
+        if description.by_sizes is not None:
+            settings |= description.by_sizes(inferred)
+        return _located(dataclasses.replace(inferred, **settings), loaded.path.parent)
     except ValueError as error:
         raise WeightsError(f"{description.source}: {error}.", "Give the configuration of these weights.") from error
 
 
-def _check_vocabulary(state: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Refuse another tokenizer's vocabulary, whose rows do not match CLIP's token ids."""
-    table = state.get("token_embedding.weight")
-    if table is not None and table.ndim == 2 and len(table) != VOCABULARY:
+def _check_vocabulary(config: ClipConfig) -> None:
+    """Refuse CLIP's tokenizer for another one's vocabulary, whose rows do not match CLIP's token ids."""
+    if not config.text_vocabulary.name and config.vocab_size != VOCABULARY:
         raise WeightsError(
-            f"its vocabulary has {len(table):,} tokens, expected {VOCABULARY:,}: "
-            "it was trained with another tokenizer, which is not supported yet.",
-            "Give a CLIP with OpenAI's tokenizer.",
+            f"its vocabulary has {config.vocab_size:,} tokens, expected {VOCABULARY:,}: "
+            "it was trained with another tokenizer, which its configuration does not name.",
+            "Give a CLIP with OpenAI's tokenizer, or the model's whole folder.",
         )
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from jclip_adapter.core.errors import WeightsError
 from jclip_adapter.data.photos.preprocess import PixelTransform
+from jclip_adapter.models.clip.config import only
+from jclip_adapter.models.families import hugging_face
+from jclip_adapter.models.families.export import FAMILIES
 
 from . import Description
 from .json_fields import Fields, read_table
@@ -21,36 +24,8 @@ _ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_tanh": "gelu_tanh",
 }
-_TEXT = {
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "max_position_embeddings": 77,
-    "vocab_size": 49408,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-    "eos_token_id": 49407,
-}
-_VISION = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "num_channels": 3,
-    "image_size": 224,
-    "patch_size": 32,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-}
 _ENDS = (2, 49407)  # 2, in old files, means a text's largest id, which is 49407 for CLIP's tokens
 _RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-_PROCESSORS = (
-    "CLIPImageProcessor",
-    "CLIPImageProcessorFast",
-    "CLIPImageProcessorPil",
-    "CLIPFeatureExtractor",
-)
 _SCALE = 1 / 255
 
 
@@ -71,39 +46,45 @@ def read_hugging_face(path: Path) -> Description:
     """
     top = Fields(read_table(path), str(path))
     kind = top.table.get("model_type", "clip")
-    if kind != "clip":
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
         raise WeightsError(
             f"{path} is of a model of type {str(kind)[:40]!r}, which is not supported yet.",
-            "Give a model of type 'clip'.",
+            f"Give a model of type {', '.join(map(repr, FAMILIES))}.",
         )
-    text, vision = _tower(top, "text_config", _TEXT), _tower(top, "vision_config", _VISION)
+    text, vision = _tower(top, "text_config", family.text), _tower(top, "vision_config", family.vision)
     if vision.whole("num_channels", 3) != 3:
         raise vision.unsupported("num_channels")
-    if text.table["eos_token_id"] not in _ENDS:
+    if kind == "clip" and text.table["eos_token_id"] not in _ENDS:
         raise text.unsupported("eos_token_id")
-    side = vision.whole("image_size", 224)
+    side, width = vision.whole("image_size", 0), text.whole("hidden_size", 0)
+    embed_dim = text.whole("projection_size", width) if kind == "siglip" else top.whole("projection_dim", 512)
     sizes = {
         "image_resolution": side,
-        "vision_layers": vision.whole("num_hidden_layers", 12),
-        "vision_width": vision.whole("hidden_size", 768),
-        "vision_patch_size": vision.whole("patch_size", 32),
-        "vision_mlp": vision.whole("intermediate_size", 3072),
-        "context_length": text.whole("max_position_embeddings", 77),
-        "vocab_size": text.whole("vocab_size", 49408),
-        "transformer_width": text.whole("hidden_size", 512),
-        "transformer_layers": text.whole("num_hidden_layers", 12),
-        "text_mlp": text.whole("intermediate_size", 2048),
-        "embed_dim": top.whole("projection_dim", 512),
+        "vision_layers": vision.whole("num_hidden_layers", 0),
+        "vision_width": vision.whole("hidden_size", 0),
+        "vision_patch_size": vision.whole("patch_size", 0),
+        "vision_mlp": vision.whole("intermediate_size", 0),
+        "text_rows": text.whole("max_position_embeddings", 0),
+        "vocab_size": text.whole("vocab_size", 0),
+        "transformer_width": width,
+        "transformer_layers": text.whole("num_hidden_layers", 0),
+        "text_mlp": text.whole("intermediate_size", 0),
+        "embed_dim": embed_dim,
+        **only(*family.parts),
     }
+    vocabulary, cleaning = family.tokens(path.parent)
     settings = {
-        "vision_heads": vision.whole("num_attention_heads", 12),
-        "text_heads": text.whole("num_attention_heads", 8),
-        "vision_activation": vision.one_of("hidden_act", "quick_gelu", _ACTIVATIONS),
-        "text_activation": text.one_of("hidden_act", "quick_gelu", _ACTIVATIONS),
-        "vision_eps": vision.number("layer_norm_eps", 1e-5),
-        "text_eps": text.number("layer_norm_eps", 1e-5),
-        "text_cleaning": "hugging_face",
-        "pixels": _pixels(_preprocessor(path), side),
+        **family.settings,
+        "vision_heads": vision.whole("num_attention_heads", 0),
+        "text_heads": text.whole("num_attention_heads", 0),
+        "vision_activation": vision.one_of("hidden_act", "", _ACTIVATIONS),
+        "text_activation": text.one_of("hidden_act", "", _ACTIVATIONS),
+        "vision_eps": vision.number("layer_norm_eps", 0),
+        "text_eps": text.number("layer_norm_eps", 0),
+        "text_cleaning": cleaning,
+        "text_vocabulary": vocabulary,
+        "pixels": _pixels(_preprocessor(path), side, family),
     }
     return Description(str(path), settings, sizes)
 
@@ -129,10 +110,10 @@ def _preprocessor(path: Path) -> Fields:
     )
 
 
-def _refuse_other_steps(given: Fields) -> None:
+def _refuse_other_steps(given: Fields, family: hugging_face.Family) -> None:
     """Refuse unsupported steps of an image processor."""
     for name in ("image_processor_type", "feature_extractor_type"):
-        if name in given and given.table[name] not in _PROCESSORS:
+        if name in given and str(given.table[name]).removesuffix("Fast").removesuffix("Pil") not in family.processors:
             raise given.unsupported(name)
     for name in ("do_resize", "do_rescale"):
         if not given.flag(name, True):
@@ -143,13 +124,13 @@ def _refuse_other_steps(given: Fields) -> None:
         raise given.unsupported("rescale_factor")
 
 
-def _pixels(given: Fields, side: int) -> PixelTransform:
-    _refuse_other_steps(given)
+def _pixels(given: Fields, side: int, family: hugging_face.Family) -> PixelTransform:
+    _refuse_other_steps(given, family)
     resample = given.table.get("resample", 3)
     if isinstance(resample, bool) or resample not in _RESAMPLES:
         raise given.unsupported("resample")
     resize, edge = _resize(given)
-    if given.flag("do_center_crop", True):
+    if given.flag("do_center_crop", family.crop):
         crop = _square(given, "crop_size", 224)
     else:
         crop = edge

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jclip_adapter.core.errors import UsageError, WeightsError, suggest
 from jclip_adapter.data.photos.preprocess import PixelTransform
+from jclip_adapter.models.clip.config import OPENAI_PARTS, only
+from jclip_adapter.models.clip.vocabulary import CLIP
+from jclip_adapter.models.families import pe_core, siglip
 
 from . import Description
 from .json_fields import Fields
 
 # Options of a tower with their only supported value; `...` for any value.
 _BOTH: Mapping[str, Any] = {
-    "ls_init_value": None,
+    "ls_init_value": ...,  # the weights have the scales
     "qk_norm": False,
     "scaled_cosine_attn": False,
     "scale_heads": False,
@@ -27,9 +31,6 @@ _BOTH: Mapping[str, Any] = {
 }
 _VISION: Mapping[str, Any] = {
     **_BOTH,
-    "no_ln_pre": False,
-    "pool_type": "tok",
-    "final_ln_after_pool": ...,  # the same for one position
     "global_average_pool": False,
     "attentional_pool": False,
     "attn_pooler_queries": ...,
@@ -39,10 +40,8 @@ _VISION: Mapping[str, Any] = {
     "patch_dropout": ...,  # of training
     "drop_path": ...,
     "pos_embed_type": ...,  # the weights have the table
-    "timm_model_name": None,
     "timm_model_pretrained": ...,
-    "timm_pool": ...,
-    "timm_proj": ...,
+    "timm_proj": ...,  # the weights have the projection
     "timm_proj_bias": ...,
     "timm_drop": ...,
     "timm_drop_path": ...,
@@ -53,17 +52,28 @@ _TEXT: Mapping[str, Any] = {
     "final_ln_after_pool": ...,
     "embed_cls": False,
     "pad_id": ...,
-    "no_causal_mask": False,
-    "proj_bias": False,
+    "proj_bias": ...,  # the weights have it
     "proj_type": "linear",
     "hf_model_name": None,
-    "hf_tokenizer_name": None,
     "hf_model_pretrained": ...,
     "hf_proj_type": ...,
     "hf_pooler_type": ...,
-    "tokenizer_kwargs": {},
 }
-_OWN_VISION = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "act_kwargs", "norm_kwargs")
+_OWN_VISION = (
+    "image_size",
+    "layers",
+    "width",
+    "head_width",
+    "mlp_ratio",
+    "patch_size",
+    "act_kwargs",
+    "norm_kwargs",
+    "no_ln_pre",
+    "pool_type",
+    "final_ln_after_pool",
+    "timm_model_name",
+    "timm_pool",
+)
 _OWN_TEXT = (
     "context_length",
     "vocab_size",
@@ -75,6 +85,9 @@ _OWN_TEXT = (
     "norm_kwargs",
     "pool_type",
     "eos_id",
+    "no_causal_mask",
+    "hf_tokenizer_name",
+    "tokenizer_kwargs",
 )
 _MODEL: Mapping[str, Any] = {
     "multimodal_cfg": None,
@@ -117,37 +130,74 @@ def read_open_clip(table: Mapping[str, Any], where: str) -> Description:
         raise vision.unsupported("layers")  # a ResNet
     _check(vision, _VISION, _OWN_VISION)
     _check(text, _TEXT, _OWN_TEXT)
-    _check_pooling(text)
     quick = model.flag("quick_gelu", False)
     if "quick_gelu" not in model and any(name in where for name in _QUICK_FILES):
         _log.warning("%s omits it, but open_clip uses QuickGELU for these weights, as is done here", where)
         quick = True
-    width, head = vision.whole("width", 768), vision.whole("head_width", 64)
+    trunk = _trunk(vision) if "timm_model_name" in vision else _vision(vision, quick)
+    vocabulary, cleaning = CLIP, "openai"
+    if "hf_tokenizer_name" in text:
+        vocabulary, cleaning = siglip.open_clip_tokens(Path(where).parent, text)
+    elif text.table.get("tokenizer_kwargs"):
+        raise text.unsupported("tokenizer_kwargs")
     settings = {
-        "vision_heads": max(1, width // head),
+        **trunk.settings,
         "text_heads": text.whole("heads", 8),
-        "vision_activation": _activation(vision, quick),
         "text_activation": _activation(text, quick),
-        "vision_eps": _eps(vision),
         "text_eps": _eps(text),
-        "text_cleaning": "openai",
+        "text_mask": "none" if text.flag("no_causal_mask", False) else "causal",
+        "text_read": _read(text),
+        "text_cleaning": cleaning,
+        "text_vocabulary": vocabulary,
         "pixels": _pixels(top.table_of("preprocess_cfg")),
     }
     text_width = text.whole("width", 512)
     sizes = {
+        **trunk.sizes,
         "image_resolution": _side(vision),
-        "vision_layers": vision.whole("layers", 12),
-        "vision_width": width,
-        "vision_patch_size": vision.whole("patch_size", 16),
-        "vision_mlp": int(width * vision.number("mlp_ratio", 4.0)),
         "context_length": text.whole("context_length", 77),
         "vocab_size": text.whole("vocab_size", 49408),
         "transformer_width": text_width,
         "transformer_layers": text.whole("layers", 12),
         "text_mlp": int(text_width * text.number("mlp_ratio", 4.0)),
         "embed_dim": model.whole("embed_dim", 512),
+        "text_projection_bias": text.flag("proj_bias", False),
+        "ln_embedding": False,
     }
-    return Description(where, settings, sizes)
+    return Description(where, settings, sizes, trunk.by_sizes)
+
+
+def _vision(vision: Fields, quick: bool) -> Description:
+    """Settings and sizes of open_clip's own image tower."""
+    width, head = vision.whole("width", 768), vision.whole("head_width", 64)
+    pools = {"tok": "token", "avg": "mean_norm" if vision.flag("final_ln_after_pool", False) else "norm_mean"}
+    settings = {
+        "vision_heads": max(1, width // head),
+        "vision_activation": _activation(vision, quick),
+        "vision_eps": _eps(vision),
+        "vision_pool": vision.one_of("pool_type", "tok", pools),
+    }
+    sizes = {
+        "vision_layers": vision.whole("layers", 12),
+        "vision_width": width,
+        "vision_patch_size": vision.whole("patch_size", 16),
+        "vision_mlp": int(width * vision.number("mlp_ratio", 4.0)),
+    }
+    parts = {"visual.class_embedding": True, "visual.proj": True, "visual.pool": False, "visual.conv1.bias": False}
+    parts["visual.ln_pre"] = not vision.flag("no_ln_pre", False)
+    return Description(vision.where, settings, {**sizes, **parts})
+
+
+def _trunk(vision: Fields) -> Description:
+    """Settings and sizes of an image tower of timm, by its name."""
+    name = str(vision.table["timm_model_name"])
+    found = siglip.timm_tower(name) or pe_core.timm_tower(name)
+    if found is None:
+        raise vision.unsupported("timm_model_name")
+    if vision.table.get("timm_pool") != "map":
+        raise vision.unsupported("timm_pool")
+    patch, by_sizes = found
+    return Description(vision.where, {"vision_pool": "attention"}, {"vision_patch_size": patch}, by_sizes)
 
 
 def _check(fields: Fields, neutral: Mapping[str, Any], own: tuple[str, ...]) -> None:
@@ -162,11 +212,13 @@ def _check(fields: Fields, neutral: Mapping[str, Any], own: tuple[str, ...]) -> 
             raise fields.unsupported(name)
 
 
-def _check_pooling(text: Fields) -> None:
-    """Accept "argmax", and "eos" with CLIP's end token, its largest id."""
-    kind = text.table.get("pool_type", "argmax")
-    if kind != "argmax" and not (kind == "eos" and text.whole("eos_id", 2) == _END):
+def _read(text: Fields) -> str:
+    """Which position is the text's feature; "eos" with CLIP's end token, its largest id, is "argmax"."""
+    if text.table.get("pool_type") == "eos" and text.whole("eos_id", 2) == _END:
+        return "end"
+    if text.table.get("pool_type") == "eos":
         raise text.unsupported("pool_type")
+    return text.one_of("pool_type", "argmax", {"argmax": "end", "first": "first", "last": "last"})
 
 
 def _side(vision: Fields) -> int:
@@ -271,6 +323,7 @@ def named_open_clip(name: str) -> Description:
             "transformer_width": text_width,
             "transformer_layers": text_layers,
             "embed_dim": embed_dim,
+            **only(*OPENAI_PARTS),
         },
     )
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jclip_adapter import storage
 from jclip_adapter.core.console import doing
@@ -26,10 +26,14 @@ from jclip_adapter.core.errors import AdapterError, SetupError, UsageError, Weig
 from jclip_adapter.storage.kinds import unchanged_safetensors
 
 from .download import check_published, resolve
+from .folders import SUFFIXES
 from .hub import check_cached
 from .origin import FORMAT, Loaded, is_index
 from .reader import WeightFile, is_safetensors, read_weight_file
 from .safetensors_file import read_index
+
+if TYPE_CHECKING:
+    from jclip_adapter.models.clip.config import ClipConfig
 
 _log = logging.getLogger(__name__)
 
@@ -76,26 +80,41 @@ def _load(name_or_path: str | Path, cache: Path | None) -> Loaded:
 
 
 def convert(src: str | Path, dst: str | Path, model_config: str = "") -> None:
-    """Convert a weight file of any format to safetensors (float32, OpenAI's names) with the model's settings.
+    """Convert weights of any format to safetensors (float32) with the model's settings.
 
     Args:
         src: The file or folder, or a name of `KNOWN`.
-        dst: The target; must end in `.safetensors`. The same source gives the same bytes.
+        dst: A path ending in `.safetensors`, for one file with OpenAI's names, or a folder, which gets the files that
+            open_clip and transformers load, if their configurations can express the model, and its tokenizer. The
+            same source gives the same bytes.
         model_config: As for `description.find.configure`.
 
     Raises:
-        UsageError: `dst` has another suffix, or is a file that this program did not write.
+        UsageError: `dst` has another suffix, is a file for a model with a tokenizer of its own, or is something that
+            this program did not write.
         WeightsError: `src` cannot be read, or its configuration is unknown.
         SetupError: `dst` cannot be written.
     """
     from jclip_adapter.models.description.find import configure
 
     target = Path(dst)
-    if target.suffix != ".safetensors":
-        raise UsageError(f"--convert: expected a path ending in .safetensors, got {target.name}.", "Rename it.")
-    storage.check_place(target, CONVERTED)
+    is_file = target.suffix == ".safetensors"
+    if target.suffix in SUFFIXES and not is_file:
+        raise UsageError(
+            f"--convert: expected a folder or a path ending in .safetensors, got {target.name}.", "Rename it."
+        )
+    if is_file:
+        storage.check_place(target, CONVERTED)
+    else:
+        storage.check_replaceable(target)
     loaded = load_weights(src)
-    write_converted(loaded, configure(loaded, model_config).settings(), target)
+    config = configure(loaded, model_config)
+    if not is_file:
+        write_folder(loaded, config, target)
+    elif config.text_vocabulary.name:
+        raise UsageError(f"--convert: this model needs its {config.text_vocabulary.name}, too.", "Give a folder.")
+    else:
+        write_converted(loaded, config.settings(), target)
 
 
 def write_converted(loaded: Loaded, settings: Mapping[str, Any], target: Path) -> None:
@@ -108,6 +127,36 @@ def write_converted(loaded: Loaded, settings: Mapping[str, Any], target: Path) -
     """
     facts = {"format": FORMAT, "source_sha256": loaded.sha256, "model": json.dumps(settings, sort_keys=True)}
     storage.write_safetensors(target, loaded.state, facts, CONVERTED)
+
+
+def write_folder(loaded: Loaded, config: ClipConfig, target: Path) -> None:
+    """Write a model as a folder that open_clip and transformers load, as far as they can express it.
+
+    Args:
+        loaded: The weights.
+        config: The architecture.
+        target: The folder.
+    """
+    from jclip_adapter.models.families.export import TOKENIZER_FILES, Form, forms
+
+    found = forms(config, loaded.state) or [Form("", "model.safetensors", dict(loaded.state), {})]
+    source = Path(config.text_vocabulary.folder or loaded.path.parent)
+    copied = {name: (source / name).read_bytes() for name in TOKENIZER_FILES if (source / name).is_file()}
+    facts = {
+        "format": "pt",  # transformers refuses other values
+        "model": json.dumps(config.settings(), sort_keys=True),
+        "source_sha256": loaded.sha256,
+    }
+    with storage.replace_folder(target) as fresh:
+        for form in found:
+            storage.write_safetensors(fresh / form.weights, form.state, facts)
+            for name, table in form.tables.items():
+                storage.write_json(fresh / name, table)
+        for name, data in copied.items():
+            storage.write_bytes(fresh / name, data)
+        storage.write_manifest(fresh, sorted(path.name for path in fresh.iterdir()))
+    libraries = " and ".join(form.library for form in found if form.library)
+    _log.info("%s: %s", target, f"for {libraries}" if libraries else "no other library can express this model")
 
 
 def _look(path: Path) -> tuple[str, bool]:

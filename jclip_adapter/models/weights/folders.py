@@ -16,7 +16,7 @@ NAMES = (
     "open_clip_pytorch_model.bin",
     "pytorch_model.bin",
 )
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".pkl", ".ckpt")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".pkl", ".ckpt")
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _SHARDED_PICKLE = "pytorch_model.bin.index.json"
 
@@ -52,7 +52,7 @@ def weight_file_in(folder: Path) -> Path:
             f"{folder / _SHARDED_PICKLE} lists pickled parts, of which only one file can be read.",
             "Save the model as safetensors: model.save_pretrained(FOLDER).",
         )
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if len(found) == 1:
         return found[0]
     if found:

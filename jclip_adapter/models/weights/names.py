@@ -6,46 +6,27 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from jclip_adapter.core.errors import WeightsError
+from jclip_adapter.models.families import chinese_clip, hugging_face, siglip, timm
+from jclip_adapter.models.families.layout import Entry, renamed
 
 from .relatives import refuse_relatives
 from .tensors import Floats
 
-# Hugging Face's CLIPModel, whole names; `pre_layrnorm` is their own spelling.
-_WHOLE = {
-    "logit_scale": "logit_scale",
-    "text_projection.weight": "text_projection",
-    "visual_projection.weight": "visual.proj",
-    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-    "text_model.embeddings.position_embedding.weight": "positional_embedding",
-    "text_model.final_layer_norm.weight": "ln_final.weight",
-    "text_model.final_layer_norm.bias": "ln_final.bias",
-    "vision_model.embeddings.class_embedding": "visual.class_embedding",
-    "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
-    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
-    "vision_model.pre_layrnorm.weight": "visual.ln_pre.weight",
-    "vision_model.pre_layrnorm.bias": "visual.ln_pre.bias",
-    "vision_model.post_layernorm.weight": "visual.ln_post.weight",
-    "vision_model.post_layernorm.bias": "visual.ln_post.bias",
-}
-_TOWERS = {"text_model": "transformer", "vision_model": "visual.transformer"}
-_PARTS = {
-    "self_attn.out_proj": "attn.out_proj",
-    "layer_norm1": "ln_1",
-    "layer_norm2": "ln_2",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-}
-_LAYER = re.compile(r"(text_model|vision_model)\.encoder\.layers\.(\d{1,4})\.(.+)\.(weight|bias)")
-_QUERY_KEY_VALUE = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+_HUGGING_FACE = ("text_model.", "vision_model.")
 _OPEN_CLIP_TEXT = "text."
+_LAYER = re.compile(
+    r"(?:(?P<image>vision_model\.encoder\.layers|visual\.trunk\.blocks)"
+    r"|(?:text_model|bert)\.encoder\.layers?)\.(?P<number>\d{1,4})\."
+)
+_LAYER_SCALE = re.compile(r"(visual\.transformer\.resblocks\.\d+\.)ls_([12])\.gamma")
 # Prefixes of a model's names: DataParallel, torch.compile, and the usual attributes.
 _PREFIX = re.compile(r"(?:(?:module|model|clip|clip_model)\.)*")
 _COMPILED = "_orig_mod"
 # The first weight of the image tower shows the models in a file and their prefixes.
-_ANCHOR = re.compile(r"(.*?)(?:visual\.conv1|vision_model\.embeddings\.patch_embedding)\.weight")
+_ANCHOR = re.compile(
+    r"(.*?)(?:visual\.conv1|visual\.trunk\.patch_embed\.proj|vision_model\.embeddings\.patch_embedding)\.weight"
+)
 _HEADS = re.compile(r"(?:fc|head|heads|classifier|classification_head)\.(?:\d+\.)?(?:weight|bias)")
 HUGGING_FACE, OPEN_CLIP = "hugging_face", "open_clip"
 
@@ -68,10 +49,11 @@ def to_openai(weights: Mapping[str, Floats]) -> Named:
     """Rename weights to OpenAI's names.
 
     Hugging Face has separate query, key and value and transposed projections; open_clip's newer models have the text
-    tower under `text.`; Jittor saves `logit_scale` with shape (1,). Prefixes such as `module._orig_mod.` are removed.
+    tower under `text.`; Jittor saves `logit_scale` with shape (1,). Prefixes such as `module._orig_mod.` are removed,
+    and a layer scale is multiplied into the weights before it.
 
     Args:
-        weights: Name → array, by OpenAI's, open_clip's or Hugging Face's names.
+        weights: Name → array, by OpenAI's, open_clip's, Chinese-CLIP's or Hugging Face's names.
 
     Returns:
         The weights by OpenAI's names.
@@ -85,22 +67,16 @@ def to_openai(weights: Mapping[str, Floats]) -> Named:
     kept: dict[str, Floats] = {}
     is_clip = bool(prefixes(bare))
     for name, value in bare.items():
-        if name == "logit_bias":
-            notes.append("logit_bias is ignored: features and cosines do not depend on it.")
-        elif is_clip and _HEADS.fullmatch(name):
+        if is_clip and _HEADS.fullmatch(name):
             notes.append(f"{name} is ignored: it is a classification head, not a part of CLIP.")
         else:
             kept[name] = value
-    layout = HUGGING_FACE if any(name.startswith(tuple(_TOWERS)) for name in kept) else OPEN_CLIP
-    if layout == HUGGING_FACE:
-        renamed = _from_hugging_face(kept)
-    elif "text.token_embedding.weight" in kept:
-        renamed = {name.removeprefix(_OPEN_CLIP_TEXT): value for name, value in kept.items()}
-    else:
-        renamed = kept
-    if "logit_scale" in renamed and renamed["logit_scale"].size == 1:
-        renamed["logit_scale"] = renamed["logit_scale"].reshape(())
-    return Named(renamed, layout, tuple(notes))
+    layout = HUGGING_FACE if any(name.startswith(_HUGGING_FACE) for name in kept) else OPEN_CLIP
+    state = _scaled(_from_hugging_face(kept) if layout == HUGGING_FACE else _from_open_clip(kept))
+    for name in ("logit_scale", "logit_bias"):
+        if name in state and state[name].size == 1:
+            state[name] = state[name].reshape(())
+    return Named(state, layout, tuple(notes))
 
 
 def _without_prefix(weights: Mapping[str, Floats]) -> tuple[dict[str, Floats], list[str]]:
@@ -137,36 +113,54 @@ def prefixes(names: Iterable[str]) -> set[str]:
     return {prefix for prefix in found if not prefix or prefix.endswith(".")}
 
 
+def _layers(weights: Iterable[str]) -> tuple[int, int]:
+    """Numbers of blocks of the image and the text tower."""
+    found = [match for name in weights if (match := _LAYER.match(name))]
+    image, text = (
+        [int(match["number"]) + 1 for match in found if bool(match["image"]) == own] for own in (True, False)
+    )
+    return max(image, default=0), max(text, default=0)
+
+
 def _from_hugging_face(weights: Mapping[str, Floats]) -> dict[str, Floats]:
-    renamed: dict[str, Floats] = {}
-    for name, value in weights.items():
-        layer = _LAYER.fullmatch(name)
-        if name in _WHOLE:
-            renamed[_WHOLE[name]] = _transposed(name, value) if name.endswith("_projection.weight") else value
-        elif layer and layer[3] in _PARTS:
-            renamed[f"{_TOWERS[layer[1]]}.resblocks.{int(layer[2])}.{_PARTS[layer[3]]}.{layer[4]}"] = value
-        elif layer and layer[3] in _QUERY_KEY_VALUE:
-            joined = f"{_TOWERS[layer[1]]}.resblocks.{int(layer[2])}.attn.in_proj_{layer[4]}"
-            if joined not in renamed:
-                renamed[joined] = _joined(weights, f"{layer[1]}.encoder.layers.{layer[2]}.", layer[4])
-        else:
+    image, text = _layers(weights)
+    entries = [*hugging_face.entries(image, text), *siglip.entries(), *chinese_clip.text_entries("text_model", text)]
+    state = renamed(entries, chinese_clip.without_types(weights, "text_model"))
+    known = {entry.ours for entry in entries}
+    for name in state:
+        if name not in known:
             raise WeightsError(
-                f"{name[:120]!r} is not a name in Hugging Face's CLIPModel.",
-                "Other models of theirs, such as SigLIP or CLIP with LoRA, cannot be read.",
+                f"{name[:120]!r} is not a name in Hugging Face's CLIPModel, SiglipModel or ChineseCLIPModel.",
+                "Other models of theirs, such as CLIP with LoRA, cannot be read.",
             )
-    return renamed
+    return state
 
 
-def _transposed(name: str, value: Floats) -> Floats:
-    if value.ndim != 2:
-        raise WeightsError(f"{name} has shape {value.shape}, expected a matrix.")
-    return np.ascontiguousarray(value.T)
+def _from_open_clip(weights: Mapping[str, Floats]) -> dict[str, Floats]:
+    """From OpenAI's, open_clip's or the original Chinese-CLIP's names."""
+    if "text.token_embedding.weight" in weights:
+        weights = {name.removeprefix(_OPEN_CLIP_TEXT): value for name, value in weights.items()}
+    image, text = _layers(weights)
+    entries = [
+        *timm.entries(image),
+        *chinese_clip.text_entries("bert", text),
+        Entry("text_projection", ("text_projection.weight",), transposed=True),
+        Entry("text_projection_bias", ("text_projection.bias",)),
+    ]
+    return renamed(entries, chinese_clip.without_types(weights, "bert"))
 
 
-def _joined(weights: Mapping[str, Floats], layer: str, kind: str) -> Floats:
-    """Query, key and value stacked along the first axis, (3d, d) or (3d,)."""
-    names = [f"{layer}{part}.{kind}" for part in _QUERY_KEY_VALUE]
-    parts = [weights[name] for name in names if name in weights]
-    if len(parts) < 3 or parts[0].ndim == 0 or len({part.shape for part in parts}) > 1:
-        raise WeightsError(f"expected {', '.join(names)} of one shape.")
-    return np.concatenate(parts)
+def _scaled(state: dict[str, Floats]) -> dict[str, Floats]:
+    """The weights with layer scales multiplied into the linear maps before them: γ·(W·x + b)."""
+    found = {name: value for name, value in state.items() if not _LAYER_SCALE.fullmatch(name)}
+    for name, scale in state.items():
+        match = _LAYER_SCALE.fullmatch(name)
+        if match is None:
+            continue
+        for kind in ("weight", "bias"):
+            before = f"{match[1]}{'attn.out_proj' if match[2] == '1' else 'mlp.c_proj'}.{kind}"
+            value = found.get(before)
+            if value is None or value.shape[:1] != scale.shape:
+                raise WeightsError(f"{name} has shape {scale.shape}, which does not fit {before}.")
+            found[before] = value * (scale[:, None] if kind == "weight" else scale)
+    return found

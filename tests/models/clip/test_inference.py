@@ -104,9 +104,16 @@ def test_layer_norm(ops: ModuleType, eps: float) -> None:
 
 @by_module
 def test_attention(ops: ModuleType, subtests: pytest.Subtests) -> None:
-    for length, kind, head in itertools.product([1, 17, 64, 130], ["whole", "causal", "one"], [64, 80, 104, 12, 6]):
+    kinds = ["whole", "causal", "padded", "rotary", "one"]
+    for length, kind, head in itertools.product([1, 17, 64, 130], kinds, [64, 80, 104, 12, 6]):
         with subtests.test(length=length, kind=kind, head=head):
             check_attention(ops, length, kind, head)
+
+
+def turned(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Neighbouring channels as complex numbers, turned by their angle."""
+    numbers = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles[:, 0::2])
+    return np.stack([numbers.real, numbers.imag], axis=-1).reshape(x.shape)
 
 
 def check_attention(ops: ModuleType, length: int, kind: str, head: int) -> None:
@@ -118,12 +125,18 @@ def check_attention(ops: ModuleType, length: int, kind: str, head: int) -> None:
         part.reshape(batch, length, heads, head).transpose(0, 2, 1, 3).astype(np.float64)
         for part in np.split(joined, 3, axis=1)
     )
+    more: dict[str, Any] = {"causal": kind == "causal"}
+    if kind == "rotary":
+        angles = np.random.default_rng(3).uniform(0, 6, (length, head // 2)).repeat(2, axis=1)
+        more["rotary"] = jt.array(np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32))
+        query, key = (turned(part, angles) for part in (query, key))
     scores = query @ key.transpose(0, 1, 3, 2) / np.sqrt(head)
     places = np.arange(length)
     seen = np.array([length, max(1, length - 5)])
     if kind == "causal":
         scores = np.where(places[:, None] >= places, scores, -np.inf)
-    if kind == "one":
+    if kind in ("one", "padded"):
+        more["seen"] = jt.array(seen.astype(np.int32))
         scores = np.where(places < seen[:, None, None, None], scores, -np.inf)
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
     mixed = (shares / shares.sum(axis=-1, keepdims=True)) @ value
@@ -131,11 +144,11 @@ def check_attention(ops: ModuleType, length: int, kind: str, head: int) -> None:
     if kind == "one":
         last = seen - 1
         rows = jt.array(joined[np.arange(batch) * length + last, :width])
-        given = (rows, jt.array(seen.astype(np.int32)))
-        found = ops.attention(jt.array(np.ascontiguousarray(joined[:, width:])), batch, heads, one=given).numpy()
+        keys_and_values = jt.array(np.ascontiguousarray(joined[:, width:]))
+        found = ops.attention(keys_and_values, batch, heads, one=rows, **more).numpy()
         np.testing.assert_allclose(found, wanted[np.arange(batch), last], atol=1e-5)
     else:
-        found = ops.attention(jt.array(joined), batch, heads, causal=kind == "causal").numpy()
+        found = ops.attention(jt.array(joined), batch, heads, **more).numpy()
         np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=1e-5)
 
 

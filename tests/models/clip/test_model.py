@@ -126,6 +126,7 @@ def test_vision_transformers_of_every_published_size(width, patch, side, layers)
     blocks = {f"visual.transformer.resblocks.{n}.ln_1.bias": np.zeros(1) for n in range(layers)}
     state = {
         "ln_final.weight": np.zeros(512),
+        "visual.class_embedding": np.zeros(width),
         "visual.proj": np.zeros((width, 512)),
         "visual.conv1.weight": np.zeros((width, 3, patch, patch)),
         "visual.positional_embedding": np.zeros((side * side + 1, width)),
@@ -155,7 +156,19 @@ def test_the_vision_tower_splits_before_its_last_block():
         np.testing.assert_allclose(model.encode_text(golden["tokens"]).numpy(), golden["text_feat_1"], **close)
 
 
-@pytest.mark.parametrize("config", [TINY, ClipConfig(32, 48, 3, 128, 16, 20, 300, 64, 2)])
+SIGLIP = ("visual.conv1.bias", "visual.pool", "ln_final", "text_projection_bias", "logit_bias")
+BERT = ("visual.class_embedding", "visual.ln_pre", "visual.proj", "visual.proj_bias", "ln_embedding")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        ClipConfig(32, 48, 3, 128, 16, 20, 300, 64, 2),
+        ClipConfig(128, 50, 1, 128, 16, 20, 300, 64, 1, vision_mlp=96, parts=SIGLIP, vision_pool="attention"),
+        ClipConfig(32, 48, 1, 128, 16, 52, 300, 64, 1, parts=BERT, text_positions=512),
+    ],
+)
 def test_shapes_are_the_models(config):
     own = {key: tuple(value.shape) for key, value in CLIP(config).state_dict().items()}
     assert shapes_of(config) == own

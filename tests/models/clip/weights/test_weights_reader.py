@@ -155,7 +155,7 @@ def test_hugging_face_faults() -> None:
         ({name: value for name, value in whole.items() if "v_proj" not in name}, "of one shape"),
         (whole | {f"{layer}v_proj.weight": np.ones((2, 3), np.float32)}, "of one shape"),
         (whole | {"visual_projection.weight": np.ones(2, np.float32)}, "expected a matrix"),
-        (whole | {"vision_model.head.probe": square}, "SigLIP is not supported"),
+        (whole | {"vision_model.head.probe": square}, "expected 2 axes of length 1"),
         (whole | {"vision_model.norm.bias": square}, "not a name in Hugging Face"),
     ):
         with pytest.raises(WeightsError, match=message):
