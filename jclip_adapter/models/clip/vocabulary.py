@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.core.errors import UsageError, WeightsError
+from jclip_adapter.core.errors import SetupError, WeightsError
 from jclip_adapter.storage import sha256_file
 
 WORDPIECE, SENTENCEPIECE, TOKENIZER = "vocab.txt", "spiece.model", "tokenizer.json"
@@ -77,7 +77,7 @@ def piece_ids(text: str, vocabulary: Vocabulary) -> list[int]:
     """Token ids of a cleaned text, without start and end.
 
     Raises:
-        UsageError: the tokenizers package is missing.
+        SetupError: the tokenizers package is missing.
         WeightsError: the file is missing, damaged, or has changed.
     """
     return list(_tokenizer(vocabulary).encode(text, add_special_tokens=False).ids)
@@ -87,7 +87,7 @@ def special_ids(vocabulary: Vocabulary) -> tuple[list[int], int, int]:
     """Ids before every text, of its end, and of the padding.
 
     Raises:
-        UsageError: the tokenizers package is missing.
+        SetupError: the tokenizers package is missing.
         WeightsError: the file is missing, damaged, has changed, or lacks one of these tokens.
     """
     tokenizer = _tokenizer(vocabulary)
@@ -104,9 +104,9 @@ def _tokenizer(vocabulary: Vocabulary) -> Any:
     try:
         import tokenizers
     except ImportError as error:
-        raise UsageError(
+        raise SetupError(
             f"this model's tokenizer ({vocabulary.name}) needs the package tokenizers.",
-            "Install it: pip install -r requirements-tokenizers.txt.",
+            "Run `pip install tokenizers`.",
         ) from error
     if not path.is_file() or path.stat().st_size > _MAX_BYTES or sha256_file(path) != vocabulary.sha256:
         raise WeightsError(f"the model's tokenizer {path} is missing or has changed.", "Put the original file there.")

@@ -150,7 +150,7 @@ def _package(wanted: HubName, folder: Path) -> Any:
     except ImportError as error:
         raise SetupError(
             f"hf:{wanted.repository} needs the package {PACKAGE} ({error}).",
-            f"Run `pip install 'jclip-adapter[hub]'`, or {_by_hand(wanted, folder)}",
+            f"Run `pip install 'huggingface_hub<1.18'`, or {_by_hand(wanted, folder)}",
         ) from None
     # httpx logs every address, also signed ones; the package's warnings are several lines each.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jclip_adapter.core.errors import UsageError, WeightsError
+from jclip_adapter.core.errors import SetupError, UsageError, WeightsError
 from jclip_adapter.models.clip import vocabulary
 from jclip_adapter.models.clip.config import VIT_B_32, ClipConfig
 from jclip_adapter.models.clip.encoder import load_encoder
@@ -111,7 +111,7 @@ def test_the_package_of_tokenizers_is_missing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
     vocabulary._tokenizer.cache_clear()
     encoder = load_encoder(str(FOLDER / "chinese_clip"), "cpu")
-    with pytest.raises(UsageError, match="needs the package tokenizers"):
+    with pytest.raises(SetupError, match="needs the package tokenizers"):
         encoder.texts(["猫"])
 
 
