@@ -2,9 +2,10 @@
 
     python -m benchmarks.speed_ours WAY FOLDER DEVICE
 
-WAY is a precision of ours, or "jclip". FOLDER holds weights.safetensors and photos.txt, a path per line. Each question
-is {"task": …, "count": …, "batch": …}; the answer holds seconds, count and the most memory so far. The task "check"
-asks for features themselves, "long" for many photos and the memory in use.
+WAY is a precision of ours, or "jclip". FOLDER holds weights.safetensors and photos.txt, a path per line; or it is the
+folder of a model, where no photo files are asked for. Each question is {"task": …, "count": …, "batch": …}; the answer
+holds seconds, count and the most memory so far. The tasks "check" and "images" ask for features themselves, "long" for
+many photos and the memory in use.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ class Ours:
 
     def __init__(self, precision: str, folder: Path, device: str) -> None:
         self.device, self.precision = device, precision
-        self.weights = str(folder / "weights.safetensors")
-        self.paths = [Path(line) for line in (folder / "photos.txt").read_text("utf-8").splitlines()]
+        weights, photos = folder / "weights.safetensors", folder / "photos.txt"
+        self.weights = str(weights if weights.exists() else folder)
+        self.paths = [Path(line) for line in photos.read_text("utf-8").splitlines()] if photos.exists() else []
         self.encoders: dict[int, Any] = {}
 
     def encoder(self, batch: int) -> Any:
@@ -152,8 +154,12 @@ class Ours:
 
     def features(self) -> tuple[Any, Any]:
         """Of a few photos and texts."""
+        return self.images(), self.encoder(0).texts(prompts_of(TEXT_CLASSES)[0][:4])
+
+    def images(self) -> Any:
+        """Features of a few photos."""
         encoder = self.encoder(0)
-        return encoder.images(some_pixels(4, encoder.image_size)), encoder.texts(prompts_of(TEXT_CLASSES)[0][:4])
+        return encoder.images(some_pixels(4, encoder.image_size))
 
     def long(self, count: int) -> dict[str, Any]:
         """Encode `count` photos in one go, the listed ones again and again with other last bytes."""
@@ -245,8 +251,10 @@ def main() -> None:
     ready: dict[str, Callable[[], int]] = {}
     for line in sys.stdin:
         question = json.loads(line)
-        if question["task"] in ("check", "long"):
+        if question["task"] in ("check", "images", "long"):
             answer = work.long(question["count"]) if question["task"] == "long" else {}
+            if question["task"] == "images":
+                answer = {"images": work.images().tolist()}
             if question["task"] == "check":
                 answer = dict(zip(("images", "texts"), (rows.tolist() for rows in work.features()), strict=True))
             out.write(json.dumps(answer) + "\n")

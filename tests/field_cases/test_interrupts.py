@@ -255,7 +255,7 @@ def test_quiet_silences_the_bars_too(quiet: bool, place: Path, terminals: list[T
 def test_every_bar_is_made_in_one_place() -> None:
     """A bar made elsewhere would not know of --quiet."""
     package = ROOT / "jclip_adapter"
-    makers = [path.name for path in package.rglob("*.py") if "tqdm" in path.read_text(encoding="utf-8")]
+    makers = [path.name for path in package.rglob("*.py") if "import tqdm" in path.read_text(encoding="utf-8")]
     assert makers == ["console.py"]
 
 

@@ -42,10 +42,10 @@ def test_jittor_s_model_takes_it(state):
         np.testing.assert_array_equal(kept[name], value, err_msg=name)
 
 
-def test_every_prompt_of_the_project_has_tokens_of_its_own(state):
+def test_every_english_prompt_of_the_project_has_tokens_of_its_own(state):
     arrays, _ = storage.read_safetensors(SAMPLE_WEIGHTS)
     known = set(arrays["token_embedding.ids"].tolist())
-    for name in available_prompts():
+    for name in set(available_prompts()) - {"zh"}:  # which the sample's CLIP is refused
         prompts = load_prompts(name)
         for kind in CLASSES:
             used = np.unique(token_ids(list(prompts.texts(kind.name, domain=kind.domain))))

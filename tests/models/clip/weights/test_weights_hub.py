@@ -268,7 +268,7 @@ def test_a_run_is_pinned_to_its_commit(
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setenv("JCLIP_WEIGHTS_DIR", str(tmp_path))
-    with pytest.raises(Exception, match=r"needs the package huggingface_hub .*pip install 'jclip-adapter\[hub\]'"):
+    with pytest.raises(Exception, match=r"needs the package huggingface_hub .*pip install 'huggingface_hub<1.18'"):
         resolve(NAME)
 
 
