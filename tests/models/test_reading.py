@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jclip_adapter.data.texts.prompts import load_prompts
-from jclip_adapter.models.clip.tokenizer import token_ids
+from jclip_adapter.features.encoding import MOST_UNREAD
+from jclip_adapter.models.clip.encoder import load_encoder
+from jclip_adapter.models.clip.tokenizer import model_tokens, token_ids
 from jclip_adapter.models.reading import unread_share
+from tests import ROOT
 from tests.conftest import Cli
 
 LONGEST = 40
@@ -69,6 +73,19 @@ def test_prompts_that_the_model_cannot_read_are_refused(workplace: Path, cli: Cl
     assert "tiny.pkl cannot read the prompts 'zh': its tokenizer has no pieces for " in done.err
     assert "chinese-clip-vit-base-patch16" in done.err
     assert not Path("results/runs").exists()
+
+
+def test_chinese_clip_s_tokenizer_reads_the_chinese_prompts(workplace: Path, cli: Cli) -> None:
+    """This small model's vocabulary lacks some letters: those, and no others, count as unread."""
+    prompts, folder = load_prompts("zh"), ROOT / "tests/golden/models/chinese_clip"
+    texts = [text for name in sorted(prompts.spellings) for text in prompts.texts(name)]
+    letters = [letter for text in texts for letter in text.lower() if letter.isalpha() and not letter.isascii()]
+    known = set((folder / "vocab.txt").read_text(encoding="utf-8").split())
+    missing = sum(letter not in known for letter in letters)
+    config = load_encoder(str(folder), "cpu").source.config
+    assert unread_share(letters, partial(model_tokens, config=config)) == pytest.approx(missing / len(letters))
+    assert missing / len(letters) < MOST_UNREAD
+    assert cli("--train", "--weights", str(folder), "--method", "tip-adapter", "--prompts", "zh").status == 0
 
 
 def test_a_set_of_latin_letters_is_read() -> None:
