@@ -1,7 +1,7 @@
 """Converted folders in open_clip and transformers: do they compute the features that the folders are tested with?
 
     for model in tests/golden/models/*; do python runner.py --convert $model converted/$(basename $model); done
-    python -m benchmarks.torch_converted converted > results/converted_folders.csv
+    python -m benchmarks.torch_converted converted > results/converted-folders.csv
 
 In an environment with torch, open_clip_torch, timm and transformers, and without this program's packages. One row per
 folder and library: the largest error of both towers' features, as a share of the largest number.

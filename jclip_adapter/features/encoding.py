@@ -338,7 +338,7 @@ def _check_read(encoder: Encoder, name: str, texts: Sequence[str]) -> None:
     share = unread_share(texts, partial(model_tokens, config=encoder.source.config))
     if share > MOST_UNREAD:
         raise UsageError(
-            f"{encoder.weights.name} cannot read the prompts '{name}': its tokenizer has no pieces for "
+            f"{encoder.weights} cannot read the prompts '{name}': its tokenizer has no pieces for "
             f"{100 * share:.0f} % of their letters.",
             "Give --weights a model that reads them (list models), such as hf:OFA-Sys/chinese-clip-vit-base-patch16 "
             "for Chinese, or other --prompts.",
