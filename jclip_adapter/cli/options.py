@@ -15,10 +15,11 @@ from jclip_adapter.core.errors import UsageError, suggest
 
 TRAIN, EVALUATE, PREDICT, CLASSIFY = "--train", "--evaluate", "--predict", "--predict --images"
 BENCHMARK, BENCHMARK_FILES, EXTRACT = "--benchmark", "--benchmark --features", "--extract"
-CHECK, CONVERT, LIST, DOCTOR = "--check", "--convert", "--list", "--doctor"
+INSPECT, CHECK, CONVERT, LIST, DOCTOR = "--inspect", "--check", "--convert", "--list", "--doctor"
 
 ON_RUNS = (TRAIN, EVALUATE, PREDICT, CLASSIFY)  # write or read a run folder
-ON_PHOTOS = (*ON_RUNS, BENCHMARK, EXTRACT)  # encode photos
+ON_SHOTS = (*ON_RUNS, BENCHMARK, EXTRACT)  # encode shots
+ON_PHOTOS = (*ON_SHOTS, INSPECT)  # encode photos
 ON_DATA = (*ON_PHOTOS, CHECK)  # read a data set
 BENCHMARKS = (BENCHMARK, BENCHMARK_FILES)
 WITH_METHODS = (*ON_RUNS, *BENCHMARKS)

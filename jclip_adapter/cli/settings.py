@@ -38,9 +38,11 @@ from .options import (
     EVALUATE,
     EVERY,
     EXTRACT,
+    INSPECT,
     ON_DATA,
     ON_PHOTOS,
     ON_RUNS,
+    ON_SHOTS,
     PREDICT,
     TRAIN,
     WITH_METHODS,
@@ -59,6 +61,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = "ViT-B/32"
 RUNS = Path("results/runs")
+INSPECTIONS = Path("results/inspections")
 _BENCHMARK = "with --benchmark (--method all,encoder,NAME; --shots 1,2,4; --seed 1,2)"
 DETAILS = "details"
 
@@ -101,24 +104,24 @@ class Settings:
         (*ON_PHOTOS, CONVERT),
         metavar="NAME",
     )
-    encoder: str = option("", "run folder whose tuned CLIP (or prompts) is used", ON_PHOTOS, metavar="RUN")
+    encoder: str = option("", "run folder whose tuned CLIP (or prompts) is used", ON_SHOTS, metavar="RUN")
     auxiliary: str = option(
         "",
         f"a second network for photos: {', '.join(NETWORKS)}, or another CLIP as for --weights",
-        ON_PHOTOS,
+        ON_SHOTS,
         metavar="NAME",
         shown="none",
     )
     audio: str = option(
         "",
         "sounds of the same classes, which help to classify photos",
-        ON_PHOTOS,
+        ON_SHOTS,
         metavar="DIR",
     )
     photos: str = option(
         "",
         "photos of the same classes, which help to classify the sounds of --data",
-        ON_PHOTOS,
+        ON_SHOTS,
         metavar="DIR",
         group=DETAILS,
     )
@@ -302,7 +305,7 @@ class Settings:
     )
     run: str = option("", "run folder", ON_RUNS, metavar="DIR", shown=f"{RUNS}/…, docs/output.md", group=DETAILS)
     device: str = option(
-        "auto", "where Jittor computes", (*WITH_METHODS, EXTRACT, DOCTOR), choices=DEVICES, group=DETAILS
+        "auto", "where Jittor computes", (*WITH_METHODS, EXTRACT, INSPECT, DOCTOR), choices=DEVICES, group=DETAILS
     )
     precision: str = option(
         "float32",
@@ -452,6 +455,11 @@ class Settings:
             *([f"seeing-{_label(self.photos)}"] if self.photos else []),
         )
         return RUNS / "-".join(parts)
+
+    @property
+    def inspection_folder(self) -> Path:
+        """Where `inspect` writes."""
+        return INSPECTIONS / (SAMPLE if self.data == SAMPLE else _place_label(self.data))
 
     def of(self, command: str) -> dict[str, Any]:
         """The values of a command's options, by name."""

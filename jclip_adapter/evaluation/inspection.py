@@ -1,0 +1,128 @@
+"""Which training photos do not fit their label, from features alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter.core.console import progress
+from jclip_adapter.core.task import Array, class_means, normalise
+
+WHITENED = 6.0  # factor of the cosine to the class mean beside zero-shot's logits; results/label-flips.md
+_ROWS = 1024  # compared at once
+_NEIGHBOURS = 5
+_FAR = 5.0  # robust standard deviations below the median
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Fit(NamedTuple):
+    """How well N photos fit their labels.
+
+    Attributes:
+        margin: (N,) score of the label less the highest score of another class; negative where another fits better.
+            NaN where nothing is known of the label: no text, and no other photo.
+        other: (N,) the other class that fits best.
+    """
+
+    margin: Floats
+    other: Ints
+
+
+class Neighbours(NamedTuple):
+    """The photos nearest to each of N.
+
+    Attributes:
+        duplicate_of: (N,) an earlier photo whose cosine is above the threshold, the nearest; −1 for none.
+        similarity: (N,) mean cosine to the five nearest other photos.
+    """
+
+    duplicate_of: Ints
+    similarity: Floats
+
+
+def fit_to_labels(features: Array, labels: Ints, texts: Array | None, scale: float, classes: int) -> Fit:
+    """Score each photo's label by zero-shot, and by the class mean of the other photos.
+
+    The score of class c is scale·x·t_c + 6·cos(W(x − m̄), W(m_c − m̄)): t_c is the text, m_c the mean of the class's
+    photos without this one, m̄ the mean of the class means, and W whitens the covariance within classes, shrunk towards
+    a multiple of the identity by ρ = d/(d + N − C). A label without another photo is scored by zero-shot alone.
+
+    Args:
+        features: (N, d) L2-normalised.
+        labels: (N,) class indices.
+        texts: (C, d) L2-normalised texts; None without a text encoder.
+        scale: Of zero-shot's cosines.
+        classes: C.
+
+    Returns:
+        Margins and the other class.
+    """
+    count = np.bincount(labels, minlength=classes)
+    means = class_means(features, labels, classes)
+    whiten = _whitening(features - means[labels], len(labels) - int((count > 0).sum()))
+    centre = means[count > 0].mean(axis=0)
+    own = means[labels] + (means[labels] - features) / np.maximum(count[labels] - 1, 1)[:, None]
+    of_classes = normalise((means - centre) @ whiten)
+    of_classes[count == 0] = 0
+    margins, others = np.empty(len(labels)), np.empty(len(labels), dtype=np.int64)
+    for first in progress(range(0, len(labels), _ROWS), desc="comparing with classes", unit="part", delay=2):
+        part = slice(first, first + _ROWS)
+        here, rows = labels[part], np.arange(len(labels[part]))
+        alone = count[here] < 2
+        zero_shot = np.zeros((len(rows), classes)) if texts is None else scale * (features[part] @ texts.T)
+        photos = normalise((features[part] - centre) @ whiten)
+        cosines = (photos @ of_classes.T).astype(np.float64)
+        cosines[rows, here] = (photos * normalise((own[part] - centre) @ whiten)).sum(axis=1)
+        cosines[alone] = 0
+        scores = zero_shot + WHITENED * cosines
+        mine = scores[rows, here].copy()
+        scores[rows, here] = -np.inf
+        others[part] = scores.argmax(axis=1)
+        margins[part] = mine - scores.max(axis=1)
+        if texts is None:
+            margins[part][alone] = np.nan
+    return Fit(margins, others)
+
+
+def neighbours(features: Array, threshold: float) -> Neighbours:
+    """Compare all photos with all.
+
+    Args:
+        features: (N, d) L2-normalised.
+        threshold: Cosine above which two are near duplicates.
+    """
+    count = len(features)
+    duplicate_of, similarity = np.full(count, -1, dtype=np.int64), np.ones(count)
+    near = min(_NEIGHBOURS, count - 1)
+    for first in progress(range(0, count, _ROWS), desc="comparing photos", unit="part", delay=2):
+        cosines = features[first : first + _ROWS] @ features.T
+        rows = np.arange(len(cosines))
+        cosines[rows, first + rows] = -1
+        if near:
+            similarity[first : first + _ROWS] = np.partition(cosines, -near, axis=1)[:, -near:].mean(axis=1)
+        earlier = np.where(np.arange(count) < (first + rows)[:, None], cosines, -1)
+        best = earlier.argmax(axis=1)
+        duplicate_of[first : first + _ROWS] = np.where(earlier[rows, best] > threshold, best, -1)
+    return Neighbours(duplicate_of, similarity)
+
+
+def odd_ones(similarity: Floats) -> npt.NDArray[np.bool_]:
+    """(N,) whether a photo is far from all others: five robust deviations below the median similarity."""
+    if len(similarity) <= _NEIGHBOURS:
+        return np.zeros(len(similarity), dtype=bool)
+    middle = np.median(similarity)
+    deviation = 1.4826 * np.median(np.abs(similarity - middle))
+    return np.asarray(similarity < middle - _FAR * max(deviation, 1e-6))
+
+
+def _whitening(residuals: Floats, degrees: int) -> Floats:
+    """(d, d) inverse square root of the shrunk covariance of (N, d) residuals."""
+    width, degrees = residuals.shape[1], max(degrees, 1)
+    covariance = residuals.T @ residuals / degrees
+    shrinkage = width / (width + degrees)
+    level = max(float(np.trace(covariance)) / width, 1e-12)
+    values, vectors = np.linalg.eigh((1 - shrinkage) * covariance + shrinkage * level * np.eye(width))
+    return np.asarray((vectors / np.sqrt(values)) @ vectors.T)
