@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.core.console import progress
-from jclip_adapter.core.task import Array, class_means, normalise
+from jclip_adapter.core.task import Array, chunks, class_means, normalise
 
-WHITENED = 6.0  # factor of the cosine to the class mean beside zero-shot's logits; results/label-flips.md
+MEAN = 6.0  # factor of the cosine to the class mean beside zero-shot's logits
 _ROWS = 1024  # compared at once
 _NEIGHBOURS = 5
 _FAR = 5.0  # robust standard deviations below the median
@@ -48,7 +48,8 @@ def fit_to_labels(features: Array, labels: Ints, texts: Array | None, scale: flo
 
     The score of class c is scale·x·t_c + 6·cos(W(x − m̄), W(m_c − m̄)): t_c is the text, m_c the mean of the class's
     photos without this one, m̄ the mean of the class means, and W whitens the covariance within classes, shrunk towards
-    a multiple of the identity by ρ = d/(d + N − C). A label without another photo is scored by zero-shot alone.
+    a multiple of the identity by ρ = d/(d + N − C). Texts that find less than half as many labels as the means do, such
+    as those of names without meaning, do not count. A label without another photo is scored by zero-shot alone.
 
     Args:
         features: (N, d) L2-normalised.
@@ -64,26 +65,36 @@ def fit_to_labels(features: Array, labels: Ints, texts: Array | None, scale: flo
     means = class_means(features, labels, classes)
     whiten = _whitening(features - means[labels], len(labels) - int((count > 0).sum()))
     centre = means[count > 0].mean(axis=0)
-    own = means[labels] + (means[labels] - features) / np.maximum(count[labels] - 1, 1)[:, None]
     of_classes = normalise((means - centre) @ whiten)
     of_classes[count == 0] = 0
-    margins, others = np.empty(len(labels)), np.empty(len(labels), dtype=np.int64)
-    for first in progress(range(0, len(labels), _ROWS), desc="comparing with classes", unit="part", delay=2):
-        part = slice(first, first + _ROWS)
-        here, rows = labels[part], np.arange(len(labels[part]))
-        alone = count[here] < 2
-        zero_shot = np.zeros((len(rows), classes)) if texts is None else scale * (features[part] @ texts.T)
-        photos = normalise((features[part] - centre) @ whiten)
+
+    def parts(rows: Ints) -> tuple[Floats, Floats]:
+        """(R, C) zero-shot logits and cosines to class means of some photos."""
+        here, place = labels[rows], np.arange(len(rows))
+        zero_shot = np.zeros((len(rows), classes)) if texts is None else scale * (features[rows] @ texts.T)
+        photos = normalise((features[rows] - centre) @ whiten)
         cosines = (photos @ of_classes.T).astype(np.float64)
-        cosines[rows, here] = (photos * normalise((own[part] - centre) @ whiten)).sum(axis=1)
-        cosines[alone] = 0
-        scores = zero_shot + WHITENED * cosines
-        mine = scores[rows, here].copy()
-        scores[rows, here] = -np.inf
-        others[part] = scores.argmax(axis=1)
-        margins[part] = mine - scores.max(axis=1)
-        if texts is None:
-            margins[part][alone] = np.nan
+        # The mean without this photo.
+        own = means[here] + (means[here] - features[rows]) / np.maximum(count[here] - 1, 1)[:, None]
+        cosines[place, here] = (photos * normalise((own - centre) @ whiten)).sum(axis=1)
+        cosines[count[here] < 2] = 0
+        return zero_shot, cosines
+
+    some = np.unique(np.linspace(0, len(labels) - 1, min(_ROWS, len(labels))).astype(np.int64))
+    zero_shot, cosines = parts(some)
+    by_text, by_mean = ((scores.argmax(axis=1) == labels[some]).sum() for scores in (zero_shot, cosines))
+    text = float(by_text >= by_mean / 2)
+    margins, others = np.empty(len(labels)), np.empty(len(labels), dtype=np.int64)
+    for rows in progress(chunks(np.arange(len(labels)), _ROWS), desc="comparing with classes", unit="part", delay=2):
+        zero_shot, cosines = parts(rows)
+        # Where nothing else is known of the label, the text counts in full.
+        scores = np.where(count[labels[rows]] > 1, text, 1)[:, None] * zero_shot + MEAN * cosines
+        place = np.arange(len(rows))
+        own = scores[place, labels[rows]].copy()
+        scores[place, labels[rows]] = -np.inf
+        others[rows], margins[rows] = scores.argmax(axis=1), own - scores.max(axis=1)
+    if texts is None:
+        margins[count[labels] < 2] = np.nan
     return Fit(margins, others)
 
 

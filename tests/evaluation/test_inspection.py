@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jclip_adapter.core.task import normalise
-from jclip_adapter.evaluation.inspection import WHITENED, fit_to_labels, neighbours, odd_ones
+from jclip_adapter.evaluation.inspection import MEAN, fit_to_labels, neighbours, odd_ones
 
 CLASSES, SHOTS, WIDTH = 6, 4, 16
 
@@ -34,7 +34,7 @@ def reference(x: np.ndarray, y: np.ndarray, texts: np.ndarray, row: int) -> np.n
     found = []
     for c in range(CLASSES):
         a, b = (x[row] - centre) @ whiten, (x[(y == c) & others].mean(axis=0) - centre) @ whiten
-        found.append(100 * x[row] @ texts[c] + WHITENED * a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        found.append(100 * x[row] @ texts[c] + MEAN * a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     return np.array(found)
 
 
@@ -58,6 +58,15 @@ def test_wrong_labels_come_first(with_texts: bool) -> None:
     fit = fit_to_labels(x, y, texts if with_texts else None, 100.0, CLASSES)
     assert set(np.argsort(fit.margin)[:3]) == set(wrong)
     assert fit.other[wrong].tolist() == true.tolist()
+
+
+def test_texts_without_meaning_do_not_count() -> None:
+    x, y, texts = rows()
+    wrong = [1, 10, 17]
+    y = y.copy()
+    y[wrong] = (y[wrong] + 2) % CLASSES
+    means = fit_to_labels(x, y, None, 100.0, CLASSES)
+    np.testing.assert_allclose(fit_to_labels(x, y, texts[[3, 4, 5, 0, 1, 2]], 100.0, CLASSES).margin, means.margin)
 
 
 def test_a_label_without_another_photo() -> None:
