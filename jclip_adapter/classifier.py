@@ -13,8 +13,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from jclip_adapter.core.errors import DataError, MissingError, UsageError
-from jclip_adapter.core.task import Array, softmax
+from jclip_adapter.core.task import Array
 from jclip_adapter.data.texts.prompts import load_prompts
+from jclip_adapter.evaluation.calibration import calibrate
 from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.methods import FITTED, Method, create
 from jclip_adapter.methods import load as load_method
@@ -116,13 +117,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if not len(classes):
             raise DataError("expected photos, got none.")
         tasks = self._open(classes)
-        self.method_: Method = method.fit(tasks.task(paths, codes.astype(np.int64), self.views, self.seed))
+        task = tasks.task(paths, codes.astype(np.int64), self.views, self.seed)
+        self.method_: Method = calibrate(method.fit(task), task)
         self.classes_: npt.NDArray[Any] = classes
         self._tasks = tasks
         return self
 
     def predict_proba(self, X: Sequence[str | Path]) -> npt.NDArray[np.float64]:
-        """Class probabilities: the softmax of the method's logits, not calibrated.
+        """Class probabilities, calibrated on held-out photos of `fit` (docs/trust.md).
 
         Args:
             X: M paths of photos.
@@ -134,7 +136,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             NotFittedError: `fit` was not called.
             DataError: a photo cannot be read.
         """
-        return softmax(self._logits(X))
+        logits = self._logits(X)
+        return self.method_.calibration_.probabilities(logits)
 
     def predict(self, X: Sequence[str | Path]) -> npt.NDArray[Any]:
         """The most probable label of each photo; arguments and errors as `predict_proba`.
@@ -144,6 +147,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         logits = self._logits(X)
         return self.classes_[logits.argmax(axis=1)]
+
+    def is_known(self, X: Sequence[str | Path], reject: float = 0.05) -> npt.NDArray[np.bool_]:
+        """Whether each photo is of one of the classes; False for "none of these" (docs/trust.md).
+
+        Args:
+            X: M paths of photos.
+            reject: Share of photos of the classes that may be refused, between 0 and 1.
+
+        Returns:
+            (M,) truth values.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            UsageError: there are too few training photos for this share.
+            DataError: a photo cannot be read.
+        """
+        logits = self._logits(X)
+        return self.method_.calibration_.is_known(logits, reject)
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted classifier to a folder, without CLIP's weights.

@@ -61,7 +61,24 @@ def test_fit_predict_save_load(classifier, photos, tmp_path: Path) -> None:
     classifier.save(tmp_path / "saved")
     again = FewShotClassifier.load(tmp_path / "saved")
     np.testing.assert_array_equal(again.predict_proba(tests), shares)
+    assert again.method_.calibration_.source == "24 photos: held-out shots"
+    known = again.is_known(tests, reject=0.3)
+    assert known.shape == (len(tests),)
+    np.testing.assert_array_equal(known, classifier.is_known(tests, reject=0.3))
+    with pytest.raises(UsageError, match="24 held-out photos"):
+        again.is_known(tests, reject=0.01)
     assert again.get_params() == before
+
+
+def test_photos_of_which_it_is_least_sure_are_unknown(classifier, photos) -> None:
+    paths, labels, tests = photos
+    with pytest.raises(NotFittedError):
+        classifier.is_known(tests)
+    shares = classifier.fit(paths, labels).predict_proba(tests)
+    certainty = np.sum(shares * np.log(shares), axis=1)
+    known = classifier.is_known(tests, reject=0.5)
+    assert 0 < known.sum() < len(tests)
+    assert certainty[known].min() > certainty[~known].max()
 
 
 def test_a_broken_photo_and_other_weights_are_told(classifier, photos, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_an_installed_wheel_finds_what_comes_with_it(wheel: Path, tmp_path: Path
 
 def disagreements(root: Path) -> list[str]:
     """Packages of which requirements*.txt and pyproject.toml say different things."""
-    extras = ("audio", "backbones", "hub", "photos")
+    extras = ("audio", "backbones", "hub", "parquet", "photos")
     files = ("requirements.txt", *(f"requirements-{extra}.txt" for extra in extras))
     pins = {(pin.name.lower(), str(pin.marker or "")): pin for file in files for pin in pinned(root / file)}
     ranges = {(item.name.lower(), str(item.marker or "")): item for item in allowed(root)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from jclip_adapter.storage import read_checked_json
 
-TIMES = ("fit_seconds", "predict_seconds", "select_seconds")
+TIMES = ("fit_seconds", "predict_seconds", "select_seconds", "calibrate_seconds")
 
 
 def cell(path: Path) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from jclip_adapter.core.choices import TABLES
 from jclip_adapter.core.console import be_quiet, print_error, streams
 from jclip_adapter.core.errors import AdapterError, UsageError
 from jclip_adapter.core.problems import one_line
@@ -162,8 +164,11 @@ def _settings(arguments: argparse.Namespace, commands: Sequence[str]) -> Setting
         if name in typed and item.kind == "texts":
             typed[name] = item.check(typed[name])
     settings = build_settings(typed, arguments.config or "", commands)
-    if CLASSIFY in commands and arguments.predict:
-        raise UsageError("with --images the predictions are printed, not written.", "Write --predict --images PATH ….")
+    if CLASSIFY in commands and arguments.predict and Path(arguments.predict).suffix.lower() not in TABLES:
+        raise UsageError(
+            f"with --images the predictions are printed, or written as a table, not to {arguments.predict}.",
+            f"Write --predict --images PATH …, or name a file that ends in {', '.join(TABLES)}.",
+        )
     if settings.shard and len(commands) > 1:
         raise UsageError("--shard needs --extract or --predict alone.", "Run other commands separately.")
     return settings

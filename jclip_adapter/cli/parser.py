@@ -84,7 +84,7 @@ COMMANDS = {
         Command("evaluate", "accuracy on labelled photos, in total and per domain", (EVALUATE,)),
         Command(
             "predict",
-            f"classify the test photos into FILE ({RESULT}) and a zip, or --images",
+            f"classify the test photos into FILE ({RESULT}) and a zip, or a .csv, .jsonl or .parquet; or --images",
             (PREDICT, CLASSIFY),
             "FILE",
             optional=True,

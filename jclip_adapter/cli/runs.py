@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "run.json", "metrics.json", "curves.png"
 DIGESTS = "support.sha256"  # of the shots, in the format of sha256sum --check
 CHECKPOINT = "checkpoint.safetensors"  # of an unfinished training
-EVALUATION, CONFUSION = "evaluation.json", "confusion.png"
+EVALUATION, CONFUSION, RELIABILITY = "evaluation.json", "confusion.png", "reliability.png"
 
 
 def _unlisted(_: Path) -> str:
@@ -64,6 +64,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         CHECKPOINT: TRAINING_STATE,
         EVALUATION: Kind("an evaluation", unchanged_json("photos", "scores", "worst_pairs")),
         CONFUSION: Kind("a picture", unchanged_png),
+        RELIABILITY: Kind("a picture", unchanged_png),
     }
 )
 """The files of a run folder, by name. A file that the folder's manifest lists is recognised by that too."""
@@ -106,7 +107,9 @@ _PATHS = (
 # Compared elsewhere, or without effect on accuracies.
 _IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume"])
 # Options of evaluation and prediction alone.
-_AFTERWARDS = frozenset(["labels", "holdout", "images", "top", "on_bad_image", "shard", "follow_links", "white_level"])
+_AFTERWARDS = frozenset(
+    ["labels", "holdout", "images", "top", "on_bad_image", "reject", "shard", "follow_links", "white_level"]
+)
 _AGAIN = "Train again with the new setting, or leave it out."
 
 
@@ -169,7 +172,7 @@ def save_run(
         write_checked_json(fresh / METRICS, metrics)
         if method.history_:
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name, method.step_losses_))
-    for name in (EVALUATION, CONFUSION):  # of the replaced adapter
+    for name in (EVALUATION, CONFUSION, RELIABILITY):  # of the replaced adapter
         if KINDS[name].owns(folder / name):
             discard(folder / name, KINDS[name])
 

@@ -80,6 +80,7 @@ class Settings:
         transparent: "drop" shows the colours stored under transparent pixels, as in OpenAI's preprocessing.
         white_level: 0 infers it from the data set, where a file does not declare it.
         run: Empty for a folder named after the settings (`run_folder`).
+        reject: None to mark no photo as unknown.
         holdout: None to prefer labelled test photos.
         given: Names of the options given by flag or file.
         shot_counts: The values of `shots` for commands that take a list; empty where not given.
@@ -373,6 +374,16 @@ class Settings:
         (PREDICT,),
         choices=("stop", "fallback"),
         group=DETAILS,
+    )
+    reject: float | None = option(
+        None,
+        "share of photos of the classes that may be marked as unknown, so that others are (docs/trust.md)",
+        (EVALUATE, PREDICT, CLASSIFY),
+        kind="number",
+        metavar="RATE",
+        low=0.001,
+        high=0.999,
+        shown="none",
     )
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     shot_counts: tuple[int, ...] = ()

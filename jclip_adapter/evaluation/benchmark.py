@@ -30,7 +30,8 @@ from jclip_adapter.features.file import FeatureFile, read_feature_file
 from jclip_adapter.methods import Method, available, create, get
 from jclip_adapter.storage import KEPT, read_checked_json, write_checked_json
 
-from .metrics import accuracy, mean_interval, seen_and_unseen
+from .calibration import calibrate
+from .metrics import accuracy, calibration_error, mean_interval, seen_and_unseen
 from .provenance import code_digest
 from .query_tasks import QueryTasks
 from .selection import choose
@@ -40,6 +41,7 @@ _SCORING = (  # code that every cell depends on
     "jclip_adapter.evaluation.metrics",
     "jclip_adapter.evaluation.query_tasks",
     "jclip_adapter.core.task",
+    "jclip_adapter.evaluation.calibration",
 )
 _SELECTING = "jclip_adapter.evaluation.selection"
 _SHOWN = 3  # methods named in a message
@@ -49,6 +51,7 @@ COLUMNS = (
     "shots",
     "seed",
     "top1",
+    "ece",
     "top5",
     "fit_seconds",
     "predict_seconds",
@@ -283,6 +286,8 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
     with doing(f"fitting {name}"):
         method = create(name, seed=problem.seed, **choice.values).fit(task)
     fitted = time.perf_counter()
+    calibrate(method, task)
+    calibrated = time.perf_counter()
     if problem.tasks is None:
         scores = _on_all_queries(method, problem, task)
     else:
@@ -294,9 +299,12 @@ def run_cell(name: str, problem: Problem, selection: str, given: Mapping[str, An
         "shots": problem.shots,
         "seed": problem.seed,
         "fit_seconds": fitted - chosen,
-        "predict_seconds": predicted - fitted,
+        "predict_seconds": predicted - calibrated,
         "hyperparameters": method.hyper.as_dict(),
         "select_seconds": chosen - started,
+        "calibrate_seconds": calibrated - fitted,
+        "temperature": method.calibration_.temperature,
+        "calibrated_on": method.calibration_.source,
         "selected_on": choice.source,
         "selection_accuracy": None if choice.candidates == 0 else 100 * choice.accuracy,
         "candidates": choice.candidates,
@@ -314,6 +322,7 @@ def _on_all_queries(method: Method, problem: Problem, task: FewShotTask) -> dict
     readable = np.arange(len(labels)) < len(problem.test.labels)
     found: dict[str, Any] = {
         "top1": 100 * accuracy(logits, labels, 1, readable),
+        "ece": 100 * calibration_error(method.calibration_.probabilities(logits[readable]), problem.test.labels),
         "top5": 100 * accuracy(logits, labels, min(5, logits.shape[1]), readable),
         "queries": len(labels),
     }
@@ -341,16 +350,19 @@ def _on_tasks(method: Method, test: Labelled, tasks: QueryTasks, seed: int) -> d
     whole = None if method.meta.transductive else method.logits(queries)
     draws = list(tasks.draw(labels, seed))
     found: dict[str, list[float]] = {"top1": [], "same_size": [], "resampled": []}
-    top5 = []
+    top5, shares, truth = [], [], []
     for drawn in progress(draws, desc="tasks", unit="task", leave=False, delay=2):
         scores = [method.logits(queries[rows]) if whole is None else whole[rows] for rows in drawn]
         for values, each, rows in zip(found.values(), scores, drawn, strict=True):
             values.append(100 * accuracy(each, labels[rows]))
         top5.append(100 * accuracy(scores[0], labels[drawn.pooled], min(5, scores[0].shape[1])))
+        shares.append(method.calibration_.probabilities(scores[0]))
+        truth.append(labels[drawn.pooled])
     means = {key: mean_interval(values) for key, values in found.items()}
     return {
         **{key: mean for key, (mean, _) in means.items()},
         **{f"{key}_interval": half for key, (_, half) in means.items()},
+        "ece": 100 * calibration_error(np.concatenate(shares), np.concatenate(truth)),
         "top5": fmean(top5),
         "tasks": tasks.count,
         "effective_classes": str(tasks),

@@ -9,7 +9,7 @@ import numpy as np
 
 from jclip_adapter.methods import get
 
-from .metrics import mean_interval, wilson_interval
+from .metrics import BINS, mean_interval, wilson_interval
 from .report import BLUE, GREY, ORANGE, markdown_table, png
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ def _legend(cells: Sequence[dict[str, Any]]) -> str:
     over += [f"{first['tasks']} tasks"] if "tasks" in first else []
     mean = f"mean over {' of '.join(over)} ± half-width of its 95 % confidence interval (Student's t)"
     parts = [f"Top-1 in percent: {mean if over else 'one draw of the shots'}."]
+    if any("ece" in cell for cell in cells):
+        parts.append(
+            f"ECE: expected calibration error in percent ({BINS} bins) of probabilities calibrated on held-out shots."
+        )
     if "unseen" in first:
         parts.append(_legend_of_groups(sorted({cell["unseen"] for cell in cells}), first["protocol"]))
     if "tasks" in first:
@@ -84,7 +88,7 @@ def _legend_of_tasks(cells: Sequence[dict[str, Any]]) -> str:
 
 def _pivot(cells: Sequence[dict[str, Any]]) -> str:
     columns = sorted({(cell["dataset"], cell["shots"]) for cell in cells})
-    quantities = _quantities(cells[0])
+    quantities = _quantities(cells[0]) | ({"ece": ", ECE"} if any("ece" in cell for cell in cells) else {})
     rows = []
     for method in sorted({cell["method"] for cell in cells}):
         row = [method]
@@ -114,8 +118,8 @@ def _mean_and_half(cells: Sequence[dict[str, Any]], key: str) -> tuple[float, fl
 
 
 def _mean_of(cells: Sequence[dict[str, Any]], key: str) -> str:
-    """Mean and interval; a dash where there are no cells."""
-    if not cells:
+    """Mean and interval; a dash where there are no cells, or one of an older version without this quantity."""
+    if not all(key in cell for cell in cells) or not cells:
         return "–"
     mean, half = _mean_and_half(cells, key)
     return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"

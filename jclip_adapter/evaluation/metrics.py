@@ -18,6 +18,8 @@ Ints = npt.NDArray[np.int64]
 
 TOP = 5
 """Guesses of a photo of which one must be right for top-5."""
+BINS = 15
+"""Bins of the expected calibration error."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,52 @@ def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1, readable:
     0.5
     """
     return float((_hits(logits, labels, k) & np.asarray(readable, dtype=bool)).mean())
+
+
+def confidence_bins(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> list[tuple[int, float, float]]:
+    """Photos by their confidence, the probability of the predicted class, in `BINS` bins of equal width.
+
+    Args:
+        probabilities: (M, C) class probabilities.
+        labels: (M,) class indices.
+
+    Returns:
+        Number of photos, mean confidence and top-1 accuracy of each bin, by increasing confidence; NaN for an empty
+        bin. A confidence of k/15 belongs to the bin above, 1 to the last bin.
+
+    Raises:
+        DataError: as `accuracy`.
+    """
+    right = _hits(probabilities, labels, 1)
+    confidence = np.asarray(probabilities, dtype=np.float64).max(axis=1)
+    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(place, minlength=BINS)
+    with np.errstate(invalid="ignore"):
+        means, shares = (np.bincount(place, values, BINS) / counts for values in (confidence, right))
+    return list(zip(counts.tolist(), means.tolist(), shares.tolist(), strict=True))
+
+
+def calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Expected calibration error of the predicted class.
+
+    Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, equation 3: the difference
+    between mean confidence and accuracy in each bin of `confidence_bins`, weighted by the bin's share of the photos.
+
+    Args:
+        probabilities: (M, C) class probabilities.
+        labels: (M,) class indices.
+
+    Returns:
+        From 0, where confidence and accuracy agree, to 1.
+
+    Raises:
+        DataError: as `accuracy`.
+
+    >>> round(calibration_error([[0.9, 0.1], [0.9, 0.1]], [0, 1]), 6)
+    0.4
+    """
+    bins = [(count, abs(mean - share)) for count, mean, share in confidence_bins(probabilities, labels) if count]
+    return sum(count * gap for count, gap in bins) / sum(count for count, _ in bins)
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jclip_adapter.storage.checksums import png_with_checksum
 from jclip_adapter.storage.kinds import SOFTWARE
 
-from .metrics import Score
+from .metrics import BINS, Score, calibration_error, confidence_bins
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,6 +105,38 @@ def confusion_picture(confusion: npt.NDArray[np.int64], domains: Sequence[str]) 
     bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5**0.5, 1])
     bar.ax.set_yticklabels(["0 %", "50 %", "100 %"])
     bar.set_label("share of the true class")
+    return png(figure)
+
+
+def reliability_picture(probabilities: npt.ArrayLike, labels: npt.ArrayLike, title: str) -> bytes:
+    """Draw the accuracy of photos over their confidence, in the bins of the expected calibration error.
+
+    Args:
+        probabilities: (M, C).
+        labels: (M,) class indices.
+        title: Title of the picture.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib.figure import Figure
+
+    bins = confidence_bins(probabilities, labels)
+    figure = Figure(figsize=(5, 5.6), layout="constrained")
+    axes, below = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
+    places = (np.arange(BINS) + 0.5) * 100 / BINS
+    axes.bar(places, [100 * np.nan_to_num(share) for _, _, share in bins], 92 / BINS, color=BLUE)
+    axes.plot([0, 100], [0, 100], "--", color=GREY)
+    points = [(100 * mean, 100 * share) for count, mean, share in bins if count]
+    axes.plot(*zip(*points, strict=True), "o", color=ORANGE, label="mean confidence of the bin's photos")
+    axes.set_ylabel("accuracy in %")
+    axes.set_ylim(0, 100)
+    axes.legend(loc="upper left", frameon=False)
+    axes.set_title(f"{title}: expected calibration error {100 * calibration_error(probabilities, labels):.1f} %")
+    below.bar(places, [count for count, _, _ in bins], 92 / BINS, color=GREY)
+    below.set_xlabel("confidence in %")
+    below.set_ylabel("photos")
+    below.set_xlim(0, 100)
     return png(figure)
 
 

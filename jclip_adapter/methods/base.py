@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.errors import DataError, DivergedError, UsageError, suggest
 from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries, Weights, check_rows, normalise
 from jclip_adapter.core.version import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _TUNED = "encoder_."
+_CONFIDENCES = "calibration_."
 FITTED = Kind("a fitted method", unchanged_safetensors("method", "hyperparameters"))
 """The file that `Method.save` writes."""
 
@@ -141,7 +143,8 @@ class Method(ABC):
 
     Hyper-parameters are given to the constructor and not changed. `fit` returns self and sets numpy arrays whose names
     end in an underscore; `logits` needs nothing else. Fine-tuned weights of CLIP are in the dictionary `encoder_`.
-    `history_` holds loss and top-1 per epoch, `step_losses_` the loss of every step.
+    `history_` holds loss and top-1 per epoch, `step_losses_` the loss of every step. `calibration_` turns logits into
+    probabilities; `fit` leaves its temperature at 1 (`evaluation.calibration` fits it).
 
     Args:
         seed: Of everything random in `fit`; the same seed gives the same bytes on the CPU.
@@ -168,6 +171,7 @@ class Method(ABC):
         self.history_: list[dict[str, float]] = []
         self.step_losses_: list[float] = []
         self.encoder_: dict[str, Array] = {}
+        self.calibration_ = Calibration()
 
     def fit(self, task: FewShotTask) -> Self:
         """Learn from a task's support set and texts.
@@ -188,6 +192,7 @@ class Method(ABC):
         self.raw_ = task.support_raw is not None
         self.history_, self.step_losses_ = [], []
         self.encoder_ = {}
+        self.calibration_ = Calibration()
         try:
             self._fit(task)
         except DivergedError as error:
@@ -265,6 +270,7 @@ class Method(ABC):
                 raise UsageError(f"{self.meta.name} has to be fitted again for another {item.name}.")
         twin = copy.copy(self)
         twin.hyper = dataclasses.replace(self.hyper, **values)
+        twin.calibration_ = Calibration()
         return twin
 
     @abstractmethod
@@ -298,6 +304,11 @@ class Method(ABC):
                 f"{self.meta.name} trains through CLIP, but the task has only features.",
                 "Give --weights a CLIP, and photos instead of feature files.",
             )
+
+    @property
+    def uses_shots(self) -> bool:
+        """Whether it learns from the support set, if there is one."""
+        return "support" in (*self.meta.needs, *self.meta.uses)
 
     @property
     def uses_auxiliary(self) -> bool:
@@ -362,7 +373,11 @@ class Method(ABC):
             "raw": str(int(self.raw_)),
             **facts,
         }
-        write_safetensors(path, self.learnt(), manifest, FITTED)
+        arrays, known = self.learnt(), self.calibration_
+        if known.source:
+            manifest |= {"temperature": repr(known.temperature), "calibrated_on": known.source}
+            arrays |= {f"{_CONFIDENCES}known": known.known, f"{_CONFIDENCES}unknown": known.unknown}
+        write_safetensors(path, arrays, manifest, FITTED)
 
     def attach(self, encoder: EncoderLink | None) -> None:  # noqa: B027  (most methods score without CLIP)
         """Give a loaded method the CLIP that it was trained with, if prediction needs it."""
@@ -391,9 +406,14 @@ class Method(ABC):
         method.classes_ = tuple(json.loads(manifest["classes"]))
         method.width_ = int(manifest["width"])
         method.raw_ = manifest["raw"] == "1"
+        if "temperature" in manifest:  # versions up to 0.2 had none
+            known = {name: arrays[f"{_CONFIDENCES}{name}"] for name in ("known", "unknown")}
+            method.calibration_ = Calibration(float(manifest["temperature"]), manifest["calibrated_on"], **known)
         for name, value in arrays.items():
             if name.startswith(_TUNED):
                 method.encoder_[name.removeprefix(_TUNED)] = value
+            elif name.startswith(_CONFIDENCES):
+                continue
             else:
                 setattr(method, name, value)
         return method

@@ -7,9 +7,10 @@ import pytest
 
 from jclip_adapter.cli import app as cli
 from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.core.task import FewShotTask, normalise
+from jclip_adapter.core.task import FewShotTask, normalise, softmax
 from jclip_adapter.evaluation import benchmark
 from jclip_adapter.evaluation.benchmark_report import benchmark_figure
+from jclip_adapter.evaluation.metrics import calibration_error
 from jclip_adapter.features.file import read_feature_file
 from jclip_adapter.methods import available, create, get
 
@@ -151,6 +152,7 @@ def test_a_row_per_cell_with_the_columns_of_the_contract(workplace):
     assert {row["dataset"] for row in rows} == {"toy"}
     assert json.loads(rows[-1]["hyperparameters"]).keys() >= {"c"}
     assert all(0 <= float(row["top1"]) <= float(row["top5"]) <= 100 for row in rows)
+    assert all(0 <= float(row["ece"]) <= 100 for row in rows)
     assert (workplace / "out.md").read_text().startswith("### Inductive methods")
     assert (workplace / "out.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -362,3 +364,22 @@ def test_methods_through_clip_are_a_word_of_their_own(workplace):
     assert {"coop", "clip-lora", "full"} <= set(through)
     assert not set(everything) & set(through)
     assert benchmark.choose_methods("encoder,all,coop") == [*through, *everything]
+
+
+def test_probabilities_are_calibrated_on_held_out_shots(workplace):
+    """proker's raw scores are near each other: uncalibrated, its confidence is near one of five."""
+    (row,) = run("--method", "proker", "--shots", "3", "--select", "none")
+    cell = json.loads(next(Path("results/cells").glob("*-proker-*.json")).read_text())
+    assert cell["calibrated_on"] == "15 photos: held-out shots"
+    content = read_feature_file("toy.npz")
+    logits = create("proker", seed=1).fit(content.tasks[3]).logits(content.test.queries)
+    before, after = (
+        100 * calibration_error(softmax(logits / value), content.test.labels) for value in (1.0, cell["temperature"])
+    )
+    assert float(row["ece"]) == pytest.approx(after, abs=1e-3)
+    assert after < before / 1.5
+
+
+def test_the_tasks_of_few_classes_have_a_calibration_error_too(workplace):
+    (row,) = run("--method", "gda", "--shots", "3", "--tasks", "4", "--queries", "6", "--effective-classes", "2")
+    assert 0 <= float(row["ece"]) <= 100

@@ -135,3 +135,40 @@ def test_interval_is_students() -> None:
     mean, half = metrics.mean_interval([60.0, 80.0, 70.0])
     assert mean == pytest.approx(70.0)
     assert half == pytest.approx(4.302653 * 10 / 3**0.5, rel=1e-6)
+
+
+def test_calibration_error_agrees_with_its_definition_in_a_loop() -> None:
+    """Guo et al. 2017, equation 3, photo by photo."""
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(4, 0.5), 500)
+    labels = np.array([rng.choice(4, p=row) for row in shares**2 / (shares**2).sum(axis=1, keepdims=True)])
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(metrics.BINS)]
+    for row, label in zip(shares, labels, strict=True):
+        place = next(
+            number
+            for number in range(metrics.BINS)
+            if row.max() < (number + 1) / metrics.BINS or number == metrics.BINS - 1
+        )
+        bins[place].append((row.max(), row.argmax() == label))
+    gaps = [abs(np.mean([c for c, _ in each]) - np.mean([r for _, r in each])) * len(each) for each in bins if each]
+    assert metrics.calibration_error(shares, labels) == pytest.approx(sum(gaps) / 500)
+
+
+def test_probabilities_that_are_the_truth_have_a_small_calibration_error() -> None:
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(5, 0.3), 20_000)
+    labels = np.array([rng.choice(5, p=row) for row in shares])
+    assert metrics.calibration_error(shares, labels) < 0.02
+    assert metrics.calibration_error(np.eye(5)[labels], labels) == 0
+    assert metrics.calibration_error(np.eye(5)[labels], (labels + 1) % 5) == 1
+
+
+def test_bins_of_confidence_count_every_photo() -> None:
+    found = metrics.confidence_bins([[1.0, 0.0], [0.6, 0.4], [0.5, 0.5]], [0, 1, 0])
+    assert len(found) == metrics.BINS
+    assert [count for count, _, _ in found] == [0] * 7 + [1, 0, 1] + [0] * 4 + [1]
+    assert found[-1] == (1, 1.0, 1.0)
+    assert found[9] == (1, 0.6, 0.0)
+    assert np.isnan(found[0][1])
+    with pytest.raises(DataError):
+        metrics.confidence_bins([[1.0, 0.0]], [2])

@@ -9,6 +9,7 @@ from jclip_adapter.evaluation.metrics import by_domain
 from jclip_adapter.evaluation.report import (
     confusion_picture,
     markdown_table,
+    reliability_picture,
     score_table,
     training_curves,
 )
@@ -74,6 +75,24 @@ def test_benchmark_tables_have_intervals_and_keep_transductive_methods_apart():
     assert "transclip" not in inductive
     assert "transclip" in transductive
     assert "gda" not in transductive
+
+
+def test_the_calibration_error_stands_beside_top1():
+    cells = [cell("gda", 60.0, ece=2.0), cell("gda", 70.0, seed=2, ece=4.0), cell("ape", 65.0)]  # ape: an older cell
+    header, _, ape, gda = benchmark_table(cells).splitlines()[2:6]
+    assert [word.strip() for word in header.split("|")[1:4]] == ["method", "toy, 4-shot", "toy, 4-shot, ECE"]
+    assert gda.split("|")[3].strip().startswith("3.0 ±")
+    assert ape.split("|")[3].strip() == "–"
+    assert "ECE: expected calibration error" in benchmark_table(cells)
+    assert "ECE" not in benchmark_table([cell("ape", 65.0)])
+
+
+def test_a_reliability_diagram_is_a_picture_and_the_same_each_time():
+    shares = np.random.default_rng(0).dirichlet(np.ones(3), 60)
+    data = reliability_picture(shares, np.arange(60) % 3, "test")
+    assert opened(data).width > 300
+    assert data == reliability_picture(shares, np.arange(60) % 3, "test")
+    assert data != reliability_picture(shares, (np.arange(60) + 1) % 3, "test")
 
 
 def test_what_a_method_was_not_run_on_is_a_dash():

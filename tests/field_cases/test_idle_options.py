@@ -38,7 +38,7 @@ from tests.tiny_contest import WEIGHTS, write_photo
         (("--train", *WEIGHTS, "--select", "validation"), "--select validation", "--select support"),
         (("--benchmark", *WEIGHTS, "--select", "validation"), "--select validation", "--select support"),
         (("--train", "--weights", "efficientnet-lite0", "--prompts", "jclip"), "--prompts has no effect", "Leave"),
-        (("--predict", "r.txt", "--images", "a.jpg", *WEIGHTS), "printed, not written", "--predict --images"),
+        (("--predict", "r.txt", "--images", "a.jpg", *WEIGHTS), "or written as a table", "--predict --images"),
         (
             ("--benchmark", *WEIGHTS, "--support", "first"),
             "--support has no effect with --benchmark",

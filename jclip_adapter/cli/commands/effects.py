@@ -11,11 +11,6 @@ from jclip_adapter.methods import Method, available, create
 from jclip_adapter.models import backbones
 
 
-def uses_shots(method: Method) -> bool:
-    """Whether a method learns from the support set, if there is one."""
-    return "support" in (*method.meta.needs, *method.meta.uses)
-
-
 def uses_views(method: Method) -> bool:
     """Whether a method uses augmented views."""
     return "views" in method.meta.uses
@@ -36,7 +31,7 @@ def refuse_idle_on_methods(settings: Settings, methods: Sequence[Method], *, sho
         (uses_views, ("views",), "augmented views"),
         (lambda method: method.uses_auxiliary, ("auxiliary",), "a second network"),
         (lambda method: method.uses_extra, ("audio", "photos"), "a second modality"),
-        (uses_shots, ("shots", "support", "select") if shots else (), "training photos"),
+        (lambda method: method.uses_shots, ("shots", "support", "select") if shots else (), "training photos"),
     ]
     for use, names, what in uses:
         for name in names:

@@ -6,13 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.cli.app import Invocation
-from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, check_run_folder, take_only_run
+from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, RELIABILITY, check_run_folder, take_only_run
 from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.problems import counted
@@ -24,11 +26,13 @@ from jclip_adapter.evaluation.metrics import (
     ConfusedPair,
     Score,
     by_domain,
+    calibration_error,
     confusion_matrix,
     seen_and_unseen,
     worst_pairs,
 )
-from jclip_adapter.evaluation.report import confusion_picture, markdown_table, score_table
+from jclip_adapter.evaluation.rejection import expected_of, in_words, measured
+from jclip_adapter.evaluation.report import confusion_picture, markdown_table, reliability_picture, score_table
 from jclip_adapter.features.overlap import Overlap, find_overlap
 from jclip_adapter.methods import create
 from jclip_adapter.storage import write_bytes, write_checked_json
@@ -58,10 +62,11 @@ def evaluate(settings: Settings) -> Evaluation:
     """Score a trained run on labelled photos that it was not trained on.
 
     Returns:
-        The evaluation; evaluation.json and confusion.png are written to the run folder.
+        The evaluation; evaluation.json, confusion.png and reliability.png are written to the run folder.
 
     Raises:
         DataError: there are no labelled photos.
+        UsageError: --reject has too few held-out photos.
     """
     settings = take_only_run(settings)
     if "support" not in create(settings.method).meta.needs or settings.run_folder.is_dir():
@@ -86,7 +91,11 @@ def evaluate(settings: Settings) -> Evaluation:
     named = tasks.baseline if tasks.encoder.has_text or support else ""  # with neither texts nor shots there is none
     meta, bad = trained.method.meta, len(features.bad)
     folder = trained.folder or settings.run_folder
-    files = (folder / EVALUATION, folder / CONFUSION)
+    files = (folder / EVALUATION, folder / CONFUSION, folder / RELIABILITY)
+    calibration = trained.calibration
+    shares = calibration.probabilities(logits[readable])
+    error = 100 * calibration_error(shares, truth[readable])
+    refused = _refused(calibration, logits[readable], truth[readable], settings.reject)
     groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth, readable)
     report = {
         "photos": source,
@@ -97,6 +106,9 @@ def evaluate(settings: Settings) -> Evaluation:
         "scores": [score.in_percent() for score in scores],
         "zero_shot": [score.in_percent() for score in baseline] if named else [],
         "baseline": named,
+        "calibration_error": error,
+        "temperature": calibration.temperature,
+        "reject": refused,
         "seen_and_unseen": groups,
         "overlap": {
             "identical": int(overlap.identical.sum()),
@@ -113,10 +125,13 @@ def evaluate(settings: Settings) -> Evaluation:
     }
     write_checked_json(files[0], report, KINDS[EVALUATION])
     write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
+    write_bytes(files[2], reliability_picture(shares, truth[readable], meta.name), KINDS[RELIABILITY])
     text = [
         f"{meta.name} on {source}{' (transductive)' if meta.transductive else ''}",
         score_table(scores, baseline, meta.name, named, images.kind, top5=len(images.classes) > TOP),
         *_remarks(meta.name, named, groups, bad, overlap, without, images.kind),
+        f"expected calibration error of the probabilities: {error:.1f} %",
+        *_refusals(calibration, refused, settings.reject, images.kind),
         *_confusions(pairs, images.kind),
         f"written: {', '.join(map(str, files))}",
     ]
@@ -145,6 +160,25 @@ def _remarks(
         both = f"{baseline} {100 * theirs.top1:.1f} %, {method} {100 * mine.top1:.1f} %"
         lines.append(f"top-1 without {name} ({counted(mine.n, kind)}): {both}")
     return lines
+
+
+def _refused(
+    calibration: Calibration, logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], reject: float | None
+) -> dict[str, Any]:
+    """What --reject would do, as expected and on the labelled photos; empty without it."""
+    if reject is None:
+        return {}
+    return {**expected_of(calibration, reject), **measured(calibration, logits, truth, reject)}
+
+
+def _refusals(calibration: Calibration, refused: dict[str, Any], reject: float | None, kind: str) -> list[str]:
+    """Lines on --reject."""
+    if reject is None:
+        return []
+    low, high = refused["kept_interval"]
+    right = "" if refused["top1_of_kept"] is None else f", {refused['top1_of_kept']:.1f} % of them predicted correctly"
+    kept = f"--reject {reject:g} keeps {refused['kept']:.1f} % ({low:.1f}–{high:.1f} %) of these {kind}s{right}"
+    return [kept, *in_words(calibration, reject)]
 
 
 def _confusions(pairs: Sequence[ConfusedPair], kind: str) -> list[str]:

@@ -1,8 +1,9 @@
-"""The predict command: the contest's result file, or the classes of any photos."""
+"""The predict command: the contest's result file, a table of predictions, or the classes of any photos."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,46 +12,71 @@ from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.options import CLASSIFY
 from jclip_adapter.cli.parser import RESULT
 from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import print_result
-from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.problems import Problems, counted, one_line
 from jclip_adapter.core.task import softmax
+from jclip_adapter.data.predictions import Predictions, check_table, is_table, write_predictions
 from jclip_adapter.data.sets import check_test_links
 from jclip_adapter.data.sets.model import FileKind, paths_of
 from jclip_adapter.data.sets.paths import warn_ignored
 from jclip_adapter.data.sets.tree import scan
 from jclip_adapter.data.submission import REJECTS, check_target, rejects_path, write_submission
 from jclip_adapter.evaluation.metrics import top_k_ids
+from jclip_adapter.evaluation.rejection import expected_of, in_words
+from jclip_adapter.features.encoding import PhotoFeatures
 from jclip_adapter.features.overlap import warn_of_overlap
 from jclip_adapter.features.sharding import encode_part
 from jclip_adapter.storage import discard, write_text
 from jclip_adapter.storage.checksums import LIST_MARK, text_with_checksum
 
 from .setup import check_test_photos, log_data
-from .trained import as_trained, open_trained
+from .trained import Trained, as_trained, open_trained
 
 logger = logging.getLogger(__name__)
 
 
-def predict(settings: Settings, result: Path) -> str:
-    """Classify the test photos and write the result file and its zip.
+def check_result(path: Path, settings: Settings) -> None:
+    """Refuse a result that cannot be written, before the long computation.
 
-    An unreadable photo gets the classes with the largest mean zero-shot probability over the readable ones, and is
-    listed beside the result.
+    Raises:
+        UsageError: as `submission.check_target` or `predictions.check_table`; or an option has no effect on it.
+        SetupError: it cannot be written.
+    """
+    if is_table(path):
+        if "on_bad_image" in settings.given and settings.on_bad_image == "fallback":
+            why = f"on {path.name}, where an unreadable photo has its error"
+            raise UsageError(f"--on-bad-image fallback has no effect {why}.", "Leave it out.")
+        check_table(path)
+        return
+    if settings.reject is not None:
+        raise UsageError(
+            f"--reject has no effect on {path.name}, in which each photo has its best classes.",
+            f"Write {path.with_suffix('.csv').name}, or leave --reject out.",
+        )
+    check_target(path)
+
+
+def predict(settings: Settings, result: Path) -> str:
+    """Classify the test photos and write the result file and its zip, or a table with probabilities.
+
+    In a result file an unreadable photo gets the classes with the largest mean zero-shot probability over the readable
+    ones, and is listed beside the result. In a table it has its error.
 
     Args:
         settings: The settings.
-        result: Path of the result file, in an existing folder.
+        result: Path of the result file, in an existing folder; .csv, .jsonl or .parquet for a table.
 
     Returns:
         What was written, or the progress of --shard where other parts are missing, in words.
 
     Raises:
         DataError: no test photo, or an unreadable one under --on-bad-image stop.
-        UsageError: the result cannot be written (`submission.check_target`).
+        UsageError: the result cannot be written (`check_result`), or --reject has too few held-out photos.
     """
-    check_target(result)
-    part, stops = settings.shard, settings.on_bad_image == "stop"
+    check_result(result, settings)
+    part = settings.shard
     trained = open_trained(settings, encode_texts=part is None or part.number == 1)
     images, tasks = trained.images, trained.tasks
     check_test_photos(images)
@@ -64,10 +90,18 @@ def predict(settings: Settings, result: Path) -> str:
     features = tasks.photos(paths)
     if trained.folder:
         warn_of_overlap(tasks, trained.shots, images.test, features)
-    rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
-    if stops or len(rejects) == len(images.test):
+    if settings.on_bad_image == "stop" or len(features.bad) == len(images.test):
         features.refuse_bad(f"test {images.kind}", "Replace them, or give --on-bad-image fallback.")
-    top = min(settings.top, len(images.classes))
+    if is_table(result):
+        return _write_table(result, trained, features, images.test_names, settings)
+    return _write_result(result, trained, features, settings.top)
+
+
+def _write_result(result: Path, trained: Trained, features: PhotoFeatures, top: int) -> str:
+    """Write the contest's file and its zip; returns what was written, in words."""
+    images, tasks = trained.images, trained.tasks
+    rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
+    top = min(top, len(images.classes))
     ids = np.zeros((len(images.test), top), dtype=np.int64)
     ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
     listing = rejects_path(result)
@@ -89,16 +123,59 @@ def predict(settings: Settings, result: Path) -> str:
     return "\n".join(text)
 
 
-def classify(settings: Settings) -> list[str]:
+def _predictions(
+    trained: Trained, features: PhotoFeatures, paths: Sequence[str], settings: Settings
+) -> tuple[Predictions, Calibration]:
+    """The predictions for photos of which some can be read, and what their probabilities come from."""
+    names, logits, calibration = trained.images.class_names, trained.logits(features), trained.calibration
+    # Ranked by logits: small probabilities may be equal.
+    best, known = top_k_ids(logits, settings.top), None
+    if settings.reject is not None:
+        known = calibration.is_known(logits, settings.reject)
+    return Predictions(paths, features.bad, names, best, calibration.probabilities(logits), known), calibration
+
+
+def _write_table(
+    path: Path, trained: Trained, features: PhotoFeatures, paths: Sequence[str], settings: Settings
+) -> str:
+    """Write a table and its facts; returns what was written, in words."""
+    found, calibration = _predictions(trained, features, paths, settings)
+    facts = {
+        "run": str(trained.folder or ""),
+        "method": trained.method.meta.name,
+        "photos": len(paths),
+        "unreadable": len(features.bad),
+        "temperature": calibration.temperature,
+        "calibrated_on": calibration.source,
+        "reject": None if settings.reject is None else expected_of(calibration, settings.reject),
+    }
+    written, beside = write_predictions(path, found, facts)
+    kind = trained.images.kind
+    text = [f"written: {written} ({counted(len(paths), kind)}) and {beside}"]
+    if features.bad:
+        text.append(f"{counted(len(features.bad), kind)} could not be read")
+    if settings.reject is not None and found.known is not None:
+        text += [f"unknown: {counted(int((~found.known).sum()), kind)}", *in_words(calibration, settings.reject)]
+    return "\n".join(text)
+
+
+def classify(settings: Settings, result: Path | None = None) -> list[str]:
     """Classify photos outside the data set.
+
+    Args:
+        settings: The settings.
+        result: A table to be written instead; None for lines.
 
     Returns:
         A line per readable file, in the order given, with its most probable classes; a folder's own files before its
-        folders, in natural order. Unreadable ones are logged.
+        folders, in natural order. Unreadable ones are logged. With `result`, what was written.
 
     Raises:
         DataError: a path is missing, a folder has no photo or cannot be read, or no file can be read.
+        UsageError: the table cannot be written, or --reject has too few held-out photos.
     """
+    if result:
+        check_table(result)
     settings = as_trained(settings)
     files = [file for path in settings.images for file in _files_at(Path(path), settings.kind)]
     trained = open_trained(settings, elsewhere=files)
@@ -107,14 +184,20 @@ def classify(settings: Settings) -> list[str]:
     features = trained.tasks.photos(files)
     if len(features.bad) == len(files):
         raise DataError(f"no {images.kind} can be read.", details=list(features.bad.values()))
+    names = [str(file) for file in files]
+    if result:
+        return [_write_table(result, trained, features, names, settings)]
     for reason in features.bad.values():
         logger.warning("%s", reason)
+    found, calibration = _predictions(trained, features, names, settings)
     lines = []
-    shares = softmax(trained.logits(features))
-    rows = zip(np.flatnonzero(features.readable).tolist(), shares, top_k_ids(shares, settings.top), strict=True)
-    for number, row, best in rows:
-        answer = ", ".join(f"{images.class_names[index]} {100 * row[index]:.1f} %" for index in best)
-        lines.append(f"{files[number]}: {answer}")
+    for number, file in enumerate(np.flatnonzero(features.readable).tolist()):
+        row = found.probabilities[number]
+        answer = ", ".join(f"{images.class_names[index]} {100 * row[index]:.1f} %" for index in found.best[number])
+        known = found.known is None or found.known[number]
+        lines.append(f"{names[file]}: {answer if known else f'unknown ({answer})'}")
+    for line in in_words(calibration, settings.reject) if settings.reject is not None else ():
+        logger.info("%s", line)
     return lines
 
 
@@ -135,8 +218,8 @@ def _files_at(path: Path, kind: FileKind) -> list[Path]:
 
 def run(invocation: Invocation) -> None:
     """Write the result file, or print the classes of the given photos."""
-    settings = invocation.settings
+    settings, operand = invocation.settings, invocation.operands["predict"]
     if CLASSIFY in invocation.commands:
-        print_result("\n".join(classify(settings)))
+        print_result("\n".join(classify(settings, Path(operand) if operand else None)))
     else:
-        print_result(predict(settings, Path(invocation.operands["predict"] or RESULT)))
+        print_result(predict(settings, Path(operand or RESULT)))

@@ -24,15 +24,16 @@ from jclip_adapter.cli.runs import (
     versions,
 )
 from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import doing, print_note, print_result
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.data.sets import support_lines
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import choose_support, shots_in_words
-from jclip_adapter.data.submission import check_target
 from jclip_adapter.data.texts.class_names import words_of
 from jclip_adapter.data.texts.prompts import load_prompts
+from jclip_adapter.evaluation.calibration import calibrate
 from jclip_adapter.evaluation.metrics import accuracy
 from jclip_adapter.evaluation.provenance import code_digest
 from jclip_adapter.evaluation.selection import choose
@@ -45,6 +46,7 @@ from jclip_adapter.storage import read_json
 
 from .chain import chain_sha256
 from .effects import refuse_idle_on_methods, refuse_without_shots
+from .predict import check_result
 from .setup import Setup, check_test_photos, draw_of, log_data, set_up
 from .shots import digest_lines
 
@@ -99,6 +101,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
         logger.warning("%s holds the state of another training and is kept", state)
     with doing(f"fitting {settings.method}"):
         method.fit(task)
+    known = _calibrated(method, task)
     metrics: dict[str, Any] = {
         "unit": "percent",
         "epochs": method.history_,
@@ -112,12 +115,31 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
             "zero_shot_top1": 100 * accuracy(before, task.support_labels),
             "trained_top1": 100 * accuracy(after, task.support_labels),
         }
-    facts = {**_facts(setup), "hyperparameters": method.hyper.as_dict(), "selected_on": choice.source}
+    facts = {
+        **_facts(setup),
+        "hyperparameters": method.hyper.as_dict(),
+        "selected_on": choice.source,
+        "temperature": known.temperature,
+        "calibrated_on": known.source,
+    }
     lists = {SUPPORT: support_lines(support, images), DIGESTS: digest_lines(support, keys)}
     save_run(settings.run_folder, method, lists, facts, metrics)
     if isinstance(method, ThroughClip) and method.checkpoint is not None:
         method.checkpoint.finish()
     return metrics, bool(images.test)
+
+
+def _calibrated(method: Method, task: FewShotTask) -> Calibration:
+    """Calibrate a fitted method, and log on what."""
+    if method.uses_shots and not method.meta.transductive:
+        logger.info("fitting without some of the shots, to calibrate the probabilities")
+    known = calibrate(method, task).calibration_
+    if known.source:
+        logger.info("probabilities: temperature %.3g, from %s", known.temperature, known.source)
+    elif len(task.support_labels):
+        why = "as the method is transductive" if method.meta.transductive else "as no shot can be held out"
+        logger.warning("the probabilities are not calibrated, %s: temperature 1", why)
+    return known
 
 
 def _facts(setup: Setup) -> dict[str, Any]:
@@ -190,7 +212,7 @@ def run(invocation: Invocation) -> None:
     settings = invocation.settings
     predicts = PREDICT in invocation.commands
     if predicts:
-        check_target(Path(invocation.operands["predict"] or RESULT))  # before the training
+        check_result(Path(invocation.operands["predict"] or RESULT), settings)  # before the training
     metrics, test_photos = train(settings, predicts=predicts)
     print_result(f"run: {settings.run_folder}")
     support = metrics.get("support", {})

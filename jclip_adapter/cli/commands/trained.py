@@ -12,6 +12,7 @@ from typing import Any
 
 from jclip_adapter.cli.runs import RUN, Run, load_run, take_only_run, trained_with
 from jclip_adapter.cli.settings import Settings
+from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import Array
@@ -30,7 +31,7 @@ from jclip_adapter.models.weights.hub import pinned
 from jclip_adapter.storage import MANIFEST, read_json
 
 from .chain import check_trained_on
-from .effects import refuse_idle_on_methods, refuse_without_shots, uses_shots
+from .effects import refuse_idle_on_methods, refuse_without_shots
 from .setup import Setup, check_auxiliary, check_description, draw_of, set_up
 from .shots import read_shots
 
@@ -72,6 +73,18 @@ class Trained:
         if self.folder is None or not self.method.tunes_images:
             return self.tasks.encoders
         return *self.tasks.encoders, self.tasks.clip.tuned(self.method.encoder_weights)
+
+    @property
+    def calibration(self) -> Calibration:
+        """The fitted method's calibration; logged where there is none."""
+        found = self.method.calibration_
+        if not found.source:
+            logger.warning("%s has no calibration, so its probabilities may be far off (temperature 1)", self._name)
+        return found
+
+    @property
+    def _name(self) -> str:
+        return str(self.folder) if self.folder else f"{self.method.meta.name} without shots"
 
     def logits(self, features: PhotoFeatures) -> Array:
         """(M, C) logits of the M readable photos, in order."""
@@ -141,7 +154,7 @@ def _needs_run(settings: Settings, method: Method) -> bool:
     """
     if settings.run or "support" in method.meta.needs or (settings.run_folder / MANIFEST).is_file():
         return True
-    if not uses_shots(method) or not settings.shots:
+    if not method.uses_shots or not settings.shots:
         return False
     if settings.given & {"shots", "support"}:
         return True

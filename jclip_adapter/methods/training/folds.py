@@ -35,16 +35,17 @@ def folds(task: FewShotTask, most: int = MAX_FOLDS) -> list[tuple[FewShotTask, L
     pairs = []
     for fold in range(count):
         held = (place >= 0) & (place % count == fold)
-        pairs.append((task.keep(~held), _shots(task, held)))
+        pairs.append((task.keep(~held), Labelled(shots_as_queries(task, held), task.support_labels[held])))
     return pairs
 
 
-def _shots(task: FewShotTask, held: npt.NDArray[np.bool_]) -> Labelled:
+def shots_as_queries(task: FewShotTask, held: npt.NDArray[np.bool_]) -> Queries:
+    """The shots in a mask (N,) as queries."""
     queries = Queries(task.support_features, task.support_raw, task.auxiliary)[held]
     link, rows = task.encoder, np.flatnonzero(held)
     if link is not None:
         queries = replace(queries, encode=lambda change: _reencoded(link, rows, change))
-    return Labelled(queries, task.support_labels[held])
+    return queries
 
 
 def _reencoded(link: EncoderLink, rows: npt.NDArray[np.int64], change: Callable[[Weights], Weights]) -> Array:

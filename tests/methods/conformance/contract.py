@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.evaluation.calibration import calibrate
 from jclip_adapter.evaluation.report import training_curves
 from jclip_adapter.methods import create, get, load
 
@@ -98,6 +99,21 @@ def check_saved_and_loaded_it_scores_the_same(name: str) -> None:
     back.attach(given.task.encoder)
     assert (type(back), back.hyper, back.classes_) == (get(name), method.hyper, method.classes_)
     np.testing.assert_array_equal(back.logits(given.queries), method.logits(given.queries))
+
+
+def check_calibration_changes_no_score(name: str) -> None:
+    """Every method but the transductive ones gets a temperature from held-out shots, which its file keeps."""
+    given = world(name)
+    method = quick(name).fit(given.task)
+    before = method.logits(given.queries)
+    known = calibrate(method, given.task).calibration_
+    assert bool(known.source) is not method.meta.transductive
+    np.testing.assert_array_equal(method.logits(given.queries), before)
+    with scratch() as folder:
+        method.save(folder / "x")
+        again = load(folder / "x").calibration_
+    assert (again.temperature, again.source) == (known.temperature, known.source)
+    np.testing.assert_array_equal(again.known, known.known)
 
 
 def check_the_file_is_data_only(name: str) -> None:

@@ -1,0 +1,193 @@
+"""Calibrated probabilities, tables of predictions and "none of these", from the command line."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from jclip_adapter.storage import ANY, MANIFEST, read_safetensors, write_bytes, write_safetensors
+from jclip_adapter.storage.folders import write_manifest
+from tests.conftest import PREDICT, RUN, TRAIN, Cli
+from tests.tiny_contest import CLASSES, TESTS, WEIGHTS, write_photo
+
+TABLE = ("--predict", "found.csv", *WEIGHTS)
+
+
+def table(path: str = "found.csv") -> list[dict[str, str]]:
+    with Path(path).open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_a_run_holds_its_temperature(trained: Path) -> None:
+    arrays, manifest = read_safetensors(f"{RUN}/adapter.safetensors")
+    facts = json.loads(Path(f"{RUN}/run.json").read_text())
+    assert manifest["calibrated_on"] == facts["calibrated_on"] == "24 photos: held-out shots"
+    assert float(manifest["temperature"]) == facts["temperature"] != 1
+    assert len(arrays["calibration_.known"]) == len(arrays["calibration_.unknown"]) == 24
+
+
+def test_probabilities_are_the_calibrated_ones(trained: Path, cli: Cli) -> None:
+    """Another temperature in the run changes what is printed, and no ranking; result.txt stays as it is."""
+    ask = ("--predict", *WEIGHTS, "--images", "Dataset/TestSetA/image_1.jpg", "--top", 2)
+    before = cli(*ask).out
+    assert cli(*PREDICT).status == 0
+    result = Path("result.txt").read_bytes()
+    arrays, manifest = read_safetensors(f"{RUN}/adapter.safetensors")
+    write_safetensors(f"{RUN}/adapter.safetensors", arrays, {**manifest, "temperature": "1e9"}, ANY)
+    remake_manifest()
+    after = cli(*ask).out
+    share = f"{100 / len(CLASSES):.1f} %"
+    assert after.count(share) == 2
+    assert re.findall(r"[A-Z]\w+-?\w* (?=\d)", before) == re.findall(r"[A-Z]\w+-?\w* (?=\d)", after)
+    assert cli(*PREDICT).status == 0
+    assert Path("result.txt").read_bytes() == result
+
+
+def remake_manifest() -> None:
+    names = json.loads(Path(f"{RUN}/{MANIFEST}").read_text())["files"]
+    Path(f"{RUN}/{MANIFEST}").unlink()
+    write_manifest(Path(RUN), sorted(names))
+
+
+def test_a_run_of_an_older_version_predicts_at_temperature_1(trained: Path, cli: Cli) -> None:
+    path = f"{RUN}/adapter.safetensors"
+    arrays, manifest = read_safetensors(path)
+    old = {name: value for name, value in manifest.items() if name not in ("temperature", "calibrated_on")}
+    write_safetensors(path, {k: v for k, v in arrays.items() if not k.startswith("calibration_.")}, old, ANY)
+    remake_manifest()
+    said = cli("--predict", *WEIGHTS, "--images", "Dataset/TestSetA/image_1.jpg")
+    assert said.status == 0
+    refused = cli(*TABLE, "--reject", 0.1)
+    assert refused.status == 2
+    assert "0 held-out photos" in refused.err
+
+
+def test_a_table_of_the_test_photos(trained: Path, cli: Cli) -> None:
+    Path("Dataset/TestSetA/image_3.jpg").write_bytes(b"\xff\xd8")
+    said = cli(*TABLE)
+    assert said.status == 0, said.err
+    assert said.out.splitlines() == [
+        f"written: found.csv ({TESTS} photos) and found.csv.json",
+        "1 photo could not be read",
+    ]
+    rows = table()
+    assert [row["path"] for row in rows] == [f"image_{number}.jpg" for number in range(1, TESTS + 1)]
+    assert list(rows[0]) == ["path", *(f"{what}_{n}" for n in range(1, 6) for what in ("name", "probability")), "error"]
+    broken = rows.pop(2)
+    assert "image_3.jpg" in broken["error"]
+    assert not broken["name_1"]
+    assert cli(*PREDICT).status == 0
+    lines = [line.split() for line in Path("result.txt").read_text().splitlines()]
+    ranked = {name: [CLASSES[int(number)] for number in ids] for name, *ids in lines}
+    for row in rows:
+        assert [row[f"name_{n}"] for n in range(1, 6)] == ranked[row["path"]]
+        shares = [float(row[f"probability_{n}"]) for n in range(1, 6)]
+        assert shares == sorted(shares, reverse=True)
+        assert 0.5 < sum(shares) <= 1.00001
+        assert not row["error"]
+    facts = json.loads(Path("found.csv.json").read_text())
+    assert (facts["method"], facts["photos"], facts["unreadable"]) == ("jclip-adapter", TESTS, 1)
+
+
+def test_a_table_of_any_photos(trained: Path, cli: Cli) -> None:
+    write_photo(Path("elsewhere/mine.jpg"), 7)
+    Path("elsewhere/no.jpg").write_bytes(b"\xff\xd8")
+    said = cli("--predict", "found.jsonl", *WEIGHTS, "--images", "elsewhere", "--top", 1, "--reject", 0.1)
+    assert said.status == 0, said.err
+    assert said.out.startswith("written: found.jsonl (2 photos) and found.jsonl.json\n")
+    mine, broken = (json.loads(line) for line in Path("found.jsonl").read_text().splitlines())
+    assert list(mine) == ["path", "name_1", "probability_1", "unknown", "error"]
+    assert (mine["path"], mine["error"]) == ("elsewhere/mine.jpg", None)
+    assert mine["unknown"] in (True, False)
+    assert broken["unknown"] is broken["name_1"] is None
+    assert "no.jpg" in broken["error"]
+
+
+def test_photos_that_are_none_of_these_are_marked(trained: Path, cli: Cli) -> None:
+    """All training photos: the share that is marked is about the rate, and it is the same in lines and tables."""
+    photos = ("--images", "Dataset/TrainSet")
+    lines = cli("--predict", *WEIGHTS, *photos, "--reject", 0.4)
+    assert lines.status == 0
+    assert "24 held-out shots" in lines.err or "expected" not in lines.err
+    marked = {line.split(": ")[0] for line in lines.out.splitlines() if ": unknown (" in line}
+    assert cli(*TABLE, *photos, "--reject", 0.4).status == 0
+    assert {row["path"] for row in table() if row["unknown"] == "True"} == marked
+    assert 0 < len(marked) < 30
+    assert cli(*TABLE, *photos, "--reject", 0.04).status == 0
+    assert sum(row["unknown"] == "True" for row in table()) < len(marked)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((*PREDICT, "--reject", "0.1"), "--reject has no effect on result.txt"),
+        ((*TRAIN, "--predict", "result.txt", "--reject", "0.1"), "--reject has no effect on result.txt"),
+        ((*TABLE, "--reject", "0.01"), "cannot be judged on 24 held-out photos, expected at least 0.04"),
+        ((*TABLE, "--reject", "1"), "expected at most 0.999"),
+        ((*TABLE, "--on-bad-image", "fallback"), "--on-bad-image fallback has no effect on found.csv"),
+        ((*PREDICT, "--images", "Dataset/TestSetA"), "not to result.txt"),
+        (("--train", *WEIGHTS, "--reject", "0.1"), "--reject has no effect with --train"),
+    ],
+)
+def test_what_has_no_effect_is_refused_in_one_line(trained: Path, cli: Cli, arguments, told) -> None:
+    said = cli(*arguments)
+    assert said.status == 2
+    assert told in said.err
+    assert len(said.err.rstrip().splitlines()[-1:]) == 1
+    assert not Path("result.txt").exists()
+    assert not Path("found.csv").exists()
+
+
+def test_a_foreign_table_is_not_replaced(trained: Path, cli: Cli) -> None:
+    Path("found.csv").write_text("path,label\nmine.jpg,cat\n")
+    said = cli(*TABLE)
+    assert said.status == 2
+    assert "is not a file of predictions as this program wrote it" in said.err
+    assert Path("found.csv").read_text() == "path,label\nmine.jpg,cat\n"
+
+
+def test_evaluate_reports_the_calibration(trained: Path, cli: Cli) -> None:
+    said = cli("--evaluate", *WEIGHTS, "--reject", 0.1)
+    assert said.status == 0, said.err
+    report = json.loads(Path(f"{RUN}/evaluation.json").read_text())
+    assert 0 <= report["calibration_error"] <= 100
+    assert f"expected calibration error of the probabilities: {report['calibration_error']:.1f} %" in said.out
+    assert f"keeps {report['reject']['kept']:.1f} %" in said.out
+    assert "expected by leaving classes out:" in said.out
+    with Image.open(f"{RUN}/reliability.png") as picture:
+        assert picture.width > 300
+    assert cli("--evaluate", *WEIGHTS).status == 0
+    assert "--reject" not in cli("--evaluate", *WEIGHTS).out
+    assert cli(*TRAIN).status == 0
+    assert not Path(f"{RUN}/reliability.png").exists()  # of the replaced adapter
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ("--method", "tip-adapter", "--shots", "1"),
+            "6 photos: shots of held-out classes, as there is one shot per class",
+        ),
+        (("--method", "zero-shot"), "24 photos: the shots, which the method does not use"),
+        (("--method", "transclip"), "the probabilities are not calibrated, as the method is transductive"),
+        (("--method", "coop", "--set", "epochs=1"), "24 photos: held-out shots"),
+    ],
+)
+def test_training_says_what_the_temperature_comes_from(workplace: Path, cli: Cli, flags, said) -> None:
+    outcome = cli("--train", *WEIGHTS, *flags, "--run", "run")
+    assert outcome.status == 0
+    assert said in outcome.err
+    facts = json.loads(Path("run/run.json").read_text())
+    assert facts["calibrated_on"] == ("" if "transclip" in flags else said)
+
+
+def test_an_unfinished_write_leaves_no_table(trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli(*TABLE).status == 0
+    before = Path("found.csv").read_bytes(), Path("found.csv.json").read_bytes()
+    write_bytes("found.csv.json", b"", ANY)  # an empty file shows nothing
+    assert cli(*TABLE).status == 2
+    assert Path("found.csv").read_bytes() == before[0]
