@@ -385,6 +385,12 @@ class Settings:
         high=0.999,
         shown="none",
     )
+    learning_curve: bool = option(
+        False,
+        "also estimate top-1 at 1, 2, 4, … of the shots, from the shots alone",
+        (EVALUATE,),
+        kind="switch",
+    )
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     shot_counts: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()

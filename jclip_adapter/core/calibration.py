@@ -44,6 +44,8 @@ class Calibration:
         source: What the temperature was fitted on; empty if it was not fitted.
         known: (n,) certainty of held-out photos.
         unknown: (m,) certainty of held-out photos whose own class was left out.
+        correct: Held-out photos whose class was predicted.
+        tested: Held-out photos that stand for new ones; 0 if none do.
 
     >>> Calibration(temperature=2.0).probabilities([[2.0, 0.0]]).round(3).tolist()
     [[0.731, 0.269]]
@@ -53,6 +55,8 @@ class Calibration:
     source: str = ""
     known: Array = field(default_factory=_none)
     unknown: Array = field(default_factory=_none)
+    correct: int = 0
+    tested: int = 0
 
     def probabilities(self, logits: npt.ArrayLike) -> Floats:
         """(M, C) class probabilities of (M, C) logits."""

@@ -36,11 +36,13 @@ class HeldOut:
         logits: (n, C).
         labels: (n,) class indices.
         source: What the photos are.
+        alike: Whether new photos would be classified like them; shots of classes without shots are not.
     """
 
     logits: Array
     labels: npt.NDArray[np.int64]
     source: str
+    alike: bool = True
 
 
 def calibrate(method: Method, task: FewShotTask) -> Method:
@@ -70,7 +72,14 @@ def calibration_on(held: HeldOut) -> Calibration:
     known = certainty(softmax(others))
     others[np.arange(len(others)), held.labels] = -np.inf
     unknown = certainty(softmax(others)) if others.shape[1] > 2 else np.zeros(0)  # one class left says nothing
-    return Calibration(scale, held.source, known.astype(np.float32), unknown.astype(np.float32))
+    correct, tested = int((held.logits.argmax(axis=1) == held.labels).sum()), len(held.labels)
+    return Calibration(
+        scale,
+        held.source,
+        known.astype(np.float32),
+        unknown.astype(np.float32),
+        *((correct, tested) if held.alike else ()),
+    )
 
 
 def held_out(method: Method, task: FewShotTask) -> HeldOut | None:
@@ -97,6 +106,7 @@ def held_out(method: Method, task: FewShotTask) -> HeldOut | None:
         source = f"{counted(len(task.support_labels), 'photo')}: the shots, which the method does not use"
         return HeldOut(method.logits(_shots(task)), task.support_labels, source)
     parts, source = folds(task), "held-out shots"
+    alike = bool(parts)
     if not parts:
         parts, source = list(_half_of_the_classes(task)), "shots of held-out classes, as there is one shot per class"
     logits: list[Array] = []
@@ -117,7 +127,7 @@ def held_out(method: Method, task: FewShotTask) -> HeldOut | None:
     if not logits:
         return None
     every = np.concatenate(labels)
-    return HeldOut(np.concatenate(logits), every, f"{counted(len(every), 'photo')}: {source}")
+    return HeldOut(np.concatenate(logits), every, f"{counted(len(every), 'photo')}: {source}", alike)
 
 
 def _shots(task: FewShotTask) -> Queries:

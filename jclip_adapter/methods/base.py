@@ -376,6 +376,7 @@ class Method(ABC):
         arrays, known = self.learnt(), self.calibration_
         if known.source:
             manifest |= {"temperature": repr(known.temperature), "calibrated_on": known.source}
+            manifest |= {"held_out_correct": str(known.correct), "held_out": str(known.tested)}
             arrays |= {f"{_CONFIDENCES}known": known.known, f"{_CONFIDENCES}unknown": known.unknown}
         write_safetensors(path, arrays, manifest, FITTED)
 
@@ -407,7 +408,9 @@ class Method(ABC):
         method.width_ = int(manifest["width"])
         method.raw_ = manifest["raw"] == "1"
         if "temperature" in manifest:  # versions up to 0.2 had none
-            known = {name: arrays[f"{_CONFIDENCES}{name}"] for name in ("known", "unknown")}
+            known: dict[str, Any] = {name: arrays[f"{_CONFIDENCES}{name}"] for name in ("known", "unknown")}
+            counts = (int(manifest.get(name, 0)) for name in ("held_out_correct", "held_out"))
+            known |= dict(zip(("correct", "tested"), counts, strict=True))
             method.calibration_ = Calibration(float(manifest["temperature"]), manifest["calibrated_on"], **known)
         for name, value in arrays.items():
             if name.startswith(_TUNED):

@@ -16,11 +16,12 @@ from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, RELIABILITY, ch
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import print_result
-from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.problems import counted
 from jclip_adapter.data.sets import Photo
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
+from jclip_adapter.evaluation.learning_curve import Point, learning_curve
 from jclip_adapter.evaluation.metrics import (
     TOP,
     ConfusedPair,
@@ -29,6 +30,7 @@ from jclip_adapter.evaluation.metrics import (
     calibration_error,
     confusion_matrix,
     seen_and_unseen,
+    wilson_interval,
     worst_pairs,
 )
 from jclip_adapter.evaluation.rejection import expected_of, in_words, measured
@@ -37,8 +39,9 @@ from jclip_adapter.features.overlap import Overlap, find_overlap
 from jclip_adapter.methods import create
 from jclip_adapter.storage import write_bytes, write_checked_json
 
+from .effects import refuse_idle
 from .setup import log_data
-from .trained import open_trained
+from .trained import Trained, open_trained
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def evaluate(settings: Settings) -> Evaluation:
     shares = calibration.probabilities(logits[readable])
     error = 100 * calibration_error(shares, truth[readable])
     refused = _refused(calibration, logits[readable], truth[readable], settings.reject)
+    curve = _curve(settings, trained) if settings.learning_curve else []
     groups = _groups(support, {"method": logits, "zero_shot": zero_shot}, truth, readable)
     report = {
         "photos": source,
@@ -109,6 +113,7 @@ def evaluate(settings: Settings) -> Evaluation:
         "calibration_error": error,
         "temperature": calibration.temperature,
         "reject": refused,
+        "learning_curve": [point._asdict() for point in curve],
         "seen_and_unseen": groups,
         "overlap": {
             "identical": int(overlap.identical.sum()),
@@ -133,9 +138,31 @@ def evaluate(settings: Settings) -> Evaluation:
         f"expected calibration error of the probabilities: {error:.1f} %",
         *_refusals(calibration, refused, settings.reject, images.kind),
         *_confusions(pairs, images.kind),
+        *_curve_table(curve),
         f"written: {', '.join(map(str, files))}",
     ]
     return Evaluation(scores, baseline, files, "\n".join(text))
+
+
+def _curve(settings: Settings, trained: Trained) -> list[Point]:
+    """The learning curve of a run, from its shots."""
+    shots = trained.shots.same
+    refuse_idle(settings, {"learning_curve"} if not shots else set(), "without shots")
+    if settings.audio or settings.photos:
+        raise UsageError("--learning-curve does not know rows of a second modality.", "Leave it out.")
+    task = trained.tasks.task(paths_of(shots), labels_of(shots), settings.views, settings.seed)
+    return learning_curve(trained.method, task, settings.seed)
+
+
+def _curve_table(curve: Sequence[Point]) -> list[str]:
+    """Accuracy by number of shots, from held-out shots."""
+    rows = []
+    for point in curve:
+        low, high = wilson_interval(point.correct, point.tested)
+        share = f"{100 * point.correct / point.tested:.1f} %"
+        rows.append([point.shots, share, f"{100 * low:.1f}–{100 * high:.1f} %", point.tested])
+    head = ["shots", "top-1 estimated without test photos", "95 % interval", "held-out shots"]
+    return [markdown_table(head, rows)] if rows else []
 
 
 def _remarks(

@@ -27,6 +27,7 @@ from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import doing, print_note, print_result
 from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.data.sets import support_lines
 from jclip_adapter.data.sets.model import labels_of, paths_of
@@ -34,7 +35,7 @@ from jclip_adapter.data.sets.support import choose_support, shots_in_words
 from jclip_adapter.data.texts.class_names import words_of
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.evaluation.calibration import calibrate
-from jclip_adapter.evaluation.metrics import accuracy
+from jclip_adapter.evaluation.metrics import accuracy, wilson_interval
 from jclip_adapter.evaluation.provenance import code_digest
 from jclip_adapter.evaluation.selection import choose
 from jclip_adapter.features.overlap import in_two_classes, two_class_warning
@@ -115,6 +116,10 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
             "zero_shot_top1": 100 * accuracy(before, task.support_labels),
             "trained_top1": 100 * accuracy(after, task.support_labels),
         }
+    if known.tested:
+        low, high = wilson_interval(known.correct, known.tested)
+        share = known.correct / known.tested
+        metrics["estimate"] = {"top1": 100 * share, "interval": [100 * low, 100 * high], "held_out": known.tested}
     facts = {
         **_facts(setup),
         "hyperparameters": method.hyper.as_dict(),
@@ -220,6 +225,13 @@ def run(invocation: Invocation) -> None:
         print_result(
             f"top-1 on the shots themselves: {support['baseline']} {support['zero_shot_top1']:.1f} %, "
             f"{settings.method} {support['trained_top1']:.1f} %"
+        )
+    estimate = metrics.get("estimate")
+    if estimate:
+        low, high = estimate["interval"]
+        print_result(
+            f"top-1 estimated without test photos: {estimate['top1']:.1f} % (95 % interval {low:.1f}–{high:.1f} %), "
+            f"from {counted(estimate['held_out'], 'held-out shot')}"
         )
     if len(invocation.commands) == 1:
         predict = "predict" if test_photos else "predict --images"
