@@ -91,6 +91,7 @@ _BOUND = (
 )
 # Values of settings that the run's older version did not have.
 _BEFORE = {**OPENAI._asdict()}
+_FILES = ("weights", "auxiliary")
 _SHOWN = 5
 _PATHS = (
     "data",
@@ -228,6 +229,8 @@ def load_run(settings: Settings) -> Run:
         if name == "model_config" and "model" not in run.facts:
             continue  # the run's version had no such setting; `setup.check_description` compares its result
         old = trained_with(trained, name)
+        if is_moved(settings, name):
+            continue
         if name in settings.given and not _same(name, getattr(settings, name), old):
             raise UsageError(f"{folder} was trained with {name} '{old}', not '{getattr(settings, name)}'.", _AGAIN)
     method = run.method
@@ -236,6 +239,11 @@ def load_run(settings: Settings) -> Run:
         if wanted[name] != learnt[name]:
             raise UsageError(f"{folder} was trained with {name}={learnt[name]!r}, not {wanted[name]!r}.", _AGAIN)
     return run
+
+
+def is_moved(settings: Settings, name: str) -> bool:
+    """Whether the user gave weights as a file or folder: their content is compared with the run's, not their name."""
+    return name in _FILES and name in settings.given and Path(getattr(settings, name)).exists()
 
 
 def take_only_run(settings: Settings) -> Settings:

@@ -322,7 +322,8 @@ def encode_classes(
         UsageError: the CLIP cannot read the prompts, or one is longer than its context.
     """
     texts = [prompts.texts(name, domain=domain) for name, domain in zip(names, domains, strict=True)]
-    _check_read(encoder, prompts.name, [group[0] for group in texts])
+    words = [prompts.class_name(name, domain) for name, domain in zip(names, domains, strict=True)]
+    _check_read(encoder, prompts.name, [group[0] for group in texts], words)
     features = encode_texts(encoder, [text for group in texts for text in group], cache)
     ends = np.cumsum([len(group) for group in texts])
     groups = np.split(features, ends[:-1])
@@ -333,13 +334,24 @@ def encode_classes(
     )
 
 
-def _check_read(encoder: Encoder, name: str, texts: Sequence[str]) -> None:
-    """Refuse prompts most of whose letters the CLIP's tokenizer has no pieces for."""
-    share = unread_share(texts, partial(model_tokens, config=encoder.source.config))
+def _check_read(encoder: Encoder, name: str, texts: Sequence[str], words: Sequence[str]) -> None:
+    """Refuse prompts that the CLIP's tokenizer cannot read.
+
+    Those are prompts most of whose letters it has no pieces for, and those of classes most of which become the same
+    tokens, as it has one piece for all unknown letters.
+    """
+    tokenise = partial(model_tokens, config=encoder.source.config)
+    share, reason = unread_share(texts, tokenise), ""
     if share > MOST_UNREAD:
+        reason = f"its tokenizer has no pieces for {100 * share:.0f} % of their letters"
+    else:
+        different = len(set(words))
+        read = len(np.unique(tokenise(list(dict.fromkeys(texts))), axis=0))
+        if read <= different / 2:
+            reason = f"it turns the names of {different} classes into {counted(read, 'text')}"
+    if reason:
         raise UsageError(
-            f"{encoder.weights} cannot read the prompts '{name}': its tokenizer has no pieces for "
-            f"{100 * share:.0f} % of their letters.",
+            f"{encoder.weights} cannot read the prompts '{name}': {reason}.",
             "Give --weights a model that reads them (list models), such as hf:OFA-Sys/chinese-clip-vit-base-patch16 "
             "for Chinese, or other --prompts.",
         )

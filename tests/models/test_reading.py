@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.features.encoding import MOST_UNREAD
@@ -73,6 +74,19 @@ def test_prompts_that_the_model_cannot_read_are_refused(workplace: Path, cli: Cl
     assert "tiny.pkl cannot read the prompts 'zh': its tokenizer has no pieces for " in done.err
     assert "chinese-clip-vit-base-patch16" in done.err
     assert not Path("results/runs").exists()
+
+
+def test_class_names_that_become_the_same_tokens_are_refused(tmp_path: Path, cli: Cli) -> None:
+    """The prompts are English but for the names, which SigLIP's small vocabulary lacks."""
+    for name in ("猫", "狗", "熊"):
+        (tmp_path / "zh" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / "zh" / name / f"{number}.png")
+    weights = ROOT / "tests/golden/models/siglip"
+    done = cli("--train", "--data", tmp_path / "zh", "--weights", weights, "--method", "tip-adapter", "--shots", 1)
+    assert done.status == 2
+    assert "cannot read the prompts 'seed': it turns the names of 3 classes into 1 text" in done.err
+    assert "or --prompts zh with a model that reads Chinese" in done.err
 
 
 def test_chinese_clip_s_tokenizer_reads_the_chinese_prompts(workplace: Path, cli: Cli) -> None:

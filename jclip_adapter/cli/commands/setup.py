@@ -35,6 +35,7 @@ from .beside import Beside, open_beside
 from .chain import open_chain
 from .effects import refuse_idle_on_data, refuse_idle_on_network
 
+_TOKENIZER = "text_vocabulary"
 logger = logging.getLogger(__name__)
 MOST_PARAMETERS = 500_000_000  # in all networks, by the contest's rules
 
@@ -296,6 +297,12 @@ def check_description(run: Run, encoder: ImageEncoder) -> None:
         DataError: the settings differ.
     """
     if isinstance(encoder, Encoder) and run.facts.get("model", encoder.openai_description) != encoder.description:
+        trained, now = run.facts.get("model", {}), encoder.description
+        if trained | {_TOKENIZER: now.get(_TOKENIZER)} == now:
+            raise DataError(
+                f"{run.folder} was trained with another tokenizer than {encoder.source.config.text_vocabulary.path}.",
+                "Put the original file back.",
+            )
         raise DataError(
             f"{run.folder} was trained with other settings of {encoder.weights} (activation, heads or preprocessing).",
             "Train again.",

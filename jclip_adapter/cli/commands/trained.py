@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jclip_adapter.cli.runs import RUN, Run, load_run, take_only_run, trained_with
+from jclip_adapter.cli.runs import RUN, Run, is_moved, load_run, take_only_run, trained_with
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import doing
@@ -183,6 +183,8 @@ def _bound(run: Run, settings: Settings) -> dict[str, Any]:
     bound = {name: trained_with(trained, name) for name in (*names, *Reading._fields)}
     for name in ("weights", "auxiliary"):
         bound[name] = pinned(bound[name], run.facts.get(f"{name}_revision", ""))
+        if is_moved(settings, name):
+            bound[name] = getattr(settings, name)
     bound["run"] = str(run.folder)  # the changed settings would name another folder
     bound["follow_links"] = settings.follow_links or trained.get("follow_links", False)
     if "model" not in run.facts:  # from a version that used OpenAI's settings for all weights

@@ -20,6 +20,7 @@ FILE = "class_names.yaml"
 """The file in a data folder with one line "class: words" per class."""
 
 _SHOWN = 5
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 _SYNSET = re.compile(r"n\d{8}")
 _CODE = re.compile(r"(?:class|cls|label|category|id|obj|item|kind|group|species|type)s?[ _-]*\d+", re.IGNORECASE)
 
@@ -63,9 +64,11 @@ def name_classes(prompts: PromptSet, images: ImageSet, given: str = "") -> tuple
         if is_meaningless(named.class_name(name, domain), latin=latin)
     ]
     if unclear:
+        chinese = any(_CHINESE.search(name) for name in unclear)
         warnings.append(
             f"{len(unclear)} of {len(images.classes)} class names have no meaning for CLIP: {_some(unclear)}; write "
             f"'class: English words' lines to {images.root / FILE}, or give --class-names FILE"
+            + (", or --prompts zh with a model that reads Chinese (list models)" if chinese else "")
         )
     return named, warnings
 

@@ -4,7 +4,7 @@
 
     model, preprocess = clip.load("ViT-B-32.pkl")
     image = preprocess(Image.open("dog.jpg")).unsqueeze(0)
-    per_image, per_text = model(image, clip.tokenize(["a dog", "a cat"]))
+    per_image, per_text = model(image, clip.tokenize(["a dog", "a cat"], model=model))
 
 Jittor is imported on first use.
 """
@@ -61,14 +61,17 @@ def available_models() -> list[str]:
 
 
 def tokenize(
-    texts: str | Sequence[str], context_length: int = 77, truncate: bool = False, cleaning: str = "openai"
+    texts: str | Sequence[str], context_length: int = 77, truncate: bool = False, model: CLIP | None = None
 ) -> Any:
     """Tokenise texts into a (len(texts), context_length) jt.Var of int32; see `tokenizer.token_ids`.
 
-    A model's own context and cleaning are `model.config.context_length` and `model.config.text_cleaning`.
+    With `model`, its own context, cleaning and vocabulary are used; those of OpenAI's CLIPs are the default.
     """
     from jclip_adapter.runtime import jt
 
     from .tokenizer import token_ids
 
-    return jt.array(token_ids(texts, context_length, truncate, cleaning))
+    if model is None:
+        return jt.array(token_ids(texts, context_length, truncate))
+    config = model.config
+    return jt.array(token_ids(texts, config.context_length, truncate, config.text_cleaning, config.text_vocabulary))

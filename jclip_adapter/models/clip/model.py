@@ -77,11 +77,15 @@ class CLIP(jt.nn.Module):
             (B, embed_dim) float32, not normalised.
 
         Raises:
-            ValueError: a row is longer than the model's context.
+            ValueError: a row is longer than the model's context, or has a token that the model does not know.
         """
         ids = np.asarray(tokens.numpy() if isinstance(tokens, jt.Var) else tokens)
         if ids.shape[1] > self.config.context_length:
-            raise ValueError(f"{ids.shape[1]} tokens do not fit a context of {self.config.context_length}")
+            raise ValueError(
+                f"{ids.shape[1]} tokens do not fit a context of {self.config.context_length}: tokenize(…, model=model)"
+            )
+        if ids.max(initial=0) >= self.config.vocab_size:
+            raise ValueError(f"token {ids.max()} is not of this model's vocabulary: tokenize(…, model=model)")
         end = ends(ids, self.config)
         length = int(needed(end, ids.shape[1], self.config).max())
         return self.project_text(self.embed(self.token_embedding(jt.array(ids[:, :length].astype(np.int32)))), end)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from jclip_adapter.core.errors import UsageError
 
 from .config import ClipConfig
-from .vocabulary import CLIP, Vocabulary, piece_ids, special_ids
+from .vocabulary import CLIP, Vocabulary, check_rows, piece_ids, special_ids
 
 CONTEXT_LENGTH = 77
 VOCABULARY = 49408
@@ -134,7 +134,10 @@ def model_tokens(texts: str | Sequence[str], config: ClipConfig) -> npt.NDArray[
 
     Raises:
         UsageError: a text is too long.
+        WeightsError: the tokenizer is not this model's.
     """
+    if config.text_vocabulary.name:
+        check_rows(config.text_vocabulary, config.vocab_size)
     try:
         return token_ids(texts, config.context_length, False, config.text_cleaning, config.text_vocabulary)
     except UsageError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,8 +14,10 @@ from jclip_adapter.core.errors import SetupError, WeightsError
 from jclip_adapter.storage import sha256_file
 
 WORDPIECE, SENTENCEPIECE, TOKENIZER = "vocab.txt", "spiece.model", "tokenizer.json"
+UNKNOWN = "[UNK]"
 _MAX_WORD = 100  # characters of a word that WordPiece splits; a longer one is unknown
 _MAX_BYTES = 200_000_000  # Gemma's tokenizer.json has 34 MB
+_DAMAGE = (ValueError, KeyError, IndexError, struct.error)
 _PIECE, _NORMALIZER, _CHARSMAP = 1, 3, 2  # fields of SentencePiece's ModelProto and NormalizerSpec
 
 
@@ -98,6 +99,30 @@ def special_ids(vocabulary: Vocabulary) -> tuple[list[int], int, int]:
     return ids[:-2], ids[-2], ids[-1]
 
 
+def check_rows(vocabulary: Vocabulary, rows: int) -> None:
+    """Check that a tokenizer's ids are rows of a model's embedding.
+
+    Args:
+        vocabulary: The tokenizer.
+        rows: Of the embedding.
+
+    Raises:
+        SetupError: the tokenizers package is missing.
+        WeightsError: it has more pieces than rows, or WordPiece's file another number of lines; or as `piece_ids`.
+    """
+    pieces = _tokenizer(vocabulary).get_vocab_size()
+    if pieces > rows or (vocabulary.name == WORDPIECE and pieces != rows):
+        raise WeightsError(
+            f"{vocabulary.path} has {pieces} pieces, and the model's embedding {rows} rows.", again(vocabulary.path)
+        )
+
+
+def again(path: Path) -> str:
+    """How to get a file again; of the hub's cache the file itself has to go first."""
+    content = path.resolve()
+    return f"Remove {content} to download it again." if content.parent.name == "blobs" else "Download it again."
+
+
 @functools.cache
 def _tokenizer(vocabulary: Vocabulary) -> Any:
     path = vocabulary.path
@@ -112,13 +137,12 @@ def _tokenizer(vocabulary: Vocabulary) -> Any:
         raise WeightsError(f"the model's tokenizer {path} is missing or has changed.", "Put the original file there.")
     makers = {WORDPIECE: _wordpiece, SENTENCEPIECE: _sentencepiece}
     try:
-        if vocabulary.name in makers:
-            made = makers[vocabulary.name](path)
-        else:
-            json.loads(path.read_bytes())  # the package raises no class of its own for a damaged file
-            made = tokenizers.Tokenizer.from_file(str(path))
-    except (ValueError, KeyError, IndexError, struct.error) as error:
-        raise WeightsError(f"cannot read the tokenizer {path} ({error}).", "Download it again.") from error
+        make = makers.get(vocabulary.name, lambda file: tokenizers.Tokenizer.from_file(str(file)))
+        made = make(path)
+    except Exception as error:  # the package raises no class of its own for a damaged file
+        if type(error) is not Exception and not isinstance(error, _DAMAGE):
+            raise
+        raise WeightsError(f"cannot read the tokenizer {path} ({error}).", again(path)) from error
     made.no_truncation()
     made.no_padding()
     return made
@@ -128,9 +152,12 @@ def _wordpiece(path: Path) -> Any:
     """BERT's tokenizer of lower-cased texts: each CJK character is a word, and words are split greedily."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-    pieces = path.read_text(encoding="utf-8").splitlines()
-    vocabulary = {piece: row for row, piece in enumerate(pieces)}
-    model = models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=_MAX_WORD)  # noqa: S106
+    # Not splitlines: two pieces of the published file are U+2028 and ##U+2028.
+    pieces = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    vocabulary = {piece.removesuffix("\r"): row for row, piece in enumerate(pieces)}
+    if UNKNOWN not in vocabulary:
+        raise ValueError(f"it has no {UNKNOWN}")
+    model = models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=_MAX_WORD)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True, handle_chinese_chars=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

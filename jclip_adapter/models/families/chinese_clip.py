@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from jclip_adapter.data.photos.preprocess import PixelTransform
 from jclip_adapter.models.clip.config import ClipConfig
 from jclip_adapter.models.clip.vocabulary import WORDPIECE, Vocabulary, found_in
 from jclip_adapter.models.description import Description
+from jclip_adapter.models.description.json_fields import read_table
 
 from . import hugging_face
 from .layout import Entry, Floats, affine, packed
@@ -37,13 +37,13 @@ def tokens(folder: Path) -> tuple[Vocabulary, str]:
         WeightsError: vocab.txt is missing, or the tokenizer is not the published one.
     """
     options = folder / "tokenizer_config.json"
-    given = json.loads(options.read_text(encoding="utf-8")) if options.is_file() else {}
+    given = read_table(options) if options.is_file() else {}
     for name, wanted in (("do_lower_case", True), ("tokenize_chinese_chars", True)):
         if given.get(name, wanted) is not wanted:
             raise WeightsError(f"{options}: {name} = {given[name]!r} is not supported yet.", "Give another model.")
     vocabulary = found_in(folder, WORDPIECE, end="[SEP]", pad="[PAD]", start="[CLS]")
-    with vocabulary.path.open(encoding="utf-8") as lines:
-        if lines.readline().strip() != "[PAD]":
+    with vocabulary.path.open("rb") as lines:
+        if lines.readline().strip() != b"[PAD]":
             raise WeightsError(f"{vocabulary.path} does not begin with [PAD].", "Download the model's own file.")
     return vocabulary, "none"
 

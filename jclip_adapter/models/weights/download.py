@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import ssl
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -20,13 +21,14 @@ from jclip_adapter.core.errors import MissingWeightsError, WeightsError, suggest
 from jclip_adapter.core.resources import kept
 
 from . import hub
-from .folders import weight_file_in
+from .folders import SUFFIXES, weight_file_in
 from .published import canonical, published_models
 
 FOLDER = kept("data/weights")
 FOLDER_VARIABLE = "JCLIP_WEIGHTS_DIR"
 _SUFFIXES = (".pkl", ".safetensors", ".pt")
 _TIMEOUT_S = 30.0
+_OF_THE_HUB = re.compile(r"(?:https://huggingface\.co/|HF:)?(\w[\w.-]*/\w[\w.-]*)")
 
 Opener = Callable[[str], IO[bytes]]
 
@@ -97,10 +99,11 @@ def resolve(name_or_path: str | Path, opener: Opener | None = None) -> Path:
             return path
         if path.is_dir():
             return weight_file_in(path)
-        raise MissingWeightsError(
-            f"{text!r} is neither a weight file, a folder with one, nor a known name.",
-            suggest(text, [*KNOWN, *NETWORKS, SAMPLE, *(model.weights for model in published_models())]),
-        )
+        names = {*KNOWN, *NETWORKS, SAMPLE, *(model.weights for model in published_models())}
+        near, of_hub = suggest(text, sorted(names)), _OF_THE_HUB.fullmatch(text)
+        if of_hub and path.suffix not in SUFFIXES and not near.startswith("Did"):
+            near = f"For a model of the Hugging Face hub write hf:{of_hub[1]}."
+        raise MissingWeightsError(f"{text!r} is neither a weight file, a folder with one, nor a known name.", near)
     found = find_local(text)
     if found is not None:
         return found

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 PREFIX = "hf:"
 PACKAGE = "huggingface_hub"
-_NAME = re.compile(r"hf:(?P<repository>[\w.-]+/(?P<name>[\w.-]+))(?:@(?P<revision>[\w./-]+))?")
+_NAME = re.compile(r"hf:(?P<repository>\w[\w.-]*/(?P<name>\w[\w.-]*))(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAIN = "main"
@@ -67,7 +67,7 @@ def parse(text: str) -> HubName:
         UsageError: it has another form.
     """
     match = _NAME.fullmatch(text)
-    if match is None:
+    if match is None or re.search(r"--|\.\.", match["repository"]) or match["repository"].endswith(".git"):
         raise UsageError(f"--weights {text}: expected hf:ORG/NAME or hf:ORG/NAME@REVISION.", "Correct the name.")
     return HubName(match["repository"], match["name"], match["revision"] or "")
 
@@ -168,8 +168,9 @@ def _cached(hub: Any, wanted: HubName) -> Path | None:
 
 
 def _is_whole(weights: Path) -> bool:
-    """Whether a download needs no second look: another program may have left a pickle, or weights alone."""
-    return weights.suffix != ".bin" and any((weights.parent / name).is_file() for name in _BESIDE[:2])
+    """Whether a download needs no second look: others may have left a pickle or weights alone, or removed a file."""
+    there = all(path.exists() for path in weights.parent.iterdir())
+    return there and weights.suffix != ".bin" and any((weights.parent / name).is_file() for name in _BESIDE[:2])
 
 
 def _download(hub: Any, wanted: HubName) -> Path:

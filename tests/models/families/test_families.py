@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jclip_adapter.core.errors import SetupError, UsageError, WeightsError
+from jclip_adapter.models import clip
 from jclip_adapter.models.clip import vocabulary
 from jclip_adapter.models.clip.config import VIT_B_32, ClipConfig
 from jclip_adapter.models.clip.encoder import load_encoder
@@ -99,12 +100,63 @@ def test_a_tokenizer_that_is_no_longer_the_model_s(tmp_path: Path) -> None:
         load_encoder(str(tmp_path / "w"), "cpu").texts(["a cat"])
 
 
-@pytest.mark.parametrize("damage", ["{", '{"version": "1.0"'])
-def test_a_truncated_tokenizer(damage: str, tmp_path: Path) -> None:
-    shutil.copytree(FOLDER / "siglip2", tmp_path / "w")
-    (tmp_path / "w/tokenizer.json").write_text(damage)
-    with pytest.raises(WeightsError, match="cannot read the tokenizer"):
+@pytest.mark.parametrize(
+    ("name", "file", "damage"),
+    [
+        ("siglip2", "tokenizer.json", b"{"),
+        ("siglip2", "tokenizer.json", b"{}"),
+        ("oc_siglip2", "tokenizer.json", b"[]"),
+        ("siglip", "spiece.model", b""),
+        ("chinese_clip", "vocab.txt", b"[PAD]\n\xff\xfe\n[UNK]\n"),
+        ("chinese_clip", "vocab.txt", b"[PAD]\n[CLS]\n[SEP]\n"),
+        ("chinese_clip", "tokenizer_config.json", b"[1]"),
+        ("chinese_clip", "tokenizer_config.json", b"{bad"),
+    ],
+)
+def test_a_damaged_tokenizer(name: str, file: str, damage: bytes, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / name, tmp_path / "w")
+    (tmp_path / "w" / file).write_bytes(damage)
+    with pytest.raises(WeightsError, match=r"cannot read the tokenizer|is not JSON|does not hold a JSON object"):
         load_encoder(str(tmp_path / "w"), "cpu").texts(["a cat"])
+
+
+def test_a_line_separator_is_a_piece_of_chinese_clip_s_vocabulary(tmp_path: Path) -> None:
+    """The published vocab.txt has U+2028 in two of its lines: a piece's id is the number of its line feeds."""
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n\u2028\n##\u2028\n猫\na\n", encoding="utf-8")
+    found = vocabulary.found_in(tmp_path, vocabulary.WORDPIECE, end="[PAD]", pad="[PAD]")
+    assert vocabulary.piece_ids("a 猫", found) == [5, 4]
+    vocabulary.check_rows(found, 6)
+
+
+@pytest.mark.parametrize("more", [["一"] * 3, []])
+def test_a_vocabulary_of_another_model(more: list[str], tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / "chinese_clip", tmp_path / "w")
+    path = tmp_path / "w/vocab.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = [*lines, *(f"##{number}x" for number, _ in enumerate(more))] if more else lines[:-1]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(WeightsError, match=rf"has {len(lines)} pieces, and the model's embedding 458 rows"):
+        load_encoder(str(tmp_path / "w"), "cpu").texts(["猫"])
+
+
+def test_a_damaged_file_of_the_hub_s_cache_is_named(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs/abc").write_bytes(b"x")
+    (tmp_path / "vocab.txt").symlink_to(tmp_path / "blobs/abc")
+    assert vocabulary.again(tmp_path / "vocab.txt") == f"Remove {tmp_path / 'blobs/abc'} to download it again."
+    assert vocabulary.again(tmp_path / "blobs") == "Download it again."
+
+
+@pytest.mark.parametrize("name", ["siglip2", "chinese_clip", "pe_core", "oc_quick"])
+def test_jclip_s_calls_with_a_model_s_own_tokens(name: str) -> None:
+    model, _ = clip.load(FOLDER / name)
+    texts = ["a cat", "a dog"]
+    found = model.encode_text(clip.tokenize(texts, model=model)).numpy()
+    encoded = load_encoder(str(FOLDER / name), "cpu").texts(texts)
+    np.testing.assert_allclose(found, encoded, atol=1e-4 * np.abs(encoded).max())
+    if model.config.text_vocabulary.name:
+        with pytest.raises(ValueError, match=r"tokenize\(…, model=model\)"):
+            model.encode_text(clip.tokenize(texts, context_length=model.config.context_length))
 
 
 def test_the_package_of_tokenizers_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

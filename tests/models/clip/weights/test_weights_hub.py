@@ -279,6 +279,9 @@ def test_malformed_names(name: str) -> None:
 
 
 def test_names() -> None:
+    for odd in ("hf:a/..", "hf:../..", "hf:a/.", "hf:org--x/cn", "hf:-org/cn", "hf:org/cn.git", "hf:org/a..b"):
+        with pytest.raises(UsageError, match="expected hf:ORG/NAME"):
+            parse(odd)
     assert parse("hf:a/b@refs/pr/1") == ("a/b", "b", "refs/pr/1")
     assert pinned("open_clip:ViT-B-32/laion2b_s34b_b79k", FIRST) == f"hf:laion/CLIP-ViT-B-32-laion2B-s34B-b79K@{FIRST}"
     assert pinned("folder/hf", FIRST) == "folder/hf"
@@ -301,6 +304,8 @@ def test_the_cache_is_checked_by_its_names(tmp_path: Path) -> None:
 def test_a_misspelt_name_gets_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"Did you mean 'open_clip:ViT-B-32/laion2b_s34b_b79k'\?"):
         resolve("open_clip:ViT-B-32/laion2b_s34b_b79")
+    with pytest.raises(WeightsError, match="write hf:somebody/else"):
+        resolve("https://huggingface.co/somebody/else")
     with pytest.raises(WeightsError, match=r"Did you mean 'hf:apple/DFN2B-CLIP-ViT-B-16'\?"):
         resolve("apple/DFN2B-CLIP-ViT-B-16")
 
