@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks import ROOT, options_table, reports_user_errors, seeds
+from benchmarks import ROOT, calibration, options_table, reject_scores, reports_user_errors, seeds
 from benchmarks.reliability import outcome
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import markdown_table
@@ -68,6 +68,7 @@ def documents() -> dict[Path, Sections]:
         "docs/training-through-clip.md": {
             "encoder": partial(quoted_table, "sample-encoder.md", "benchmarks.sample_encoder")
         },
+        "docs/trust.md": {"calibration": calibration.quoted, "reject-scores": reject_scores.quoted},
     }
     return {ROOT / name: sections for name, sections in found.items()}
 

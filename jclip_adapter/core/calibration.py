@@ -114,10 +114,15 @@ class Calibration:
     def _rank(self, reject: float) -> int:
         count = len(self.known)
         rank = math.floor(reject * (count + 1))
-        if not 0 < rank <= count:
-            least = f"at least {1 / (count + 1):.2g}" if count else "nothing"
+        if not count:
             raise UsageError(
-                f"a share of {reject:g} cannot be judged on {count} held-out photos, expected {least}.",
-                "Train with more shots per class." if not count else "Give a larger share, or train with more shots.",
+                "unknown photos cannot be told from others: no photos were held out of the training.",
+                "Train again, with two or more shots per class and a method that is not transductive.",
+            )
+        if not 0 < rank <= count:
+            least, most = 1 / (count + 1), count / (count + 1)
+            raise UsageError(
+                f"{count} held-out photos allow shares from {least:.2g} to {most:.2g}, got {reject:g}.",
+                "Give another share, or train with more shots.",
             )
         return rank

@@ -131,7 +131,7 @@ def reliability_picture(probabilities: npt.ArrayLike, labels: npt.ArrayLike, tit
     axes.plot(*zip(*points, strict=True), "o", color=ORANGE, label="mean confidence of the bin's photos")
     axes.set_ylabel("accuracy in %")
     axes.set_ylim(0, 100)
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="lower right")
     axes.set_title(f"{title}: expected calibration error {100 * calibration_error(probabilities, labels):.1f} %")
     below.bar(places, [count for count, _, _ in bins], 92 / BINS, color=GREY)
     below.set_xlabel("confidence in %")

@@ -45,8 +45,13 @@ def test_passing_counts_unknown_photos_above_the_threshold():
     assert known.is_known([[0.0, 0.0]], 0.1).tolist() == [True]
 
 
-@pytest.mark.parametrize(("known", "reject"), [([], 0.05), ([-1.0] * 18, 0.05), ([-1.0], 0.4)])
-def test_too_few_held_out_photos_for_the_share_are_refused(known, reject):
-    with pytest.raises(UsageError, match=f"{len(known)} held-out photos"):
-        calibration(known).threshold(reject)
+@pytest.mark.parametrize(("count", "reject"), [(18, 0.05), (1, 0.4), (9, 1.0), (9, 0.0), (9, -0.5)])
+def test_too_few_held_out_photos_for_the_share_are_refused(count, reject):
+    with pytest.raises(UsageError, match=f"{count} held-out photos allow shares from"):
+        calibration([-1.0] * count).threshold(reject)
     assert calibration([-1.0] * 19).threshold(0.05) == -1.0
+
+
+def test_without_held_out_photos_nothing_can_be_refused():
+    with pytest.raises(UsageError, match="no photos were held out"):
+        Calibration().is_known([[1.0, 0.0]], 0.05)

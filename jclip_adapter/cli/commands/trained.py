@@ -79,12 +79,8 @@ class Trained:
         """The fitted method's calibration; logged where there is none."""
         found = self.method.calibration_
         if not found.source:
-            logger.warning("%s has no calibration, so its probabilities may be far off (temperature 1)", self._name)
+            logger.info("%s: the probabilities are not calibrated (temperature 1)", self.folder or "no run")
         return found
-
-    @property
-    def _name(self) -> str:
-        return str(self.folder) if self.folder else f"{self.method.meta.name} without shots"
 
     def logits(self, features: PhotoFeatures) -> Array:
         """(M, C) logits of the M readable photos, in order."""
