@@ -192,3 +192,20 @@ def test_an_unfinished_write_leaves_no_table(trained: Path, cli: Cli, monkeypatc
     write_bytes("found.csv.json", b"", ANY)  # an empty file shows nothing
     assert cli(*TABLE).status == 2
     assert Path("found.csv").read_bytes() == before[0]
+
+
+def test_train_estimates_top1_and_evaluate_the_learning_curve(trained: Path, cli: Cli) -> None:
+    estimate = json.loads(Path(f"{RUN}/metrics.json").read_text())["estimate"]
+    low, high = estimate["interval"]
+    assert low < estimate["top1"] < high
+    assert estimate["held_out"] == 24
+    said = cli("--train", *WEIGHTS, "--method", "tip-adapter")
+    assert re.search(
+        r"top-1 estimated without test photos: \d+\.\d % \(95 % interval .* %\), from 24 held-out shots", said.out
+    )
+    found = cli("--evaluate", *WEIGHTS, "--method", "tip-adapter", "--learning-curve")
+    assert found.status == 0, found.err
+    rows = re.findall(r"^\| *(\d+) \| +\d+\.\d % \| +[\d.–]+ % \| +(\d+) \|$", found.out, re.MULTILINE)
+    assert [shots for shots, _ in rows] == ["1", "2", "3"]
+    report = json.loads(next(Path("results/runs").glob("*tip-adapter*/evaluation.json")).read_text())
+    assert [point["shots"] for point in report["learning_curve"]] == [1, 2, 3]

@@ -207,3 +207,24 @@ def test_it_is_saved_with_the_method_and_forgotten_by_another_fit(tmp_path):
     assert method.fit(task).calibration_.source == ""
     method.save(tmp_path / "plain")
     assert load(tmp_path / "plain").calibration_.temperature == 1.0
+
+
+def test_the_estimate_counts_held_out_shots_that_stand_for_new_photos():
+    task = noisy(4)[0]
+    method = calibrate(create("tip-adapter").fit(task), task)
+    held = held_out(method, task)
+    known = method.calibration_
+    assert known.tested == len(held.labels) == len(task.support_labels)
+    assert known.correct == (held.logits.argmax(axis=1) == held.labels).sum()
+    one = noisy(1)[0]
+    assert calibrate(create("tip-adapter").fit(one), one).calibration_.tested == 0
+    assert calibrate(create("zero-shot").fit(one), one).calibration_.tested == len(one.support_labels)
+
+
+def test_the_estimate_is_saved(tmp_path):
+    task = noisy(2)[0]
+    method = calibrate(create("tip-adapter").fit(task), task)
+    method.save(tmp_path / "a.safetensors")
+    loaded = load(tmp_path / "a.safetensors").calibration_
+    assert (loaded.correct, loaded.tested) == (method.calibration_.correct, method.calibration_.tested)
+    assert loaded.tested == 20
