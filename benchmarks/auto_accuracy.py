@@ -67,12 +67,12 @@ def trials(file: FeatureFile, draws: int) -> Iterator[Trial]:
     for seed in range(draws):
         if len(file.tasks) > 1 and pool.auxiliary is None:
             for shots in (count for count in COUNTS if count < most):
-                yield Trial(f"drawn {seed}", shots, pool.keep(_drawn(pool.support_labels, shots, seed)), file.test)
+                yield Trial(f"drawn {seed}", shots, pool.keep(drawn(pool.support_labels, shots, seed)), file.test)
         elif len(file.tasks) == 1:
-            yield _redrawn(file, pool, most, seed)
+            yield redrawn(file, pool, most, seed)
 
 
-def _drawn(labels: np.ndarray[Any, Any], shots: int, seed: int) -> np.ndarray[Any, Any]:
+def drawn(labels: np.ndarray[Any, Any], shots: int, seed: int) -> np.ndarray[Any, Any]:
     """(N,) mask of some shots of each class."""
     order = np.random.default_rng(seed).permutation(len(labels))
     mask = np.zeros(len(labels), dtype=bool)
@@ -81,18 +81,18 @@ def _drawn(labels: np.ndarray[Any, Any], shots: int, seed: int) -> np.ndarray[An
     return mask
 
 
-def _redrawn(file: FeatureFile, task: FewShotTask, shots: int, seed: int) -> Trial:
+def redrawn(file: FeatureFile, task: FewShotTask, shots: int, seed: int) -> Trial:
     """Shots drawn from the training and test photos; the others are tested."""
     rows = np.concatenate(
         [task.raw, file.test.queries.features if file.test.queries.raw is None else file.test.queries.raw]
     )
     features = np.concatenate([task.support_features, file.test.queries.features])
     labels = np.concatenate([task.support_labels, file.test.labels])
-    chosen = _drawn(labels, shots, seed)
-    drawn = dataclasses.replace(
+    chosen = drawn(labels, shots, seed)
+    few = dataclasses.replace(
         task, support_features=features[chosen], support_labels=labels[chosen], support_raw=rows[chosen]
     )
-    return Trial(f"redrawn {seed}", shots, drawn, Labelled(Queries(features[~chosen], rows[~chosen]), labels[~chosen]))
+    return Trial(f"redrawn {seed}", shots, few, Labelled(Queries(features[~chosen], rows[~chosen]), labels[~chosen]))
 
 
 def score(name: str, trial: Trial, logits: Any, seconds: float) -> dict[str, Any]:

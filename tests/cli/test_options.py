@@ -24,6 +24,7 @@ COMMANDS = {
     options.BENCHMARK: ["--benchmark"],
     options.BENCHMARK_FILES: ["--benchmark", "--features", "f.npz"],
     options.EXTRACT: ["--extract", "f.npz"],
+    options.INSPECT: ["--inspect"],
     options.CHECK: ["--check", "r.txt"],
     options.CONVERT: ["--convert", "a.pkl", "b.safetensors"],
     options.LIST: ["--list"],

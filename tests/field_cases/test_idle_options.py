@@ -108,6 +108,7 @@ RUN_ON = {
     options.BENCHMARK: [("--benchmark", *WEIGHTS, "--method", "zero-shot", "--out", "o.csv")],
     options.EXTRACT: [("--extract", "f.npz", *WEIGHTS)],
     options.BENCHMARK_FILES: [("--benchmark", "--features", "f.npz", "--method", "zero-shot", "--out", "o.csv")],
+    options.INSPECT: [("--inspect", *WEIGHTS)],
     options.CHECK: [("--check", "r.txt")],
     options.CONVERT: [("--convert", "tiny.pkl", "t.safetensors")],
     options.LIST: [("--list",)],
