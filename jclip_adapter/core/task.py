@@ -146,16 +146,14 @@ class ImageNetHead:
 
     @property
     def matrix(self) -> Array:
-        """(K, C) the share of each ImageNet class in each class of the task.
+        """(K, C) the weight of each ImageNet class in each class of the task.
 
-        An ImageNet class of several task classes is shared in inverse proportion to their number of ids: a poodle
-        counts more for a class of poodles than for one of all dogs.
+        A class of the task with n ImageNet classes, which it may share with others, has weight 1/√n in each.
         """
         found = np.zeros((len(self.weight), len(self.ids)), dtype=np.float32)
         for number, ids in enumerate(self.ids):
-            found[list(ids), number] = 1 / max(1, len(ids))
-        total = found.sum(axis=1, keepdims=True)
-        return found / np.where(total > 0, total, 1)
+            found[list(ids), number] = max(1, len(ids)) ** -0.5
+        return found
 
 
 class Lazy(Generic[T]):

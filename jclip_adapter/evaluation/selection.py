@@ -3,6 +3,9 @@
 The candidates are the Cartesian product of a method's grids. They are scored on a validation set if there is one, else
 by cross-validation: fold j holds out the j-th shot of every class and fits on the others. With one shot per class the
 defaults are used.
+
+Few held-out photos cannot tell candidates apart that are nearly as good. So of those that are not clearly less likely
+than the best, the one nearest to zero-shot is chosen (`Scores.best`).
 """
 
 from __future__ import annotations
@@ -19,11 +22,16 @@ import numpy.typing as npt
 
 from jclip_adapter.core.console import progress
 from jclip_adapter.core.errors import DivergedError
-from jclip_adapter.core.task import FewShotTask, softmax
+from jclip_adapter.core.task import Array, FewShotTask, softmax
 from jclip_adapter.methods import Method, get
 from jclip_adapter.methods.training.folds import folds
 
+from .calibration import temperature
+
 logger = logging.getLogger(__name__)
+MARGIN = 0.5
+"""Standard errors of the mean difference in log-likelihood by which a candidate must be worse to be ruled out."""
+_ENOUGH = 250  # photos of a fold that determine a candidate's temperature
 
 
 @dataclass(frozen=True)
@@ -60,28 +68,51 @@ def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of K candidates on held-out photos.
+    """Scores of K candidates on n held-out photos.
 
     Attributes:
         candidates: Their values, without those common to all.
         accuracy: (K,) accuracy, 0 to 1.
-        likelihood: (K,) mean log-likelihood of the true classes.
+        rows: (K, n) log-likelihood of the photos' classes, calibrated by one temperature per fold; −inf for a candidate
+            that diverged.
+        zero_shot: (n,) the same of zero-shot; None for a network without a text encoder.
         source: "support" (held-out shots) or "validation".
     """
 
     candidates: list[dict[str, Any]]
     accuracy: npt.NDArray[np.float64]
-    likelihood: npt.NDArray[np.float64]
+    rows: npt.NDArray[np.float64]
+    zero_shot: npt.NDArray[np.float64] | None
     source: str
 
+    @property
+    def likelihood(self) -> npt.NDArray[np.float64]:
+        """(K,) mean log-likelihood."""
+        return np.asarray(self.rows.mean(axis=1))
+
     def best(self, defaults: Mapping[str, Any]) -> int:
-        """Index of the best by accuracy, then likelihood, then equality with the defaults, then order."""
+        """Index of the candidate to use.
+
+        The candidate k* of the highest likelihood is compared with every k on the same photos. Those whose mean
+        difference is at most `MARGIN` standard errors remain: the rule of Breiman et al. ("Classification and
+        Regression Trees", 1984), where zero-shot is the simplest model. Of them the one whose log-likelihoods differ
+        least from zero-shot's is chosen, then the most likely one, the defaults, and the first.
+        """
+        mean = self.likelihood
+        top = int(mean.argmax())
+        lead = self.rows[top] - self.rows
 
         def rank(number: int) -> tuple[float, float, bool, int]:
             usual = all(defaults[key] == value for key, value in self.candidates[number].items())
-            return self.accuracy[number], self.likelihood[number], usual, -number
+            away = 0.0 if self.zero_shot is None else float(np.abs(self.rows[number] - self.zero_shot).mean())
+            return -away, mean[number], usual, -number
 
-        return max(range(len(self.candidates)), key=rank)
+        near = [
+            number
+            for number, each in enumerate(lead)
+            if number == top or (np.isfinite(each).all() and each.mean() <= MARGIN * each.std() / np.sqrt(each.size))
+        ]
+        return max(near if self.zero_shot is not None else [*np.flatnonzero(mean == mean[top])], key=rank)
 
 
 def score_candidates(
@@ -117,24 +148,30 @@ def score_candidates(
         return None
     outers, inners = list(_product(refit)), list(_product(free))
     correct = np.zeros((len(outers), len(inners)))
-    likelihood = np.zeros((len(outers), len(inners)))
-    rounds = list(itertools.product(trials, enumerate(outers)))
-    for (part, held), (row, outer) in progress(rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2):
+    ends = np.cumsum([0, *(len(held.labels) for _, held in trials)])
+    rows = np.zeros((len(outers), len(inners), ends[-1]))
+    rounds = list(itertools.product(enumerate(trials), enumerate(outers)))
+    for (fold, (part, held)), (row, outer) in progress(
+        rounds, desc=f"choosing for {name}", unit="fit", leave=False, delay=2
+    ):
         try:
             fitted = method(seed=seed, **given, **outer).fit(part)
         except DivergedError as error:
             logger.info("%s", error.message)
             correct[row] -= np.inf
-            likelihood[row] -= np.inf
+            rows[row, :, ends[fold] : ends[fold + 1]] = -np.inf
             continue
         for column, inner in enumerate(inners):
             candidate = fitted.with_values(**inner) if inner else fitted
-            hits, evidence = _score(candidate.logits(held.queries), held.labels)
-            correct[row, column] += hits
-            likelihood[row, column] += evidence
-    total = sum(len(held.labels) for _, held in trials)
+            logits = candidate.logits(held.queries)
+            correct[row, column] += (logits.argmax(axis=1) == held.labels).sum()
+            rows[row, column, ends[fold] : ends[fold + 1]] = _log_likelihood(logits, held.labels)
     candidates = [{**outer, **inner} for outer in outers for inner in inners]
-    return Scores(candidates, correct.ravel() / total, likelihood.ravel() / total, source)
+    zero_shot = None
+    if task.has_text:
+        texts = task.text_features.T
+        zero_shot = np.concatenate([_log_likelihood(held.queries.features @ texts, held.labels) for _, held in trials])
+    return Scores(candidates, correct.ravel() / ends[-1], rows.reshape(len(candidates), -1), zero_shot, source)
 
 
 def choose(
@@ -182,8 +219,8 @@ def select(name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, A
     return Choice({**given, **values}, scores.source, accuracy, len(scores.candidates))
 
 
-def _score(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Number of correct rows, and the log-likelihood of the true classes."""
-    rows = np.arange(len(labels))
-    right = float((logits.argmax(axis=1) == labels).sum())
-    return right, float(np.log(softmax(logits)[rows, labels] + 1e-12).sum())
+def _log_likelihood(logits: Array, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """(n,) log-likelihood of the labels by logits divided by the temperature that suits some of them best."""
+    some = slice(None, None, -(-len(labels) // _ENOUGH))
+    p = softmax(logits / temperature(logits[some], labels[some]))
+    return np.asarray(np.log(p[np.arange(len(labels)), labels] + 1e-12))

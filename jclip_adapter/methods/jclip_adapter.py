@@ -85,10 +85,10 @@ class JclipAdapter(Method):
         self._train(task)
         if task.has_text and len(task.seen) < task.num_classes:
 
-            def scorer(part: FewShotTask) -> Callable[[Array], Array]:
+            def scorer(part: FewShotTask) -> Callable[[Queries], Array]:
                 twin = type(self)(seed=self.seed, **self.hyper.as_dict())
                 twin._train(part)
-                return lambda features: twin._with_zero_shot(features, task.text_features)
+                return lambda queries: twin._with_zero_shot(queries.features, task.text_features)
 
             self.prior_, self.seen_ = task.text_features, task.seen
             self.offset_ = np.full(task.num_classes, unseen_offset(task, scorer, self.seed), dtype=np.float32)

@@ -141,7 +141,8 @@ def test_of_equal_candidates_the_defaults_win():
     labels = np.repeat(np.arange(4), 2)
     task = FewShotTask(centres[labels], labels, centres, tuple("abcd"))
     scores = selection.score_candidates("blend", task, {"sign": (1.0,)}, {"share": (0.0, 0.5, 1.0)})
-    assert len(set(zip(scores.accuracy, scores.likelihood, strict=True))) == 1
+    assert len(set(scores.accuracy)) == 1
+    np.testing.assert_allclose(scores.likelihood, scores.likelihood[0])
     assert scores.best({"sign": 1.0, "share": 0.5}) == 1
     assert scores.best({"sign": 1.0, "share": 0.7}) == 0
 
@@ -159,3 +160,39 @@ def test_left_out_shots_can_be_encoded_anew():
         pixels = part.encoder.pixels(np.arange(2), None, 1.0)
         rows = [np.flatnonzero((given.task.support_features == row).all(axis=1))[0] for row in part.support_features]
         np.testing.assert_array_equal(pixels, given.task.encoder.pixels(np.array(rows[:2]), None, 1.0))
+
+
+def scored(*gains, noise=1.0, text=True):
+    """Scores of candidates whose photos are more likely than zero-shot's by a mean gain, with noise."""
+    rng = np.random.default_rng(0)
+    zero_shot = -rng.exponential(size=400)
+    draws = rng.standard_normal((len(gains), 400))
+    draws -= draws.mean(axis=1, keepdims=True)
+    rows = np.stack([zero_shot + gain + noise * bool(gain) * draw for gain, draw in zip(gains, draws, strict=True)])
+    candidates = [{"share": float(number)} for number in range(len(gains))]
+    return selection.Scores(candidates, np.ones(len(gains)), rows, zero_shot if text else None, "support")
+
+
+def test_without_clear_evidence_the_candidate_nearest_to_zero_shot_is_chosen():
+    """The standard error of a mean of 400 photos is 0.05."""
+    assert scored(0.0, 0.02).best({"share": 1.0}) == 0
+    assert scored(0.0, 0.2).best({"share": 0.0}) == 1
+    assert scored(0.0, -0.2, 0.02).best({"share": 0.0}) == 0
+    assert scored(-0.2, 0.2).best({"share": 0.0}) == 1
+
+
+def test_without_texts_the_most_likely_candidate_is_chosen():
+    assert scored(0.0, 0.02, text=False).best({"share": 0.0}) == 1
+
+
+def test_a_candidate_that_diverged_is_never_chosen():
+    scores = scored(0.0, 0.2)
+    scores.rows[1] = -np.inf
+    assert scores.best({"share": 1.0}) == 0
+
+
+def test_the_scale_of_the_scores_does_not_matter():
+    """Cosines and 100 times as large logits of the same method are equally likely."""
+    task = world()
+    found = selection.score_candidates("blend", task, {"sign": (1.0,)}, {"share": (0.0,)})
+    np.testing.assert_allclose(found.rows[0], found.zero_shot, atol=1e-3)

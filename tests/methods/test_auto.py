@@ -1,216 +1,253 @@
-"""auto: its heads by their formulas in float64, its weights, and what tasks it takes."""
+"""auto: its heads and weights against the formulas in float64, and what it does without shots, texts or more shots."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
-from jclip_adapter.core.task import FewShotTask, ImageNetHead, Queries, normalise, softmax
-from jclip_adapter.methods import create
-from jclip_adapter.methods import load as load_method
-from jclip_adapter.methods.auto import USUAL, Auto, fit_gaussian, fit_linear, weigh
-
-CLASSES, WIDTH, SECOND = 8, 16, 24
-
-
-def drawn(
-    shots: int, noise: float = 0.6, second: float | None = None, seed: int = 0
-) -> tuple[FewShotTask, Queries, np.ndarray]:
-    """A task with texts as far from the classes' centres as `noise`, and photos to be classified with their labels."""
-    rng = np.random.default_rng(seed)
-    centres, others = rng.standard_normal((CLASSES, WIDTH)), rng.standard_normal((CLASSES, SECOND))
-    texts = normalise(centres + noise * rng.standard_normal(centres.shape))
-
-    def rows(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        labels = np.repeat(np.arange(CLASSES), count)
-        photos = normalise(centres[labels] + 0.8 * rng.standard_normal((len(labels), WIDTH)))
-        aux = None if second is None else others[labels] + second * rng.standard_normal((len(labels), SECOND))
-        return photos, labels, aux
-
-    photos, labels, aux = rows(shots)
-    names = tuple(map(str, range(CLASSES)))
-    task = FewShotTask(photos, labels, texts, names, logit_scale=10.0, auxiliary=aux)
-    queries, truth, more = rows(20)
-    return task, Queries(queries, auxiliary=more), truth
+from jclip_adapter.core.errors import DataError
+from jclip_adapter.core.task import FewShotTask, ImageNetHead, Queries, class_means, normalise, softmax
+from jclip_adapter.methods import create, load
+from jclip_adapter.methods.auto import USUAL, Auto
+from jclip_adapter.methods.training.folds import folds
+from jclip_adapter.methods.training.stack import covariance, fit_gaussian, fit_linear, noise_between, weigh
+from tests.methods.few_shot_worlds import top1, without, world
 
 
-def gaussian_reference(
-    x: np.ndarray, y: np.ndarray, texts: np.ndarray | None, same_space: bool
-) -> tuple[np.ndarray, ...]:
-    """Whitening, centre and class directions by the formulas, one class at a time."""
-    classes = CLASSES
-    seen = [c for c in range(classes) if (y == c).any()]
-    sample = {c: x[y == c].mean(axis=0) for c in seen}
-    residuals = np.stack([row - sample[label] for row, label in zip(x, y, strict=True)])
-    degrees, width = len(x) - len(seen), x.shape[1]
-    covariance, rho = residuals.T @ residuals / degrees, width / (width + degrees)
-    values, vectors = np.linalg.eigh((1 - rho) * covariance + rho * np.trace(covariance) / width * np.eye(width))
-    whiten, colour = vectors @ np.diag(values**-0.5) @ vectors.T, vectors @ np.diag(values**0.5) @ vectors.T
-    centre = np.mean([sample[c] @ whiten for c in seen], axis=0)
-    means = {c: sample[c] @ whiten - centre for c in seen}
-    prior = {c: np.zeros(width) for c in range(classes)}
-    if texts is not None:
-        away = texts - texts.mean(axis=0)
-        straight = {c: away[c] @ colour for c in range(classes)} if same_space else prior
-        over = sum(straight[c] @ straight[c] for c in seen)
-        g = sum(straight[c] @ means[c] for c in seen) / over if same_space else 0.0
-        level = np.mean([away[c] @ away[c] for c in seen])
-        for c in range(classes):
-            rest = [k for k in seen if k != c]
-            known, wanted = away[rest], np.stack([means[k] - g * straight[k] for k in rest])
-            ridge = np.linalg.solve(known.T @ known + level * np.eye(texts.shape[1]), known.T @ wanted)
-            prior[c] = g * straight[c] + away[c] @ ridge
-    shots = {c: (y == c).sum() for c in seen}
-    spread = np.mean([(means[c] - prior[c]) ** 2 for c in seen]) - np.mean([1 / shots[c] for c in seen])
-    b = max(spread, 0.02)
-    for c in seen:
-        prior[c] = prior[c] + b * shots[c] / (1 + b * shots[c]) * (means[c] - prior[c])
-    return whiten, centre, np.stack([prior[c] / np.linalg.norm(prior[c]) for c in range(classes)])
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("same_space", [True, False])
-@pytest.mark.parametrize("missing", [(), (2, 5)])
-def test_class_means_by_empirical_bayes(same_space: bool, missing: tuple[int, ...]) -> None:
-    task, _, _ = drawn(4)
-    kept = ~np.isin(task.support_labels, missing)
-    kept[0] = False  # the classes have different numbers of shots
-    x, y = task.support_features[kept].astype(np.float64), task.support_labels[kept]
-    texts = task.text_features.astype(np.float64)
-    found = fit_gaussian(x, y, CLASSES, texts, same_space=same_space)
-    for mine, wanted in zip(found, gaussian_reference(x, y, texts, same_space), strict=True):
-        np.testing.assert_allclose(mine, wanted, atol=2e-5 * np.abs(wanted).max())
+def shrunk(rows, labels):
+    """Σ by its definition."""
+    width, classes = rows.shape[1], len(np.unique(labels))
+    inside = sum(np.outer(r, r) for r in rows - class_means(rows, labels, labels.max() + 1)[labels])
+    degrees = len(rows) - classes
+    share = width / (width + degrees)
+    return (1 - share) * inside / degrees + share * np.trace(inside / degrees) / width * np.eye(width)
 
 
-def test_class_means_without_texts_are_those_of_the_shots() -> None:
-    task, _, _ = drawn(3)
-    x, y = task.support_features.astype(np.float64), task.support_labels
-    found = fit_gaussian(x, y, CLASSES, None, same_space=True)
-    np.testing.assert_allclose(found.means, gaussian_reference(x, y, None, True)[2], atol=1e-5)
+def power(matrix, exponent):
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors @ np.diag(values**exponent) @ vectors.T
 
 
-def test_the_linear_classifier_is_where_the_slope_is_zero() -> None:
-    task, _, _ = drawn(4)
-    x, y = task.support_features.astype(np.float64), task.support_labels
-    start = (10 * task.text_features).astype(np.float64)
-    share = np.linspace(0.5, 1.5, len(y))
-    found = fit_linear(task.support_features, y, start.astype(np.float32), share.astype(np.float32), 2.0).astype(
-        np.float64
-    )
-    p = softmax(x @ found.T) - np.eye(CLASSES)[y]
-    slope = (share[:, None] * p).T @ x + 2.0 * (found - start)
-    assert np.abs(slope).max() < 1e-2
-    assert np.abs(found - start).max() > 0.1
+def gaussian_by_formula(rows, labels, texts, queries):
+    """Head `gaussian`: each class's prior by a ridge regression that is fitted anew without the class."""
+    classes = len(texts)
+    sigma = shrunk(rows, labels)
+    whiten = power(sigma, -0.5)
+    counts = np.bincount(labels, minlength=classes)
+    seen = np.flatnonzero(counts)
+    means = class_means(rows, labels, classes) @ whiten
+    centre = means[seen].mean(axis=0)
+    means = means - centre
+    away = texts - texts.mean(axis=0)
+    given = away @ power(sigma, 0.5)
+    factor = np.linalg.lstsq(given[seen].reshape(-1, 1), means[seen].ravel(), rcond=None)[0][0]
+    rest = means - factor * given
+    level = np.mean([row @ row for row in away[seen]])
+    prior = np.empty_like(means)
+    for number in range(classes):
+        others = seen[seen != number]
+        ridge = np.linalg.solve(
+            away[others].T @ away[others] + level * np.eye(away.shape[1]), away[others].T @ rest[others]
+        )
+        prior[number] = factor * given[number] + away[number] @ ridge
+    shots = counts[seen]
+    between = max(((means - prior)[seen] ** 2).mean() - (1 / shots).mean(), 0.02)
+    posterior = prior.copy()
+    for number in seen:
+        pull = between * counts[number] / (1 + between * counts[number])
+        posterior[number] += pull * (means[number] - prior[number])
+    return unit(queries @ whiten - centre) @ unit(posterior).T
 
 
-def test_a_class_without_shots_keeps_its_text_in_the_linear_classifier() -> None:
-    task, _, _ = drawn(4)
-    kept = task.keep(task.support_labels != 3)
-    fitted = fit_linear(kept.support_features, kept.support_labels, 10 * kept.text_features)
-    np.testing.assert_array_equal(fitted[3], 10 * task.text_features[3])
+def drawn(unseen=()):
+    task, queries, answers = world(classes=9, width=16, shots=4)
+    task = without(task, *unseen).keep(np.arange(3, 4 * (9 - len(unseen))))  # one class has a single shot
+    return task, queries, answers
 
 
-def test_weights_are_where_the_slope_is_zero_and_few_rows_leave_them() -> None:
-    rng = np.random.default_rng(4)
-    scores, labels, usual = rng.standard_normal((3, 80, 4)), rng.integers(0, 4, 80), np.array([1.0, 2.0, 0.5])
-    scores[0, np.arange(80), labels] += 1.5
-
-    def loss(weights: np.ndarray, rows: np.ndarray, start: np.ndarray) -> float:
-        p = softmax(np.tensordot(weights, rows, 1))[np.arange(80), labels]
-        return float(-np.log(p).sum() + (np.log(weights / start) ** 2).sum())
-
-    found = weigh(scores, labels, usual)
-    alone = []
-    for head in range(3):
-        grid = np.exp(np.linspace(-6, 4, 4001))[:, None]
-        start = usual[head : head + 1] * 3
-        alone.append(min(grid, key=lambda one, part=scores[head : head + 1], at=start: loss(one, part, at))[0])
-    for step in 0.02 * np.eye(3):
-        for sign in (-1, 1):
-            assert loss(found, scores, np.array(alone) / 3) < loss(
-                found * np.exp(sign * step), scores, np.array(alone) / 3
-            )
-    few = weigh(scores[:, :1], labels[:1], usual)
-    assert np.abs(np.log(few / usual)).max() < 2  # at 80 rows 3.5
+@pytest.mark.parametrize("unseen", [(), (7, 8)])
+def test_the_gaussian_is_the_formula(unseen):
+    task, queries, _ = drawn(unseen)
+    rows, texts = task.support_features.astype(np.float64), task.text_features.astype(np.float64)
+    spread = covariance(rows, task.support_labels)
+    found = fit_gaussian(rows, task.support_labels, 9, texts, spread, same_space=True).scores(queries)
+    np.testing.assert_allclose(found, gaussian_by_formula(rows, task.support_labels, texts, queries), atol=2e-5)
 
 
-def test_one_shot_has_the_usual_weights() -> None:
-    task, queries, truth = drawn(1)
-    fitted = Auto().fit(task)
-    assert fitted.heads == pytest.approx({name: USUAL[name] for name in ("text", "centred", "gaussian", "linear")})
-    assert (fitted.logits(queries).argmax(axis=1) == truth).mean() > 0.5
+def test_the_covariance_of_one_shot_per_class_is_half_of_the_variance_of_all():
+    rows = np.random.default_rng(0).standard_normal((5, 3))
+    values, vectors = covariance(rows, np.arange(5))
+    np.testing.assert_allclose(values, rows.var(axis=0).mean() / 2)
+    np.testing.assert_array_equal(vectors, np.eye(3))
 
 
-@pytest.mark.parametrize("shots", [2, 4])
-def test_the_stack_is_better_than_zero_shot_and_its_probabilities_are_about_right(shots: int) -> None:
-    gains, gaps = [], []
-    for seed in range(5):
-        task, queries, truth = drawn(shots, noise=1.0, seed=seed)
-        zero_shot = (queries.features @ task.text_features.T).argmax(axis=1) == truth
-        logits = Auto().fit(task).logits(queries)
-        right = logits.argmax(axis=1) == truth
-        gains.append(right.mean() - zero_shot.mean())
-        gaps.append(softmax(logits).max(axis=1).mean() - right.mean())
-    assert np.mean(gains) > 0.05
-    assert abs(np.mean(gaps)) < 0.1
+def noisy_loss(flat, rows, labels, start, noise, strength, weights):
+    """What `fit_linear` minimises, row by row."""
+    weight = flat.reshape(start.shape)
+    loss = strength / 2 * ((weight - start) ** 2).sum()
+    for row, label, share in zip(rows, labels, weights, strict=True):
+        away = weight - weight[label]
+        scores = weight @ row + 0.5 * np.einsum("cd,de,ce->c", away, noise, away)
+        loss += share * (np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[label])
+    return loss
 
 
-def test_texts_that_say_nothing_weigh_less() -> None:
-    good, bad = (Auto().fit(drawn(4, noise)[0]).heads for noise in (0.2, 20.0))
-    assert bad["text"] < good["text"] / 2
-
-
-def test_a_second_network_counts_by_its_quality() -> None:
-    good, queries, truth = drawn(4, second=0.5)
-    poor, _, _ = drawn(4, second=50.0)
-    fitted = Auto().fit(good)
-    assert fitted.heads["second"] > 2 * Auto().fit(poor).heads["second"]
-    alone = Auto().fit(dataclasses.replace(good, auxiliary=None)).logits(queries)
-    assert (fitted.logits(queries).argmax(axis=1) == truth).mean() > (alone.argmax(axis=1) == truth).mean()
-
-
-def test_an_imagenet_network_s_names_are_a_head() -> None:
-    task, queries, _ = drawn(4, second=0.5)
+def test_the_linear_head_is_at_the_minimum_of_its_loss():
     rng = np.random.default_rng(1)
-    head = ImageNetHead(
-        rng.standard_normal((9, SECOND)).astype(np.float32), np.zeros(9, np.float32), ((0,), (1,), *[()] * 6)
+    rows, labels = rng.standard_normal((12, 3)), np.array([1, 3, 0, 1, 1, 0, 3, 3, 0, 1, 3, 0])
+    start, weights = rng.standard_normal((4, 3)), rng.uniform(0.5, 2, 12)
+    noise = noise_between(*covariance(rows, labels)).astype(np.float64)
+    found = fit_linear(
+        rows.astype(np.float32),
+        labels,
+        start.astype(np.float32),
+        noise.astype(np.float32),
+        strength=0.5,
+        weights=weights.astype(np.float32),
     )
-    fitted = Auto().fit(dataclasses.replace(task, imagenet_head=head))
-    assert list(fitted.heads) == ["text", "centred", "gaussian", "linear", "second", "names"]
-    assert np.isfinite(fitted.logits(queries)).all()
+    seen = [0, 1, 3]
+    own = np.searchsorted(seen, labels)
+    best = minimize(noisy_loss, start[seen].ravel(), (rows, own, start[seen], noise, 0.5, weights), tol=1e-12)
+    np.testing.assert_allclose(found[seen].ravel(), best.x, atol=2e-3)
+    np.testing.assert_array_equal(found[2], start[2].astype(np.float32))  # no row of this class
 
 
-def test_a_network_without_texts() -> None:
-    task, queries, truth = drawn(4)
-    fitted = Auto().fit(dataclasses.replace(task, has_text=False).with_prototypes())
-    assert list(fitted.heads) == ["gaussian", "linear"]
-    assert (fitted.logits(queries).argmax(axis=1) == truth).mean() > 0.5
+def test_the_bound_is_above_the_expected_loss():
+    """The loss of noisy rows is at most the one that is minimised, and above that without noise."""
+    rng = np.random.default_rng(2)
+    rows, labels, weight = rng.standard_normal((6, 3)), np.arange(6) % 3, rng.standard_normal((3, 3))
+    root = rng.standard_normal((3, 3)) * 0.4
+    many = (rng.standard_normal((4000, 6, 3)) @ root.T + rows).reshape(-1, 3)
+    losses = -np.log(softmax(many @ weight.T)[np.arange(len(many)), np.tile(labels, 4000)])
+    expected = losses.reshape(4000, 6).mean(axis=0).sum()
+    bound = noisy_loss(weight.ravel(), rows, labels, weight, root @ root.T, 0, np.ones(6))
+    assert noisy_loss(weight.ravel(), rows, labels, weight, 0 * root, 0, np.ones(6)) < expected < bound
 
 
-def test_classes_without_shots_are_found() -> None:
-    found = []
-    for seed in range(5):
-        task, queries, truth = drawn(4, noise=0.4, seed=seed)
-        fitted = Auto().fit(task.keep(task.support_labels > 1))
-        predicted = fitted.logits(queries).argmax(axis=1)
-        found.append((predicted == truth)[truth < 2].mean())
-    assert np.mean(found) > 0.4
+def test_the_weights_are_at_the_minimum_of_the_penalised_likelihood():
+    rng = np.random.default_rng(3)
+    views, labels = rng.standard_normal((3, 60, 4)), rng.integers(0, 4, 60)
+    views[0, np.arange(60), labels] += 2
+    usual = np.array([0.3, 5.0, 0.3])
+
+    def loss(logs, heads, start):
+        p = softmax(np.tensordot(np.exp(logs), heads, 1))
+        return -np.log(p[np.arange(60), labels]).sum() + ((logs - start) ** 2).sum()
+
+    alone = [minimize(loss, [np.log(3 * u)], (views[h : h + 1], np.log(3 * u))).x[0] for h, u in enumerate(usual)]
+    start = np.array(alone) - np.log(3)
+    best = minimize(loss, start, (views, start))
+    np.testing.assert_allclose(weigh(views.astype(np.float32), labels, usual), np.exp(best.x), rtol=1e-2)
+    few = weigh(views[:, :0].astype(np.float32), labels[:0], usual)
+    np.testing.assert_allclose(few, usual)
 
 
-def test_refit_learns_from_the_photos_and_says_so(tmp_path: Path) -> None:
-    task, queries, truth = drawn(4)
-    usual, again = Auto().fit(task), create("auto", refit=True).fit(task)
-    assert not usual.meta.transductive
-    assert again.meta.transductive
-    np.testing.assert_allclose(again.weights_, usual.weights_)
-    logits = again.logits(queries)
-    assert np.abs(logits - usual.logits(queries)).max() > 1e-3
-    assert (logits.argmax(axis=1) == truth).mean() >= (usual.logits(queries).argmax(axis=1) == truth).mean() - 0.02
-    without = create("auto", refit=True, pseudo=0.0).fit(task).logits(queries)
-    np.testing.assert_allclose(without, usual.logits(queries), atol=2e-2)
-    again.save(tmp_path / "auto.safetensors")
-    loaded = load_method(tmp_path / "auto.safetensors")
-    assert loaded.meta.transductive
-    np.testing.assert_array_equal(loaded.logits(queries), logits)
+def test_logits_are_the_weighted_sum_of_its_heads():
+    task, queries, answers = world(queries=50)
+    method = create("auto").fit(task)
+    assert list(method.heads) == ["text", "centred", "gaussian", "linear"]
+    scores = method.scores(Queries(queries))
+    np.testing.assert_allclose(scores.mean(axis=2), 0, atol=1e-4)
+    expected = sum(weight * each for weight, each in zip(method.heads.values(), scores, strict=True))
+    logits = method.logits(queries)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    zero_shot = create("zero-shot").fit(task).logits(queries)
+    np.testing.assert_allclose(scores[0], zero_shot - zero_shot.mean(axis=1, keepdims=True), atol=1e-3)
+    centred = (
+        normalise(queries - task.support_features.mean(axis=0))
+        @ normalise(task.text_features - task.text_features.mean(axis=0)).T
+    )
+    np.testing.assert_allclose(scores[1], centred - centred.mean(axis=1, keepdims=True), atol=1e-5)
+    assert top1(logits, answers) >= max(top1(each, answers) for each in scores) - 0.02
+    held = np.concatenate([rest.labels for _, rest in folds(task)])
+    views = np.concatenate([Auto()._fit_heads(part).scores(rest.queries) for part, rest in folds(task)], axis=1)
+    usual = np.array([USUAL[name] for name in method.heads])
+    np.testing.assert_allclose(method.weights_, weigh(views, held, usual), rtol=1e-4)
+
+
+def test_its_probabilities_are_calibrated_without_a_temperature():
+    task, queries, answers = world(shots=8, queries=200)
+    p = softmax(create("auto").fit(task).logits(queries))
+    assert abs(p.max(axis=1).mean() - (p.argmax(axis=1) == answers).mean()) < 0.05
+
+
+def test_with_one_shot_the_weights_are_constants():
+    task, _, _ = world(shots=1)
+    assert create("auto").fit(task).heads == pytest.approx({name: USUAL[name] for name in list(USUAL)[:4]})
+
+
+def test_classes_without_shots_are_found_at_the_rate_of_zero_shot():
+    task, queries, answers = world(queries=100)
+    lacking = without(task, 9, 10, 11)
+    method = create("auto").fit(lacking)
+    assert (method.unseen_[:9] == 0).all()
+    assert len(set(method.unseen_[9:].tolist())) == 1
+    logits, zero_shot = method.logits(queries), create("zero-shot").fit(lacking).logits(queries)
+    new = answers >= 9
+    assert top1(logits[new], answers[new]) > top1(zero_shot[new], answers[new]) - 0.05
+    assert top1(logits[~new], answers[~new]) > top1(zero_shot[~new], answers[~new])
+
+
+def with_second(task, queries, answers):
+    rng = np.random.default_rng(9)
+    centres = rng.standard_normal((12, 24))
+
+    def second(labels):
+        return 5 * (centres[labels] + rng.standard_normal((len(labels), 24)))
+
+    return dataclasses.replace(task, auxiliary=second(task.support_labels)), Queries(queries, None, second(answers))
+
+
+def test_a_second_network_and_its_names_are_heads_of_their_own(tmp_path):
+    task, queries, answers = world(queries=50)
+    both, asked = with_second(task, queries, answers)
+    centres = unit(class_means(both.auxiliary, both.support_labels, 12)).astype(np.float32)
+    head = ImageNetHead(centres, np.zeros(12, np.float32), tuple((number,) for number in range(12)))
+    named = dataclasses.replace(both, imagenet_head=head)
+    alone, second, names = (create("auto").fit(each) for each in (task, both, named))
+    assert list(names.heads) == ["text", "centred", "gaussian", "linear", "second", "names"]
+    found = [top1(method.logits(asked), answers) for method in (alone, second, names)]
+    assert found[0] < found[1] <= found[2]
+    names.save(tmp_path / "auto")
+    np.testing.assert_array_equal(load(tmp_path / "auto").logits(asked), names.logits(asked))
+    with pytest.raises(DataError, match="needs the queries' too"):
+        second.logits(queries)
+
+
+def test_a_network_without_texts_has_two_heads():
+    task, queries, answers = world(queries=50)
+    method = create("auto").fit(task.with_prototypes())
+    assert list(method.heads) == ["gaussian", "linear"]
+    prototypes = create("auto").fit(task.with_prototypes()).text_
+    assert top1(method.logits(queries), answers) >= top1(queries @ prototypes.T, answers) - 0.02
+    without_text = FewShotTask(
+        task.support_features, task.support_labels, task.text_features, task.class_names
+    ).with_prototypes()
+    np.testing.assert_array_equal(create("auto").fit(without_text).logits(queries), method.logits(queries))
+
+
+def test_sure_queries_become_shots_with_a_small_weight():
+    task, queries, answers = world(shots=2, queries=50)
+    plain = create("auto").fit(task)
+    method = create("auto-transductive", pseudo=0.5).fit(task)
+    p = softmax(plain.logits(queries))
+    sure = p.max(axis=1) > 0.5
+    rows = np.concatenate([task.support_features, queries[sure]])
+    labels = np.concatenate([task.support_labels, p[sure].argmax(axis=1)])
+    weights = np.where(np.arange(len(rows)) < len(task.support_labels), 1, 0.5).astype(np.float32)
+    noise = noise_between(*covariance(task.support_features, task.support_labels))
+    again = fit_linear(rows, labels, plain.scale_ * task.text_features, noise, weights=weights)
+    change = queries @ (again - plain.linear_).T
+    expected = plain.logits(queries) + plain.heads["linear"] * (change - change.mean(axis=1, keepdims=True))
+    np.testing.assert_allclose(method.logits(queries), expected, rtol=1e-4, atol=1e-3)
+    assert top1(method.logits(queries), answers) > top1(plain.logits(queries), answers)
+    np.testing.assert_allclose(
+        create("auto-transductive", pseudo=0).fit(task).logits(queries), plain.logits(queries), atol=0.05
+    )

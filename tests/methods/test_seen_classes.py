@@ -68,7 +68,8 @@ def test_the_offset_maximises_the_likelihood_of_photos_that_no_fit_has_seen():
     photos = []
 
     def fit(part):
-        def scores(queries):
+        def scores(asked):
+            queries = asked.features
             own = {row.tobytes() for row in part.support_features}
             labels = {
                 row.tobytes(): label for row, label in zip(given.support_features, given.support_labels, strict=True)
@@ -97,7 +98,7 @@ def test_the_offset_maximises_the_likelihood_of_photos_that_no_fit_has_seen():
 
 def test_without_held_out_shots_there_is_no_offset():
     def fit(part):
-        return lambda queries: queries @ part.text_features.T
+        return lambda queries: queries.features @ part.text_features.T
 
     assert unseen_offset(shots_of(np.array([0, 3])), fit, 0) == 0  # one shot of each class
     assert unseen_offset(shots_of(np.array([3, 3, 3, 3])), fit, 0) == 0  # one class with shots

@@ -118,9 +118,16 @@ def test_classes_without_a_name_share_what_is_left() -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1]]))
     means = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0]])
     np.testing.assert_allclose(np.exp(imagenet_scores(logits, means)), [[0.7, 0.2, 0.1]], atol=1e-3)
-    zeros = np.zeros((3, 2), np.float32), np.zeros(3, np.float32)
-    shares = ImageNetHead(*zeros, ((0,), (0, 1), ())).matrix
-    np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 0]])
+
+
+def test_a_class_of_many_imagenet_classes_does_not_get_the_photos_of_those_that_it_shares() -> None:
+    """Of dogs and one breed: a photo of which the network is half sure is of the breed."""
+    zeros = np.zeros((4, 2), np.float32), np.zeros(4, np.float32)
+    shares = ImageNetHead(*zeros, ((0, 1, 2, 3), (0,), ())).matrix
+    np.testing.assert_allclose(shares, [[0.5, 1, 0], [0.5, 0, 0], [0.5, 0, 0], [0.5, 0, 0]])
+    for breed, best in ((0.55, 1), (0.3, 0)):
+        p = np.array([[breed, *[(1 - breed) / 3] * 3]])
+        assert imagenet_scores(np.log(p), shares).argmax() == best
 
 
 def test_zero_shot_scores_are_as_before_without_names() -> None:

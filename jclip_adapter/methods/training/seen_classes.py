@@ -13,6 +13,8 @@ import numpy.typing as npt
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 from jclip_adapter.methods.base import Method
 
+from .folds import shots_as_queries
+
 PARTS = 4  # of the classes with shots, each hidden once
 
 
@@ -71,7 +73,7 @@ def with_unseen(scores: npt.NDArray[Any], zero_shot: npt.NDArray[Any], seen: npt
 
 
 def unseen_offset(
-    task: FewShotTask, fit: Callable[[FewShotTask], Callable[[Array], npt.NDArray[Any]]], seed: int
+    task: FewShotTask, fit: Callable[[FewShotTask], Callable[[Queries], npt.NDArray[Any]]], seed: int
 ) -> float:
     """Choose the offset that makes the scores of classes without shots comparable with those of the others.
 
@@ -87,7 +89,7 @@ def unseen_offset(
 
     Args:
         task: The task, in which some classes have no shots.
-        fit: Fits a task; returns a function from (M, d) queries to (M, C) scores of all classes of the task.
+        fit: Fits a task; returns a function from M queries to (M, C) scores of all classes of the task.
         seed: Draws the hidden classes.
 
     Returns:
@@ -107,7 +109,7 @@ def unseen_offset(
         held = concealed | ((shot % PARTS == number) & ~alone)
         kept = task.keep(~held)
         if len(kept.seen):
-            scores = np.asarray(fit(kept)(task.support_features[held]), dtype=np.float64)
+            scores = np.asarray(fit(kept)(shots_as_queries(task, held)), dtype=np.float64)
             known = np.isin(np.arange(task.num_classes), kept.seen)
             odds.append(logsumexp(scores[:, ~known], axis=1) - logsumexp(scores[:, known], axis=1))
             hidden.append(concealed[held])
