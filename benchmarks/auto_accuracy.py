@@ -236,17 +236,20 @@ def picture(rows: Sequence[Row]) -> bytes:
 
     kept = [row for row in rows if not row["draw"] and not row["unseen"]]
     files = list(dict.fromkeys(row["dataset"] for row in kept))
-    figure = Figure(figsize=(3 * len(files), 3), layout="constrained")
+    figure = Figure(figsize=(3 * len(files), 3.2), layout="constrained")
     panels = figure.subplots(1, len(files), squeeze=False)[0]
     for axes, name in zip(panels, files, strict=True):
-        for method, style in (("auto", "o-"), (HINDSIGHT, "s:"), ("zero-shot", "--")):
+        for method, style in (("auto", "o-"), (HINDSIGHT, "s:"), ("zero-shot", "x--")):
             points = [row for row in kept if row["dataset"] == name and row["method"] == method]
             axes.plot([row["shots"] for row in points], [float(row["top1"]) for row in points], style, label=method)
+        shots = sorted({row["shots"] for row in kept if row["dataset"] == name})
         axes.set_xscale("log", base=2)
+        axes.set_xticks(shots, [str(count) for count in shots])
+        axes.minorticks_off()
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("shots")
     panels[0].set_ylabel("top-1 in %")
-    panels[0].legend(fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
