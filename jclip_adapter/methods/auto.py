@@ -67,7 +67,7 @@ def fit_gaussian(
     count = np.bincount(labels, minlength=classes)
     seen, width = count > 0, points.shape[1]
     sample = class_means(points, labels, classes)
-    values, vectors = _covariance(points, sample, labels)
+    values, vectors = shrunk_covariance(points, sample, labels)
     whiten, colour = ((vectors * values**power) @ vectors.T for power in (-0.5, 0.5))
     means = sample @ whiten
     centre = means[seen].mean(axis=0)
@@ -85,8 +85,8 @@ def fit_gaussian(
     return Gaussian(whiten.astype(np.float32), centre.astype(np.float32), normalise(prior))
 
 
-def _covariance(points: Matrix, means: Matrix, labels: Labels) -> tuple[Matrix, Matrix]:
-    """Eigenvalues and eigenvectors of the shrunk covariance within classes.
+def shrunk_covariance(points: Matrix, means: Matrix, labels: Labels) -> tuple[Matrix, Matrix]:
+    """Eigenvalues and eigenvectors of the shrunk covariance within classes (`fit_gaussian`).
 
     With one shot per class nothing varies within classes; half of the variance of all shots stands in for it.
     """
