@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from jclip_adapter.core.console import progress
 from jclip_adapter.core.task import Array, chunks, class_means, normalise
+from jclip_adapter.methods.training.stack import covariance
 
 MEAN = 6.0  # factor of the cosine to the class mean beside zero-shot's logits
 _ROWS = 1024  # compared at once
@@ -63,7 +64,8 @@ def fit_to_labels(features: Array, labels: Ints, texts: Array | None, scale: flo
     """
     count = np.bincount(labels, minlength=classes)
     means = class_means(features, labels, classes)
-    whiten = _whitening(features - means[labels], len(labels) - int((count > 0).sum()))
+    values, vectors = covariance(features, labels)
+    whiten = (vectors / np.sqrt(values)) @ vectors.T
     centre = means[count > 0].mean(axis=0)
     of_classes = normalise((means - centre) @ whiten)
     of_classes[count == 0] = 0
@@ -127,13 +129,3 @@ def odd_ones(similarity: Floats) -> npt.NDArray[np.bool_]:
     middle = np.median(similarity)
     deviation = 1.4826 * np.median(np.abs(similarity - middle))
     return np.asarray(similarity < middle - _FAR * max(deviation, 1e-6))
-
-
-def _whitening(residuals: Floats, degrees: int) -> Floats:
-    """(d, d) inverse square root of the shrunk covariance of (N, d) residuals."""
-    width, degrees = residuals.shape[1], max(degrees, 1)
-    covariance = residuals.T @ residuals / degrees
-    shrinkage = width / (width + degrees)
-    level = max(float(np.trace(covariance)) / width, 1e-12)
-    values, vectors = np.linalg.eigh((1 - shrinkage) * covariance + shrinkage * level * np.eye(width))
-    return np.asarray((vectors / np.sqrt(values)) @ vectors.T)

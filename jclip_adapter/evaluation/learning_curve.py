@@ -12,8 +12,7 @@ from jclip_adapter.core.task import FewShotTask
 from jclip_adapter.methods import Method
 from jclip_adapter.methods.training.folds import shots_as_queries
 
-ENOUGH = 250
-"""Held-out photos after which a number of shots is not tried with others."""
+from .calibration import ENOUGH
 
 
 class Point(NamedTuple):

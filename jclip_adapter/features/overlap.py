@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jclip_adapter.core.problems import counted, first_of
 from jclip_adapter.core.task import Array
 from jclip_adapter.data.sets import Photo
-from jclip_adapter.data.sets.model import paths_of
+from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.models.backbones.encoder import BackboneEncoder
 from jclip_adapter.models.base import ImageEncoder
 
@@ -101,7 +101,7 @@ def find_overlap(
     rows = np.flatnonzero(features.readable & ~identical)
     if len(support) and len(rows) and tasks.encoder.kind == "photo":
         highest, at = _nearest(features.normalised[rows], known.normalised)
-        near[rows] = highest > near_threshold(tasks.encoder, support, known)
+        near[rows] = highest > near_threshold(tasks.encoder, labels_of(support), known.normalised)
         best = dict(zip(rows.tolist(), at.tolist(), strict=True))
         pairs += [(scored[row].relative, support[best[row]].relative) for row in np.flatnonzero(near).tolist()]
     labels = [photo.label for photo in shots.photos]
@@ -121,22 +121,21 @@ def _nearest(rows: Array, others: Array) -> tuple[Array, npt.NDArray[np.int64]]:
     return highest, at
 
 
-def near_threshold(encoder: ImageEncoder, support: Sequence[Photo], shots: PhotoFeatures) -> float:
-    """The cosine above which a photo counts as a near duplicate of a shot.
+def near_threshold(encoder: ImageEncoder, labels: npt.NDArray[np.int64], features: Array) -> float:
+    """The cosine above which a photo counts as a near duplicate of another.
 
-    It is the network's value in NEAR, or a high quantile of the cosines between shots of different classes if that is
+    It is the network's value in NEAR, or a high quantile of the cosines between photos of different classes if that is
     larger, so that a network that barely separates photos does not report duplicates everywhere.
 
     Args:
         encoder: The network.
-        support: N shots.
-        shots: Their features.
+        labels: (N,) class indices of photos.
+        features: (N, d) L2-normalised, of the same.
     """
     name = encoder.network.name if isinstance(encoder, BackboneEncoder) else "clip"
-    chosen = np.unique(np.linspace(0, len(support) - 1, min(_ROWS, len(support))).astype(int))
-    labels = np.array([support[row].label for row in chosen])
-    rows = shots.normalised[chosen]
-    other = (rows @ rows.T)[labels[:, None] != labels[None, :]]
+    chosen = np.unique(np.linspace(0, len(labels) - 1, min(_ROWS, len(labels))).astype(int))
+    rows, own = features[chosen], labels[chosen]
+    other = (rows @ rows.T)[own[:, None] != own[None, :]]
     return max(NEAR[name], float(np.quantile(other, _NEARLY_ALL)) if len(other) else -1.0)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import FewShotTask, normalise
-from jclip_adapter.evaluation.learning_curve import ENOUGH, learning_curve
+from jclip_adapter.evaluation.calibration import ENOUGH
+from jclip_adapter.evaluation.learning_curve import learning_curve
 from jclip_adapter.methods import create
 
 CLASSES, WIDTH = 12, 24

@@ -147,7 +147,8 @@ def evaluate(settings: Settings) -> Evaluation:
 def _curve(settings: Settings, trained: Trained) -> list[Point]:
     """The learning curve of a run, from its shots."""
     shots = trained.shots.same
-    refuse_idle(settings, {"learning_curve"} if not shots else set(), "without shots")
+    if not shots:
+        refuse_idle(settings, {"learning_curve"}, "without shots")
     if settings.audio or settings.photos:
         raise UsageError("--learning-curve does not know rows of a second modality.", "Leave it out.")
     task = trained.tasks.task(paths_of(shots), labels_of(shots), settings.views, settings.seed)

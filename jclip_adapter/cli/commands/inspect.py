@@ -79,9 +79,7 @@ def inspect(settings: Settings) -> Inspection:
     labels = labels_of([images.train[row] for row in train])
     texts = tasks.texts.weights if tasks.encoder.has_text else None
     fit = fit_to_labels(features.normalised[train], labels, texts, tasks.encoder.logit_scale, len(images.classes))
-    support = [images.train[row] for row in train]
-    known = tasks.photos(paths_of(support))
-    near = neighbours(features.normalised[rows], near_threshold(tasks.encoder, support, known))
+    near = neighbours(features.normalised[rows], near_threshold(tasks.encoder, labels, features.normalised[train]))
     odd = odd_ones(near.similarity)
     place = {int(row): number for number, row in enumerate(rows)}
     names = images.class_names
