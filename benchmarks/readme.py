@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks import ROOT, calibration, options_table, reject_scores, reports_user_errors, seeds
+from benchmarks import ROOT, calibration, estimate_coverage, options_table, reject_scores, reports_user_errors, seeds
 from benchmarks.reliability import outcome
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import markdown_table
@@ -68,7 +68,11 @@ def documents() -> dict[Path, Sections]:
         "docs/training-through-clip.md": {
             "encoder": partial(quoted_table, "sample-encoder.md", "benchmarks.sample_encoder")
         },
-        "docs/trust.md": {"calibration": calibration.quoted, "reject-scores": reject_scores.quoted},
+        "docs/trust.md": {
+            "calibration": calibration.quoted,
+            "estimate": estimate_coverage.quoted,
+            "reject-scores": reject_scores.quoted,
+        },
     }
     return {ROOT / name: sections for name, sections in found.items()}
 
@@ -125,19 +129,19 @@ def _percent(value: float | None) -> str:
 
 
 def methods_table(language: str) -> str:
-    """Name, idea, top-1 and one link per method; the ideas are the methods' own, in English.
+    """Name, idea, top-1 and one link per measured method; the ideas are the methods' own, in English.
 
     Args:
         language: "en" or "zh".
     """
     top1 = benchmark_top1()
     rows = []
-    for name in _ranked(available(), top1):
+    for name in _ranked([name for name in available() if MAIN in top1.get(name, {})], top1):
         meta = get(name).meta
         link = f"[{meta.year}]({_SOURCES})"
         if meta.arxiv:
             link = f"[{meta.arxiv}](https://arxiv.org/abs/{meta.arxiv})"
-        rows.append([_name(name), meta.summary, _percent(top1.get(name, {}).get(MAIN)), link])
+        rows.append([_name(name), meta.summary, _percent(top1[name][MAIN]), link])
     return markdown_table(_METHODS_HEADER[language], rows)
 
 

@@ -67,7 +67,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         model: str = "ViT-B/32",
-        method: str = "jclip-adapter",
+        method: str = "auto",
         *,
         hyperparameters: Mapping[str, Any] | None = None,
         class_names: Mapping[Any, str] | None = None,

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = "ViT-B/32"
+METHOD, CONTEST_METHOD = "auto", "jclip-adapter"
 RUNS = Path("results/runs")
 INSPECTIONS = Path("results/inspections")
 _BENCHMARK = "with --benchmark (--method all,encoder,NAME; --shots 1,2,4; --seed 1,2)"
@@ -73,6 +74,7 @@ class Settings:
     Attributes:
         weights: Empty for ViT-B/32, or for the sample's on its data (`weights_or_default`).
         prompts: Empty for the set that fits the data (`prompts_or_default`).
+        method: Empty for the one that fits the data (`method_or_default`).
         set: The method's hyper-parameters by name, as typed.
         batch_size: 0 chooses by device.
         workers: −1 chooses the faster way.
@@ -134,7 +136,13 @@ class Settings:
         shown=AUDIO_MODES[0],
         group=DETAILS,
     )
-    method: str = option("jclip-adapter", "adaptation method", WITH_METHODS, metavar="NAME")
+    method: str = option(
+        "",
+        "adaptation method",
+        WITH_METHODS,
+        metavar="NAME",
+        shown=f"{METHOD}; contest: {CONTEST_METHOD}",
+    )
     set: Mapping[str, Any] = option(
         {}, "a hyper-parameter of the method; may be repeated", WITH_METHODS, kind="assignments", metavar="KEY=VALUE"
     )
@@ -426,6 +434,15 @@ class Settings:
 
         return "sound" if self.photos else find_kind(Path(self.data))
 
+    @cached_property
+    def method_or_default(self) -> str:
+        """The method to train."""
+        if self.method:
+            return self.method
+        from jclip_adapter.data.sets.kind import is_contest  # here, as --help needs no data sets
+
+        return CONTEST_METHOD if self.data == SAMPLE or is_contest(Path(self.data)) else METHOD
+
     @property
     def prompts_or_default(self) -> str:
         """The prompt set to load."""
@@ -459,7 +476,7 @@ class Settings:
             _label(self.weights_or_default),
             *([f"as-{_label(self.model_config)}"] if self.model_config else []),
             *([_label(self.prompts)] if self.prompts_or_default != self._usual_prompts else []),
-            self.method,
+            self.method_or_default,
             shots,
             *([f"{self.views}views"] if self.views else []),
             *([self.precision] if self.precision != "float32" else []),

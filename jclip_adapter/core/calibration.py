@@ -46,6 +46,7 @@ class Calibration:
         unknown: (m,) certainty of held-out photos whose own class was left out.
         correct: Held-out photos whose class was predicted.
         tested: Held-out photos that stand for new ones; 0 if none do.
+        share: Shots that the method was fitted to when it scored them, as a share of all.
 
     >>> Calibration(temperature=2.0).probabilities([[2.0, 0.0]]).round(3).tolist()
     [[0.731, 0.269]]
@@ -57,6 +58,7 @@ class Calibration:
     unknown: Array = field(default_factory=_none)
     correct: int = 0
     tested: int = 0
+    share: float = 1.0
 
     def probabilities(self, logits: npt.ArrayLike) -> Floats:
         """(M, C) class probabilities of (M, C) logits."""

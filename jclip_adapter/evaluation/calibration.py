@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,8 @@ from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import Array, FewShotTask, Labelled, Queries, softmax
 from jclip_adapter.methods import Method
 from jclip_adapter.methods.training.folds import folds, shots_as_queries
+
+from .metrics import wilson_interval
 
 logger = logging.getLogger(__name__)
 ENOUGH = 250
@@ -37,12 +41,49 @@ class HeldOut:
         labels: (n,) class indices.
         source: What the photos are.
         alike: Whether new photos would be classified like them; shots of classes without shots are not.
+        share: Mean share of the shots that the fits had.
     """
 
     logits: Array
     labels: npt.NDArray[np.int64]
     source: str
     alike: bool = True
+    share: float = 1.0
+
+
+class Estimate(NamedTuple):
+    """Top-1 on new photos, from held-out shots.
+
+    Attributes:
+        top1: Share of the held-out shots whose class was predicted.
+        low: Lower end of the interval.
+        high: Its upper end.
+        held_out: Number of these shots.
+    """
+
+    top1: float
+    low: float
+    high: float
+    held_out: int
+
+
+def estimate(known: Calibration) -> Estimate | None:
+    """Estimate a method's top-1 on new photos, with an interval of at least 95 %.
+
+    Fits to fewer shots scored the held-out ones, so the method is at least as good as these: the lower end is Wilson's.
+    Errors are taken to fall with the number of shots at most as its inverse, which the upper end allows for:
+    1 − s·(1 − high), with the share s of the shots that the fits had.
+
+    Args:
+        known: The method's calibration.
+
+    Returns:
+        The estimate; None without held-out photos that stand for new ones.
+    """
+    if not known.tested:
+        return None
+    low, high = wilson_interval(known.correct, known.tested)
+    return Estimate(known.correct / known.tested, low, 1 - known.share * (1 - high), known.tested)
 
 
 def calibrate(method: Method, task: FewShotTask) -> Method:
@@ -78,7 +119,7 @@ def calibration_on(held: HeldOut) -> Calibration:
         held.source,
         known.astype(np.float32),
         unknown.astype(np.float32),
-        *((correct, tested) if held.alike else ()),
+        *((correct, tested, held.share) if held.alike else ()),
     )
 
 
@@ -111,6 +152,7 @@ def held_out(method: Method, task: FewShotTask) -> HeldOut | None:
         parts, source = list(_half_of_the_classes(task)), "shots of held-out classes, as there is one shot per class"
     logits: list[Array] = []
     labels: list[npt.NDArray[np.int64]] = []
+    shares: list[float] = []
     enough = ENOUGH_THROUGH_CLIP if "encoder" in method.meta.needs else ENOUGH
     for part, held in parts:
         if sum(len(each) for each in labels) >= enough:
@@ -124,10 +166,11 @@ def held_out(method: Method, task: FewShotTask) -> HeldOut | None:
         own = _shots(part)
         logits.append(fitted.logits(held.queries) * (_spread(method, own) / _spread(fitted, own)))
         labels.append(held.labels)
+        shares.append(len(part.support_labels) / len(task.support_labels))
     if not logits:
         return None
     every = np.concatenate(labels)
-    return HeldOut(np.concatenate(logits), every, f"{counted(len(every), 'photo')}: {source}", alike)
+    return HeldOut(np.concatenate(logits), every, f"{counted(len(every), 'photo')}: {source}", alike, fmean(shares))
 
 
 def _shots(task: FewShotTask) -> Queries:

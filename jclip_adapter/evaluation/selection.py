@@ -90,11 +90,11 @@ class Scores:
         """(K,) mean log-likelihood."""
         return np.asarray(self.rows.mean(axis=1))
 
-    def best(self, defaults: Mapping[str, Any]) -> int:
+    def best(self, defaults: Mapping[str, Any], margin: float = MARGIN) -> int:
         """Index of the candidate to use.
 
         The candidate k* of the highest likelihood is compared with every k on the same photos. Those whose mean
-        difference is at most `MARGIN` standard errors remain: the rule of Breiman et al. ("Classification and
+        difference is at most `margin` standard errors remain: the rule of Breiman et al. ("Classification and
         Regression Trees", 1984), where zero-shot is the simplest model. Of them the one whose log-likelihoods differ
         least from zero-shot's is chosen, then the most likely one, the defaults, and the first.
         """
@@ -110,7 +110,7 @@ class Scores:
         near = [
             number
             for number, each in enumerate(lead)
-            if number == top or (np.isfinite(each).all() and each.mean() <= MARGIN * each.std() / np.sqrt(each.size))
+            if number == top or (np.isfinite(each).all() and each.mean() <= margin * each.std() / np.sqrt(each.size))
         ]
         return max(near if self.zero_shot is not None else [*np.flatnonzero(mean == mean[top])], key=rank)
 
@@ -165,12 +165,12 @@ def score_candidates(
             candidate = fitted.with_values(**inner) if inner else fitted
             logits = candidate.logits(held.queries)
             correct[row, column] += (logits.argmax(axis=1) == held.labels).sum()
-            rows[row, column, ends[fold] : ends[fold + 1]] = _log_likelihood(logits, held.labels)
+            rows[row, column, ends[fold] : ends[fold + 1]] = log_likelihood(logits, held.labels)
     candidates = [{**outer, **inner} for outer in outers for inner in inners]
     zero_shot = None
     if task.has_text:
         texts = task.text_features.T
-        zero_shot = np.concatenate([_log_likelihood(held.queries.features @ texts, held.labels) for _, held in trials])
+        zero_shot = np.concatenate([log_likelihood(held.queries.features @ texts, held.labels) for _, held in trials])
     return Scores(candidates, correct.ravel() / ends[-1], rows.reshape(len(candidates), -1), zero_shot, source)
 
 
@@ -219,7 +219,7 @@ def select(name: str, task: FewShotTask, *, seed: int = 0, given: Mapping[str, A
     return Choice({**given, **values}, scores.source, accuracy, len(scores.candidates))
 
 
-def _log_likelihood(logits: Array, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def log_likelihood(logits: Array, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """(n,) log-likelihood of the labels by logits divided by the temperature that suits some of them best."""
     some = slice(None, None, -(-len(labels) // _ENOUGH))
     p = softmax(logits / temperature(logits[some], labels[some]))

@@ -16,7 +16,7 @@ from .base import Hyperparameters, Meta, Method, hyper
 from .training.folds import folds
 from .training.imagenet_head import imagenet_scores
 from .training.seen_classes import unseen_offset
-from .training.stack import Gaussian, covariance, fit_gaussian, fit_linear, noise_between, weigh
+from .training.stack import Gaussian, covariance, fit_gaussian, fit_linear, noise_of, weigh
 
 if TYPE_CHECKING:
     from typing import Self
@@ -35,7 +35,7 @@ class Auto(Method):
     - `centred`: cosines of the photo minus the shots' mean with the texts minus theirs.
     - `gaussian`: empirical-Bayes class means in whitened space, with a prior from the texts (`stack.fit_gaussian`).
     - `linear`: a linear classifier held near zero-shot, or near the class means without a text encoder, trained on
-      shots with the noise by which two photos of a class differ (`stack.fit_linear`).
+      shots with noise: by default that by which two photos of a class differ (`stack.fit_linear`).
     - `second`: `gaussian` on a second network's features, if the task has one.
     - `names`: log-probabilities of an ImageNet network's own classes, if some are the task's.
 
@@ -75,6 +75,9 @@ class Auto(Method):
         """Hyper-parameters of auto."""
 
         strength: float = hyper(0.1, "λ that holds the linear classifier near the text", low=1e-6, high=1e6)
+        noise: float = hyper(
+            2.0, "noise on the linear classifier's shots, in covariances within classes", low=0, high=100
+        )
 
     hyper: Hyper
     weights_: Array
@@ -111,7 +114,7 @@ class Auto(Method):
             self.unseen_[task.seen] = 0
 
     def _fit_twin(self, task: FewShotTask) -> Auto:
-        return Auto(strength=self.hyper.strength)._fit_heads(task)
+        return Auto(strength=self.hyper.strength, noise=self.hyper.noise)._fit_heads(task)
 
     def _scored_by_twin(self, task: FewShotTask) -> Callable[[Queries], npt.NDArray[Any]]:
         """A function from queries to their (M, C) logits by heads that are fitted to a task, with these weights."""
@@ -128,7 +131,7 @@ class Auto(Method):
         prior = texts if task.has_text else None
         spread = covariance(rows, labels)
         self._keep("gaussian", fit_gaussian(rows, labels, classes, prior, spread, same_space=True))
-        noise = noise_between(*spread)
+        noise = noise_of(*spread, self.hyper.noise)
         self.linear_ = fit_linear(rows, labels, self.scale_ * texts, noise, strength=self.hyper.strength)
         nothing, empty = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
         second = Gaussian(nothing, empty, nothing)

@@ -12,7 +12,7 @@ from jclip_adapter.core.task import Array, FewShotTask, Queries, softmax
 
 from .auto import Auto
 from .base import Meta, hyper
-from .training.stack import covariance, fit_linear, noise_between
+from .training.stack import covariance, fit_linear, noise_of
 
 _SURE = 0.5
 
@@ -61,7 +61,7 @@ class AutoTransductive(Auto):
 
     def _fit(self, task: FewShotTask) -> None:
         super()._fit(task)
-        self.noise_ = noise_between(*covariance(task.shot_means(), task.support_labels))
+        self.noise_ = noise_of(*covariance(task.shot_means(), task.support_labels), self.hyper.noise)
         self.shots_, self.labels_ = task.shot_means(), task.support_labels
 
     def _logits(self, queries: Queries) -> npt.NDArray[Any]:

@@ -377,6 +377,7 @@ class Method(ABC):
         if known.source:
             manifest |= {"temperature": repr(known.temperature), "calibrated_on": known.source}
             manifest |= {"held_out_correct": str(known.correct), "held_out": str(known.tested)}
+            manifest |= {"held_out_share": repr(known.share)}
             arrays |= {f"{_CONFIDENCES}known": known.known, f"{_CONFIDENCES}unknown": known.unknown}
         write_safetensors(path, arrays, manifest, FITTED)
 
@@ -411,6 +412,7 @@ class Method(ABC):
             known: dict[str, Any] = {name: arrays[f"{_CONFIDENCES}{name}"] for name in ("known", "unknown")}
             counts = (int(manifest.get(name, 0)) for name in ("held_out_correct", "held_out"))
             known |= dict(zip(("correct", "tested"), counts, strict=True))
+            known["share"] = float(manifest.get("held_out_share", 1))
             method.calibration_ = Calibration(float(manifest["temperature"]), manifest["calibrated_on"], **known)
         for name, value in arrays.items():
             if name.startswith(_TUNED):

@@ -209,3 +209,13 @@ def test_no_command_line_ends_in_a_traceback(words: list[str]) -> None:
         pass  # `app._refuse` prints it in one line, whatever was typed
     except SystemExit as left:  # --help and --version
         assert left.code == 0
+
+
+def test_the_method_fits_the_data(tmp_path: Path) -> None:
+    """The contest's two commands and the sample train jclip-adapter, other data auto."""
+    contest, folders = tmp_path / "contest", tmp_path / "my_photos"
+    (contest / "TrainSet").mkdir(parents=True)
+    (folders / "Cat").mkdir(parents=True)
+    methods = {data: Settings(data=str(data)).method_or_default for data in (contest, folders, "sample")}
+    assert methods == {contest: "jclip-adapter", folders: "auto", "sample": "jclip-adapter"}
+    assert Settings(data=str(folders), method="clap").method_or_default == "clap"

@@ -321,7 +321,19 @@ def test_other_layouts(make: type[Path], workplace: Path, cli: Cli) -> None:
     assert cli(*TRAIN, "--support", "first", "--evaluate").status == 0
     expected = json.loads(next(Path().glob("results/runs/*/evaluation.json")).read_text())["scores"][-1]
     data = make(Path("other"))
-    outcome = cli(*TRAIN, "--support", "first", "--data", data, "--run", "run", "--evaluate", "--predict")
+    outcome = cli(
+        *TRAIN,
+        "--method",
+        "jclip-adapter",
+        "--support",
+        "first",
+        "--data",
+        data,
+        "--run",
+        "run",
+        "--evaluate",
+        "--predict",
+    )
     assert outcome.status == 0, outcome.err
     assert cli("--check", "result.txt", "--data", data).status == 0
     found = json.loads(Path("run/evaluation.json").read_text())["scores"][-1]

@@ -4,11 +4,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.errors import DivergedError
 from jclip_adapter.core.task import FewShotTask, normalise, softmax
 from jclip_adapter.evaluation import calibration
-from jclip_adapter.evaluation.calibration import ENOUGH, calibrate, held_out, temperature
-from jclip_adapter.evaluation.metrics import calibration_error
+from jclip_adapter.evaluation.calibration import ENOUGH, calibrate, estimate, held_out, temperature
+from jclip_adapter.evaluation.metrics import calibration_error, wilson_interval
 from jclip_adapter.methods import create, load
 from jclip_adapter.methods.base import Meta, Method
 
@@ -228,3 +229,38 @@ def test_the_estimate_is_saved(tmp_path):
     loaded = load(tmp_path / "a.safetensors").calibration_
     assert (loaded.correct, loaded.tested) == (method.calibration_.correct, method.calibration_.tested)
     assert loaded.tested == 20
+
+
+def test_the_estimate_allows_for_the_shots_that_were_held_out():
+    """The lower end is Wilson's; the errors beyond its upper end fall at most as the shots grow."""
+    known = Calibration(correct=80, tested=100, share=0.75)
+    low, high = wilson_interval(80, 100)
+    assert estimate(known) == (0.8, low, pytest.approx(1 - 0.75 * (1 - high)), 100)
+    assert estimate(Calibration(correct=80, tested=100)) == (0.8, low, pytest.approx(high), 100)
+    assert estimate(Calibration()) is None
+
+
+@pytest.mark.parametrize(("shots", "share"), [(2, 1 / 2), (4, 3 / 4), (8, 3 / 4)])
+def test_the_share_of_the_shots_in_the_fits_is_kept_in_the_file(shots, share, tmp_path):
+    task, _, _ = noisy(shots)
+    method = calibrate(create("tip-adapter").fit(task), task)
+    assert method.calibration_.share == pytest.approx(share)
+    method.save(tmp_path / "adapter.safetensors")
+    assert estimate(load(tmp_path / "adapter.safetensors").calibration_) == estimate(method.calibration_)
+
+
+def test_a_method_without_shots_is_tested_on_all_of_them():
+    task, _, _ = noisy(4)
+    known = calibrate(create("zero-shot").fit(task), task).calibration_
+    assert (known.share, known.tested) == (1, 40)
+
+
+def test_the_interval_holds_the_accuracy_of_most_draws():
+    """The true accuracy is that of the method fitted to all shots, on many new photos."""
+    held = 0
+    for seed in range(25):
+        task, rows, labels = noisy(3, seed=seed, tests=100)
+        method = calibrate(create("gda").fit(task), task)
+        expected = estimate(method.calibration_)
+        held += expected.low <= (method.logits(rows).argmax(axis=1) == labels).mean() <= expected.high
+    assert held >= 22

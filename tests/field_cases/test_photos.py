@@ -184,7 +184,7 @@ def test_a_photo_that_is_predicted_alone_is_scaled_like_the_photos_trained_on(tm
         world.lay_out(tmp_path / name, kind, change=world.grey)
         (tmp_path / f"{name}.png").parent.mkdir(exist_ok=True)
         kind(dark, tmp_path / "alone.png", 0)
-        flags = ("--weights", "sample", "--shots", "2", "--set", "epochs=2", "--cache", store, "--run", f"run-{name}")
+        flags = ("--weights", "sample", "--shots", "2", "--cache", store, "--run", f"run-{name}")
         assert cli("--train", "--data", name, *flags).status == 0
         done = cli("--predict", "--images", "alone.png", "--data", name, *flags)
         assert done.status == 0
@@ -432,7 +432,7 @@ def test_a_runs_white_level_is_compared_with_other_data(tmp_path, store, cli, mo
 
         return save
 
-    flags = ("--weights", "sample", "--shots", "2", "--set", "epochs=2", "--cache", store)
+    flags = ("--weights", "sample", "--shots", "2", "--cache", store)
     for bits in (10, 12):
         world.lay_out(tmp_path / f"d{bits}", saver(bits), change=world.grey)
         done = cli("--train", "--data", f"d{bits}", *flags, "--run", f"run{bits}")

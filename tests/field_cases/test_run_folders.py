@@ -83,7 +83,7 @@ def test_the_same_place_is_found_however_it_is_spelled(tmp_path: Path, monkeypat
     (tmp_path / "my_photos").mkdir()
     spellings = ("my_photos", "./my_photos", "my_photos/", str(tmp_path / "my_photos"), "x/../my_photos")
     assert len({Settings(data=spelling).run_folder for spelling in spellings}) == 1
-    assert "my_photos-ViT-B-32-jclip-adapter-4shot-seed0" in str(Settings(data="my_photos").run_folder)
+    assert "my_photos-ViT-B-32-auto-4shot-seed0" in str(Settings(data="my_photos").run_folder)
 
 
 def test_a_changed_support_list_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

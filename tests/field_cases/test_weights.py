@@ -307,7 +307,7 @@ def test_the_settings_stand_in_run_json_and_in_a_converted_file(
     np.testing.assert_array_equal(first["train1_x"], second["train1_x"])
     convert(tmp_path / "c.safetensors", tmp_path / "again.safetensors")  # a copy of a copy knows them too
     assert load_encoder("again.safetensors").description == wanted
-    flags = ("--data", "photos", "--shots", 1, "--set", "epochs=1", "--run", "r", "--device", "cpu")
+    flags = ("--data", "photos", "--shots", 1, "--run", "r", "--device", "cpu")
     assert cli("--train", "--weights", "w", *flags).status == 0
     assert read_json(Path("r/run.json"))["model"] == wanted
     Path("f.npz").unlink()
@@ -322,7 +322,7 @@ def test_a_run_is_refused_once_its_weights_are_run_in_another_way(
     """A2: the configuration beside the weights was changed after training."""
     put(tmp_path / "w", state, open_clip_config__json=open_clip_config(SMALL))
     run = ("--data", "photos", "--run", "r", "--device", "cpu")
-    assert cli("--train", "--weights", "w", "--shots", 1, "--set", "epochs=1", *run).status == 0
+    assert cli("--train", "--weights", "w", "--shots", 1, *run).status == 0
     assert cli("--predict", "--images", photos[0], *run).status == 0
     (tmp_path / "w" / OPEN_CLIP).write_text(json.dumps(open_clip_config(SMALL, model={"quick_gelu": True})))
     assert "other settings" in only_error(cli("--predict", "--images", photos[0], *run))
@@ -335,7 +335,7 @@ def test_a_run_of_an_older_version_goes_on_with_openai_s_weights(
     put(tmp_path / "w", state)
     run = ("--data", "photos", "--run", "r", "--device", "cpu")
     openai = ("--model-config", "openai")
-    assert cli("--train", "--weights", f"w/{MODEL}", *openai, "--shots", 1, "--set", "epochs=1", *run).status == 0
+    assert cli("--train", "--weights", f"w/{MODEL}", *openai, "--shots", 1, *run).status == 0
     read = read_json
 
     def without(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jclip_adapter.core.task import FewShotTask, ImageNetHead, Queries, class_me
 from jclip_adapter.methods import create, load
 from jclip_adapter.methods.auto import USUAL, Auto
 from jclip_adapter.methods.training.folds import folds
-from jclip_adapter.methods.training.stack import covariance, fit_gaussian, fit_linear, noise_between, weigh
+from jclip_adapter.methods.training.stack import covariance, fit_gaussian, fit_linear, noise_of, weigh
 from tests.methods.few_shot_worlds import top1, without, world
 
 
@@ -103,7 +103,7 @@ def test_the_linear_head_is_at_the_minimum_of_its_loss():
     rng = np.random.default_rng(1)
     rows, labels = rng.standard_normal((12, 3)), np.array([1, 3, 0, 1, 1, 0, 3, 3, 0, 1, 3, 0])
     start, weights = rng.standard_normal((4, 3)), rng.uniform(0.5, 2, 12)
-    noise = noise_between(*covariance(rows, labels)).astype(np.float64)
+    noise = noise_of(*covariance(rows, labels), 2).astype(np.float64)
     found = fit_linear(
         rows.astype(np.float32),
         labels,
@@ -242,7 +242,7 @@ def test_sure_queries_become_shots_with_a_small_weight():
     rows = np.concatenate([task.support_features, queries[sure]])
     labels = np.concatenate([task.support_labels, p[sure].argmax(axis=1)])
     weights = np.where(np.arange(len(rows)) < len(task.support_labels), 1, 0.5).astype(np.float32)
-    noise = noise_between(*covariance(task.support_features, task.support_labels))
+    noise = noise_of(*covariance(task.support_features, task.support_labels), 2)
     again = fit_linear(rows, labels, plain.scale_ * task.text_features, noise, weights=weights)
     change = queries @ (again - plain.linear_).T
     expected = plain.logits(queries) + plain.heads["linear"] * (change - change.mean(axis=1, keepdims=True))

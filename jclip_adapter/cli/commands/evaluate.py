@@ -72,7 +72,7 @@ def evaluate(settings: Settings) -> Evaluation:
         UsageError: --reject has too few held-out photos.
     """
     settings = take_only_run(settings)
-    if "support" not in create(settings.method).meta.needs or settings.run_folder.is_dir():
+    if "support" not in create(settings.method_or_default).meta.needs or settings.run_folder.is_dir():
         check_run_folder(settings.run_folder)  # before the photos are encoded; open_trained reports a missing run
     trained = open_trained(settings)
     images, tasks, support = trained.images, trained.tasks, trained.shots.photos

@@ -34,8 +34,8 @@ from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import choose_support, shots_in_words
 from jclip_adapter.data.texts.class_names import words_of
 from jclip_adapter.data.texts.prompts import load_prompts
-from jclip_adapter.evaluation.calibration import calibrate
-from jclip_adapter.evaluation.metrics import accuracy, wilson_interval
+from jclip_adapter.evaluation.calibration import calibrate, estimate
+from jclip_adapter.evaluation.metrics import accuracy
 from jclip_adapter.evaluation.provenance import code_digest
 from jclip_adapter.evaluation.selection import choose
 from jclip_adapter.features.overlap import in_two_classes, two_class_warning
@@ -88,10 +88,10 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
         logger.warning("%s", text)
     tasks = tasks.with_prototypes(paths, labels)
     task = setup.task(support, draw_of(settings))
-    choice = choose(settings.select or "none", settings.method, task, seed=settings.seed, given=settings.set)
+    choice = choose(settings.select or "none", settings.method_or_default, task, seed=settings.seed, given=settings.set)
     if choice.candidates:
         logger.info("best of %d candidates on held-out shots: %s", choice.candidates, choice.values)
-    method = create(settings.method, seed=settings.seed, **choice.values)
+    method = create(settings.method_or_default, seed=settings.seed, **choice.values)
     state = settings.run_folder / CHECKPOINT
     if isinstance(method, ThroughClip):
         from jclip_adapter.methods.training.checkpoint import Checkpoint
@@ -100,7 +100,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
         method.checkpoint.check()
     elif state.is_file():
         logger.warning("%s holds the state of another training and is kept", state)
-    with doing(f"fitting {settings.method}"):
+    with doing(f"fitting {settings.method_or_default}"):
         method.fit(task)
     known = _calibrated(method, task)
     metrics: dict[str, Any] = {
@@ -116,10 +116,10 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
             "zero_shot_top1": 100 * accuracy(before, task.support_labels),
             "trained_top1": 100 * accuracy(after, task.support_labels),
         }
-    if known.tested:
-        low, high = wilson_interval(known.correct, known.tested)
-        share = known.correct / known.tested
-        metrics["estimate"] = {"top1": 100 * share, "interval": [100 * low, 100 * high], "held_out": known.tested}
+    expected = estimate(known)
+    if expected is not None:
+        interval = [100 * expected.low, 100 * expected.high]
+        metrics["estimate"] = {"top1": 100 * expected.top1, "interval": interval, "held_out": expected.held_out}
     facts = {
         **_facts(setup),
         "hyperparameters": method.hyper.as_dict(),
@@ -155,6 +155,7 @@ def _facts(setup: Setup) -> dict[str, Any]:
             **settings.of(TRAIN),
             "weights": settings.weights_or_default,
             "model_config": settings.model_config,
+            "method": settings.method_or_default,
             "prompts": settings.prompts_or_default,
             "white_level": settings.white_level,
         },
@@ -178,13 +179,15 @@ def _facts(setup: Setup) -> dict[str, Any]:
 
 def _check(settings: Settings) -> None:
     """Check settings before the long computation."""
-    typed = create(settings.method, seed=settings.seed, **settings.set)
+    typed = create(settings.method_or_default, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [typed])
     refuse_without_shots(settings, typed)
     if settings.select == "validation":
         raise UsageError("--select validation: a data set of photos has no validation set.", "Use --select support.")
     if settings.resume and not isinstance(typed, ThroughClip):
-        raise UsageError(f"{settings.method} trains in seconds and has no checkpoint.", "Leave --resume out.")
+        raise UsageError(
+            f"{settings.method_or_default} trains in seconds and has no checkpoint.", "Leave --resume out."
+        )
     check_run_folder(settings.run_folder)
 
 
@@ -193,7 +196,7 @@ def _is_finished(settings: Settings) -> bool:
     folder = settings.run_folder
     if (folder / CHECKPOINT).is_file() or not (folder / RUN).is_file():
         return False
-    now = create(settings.method, seed=settings.seed, **settings.set).hyper.as_dict()
+    now = create(settings.method_or_default, seed=settings.seed, **settings.set).hyper.as_dict()
     same = not differences(open_run(folder).facts, {"settings": settings.of(TRAIN), "hyperparameters": now})
     if same:
         logger.info("the training in %s is finished; nothing to resume", folder)
@@ -224,14 +227,14 @@ def run(invocation: Invocation) -> None:
     if support:
         print_result(
             f"top-1 on the shots themselves: {support['baseline']} {support['zero_shot_top1']:.1f} %, "
-            f"{settings.method} {support['trained_top1']:.1f} %"
+            f"{settings.method_or_default} {support['trained_top1']:.1f} %"
         )
-    estimate = metrics.get("estimate")
-    if estimate:
-        low, high = estimate["interval"]
+    expected = metrics.get("estimate")
+    if expected:
+        low, high = expected["interval"]
         print_result(
-            f"top-1 estimated without test photos: {estimate['top1']:.1f} % (95 % interval {low:.1f}–{high:.1f} %), "
-            f"from {counted(estimate['held_out'], 'held-out shot')}"
+            f"top-1 estimated without test photos: {expected['top1']:.1f} % (95 % interval {low:.1f}–{high:.1f} %), "
+            f"from {counted(expected['held_out'], 'held-out shot')}, each class counting alike"
         )
     if len(invocation.commands) == 1:
         predict = "predict" if test_photos else "predict --images"

@@ -100,7 +100,7 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
         DataError: there is no such run, or its weights or classes differ.
     """
     settings = as_trained(settings)
-    method = create(settings.method, seed=settings.seed, **settings.set)
+    method = create(settings.method_or_default, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [method])
     refuse_without_shots(settings, method)
     if not _needs_run(settings, method):

@@ -13,6 +13,7 @@ from jclip_adapter.core.problems import Problems
 from .contest import load_contest, numbered_pairs
 from .esc50 import ESC50, load_esc50, with_classes
 from .folders import folder_labels, load_folders
+from .kind import is_contest
 from .model import PHOTO_SUFFIXES, ClassInfo, FileKind, ImageSet, Photo
 from .names import canonical
 from .paths import check_links
@@ -38,7 +39,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-_CONTEST_MARKS = ("classes.txt", "train.txt", "classes_b.txt", "TrainSet", "TestSetA", "TestSetB")
 
 
 def load_dataset(
@@ -92,7 +92,7 @@ def _load(root: Path, split: str, layout: str, problems: Problems, kind: FileKin
         return _load_file(root, problems)
     if kind == "sound" and (root / ESC50).is_file():
         return load_esc50(root, problems)
-    if kind == "photo" and any((root / mark).exists() for mark in _CONTEST_MARKS):
+    if kind == "photo" and is_contest(root):
         return load_contest(root, split, problems)
     if kind == "photo":
         _refuse_outer(root)

@@ -15,6 +15,12 @@ from .table import TABLE_SUFFIXES
 
 _DEEPEST = 8  # levels of folders
 _LONGEST = 100_000  # characters of a line
+_CONTEST_MARKS = ("classes.txt", "train.txt", "classes_b.txt", "TrainSet", "TestSetA", "TestSetB")
+
+
+def is_contest(root: Path) -> bool:
+    """Whether a folder has anything of the contest's layout."""
+    return any((root / mark).exists() for mark in _CONTEST_MARKS)
 
 
 def find_kind(root: Path) -> FileKind:

@@ -107,14 +107,15 @@ def covariance(rows: npt.NDArray[Any], labels: Labels) -> tuple[Matrix, Matrix]:
     return np.maximum(values, _LEAST_VARIANCE), vectors
 
 
-def noise_between(values: Matrix, vectors: Matrix) -> Array:
-    """(d, d) covariance of the difference of two photos of a class: twice that within classes.
+def noise_of(values: Matrix, vectors: Matrix, factor: float) -> Array:
+    """(d, d) covariance of noise: a multiple of that within classes; 2 is that of the difference of two photos.
 
     Args:
         values: (d,) eigenvalues of the covariance within classes.
         vectors: (d, d) its eigenvectors.
+        factor: The multiple.
     """
-    return np.asarray(2 * (vectors * values) @ vectors.T, dtype=np.float32)
+    return np.asarray(factor * (vectors * values) @ vectors.T, dtype=np.float32)
 
 
 def _left_out_ridge(inputs: Matrix, wanted: Matrix, seen: npt.NDArray[np.bool_]) -> Matrix:
