@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = "ViT-B/32"
-METHOD, CONTEST_METHOD = "auto", "jclip-adapter"
+METHOD, CONTEST_METHOD, ZERO_SHOT = "auto", "jclip-adapter", "zero-shot"
 RUNS = Path("results/runs")
 INSPECTIONS = Path("results/inspections")
 _BENCHMARK = "with --benchmark (--method all,encoder,NAME; --shots 1,2,4; --seed 1,2)"
@@ -84,6 +84,7 @@ class Settings:
         run: Empty for a folder named after the settings (`run_folder`).
         reject: None to mark no photo as unknown.
         holdout: None to prefer labelled test photos.
+        classes: Names in place of a data set; empty for none.
         given: Names of the options given by flag or file.
         shot_counts: The values of `shots` for commands that take a list; empty where not given.
         seeds: The values of `seed`.
@@ -214,6 +215,12 @@ class Settings:
         (CLASSIFY,),
         kind="texts",
         metavar="PATH",
+    )
+    classes: str = option(
+        "",
+        'with --images: choose between these names, such as "cat, dog", or those of a text file, without training data',
+        (CLASSIFY,),
+        metavar="NAMES",
     )
     labels: str = option("", "the test photos' labels", (EVALUATE,), metavar="FILE")
     holdout: int | None = option(
@@ -428,7 +435,7 @@ class Settings:
     @cached_property
     def kind(self) -> FileKind:
         """What is classified. A folder with photos and sounds holds photos, unless --photos says otherwise."""
-        if self.audio or self.data == SAMPLE:
+        if self.audio or self.classes or self.data == SAMPLE:
             return "photo"
         from jclip_adapter.data.sets.kind import find_kind  # here, as --help needs no data sets
 
@@ -437,8 +444,8 @@ class Settings:
     @cached_property
     def method_or_default(self) -> str:
         """The method to train."""
-        if self.method:
-            return self.method
+        if self.method or self.classes:
+            return self.method or ZERO_SHOT
         from jclip_adapter.data.sets.kind import is_contest  # here, as --help needs no data sets
 
         return CONTEST_METHOD if self.data == SAMPLE or is_contest(Path(self.data)) else METHOD

@@ -59,6 +59,27 @@ def refuse_without_shots(settings: Settings, method: Method) -> None:
     refuse_idle(settings, {"strict", "views", "select", "support", "audio", "photos"}, "with --shots 0")
 
 
+def refuse_beside_names(settings: Settings, method: Method) -> None:
+    """Refuse options about data and training beside `--classes`.
+
+    Raises:
+        UsageError: such an option was given, or a method that learns from photos.
+    """
+    if not settings.classes:
+        return
+    if method.uses_shots:
+        raise UsageError(f"--classes: {method.meta.name} needs training photos.", "Leave --method out, or give --data.")
+    refuse_idle(settings, set(OPTIONS) - _BESIDE_NAMES, "with --classes, as nothing is trained")
+
+
+_BESIDE_NAMES = frozenset(
+    [
+        *("classes", "images", "weights", "model_config", "prompts", "class_names", "method", "set", "top", "cache"),
+        *("device", "precision", "batch_size", "workers", "exif", "transparent", "white_level"),
+    ]
+)
+
+
 def refuse_idle(settings: Settings, names: Set[str], why: str) -> None:
     """Refuse options that have no effect.
 

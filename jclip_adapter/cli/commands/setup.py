@@ -20,6 +20,7 @@ from jclip_adapter.data.sample import ensure_sample
 from jclip_adapter.data.sets import ImageSet, Photo, load_dataset
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import Draw
+from jclip_adapter.data.sets.typed import typed_classes
 from jclip_adapter.data.texts.class_names import name_classes
 from jclip_adapter.data.texts.prompts import PromptSet, load_prompts
 from jclip_adapter.features.encoding import TextFeatures
@@ -83,7 +84,9 @@ class Setup:
 
 
 def open_data(settings: Settings) -> ImageSet:
-    """Read the data set, unpacking the sample if needed."""
+    """Read the data set, unpacking the sample if needed; or the names of --classes."""
+    if settings.classes:
+        return typed_classes(settings.classes)
     source = ensure_sample() if settings.data == SAMPLE else Path(settings.data)
     with doing(f"reading {settings.data}"):
         images = load_dataset(

@@ -31,7 +31,7 @@ from jclip_adapter.models.weights.hub import pinned
 from jclip_adapter.storage import MANIFEST, read_json
 
 from .chain import check_trained_on
-from .effects import refuse_idle_on_methods, refuse_without_shots
+from .effects import refuse_beside_names, refuse_idle_on_methods, refuse_without_shots
 from .setup import Setup, check_auxiliary, check_description, draw_of, set_up
 from .shots import read_shots
 
@@ -103,6 +103,7 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
     method = create(settings.method_or_default, seed=settings.seed, **settings.set)
     refuse_idle_on_methods(settings, [method])
     refuse_without_shots(settings, method)
+    refuse_beside_names(settings, method)
     if not _needs_run(settings, method):
         setup = set_up(settings, encode_texts=encode_texts, elsewhere=elsewhere)
         return Trained(setup.images, setup.tasks, method, setup)
@@ -134,6 +135,8 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
 
 def as_trained(settings: Settings) -> Settings:
     """The settings with the run that they name, or the only one on their data, and with its --audio and --photos."""
+    if settings.classes:
+        return settings
     settings = take_only_run(settings)
     folder = settings.run_folder
     if not (folder / MANIFEST).is_file() or not (folder / RUN).is_file():
@@ -148,6 +151,8 @@ def _needs_run(settings: Settings, method: Method) -> bool:
 
     A method that works without shots may still have been trained on some, which must not be scored.
     """
+    if settings.classes:
+        return False
     if settings.run or "support" in method.meta.needs or (settings.run_folder / MANIFEST).is_file():
         return True
     if not method.uses_shots or not settings.shots:

@@ -73,7 +73,7 @@ class ImageSet:
     Args:
         name: Name of the folder or file.
         root: The data folder, to which paths in lists are relative.
-        layout: "contest", "folders", "csv", "published" or "esc50".
+        layout: "contest", "folders", "csv", "published", "esc50" or "typed".
         classes: The classes in the order of their ids; labels are indices into it.
         train: Labelled photos, in the order of the list file or the natural order of names.
         test: Photos to be classified, in natural order, without labels (see `find_labels` and `load_labels`).
@@ -107,6 +107,8 @@ class ImageSet:
     @property
     def summary(self) -> str:
         """Numbers of classes and photos, and the layout, for messages."""
+        if not self.train and not self.test:  # names alone
+            return counted(len(self.classes), "class")
         counts = counted(len(self.train), f"training {self.kind}" if self.test else self.kind)
         if self.test:
             counts += f", {counted(len(self.test), f'test {self.kind}')}"

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.data.sets.typed import typed_classes
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cat, dog, a red toy car", ("cat", "dog", "a red toy car")),
+        (" cat ,,dog,", ("cat", "dog")),
+        ("cat\n dog\n", ("cat", "dog")),
+        ("猫,狗", ("猫", "狗")),
+        ("cafe\u0301, tea", ("café", "tea")),
+    ],
+)
+def test_names_are_separated_by_commas_or_lines(text, names):
+    found = typed_classes(text)
+    assert found.class_names == names
+    assert found.class_ids == tuple(range(len(names)))
+    assert (found.train, found.test, found.summary) == ((), (), f"{len(names)} classes")
+
+
+def test_a_file_has_a_name_per_line(tmp_path: Path):
+    path = tmp_path / "names.txt"
+    path.write_text("a dog, brown\r\n\ncat\n", encoding="utf-8")
+    assert typed_classes(str(path)).class_names == ("a dog, brown", "cat")
+
+
+@pytest.mark.parametrize("text", ["", "cat", ",", "missing.txt", "cat,"])
+def test_a_choice_needs_two_names(text):
+    with pytest.raises(UsageError, match="expected two names or more"):
+        typed_classes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"), [("cat, dog, cat", "given more than once"), ("cat, Cat", "only in spelling")]
+)
+def test_a_name_stands_for_one_class(text, fault):
+    with pytest.raises(DataError) as caught:
+        typed_classes(text)
+    assert fault in str(caught.value.details)
