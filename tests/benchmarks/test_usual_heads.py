@@ -13,7 +13,7 @@ from benchmarks import usual_heads
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.features.file import FeatureFile, read_feature_file
 
-FIGURES = {"linear-probe": 50.0, "zero-shot": 70.0, "jclip-adapter": 72.0, "gda": 74.0, "transclip": 99.0}
+FIGURES = {"linear-probe": 50.0, "zero-shot": 70.0, "jclip-adapter": 72.0, "auto": 73.0, "gda": 74.0, "transclip": 99.0}
 
 
 def rows_of(dataset: str, figures: dict[str, float]) -> list[dict[str, str]]:
@@ -46,6 +46,7 @@ def test_rows_have_both_kinds_from_low_to_high(content: FeatureFile) -> None:
         (usual_heads.PLAIN, "nearest class mean", "75.0000"),
         (usual_heads.OURS, "zero-shot", "70.0000"),
         (usual_heads.OURS, "jclip-adapter", "72.0000"),
+        (usual_heads.OURS, "auto", "73.0000"),
         (usual_heads.OURS, "gda", "74.0000"),
     ]
     assert {(row["dataset"], row["classes"], row["shots"], row["queries"]) for row in rows} == {("toy", 2, 4, 4)}
@@ -54,8 +55,8 @@ def test_rows_have_both_kinds_from_low_to_high(content: FeatureFile) -> None:
 
 def test_methods_that_were_not_measured_are_named(content: FeatureFile) -> None:
     with pytest.raises(DataError, match="no zero-shot on toy"):
-        usual_heads.measure(content, rows_of("toy", {"linear-probe": 50.0, "jclip-adapter": 1.0}), {})
-    with pytest.raises(DataError, match="no jclip-adapter on toy"):
+        usual_heads.measure(content, rows_of("toy", {"linear-probe": 50.0, "jclip-adapter": 1.0, "auto": 1.0}), {})
+    with pytest.raises(DataError, match="no auto on toy"):
         usual_heads.measure(content, rows_of("other", FIGURES), {})
 
 
