@@ -3,9 +3,9 @@
     python -m benchmarks.selection_margin FILE.npz... [--shots 4] [--method NAME,NAME]
 
 Nested on the shots: each fold of the shots is held out in turn, hyper-parameters are selected on the others with each
-margin (`selection.Scores.best`), and the choice is scored on the fold. The margin with the best mean likelihood there
-is the one to take. The accuracy of the same margin on the test photos is measured beside it, after selection on all
-shots; it decides nothing.
+margin (`selection.Scores.best`), and the choice is scored on the fold. `selection.MARGIN` is the largest margin that
+loses no accuracy there. The accuracy of the same margin on the test photos is measured beside it, after selection on
+all shots; it decides nothing.
 """
 
 from __future__ import annotations

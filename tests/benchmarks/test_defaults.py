@@ -1,11 +1,15 @@
 """The defaults that no paper settles are those that results/defaults.csv says were best on left-out shots."""
 
+import csv
 import json
+from statistics import fmean
 
 import pytest
 
-from benchmarks import choose_defaults
+from benchmarks import choose_defaults, selection_margin
+from jclip_adapter.evaluation import selection
 from jclip_adapter.methods import create
+from jclip_adapter.storage import read_lines
 
 
 @pytest.mark.parametrize("question", choose_defaults.QUESTIONS, ids=lambda question: question.methods[0])
@@ -30,3 +34,12 @@ def test_the_best_mean_wins_and_other_questions_do_not_count():
     assert choose_defaults.answer(question, rows) == {"alpha": 2.0}
     rows[3] = row(2.0, "b", 40, likelihood=-2.0)
     assert choose_defaults.answer(question, rows) == {"alpha": 1.0}
+
+
+def test_the_margin_of_selection_is_the_largest_that_loses_no_accuracy_on_held_out_shots():
+    rows = list(csv.DictReader(read_lines(selection_margin.RESULTS.with_suffix(".csv"))))
+    mean = {
+        margin: fmean(float(row["accuracy"]) for row in rows if float(row["margin"]) == margin)
+        for margin in selection_margin.MARGINS
+    }
+    assert max(margin for margin, share in mean.items() if share >= mean[0]) == selection.MARGIN
