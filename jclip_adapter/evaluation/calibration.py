@@ -70,9 +70,10 @@ class Estimate(NamedTuple):
 def estimate(known: Calibration) -> Estimate | None:
     """Estimate a method's top-1 on new photos, with an interval of at least 95 %.
 
-    Fits to fewer shots scored the held-out ones, so the method is at least as good as these: the lower end is Wilson's.
-    Errors are taken to fall with the number of shots at most as its inverse, which the upper end allows for:
-    1 − s·(1 − high), with the share s of the shots that the fits had.
+    The interval is for top-1 on as many new photos, which vary as the held-out ones do: Wilson's interval of half the
+    photos. Fits to fewer shots scored the held-out ones, so the method is at least as good as these. Errors are taken
+    to fall with the number of shots at most as its inverse, which the upper end allows for: 1 − s·(1 − high), with the
+    share s of the shots that the fits had.
 
     Args:
         known: The method's calibration.
@@ -82,7 +83,7 @@ def estimate(known: Calibration) -> Estimate | None:
     """
     if not known.tested:
         return None
-    low, high = wilson_interval(known.correct, known.tested)
+    low, high = wilson_interval(known.correct / 2, known.tested / 2)
     return Estimate(known.correct / known.tested, low, 1 - known.share * (1 - high), known.tested)
 
 

@@ -191,7 +191,7 @@ def calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> fl
     return sum(count * gap for count, gap in bins) / sum(count for count, _ in bins)
 
 
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+def wilson_interval(correct: float, total: float) -> tuple[float, float]:
     """Wilson's 95 % score interval of a share.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
@@ -201,7 +201,7 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
 
     Args:
         correct: Correct photos, 0 to `total`.
-        total: All photos, at least 1.
+        total: All photos, above 0.
 
     Returns:
         The low and the high end.
