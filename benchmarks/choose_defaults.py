@@ -54,7 +54,6 @@ class Question:
 _LINEAR = ("cross-modal-adapter", "cross-modal-linear", "uni-modal-linear")
 _CACHE = ("alpha", "beta")
 QUESTIONS = (
-    Question(("auto",), {"noise": (0.0, 0.5, 1.0, 2.0, 4.0)}),
     Question(("clip-adapter",), {"ratio": (0.1, 0.2, 0.5), "lr": (0.002, 0.02), "epochs": (20, 50)}),
     Question(_LINEAR, {"iterations": (100, 200, 400), "lr": (1e-4, 3e-4, 1e-3)}),
     Question(("cross-modal-wise-ft", "wise-ft"), {"lr": (1e-4, 3e-4, 1e-3, 3e-3)}),

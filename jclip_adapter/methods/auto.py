@@ -35,7 +35,8 @@ class Auto(Method):
     - `centred`: cosines of the photo minus the shots' mean with the texts minus theirs.
     - `gaussian`: empirical-Bayes class means in whitened space, with a prior from the texts (`stack.fit_gaussian`).
     - `linear`: a linear classifier held near zero-shot, or near the class means without a text encoder, trained on
-      shots with noise: by default that by which two photos of a class differ (`stack.fit_linear`).
+      shots with noise (`stack.fit_linear`): a new photo and a shot of its class differ by twice the covariance within
+      classes, so that is the default.
     - `second`: `gaussian` on a second network's features, if the task has one.
     - `names`: log-probabilities of an ImageNet network's own classes, if some are the task's.
 
