@@ -31,6 +31,7 @@ from jclip_adapter.storage import (
     discard,
     is_listed,
     read_json,
+    sha256_file,
     write_bytes,
     write_checked_json,
     write_text,
@@ -45,11 +46,23 @@ ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "
 DIGESTS = "support.sha256"  # of the shots, in the format of sha256sum --check
 CHECKPOINT = "checkpoint.safetensors"  # of an unfinished training
 EVALUATION, CONFUSION, RELIABILITY = "evaluation.json", "confusion.png", "reliability.png"
+PREDICTIONS = "predictions.csv"  # of the evaluated photos
 
 
 def _unlisted(_: Path) -> str:
     """Why a file of lines is not recognised."""
     return f"{MANIFEST} beside it does not list it so"
+
+
+def _is_evaluated(path: Path) -> bool:
+    """Whether predictions are those of the evaluation beside them."""
+    evaluation = path.with_name(EVALUATION)
+    return KINDS[EVALUATION].owns(evaluation) and read_json(evaluation)["predictions_sha256"] == sha256_file(path)
+
+
+def _unevaluated(_: Path) -> str:
+    """Why predictions are not recognised."""
+    return f"{EVALUATION} beside it does not list it so"
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -65,6 +78,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         EVALUATION: Kind("an evaluation", unchanged_json("photos", "scores", "worst_pairs")),
         CONFUSION: Kind("a picture", unchanged_png),
         RELIABILITY: Kind("a picture", unchanged_png),
+        PREDICTIONS: Kind("the predictions of an evaluation", _is_evaluated, _unevaluated),
     }
 )
 """The files of a run folder, by name. A file that the folder's manifest lists is recognised by that too."""
@@ -173,7 +187,7 @@ def save_run(
         write_checked_json(fresh / METRICS, metrics)
         if method.history_:
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name, method.step_losses_))
-    for name in (EVALUATION, CONFUSION, RELIABILITY):  # of the replaced adapter
+    for name in (PREDICTIONS, EVALUATION, CONFUSION, RELIABILITY):  # of the replaced adapter
         if KINDS[name].owns(folder / name):
             discard(folder / name, KINDS[name])
 
