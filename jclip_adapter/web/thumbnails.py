@@ -29,7 +29,7 @@ def thumbnail(path: Path, side: int, reading: Reading = AS_SEEN) -> bytes:
         PhotoError: the photo cannot be read.
         OSError: the file cannot be opened.
     """
-    picture = open_image(read_file(path), path.name, reading).convert("RGB")
+    picture = open_image(read_file(path), path.name, reading, 2 * side).convert("RGB")
     picture.thumbnail((side, side), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)

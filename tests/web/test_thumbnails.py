@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from jclip_adapter.core.errors import PhotoError
+from jclip_adapter.data.photos.decode import open_image
 from jclip_adapter.web.thumbnails import data_uri, thumbnail
+from tests.tiny_contest import picture
 
 
 def saved(path, size=(300, 200), **options):
@@ -27,6 +29,19 @@ def test_it_is_upright_and_tells_nothing_else_of_the_photo(tmp_path):
     with Image.open(io.BytesIO(jpeg)) as picture:
         assert picture.size == (64, 96)
         assert not picture.getexif()
+
+
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path):
+    whole = picture(1, 2000, 1500)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole.save(tmp_path / "a.jpg", quality=90, exif=exif)
+    assert open_image((tmp_path / "a.jpg").read_bytes(), "a").size == (1500, 2000)
+    assert open_image((tmp_path / "a.jpg").read_bytes(), "a", least=288).size == (375, 500)
+    with Image.open(io.BytesIO(thumbnail(tmp_path / "a.jpg", 144))) as small:
+        assert small.size == (108, 144)
+        upright = whole.transpose(Image.Transpose.ROTATE_270).resize(small.size, Image.Resampling.BOX)
+        assert np.abs(np.asarray(small).astype(int) - np.asarray(upright)).mean() < 3
 
 
 def test_what_is_no_photo_is_refused(tmp_path):
