@@ -37,7 +37,8 @@ from jclip_adapter.storage import (
     write_text,
     write_together,
 )
-from jclip_adapter.storage.kinds import TRAINING_STATE, unchanged_json, unchanged_png
+from jclip_adapter.storage.checksums import MARKDOWN_MARK
+from jclip_adapter.storage.kinds import TRAINING_STATE, unchanged_json, unchanged_png, unchanged_text
 
 from .settings import Settings
 
@@ -46,7 +47,7 @@ ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "
 DIGESTS = "support.sha256"  # of the shots, in the format of sha256sum --check
 CHECKPOINT = "checkpoint.safetensors"  # of an unfinished training
 EVALUATION, CONFUSION, RELIABILITY = "evaluation.json", "confusion.png", "reliability.png"
-PREDICTIONS = "predictions.csv"  # of the evaluated photos
+PREDICTIONS, REPORT = "predictions.csv", "report.html"  # the predictions of an evaluation; the report of all commands
 
 
 def _unlisted(_: Path) -> str:
@@ -79,6 +80,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         CONFUSION: Kind("a picture", unchanged_png),
         RELIABILITY: Kind("a picture", unchanged_png),
         PREDICTIONS: Kind("the predictions of an evaluation", _is_evaluated, _unevaluated),
+        REPORT: Kind("a report", unchanged_text(MARKDOWN_MARK)),
     }
 )
 """The files of a run folder, by name. A file that the folder's manifest lists is recognised by that too."""
@@ -120,7 +122,7 @@ _PATHS = (
     "photos",
 )
 # Compared elsewhere, or without effect on accuracies.
-_IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume"])
+_IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume", "language"])
 # Options of evaluation and prediction alone.
 _AFTERWARDS = frozenset(
     ["labels", "holdout", "images", "top", "on_bad_image", "reject", "shard", "follow_links", "white_level"]
@@ -187,7 +189,7 @@ def save_run(
         write_checked_json(fresh / METRICS, metrics)
         if method.history_:
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name, method.step_losses_))
-    for name in (PREDICTIONS, EVALUATION, CONFUSION, RELIABILITY):  # of the replaced adapter
+    for name in (PREDICTIONS, EVALUATION, CONFUSION, RELIABILITY, REPORT):  # of the replaced adapter
         if KINDS[name].owns(folder / name):
             discard(folder / name, KINDS[name])
 

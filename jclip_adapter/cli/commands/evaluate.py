@@ -17,8 +17,10 @@ from jclip_adapter.cli.runs import (
     CONFUSION,
     EVALUATION,
     KINDS,
+    METRICS,
     PREDICTIONS,
     RELIABILITY,
+    RUN,
     check_run_folder,
     take_only_run,
 )
@@ -49,11 +51,13 @@ from jclip_adapter.evaluation.report import confusion_picture, markdown_table, r
 from jclip_adapter.features.encoding import PhotoFeatures
 from jclip_adapter.features.overlap import Overlap, find_overlap
 from jclip_adapter.methods import create
-from jclip_adapter.storage import write_files
+from jclip_adapter.storage import read_json, write_files
 from jclip_adapter.storage.checksums import json_bytes
 
 from .effects import refuse_idle
+from .reports import has_training, report_evaluation, report_training
 from .setup import log_data
+from .train import facts_of
 from .trained import Trained, open_trained
 
 
@@ -78,7 +82,7 @@ def evaluate(settings: Settings) -> Evaluation:
     """Score a trained run on labelled photos that it was not trained on.
 
     Returns:
-        The evaluation; evaluation.json, predictions.csv and the pictures are written to the run folder.
+        The evaluation. The run folder gets evaluation.json, predictions.csv, the pictures and a part of report.html.
 
     Raises:
         DataError: there are no labelled photos.
@@ -109,7 +113,8 @@ def evaluate(settings: Settings) -> Evaluation:
     folder = trained.folder or settings.run_folder
     calibration = trained.calibration
     shares = calibration.probabilities(logits[readable])
-    table = table_bytes(_predictions(images, photos, features, logits, calibration, settings.reject), ".csv")
+    predictions = _predictions(images, photos, features, logits, calibration, settings.reject)
+    table = table_bytes(predictions, ".csv")
     error = 100 * calibration_error(shares, truth[readable])
     refused = _refused(calibration, logits[readable], truth[readable], settings.reject)
     curve = _curve(settings, trained) if settings.learning_curve else []
@@ -149,7 +154,13 @@ def evaluate(settings: Settings) -> Evaluation:
         RELIABILITY: reliability_picture(shares, truth[readable], meta.name),
     }
     write_files([(folder / name, data, KINDS[name]) for name, data in written.items()])
-    files = tuple(folder / name for name in written)
+    pictures = (written[CONFUSION], written[RELIABILITY])
+    page = report_evaluation(folder, settings, trained, photos, predictions, report, pictures)
+    if not has_training(folder):  # of a method without shots, or of an older version
+        facts = read_json(folder / RUN) if trained.setup is None else facts_of(trained.setup)
+        metrics = read_json(folder / METRICS) if trained.setup is None else {}
+        report_training(folder, settings, trained, facts, metrics, support)
+    files = (*(folder / name for name in written), page)
     text = [
         f"{meta.name} on {source}{' (transductive)' if meta.transductive else ''}",
         score_table(scores, baseline, meta.name, named, images.kind, top5=len(images.classes) > TOP),
