@@ -60,6 +60,9 @@ def test_the_wheel_holds_the_package_and_what_comes_with_it(wheel: Path) -> None
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "jclip_adapter").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
     assert "jclip_adapter/py.typed" in names
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "jclip_adapter/web/templates").iterdir()}
+    assert len(templates) > 5
+    assert templates <= names
     prompts = {f"jclip_adapter/resources/{path.relative_to(ROOT)}" for path in (ROOT / "prompts").rglob("*.*")}
     assert len(prompts) > 3
     assert prompts <= names

@@ -31,12 +31,14 @@ from jclip_adapter.storage import (
     discard,
     is_listed,
     read_json,
+    sha256_file,
     write_bytes,
     write_checked_json,
     write_text,
     write_together,
 )
-from jclip_adapter.storage.kinds import TRAINING_STATE, unchanged_json, unchanged_png
+from jclip_adapter.storage.checksums import MARKDOWN_MARK
+from jclip_adapter.storage.kinds import TRAINING_STATE, unchanged_json, unchanged_png, unchanged_text
 
 from .settings import Settings
 
@@ -45,11 +47,23 @@ ADAPTER, SUPPORT, RUN, METRICS, CURVES = "adapter.safetensors", "support.txt", "
 DIGESTS = "support.sha256"  # of the shots, in the format of sha256sum --check
 CHECKPOINT = "checkpoint.safetensors"  # of an unfinished training
 EVALUATION, CONFUSION, RELIABILITY = "evaluation.json", "confusion.png", "reliability.png"
+PREDICTIONS, REPORT = "predictions.csv", "report.html"  # the predictions of an evaluation; the report of all commands
 
 
 def _unlisted(_: Path) -> str:
     """Why a file of lines is not recognised."""
     return f"{MANIFEST} beside it does not list it so"
+
+
+def _is_evaluated(path: Path) -> bool:
+    """Whether predictions are those of the evaluation beside them."""
+    evaluation = path.with_name(EVALUATION)
+    return KINDS[EVALUATION].owns(evaluation) and read_json(evaluation)["predictions_sha256"] == sha256_file(path)
+
+
+def _unevaluated(_: Path) -> str:
+    """Why predictions are not recognised."""
+    return f"{EVALUATION} beside it does not list it so"
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -65,6 +79,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         EVALUATION: Kind("an evaluation", unchanged_json("photos", "scores", "worst_pairs")),
         CONFUSION: Kind("a picture", unchanged_png),
         RELIABILITY: Kind("a picture", unchanged_png),
+        PREDICTIONS: Kind("the predictions of an evaluation", _is_evaluated, _unevaluated),
+        REPORT: Kind("a report", unchanged_text(MARKDOWN_MARK)),
     }
 )
 """The files of a run folder, by name. A file that the folder's manifest lists is recognised by that too."""
@@ -106,7 +122,7 @@ _PATHS = (
     "photos",
 )
 # Compared elsewhere, or without effect on accuracies.
-_IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume"])
+_IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume", "language"])
 # Options of evaluation and prediction alone.
 _AFTERWARDS = frozenset(
     ["labels", "holdout", "images", "top", "on_bad_image", "reject", "shard", "follow_links", "white_level"]
@@ -173,7 +189,7 @@ def save_run(
         write_checked_json(fresh / METRICS, metrics)
         if method.history_:
             write_bytes(fresh / CURVES, training_curves(method.history_, method.meta.name, method.step_losses_))
-    for name in (EVALUATION, CONFUSION, RELIABILITY):  # of the replaced adapter
+    for name in (PREDICTIONS, EVALUATION, CONFUSION, RELIABILITY, REPORT):  # of the replaced adapter
         if KINDS[name].owns(folder / name):
             discard(folder / name, KINDS[name])
 

@@ -16,6 +16,7 @@ from jclip_adapter.core.choices import (
     ALL_SHOTS,
     AUDIO_MODES,
     DEVICES,
+    LANGUAGES,
     LAYOUTS,
     NETWORKS,
     PRECISIONS,
@@ -405,6 +406,13 @@ class Settings:
         "also estimate top-1 at 1, 2, 4, … of the shots, from the shots alone",
         (EVALUATE,),
         kind="switch",
+    )
+    language: str = option(
+        "en",
+        "language of the report",
+        WITH_METHODS,
+        choices=LANGUAGES,
+        group=DETAILS,
     )
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     shot_counts: tuple[int, ...] = ()

@@ -11,5 +11,6 @@ IMAGENET_ESC = "imagenet-esc"
 PROTOCOLS = ("generalised", "base-to-new", IMAGENET_ESC)  # of a benchmark
 ALL_SHOTS = 1_000_000
 """The value of `--shots all`: more photos per class than any data set has."""
+LANGUAGES = ("en", "zh")  # of the report
 TABLES = (".csv", ".jsonl", ".parquet")
 """Suffixes of predictions that are written as a table."""

@@ -81,6 +81,7 @@ class Predictions:
         best: (M, k) class indices of the readable photos, best first.
         probabilities: (M, C).
         known: (M,) whether a photo is of one of the classes; None if that was not asked.
+        truth: N names of the photos' classes; None if they are not known.
     """
 
     paths: Sequence[str]
@@ -89,14 +90,17 @@ class Predictions:
     best: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64]
     known: npt.NDArray[np.bool_] | None = None
+    truth: Sequence[str] | None = None
 
     def rows(self) -> list[dict[str, Any]]:
-        """N rows: path, name_1, probability_1, …, unknown (if asked), error; None where there is no value."""
+        """N rows: path, truth (if known), name_1, probability_1, …, unknown (if asked), error; None for no value."""
         readable = iter(range(len(self.best)))
         found = []
         for number, path in enumerate(self.paths):
             place = None if number in self.errors else next(readable)
             row: dict[str, Any] = {"path": _as_text(path)}
+            if self.truth is not None:
+                row["truth"] = _as_text(self.truth[number])
             for rank in range(self.best.shape[1]):
                 index = None if place is None else self.best[place, rank]
                 row[f"name_{rank + 1}"] = None if index is None else _as_text(self.class_names[index])
@@ -130,14 +134,21 @@ def write_predictions(path: Path, predictions: Predictions, facts: Mapping[str, 
         UsageError: one of them exists and is not as this program wrote it.
         SetupError: they cannot be written.
     """
-    data = _table_bytes(predictions.rows(), path.suffix.lower())
+    data = table_bytes(predictions, path.suffix.lower())
     beside = json_bytes({"predictions_sha256": hashlib.sha256(data).hexdigest(), **facts})
     # The table is replaced last: if it is new, so are its facts, even after a power failure.
     storage.write_files([(facts_path(path), beside, FACTS), (path, data, TABLE)])
     return path, facts_path(path)
 
 
-def _table_bytes(rows: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
+def table_bytes(predictions: Predictions, suffix: str) -> bytes:
+    """The content of a table.
+
+    Args:
+        predictions: The rows.
+        suffix: One of `choices.TABLES`.
+    """
+    rows = predictions.rows()
     if suffix == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
     frame = _frame(rows)

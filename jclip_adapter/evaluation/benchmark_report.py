@@ -88,7 +88,7 @@ def _legend_of_tasks(cells: Sequence[dict[str, Any]]) -> str:
 
 def _pivot(cells: Sequence[dict[str, Any]]) -> str:
     columns = sorted({(cell["dataset"], cell["shots"]) for cell in cells})
-    quantities = _quantities(cells[0]) | ({"ece": ", ECE"} if any("ece" in cell for cell in cells) else {})
+    quantities = quantities_of(cells[0]) | ({"ece": ", ECE"} if any("ece" in cell for cell in cells) else {})
     rows = []
     for method in sorted({cell["method"] for cell in cells}):
         row = [method]
@@ -101,7 +101,7 @@ def _pivot(cells: Sequence[dict[str, Any]]) -> str:
     return markdown_table(["method", *header], rows)
 
 
-def _quantities(cell: Mapping[str, Any]) -> dict[str, str]:
+def quantities_of(cell: Mapping[str, Any]) -> dict[str, str]:
     """The quantities of a cell that tables show, and how their columns are called."""
     if "resampled" in cell:
         return {"top1": "", "same_size": ", same size", "resampled": ", drawn shares"}
@@ -111,7 +111,7 @@ def _quantities(cell: Mapping[str, Any]) -> dict[str, str]:
     return {**groups, "difference": ", difference", "top1": ", all"} if "difference" in cell else groups
 
 
-def _mean_and_half(cells: Sequence[dict[str, Any]], key: str) -> tuple[float, float]:
+def mean_and_half(cells: Sequence[Mapping[str, Any]], key: str) -> tuple[float, float]:
     """Mean and half-width of its 95 % interval: over the seeds, or over one seed's tasks; NaN without tasks."""
     mean, half = mean_interval([cell[key] for cell in cells])
     return mean, cells[0].get(f"{key}_interval", half) if np.isnan(half) else half
@@ -121,7 +121,7 @@ def _mean_of(cells: Sequence[dict[str, Any]], key: str) -> str:
     """Mean and interval; a dash where there are no cells, or one of an older version without this quantity."""
     if not all(key in cell for cell in cells) or not cells:
         return "–"
-    mean, half = _mean_and_half(cells, key)
+    mean, half = mean_and_half(cells, key)
     return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"
 
 
@@ -147,9 +147,9 @@ def kind_of(method: str) -> str:
     return "trained through CLIP" if "encoder" in meta.needs else "trained on features"
 
 
-def _interval(cells: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
+def interval_of(cells: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
     """Mean top-1 and the ends of its 95 % interval: over seeds or tasks (t), or over queries (Wilson) if known."""
-    mean, half = _mean_and_half(cells, "top1")
+    mean, half = mean_and_half(cells, "top1")
     if not np.isnan(half):
         return mean, mean - half, mean + half
     queries = int(cells[0].get("queries", 0))
@@ -225,7 +225,7 @@ def _draw_ranking(axes: Any, cells: Sequence[dict[str, Any]]) -> None:
     for method in {cell["method"] for cell in cells}:
         mine = [cell for cell in cells if cell["method"] == method]
         groups = {count: [cell for cell in mine if cell["shots"] == count] for count in counts}
-        found[method] = {count: _interval(group) for count, group in groups.items() if group}
+        found[method] = {count: interval_of(group) for count, group in groups.items() if group}
     best = {method: found[method][max(found[method])][0] for method in found}
     reference = next((best[method] for method in best if kind_of(method) == "zero-shot"), None)
     low = min(end for method in found for _, end, _ in found[method].values())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.core.problems import one_line
 from jclip_adapter.storage.checksums import png_with_checksum
 from jclip_adapter.storage.kinds import SOFTWARE
 
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
+NAMED = 40
+"""Classes whose confusions are all drawn; of more, the worst are."""
+WORST = 20
+"""Classes that are drawn if there are more than `NAMED`."""
+DEFAULT_FONT = "DejaVu Sans"  # comes with matplotlib
+_CHINESE_FONTS = frozenset(
+    {
+        *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+        *("Droid Sans Fallback", "Microsoft YaHei", "SimHei", "PingFang SC", "Heiti SC", "Hiragino Sans GB"),
+    }
+)
+_LONGEST = 26  # characters of a class name in a picture
 
 
 def png(figure: Figure) -> bytes:
@@ -75,11 +88,15 @@ def training_curves(history: Sequence[dict[str, float]], title: str, step_losses
     return png(figure)
 
 
-def confusion_picture(confusion: npt.NDArray[np.int64], domains: Sequence[str]) -> bytes:
-    """Draw a confusion matrix, rows scaled to shares, with lines between domains.
+def confusion_picture(confusion: npt.NDArray[np.int64], names: Sequence[str], domains: Sequence[str]) -> bytes:
+    """Draw a confusion matrix, rows scaled to shares, with class names and with lines between domains.
+
+    Of more than `NAMED` classes, the `WORST` with the most errors are drawn: their photos that are predicted as other
+    classes, and other classes' photos that are predicted as them.
 
     Args:
         confusion: (C, C) counts, true classes in rows.
+        names: C class names.
         domains: C domain names, "" for none.
 
     Returns:
@@ -87,25 +104,58 @@ def confusion_picture(confusion: npt.NDArray[np.int64], domains: Sequence[str]) 
     """
     from matplotlib.figure import Figure
 
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(7, 6.2), layout="constrained")
+    rows = most_confused(confusion) if len(names) > NAMED else np.arange(len(names))
+    shares = (confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1))[np.ix_(rows, rows)]
+    side = 3.2 + 0.17 * max(len(rows), 8)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     # Square root, so that single confusions are visible.
     image = axes.imshow(np.sqrt(shares), cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
-    starts = [number for number in range(len(domains)) if number == 0 or domains[number] != domains[number - 1]]
-    for start in starts[1:]:
+    shown = [domains[row] for row in rows]
+    for start in [number for number in range(1, len(shown)) if shown[number] != shown[number - 1]]:
         axes.axhline(start - 0.5, color=GREY, linewidth=0.8)
         axes.axvline(start - 0.5, color=GREY, linewidth=0.8)
-    middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], len(domains)], strict=True)]
-    names = [domains[start] or "all" for start in starts]
-    axes.set_xticks(middles, names)
-    axes.set_yticks(middles, names, rotation=90, va="center")
+    labels, fonts = _labels([names[row] for row in rows])
+    style: dict[str, Any] = {"fontsize": 7, "fontfamily": fonts, "parse_math": False}
+    axes.set_xticks(range(len(rows)), labels, rotation=90, **style)
+    axes.set_yticks(range(len(rows)), labels, **style)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5**0.5, 1])
+    if len(rows) < len(names):
+        axes.set_title(f"the {len(rows)} of {len(names)} classes with the most errors", fontsize=10)
+    bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5**0.5, 1], shrink=0.6)
     bar.ax.set_yticklabels(["0 %", "50 %", "100 %"])
     bar.set_label("share of the true class")
     return png(figure)
+
+
+def most_confused(confusion: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Indices of the `WORST` classes with the most errors, as true or as predicted class, in increasing order.
+
+    >>> most_confused(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 5]])).tolist()
+    [0, 1, 2]
+    """
+    wrong = confusion - np.diag(np.diag(confusion))
+    return np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:WORST])
+
+
+def _labels(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Short labels of classes, and fonts with their characters.
+
+    A name with characters that no installed font has is replaced by its place among these names, from 1.
+    """
+    from matplotlib import font_manager
+
+    fonts = [DEFAULT_FONT, *sorted(set(font_manager.get_font_names()) & _CHINESE_FONTS)]
+    known: set[int] = set()
+    short = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in map(one_line, names)]
+    if not "".join(short).isascii():
+        for font in fonts:
+            known.update(font_manager.get_font(font_manager.findfont(font)).get_charmap())
+    drawable = [name.isascii() or known.issuperset(map(ord, name)) for name in short]
+    return [
+        name if fits else str(place) for place, (name, fits) in enumerate(zip(short, drawable, strict=True), 1)
+    ], fonts
 
 
 def reliability_picture(probabilities: npt.ArrayLike, labels: npt.ArrayLike, title: str) -> bytes:

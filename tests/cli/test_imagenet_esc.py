@@ -60,7 +60,7 @@ def test_a_feature_file(cli: Cli) -> None:
     assert published["27", "audio", "own, other"] == "35.00"
     assert len(published) == 8
     assert Path("file.md").read_text(encoding="utf-8").startswith(outcome.out.split("\n\nwritten")[0].rstrip())
-    assert "written: file.csv, file.md\n" in outcome.out
+    assert "written: file.csv, file.md, file.html\n" in outcome.out
     assert not Path("file.png").exists()
     assert cli(*FLAGS, "--features", "esc.npz", "--out", "file.csv").status == 0
 

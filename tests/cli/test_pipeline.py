@@ -32,8 +32,8 @@ from tests.tiny_contest import CLASSES, PER_CLASS, TESTS, write_contest, write_p
 
 
 def run_bytes(folder: str | Path = RUN) -> dict[str, bytes]:
-    """Each file of a run folder but its manifest and run.json, which names paths."""
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.suffix != ".json"}
+    """Each file of a run folder but its manifest, and run.json and report.html, which name paths."""
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.suffix not in (".json", ".html")}
 
 
 def answers() -> dict[str, int]:
@@ -49,7 +49,7 @@ def results(path: str = "result.txt") -> dict[str, list[int]]:
 def test_training_leaves_a_whole_run(trained: Path) -> None:
     run = Path(RUN)
     names = {"adapter.safetensors", "support.txt", "support.sha256", "run.json", "metrics.json", "curves.png"}
-    assert {path.name for path in run.iterdir()} == {*names, MANIFEST}
+    assert {path.name for path in run.iterdir()} == {*names, MANIFEST, "report.html"}
     assert set(check_manifest(run)["files"]) == names
     facts = json.loads((run / "run.json").read_text())
     assert facts["classes"] == list(CLASSES)

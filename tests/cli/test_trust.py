@@ -166,6 +166,31 @@ def test_evaluate_reports_the_calibration(trained: Path, cli: Cli) -> None:
     assert not Path(f"{RUN}/reliability.png").exists()  # of the replaced adapter
 
 
+def test_evaluate_writes_its_predictions(trained: Path, cli: Cli) -> None:
+    Path("Dataset/TestSetA/image_3.jpg").write_bytes(b"\xff\xd8")
+    assert cli("--evaluate", *WEIGHTS, "--reject", 0.3).status == 0
+    rows = table(f"{RUN}/predictions.csv")
+    answers = [line.split() for line in Path("Dataset/TestSetA_labels.txt").read_text().splitlines()]
+    assert [(row["path"], row["truth"]) for row in rows] == [(name, CLASSES[int(label)]) for name, label in answers]
+    (broken,) = (row for row in rows if row["error"])
+    assert broken["path"] == "image_3.jpg"
+    assert {row["unknown"] for row in rows if row is not broken} <= {"True", "False"}
+    total = json.loads(Path(f"{RUN}/evaluation.json").read_text())["scores"][-1]
+    assert total["top1"] == 100 * sum(row["name_1"] == row["truth"] for row in rows) / TESTS
+    assert cli(*TABLE, "--reject", 0.3).status == 0  # probabilities and ranks are those of predict
+    assert [{**row, "truth": ""} for row in table()] == [{**row, "truth": ""} for row in rows]
+    mine = Path(f"{RUN}/predictions.csv")
+    mine.write_text(mine.read_text() + "mine\n")
+    refused = cli("--evaluate", *WEIGHTS)
+    assert refused.status == 2
+    assert "predictions.csv exists and is not the predictions of an evaluation" in refused.err
+    assert mine.read_text().endswith("mine\n")
+    mine.unlink()
+    assert cli("--evaluate", *WEIGHTS).status == 0
+    assert cli(*TRAIN).status == 0
+    assert not mine.exists()  # of the replaced adapter
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -1,5 +1,6 @@
 """Tables of predictions: the same rows in every format, and no file of others is replaced."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_a_table_without_the_question_has_no_column_of_unknown_photos(tmp_path):
         tmp_path / "x.csv", Predictions(["a"], {}, ["cat"], np.array([[0]]), np.array([[1.0]])), {}
     )
     assert table.read_text() == "path,name_1,probability_1,error\na,cat,1.0,\n"
+
+
+def test_the_truth_stands_beside_the_path(tmp_path):
+    table, _ = write_predictions(
+        tmp_path / "x.csv", dataclasses.replace(FOUND, truth=["cat", "a\udcff", "b", "猫"]), {}
+    )
+    found = pd.read_csv(table)
+    assert list(found.columns) == ["path", "truth", *COLUMNS[1:]]
+    assert list(found["truth"]) == ["cat", "a\\udcff", "b", "猫"]
 
 
 def test_parquet_keeps_types_also_where_all_is_missing(tmp_path):

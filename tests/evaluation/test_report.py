@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jclip_adapter.evaluation import report
 from jclip_adapter.evaluation.benchmark_report import benchmark_figure, benchmark_picture, benchmark_table
 from jclip_adapter.evaluation.metrics import by_domain
 from jclip_adapter.evaluation.report import (
+    NAMED,
+    WORST,
     confusion_picture,
     markdown_table,
     reliability_picture,
@@ -36,14 +39,54 @@ def test_the_loss_per_step_is_one_more_plot():
     assert three != training_curves(history, "test", [3.0, 2.0])
 
 
+FOUR = (("cat", "dog", "emu", "fox"), ("a", "a", "b", "b"))
+
+
 def test_confusion_shows_the_matrix():
-    diagonal = opened(confusion_picture(np.eye(4, dtype=np.int64) * 3, ["a", "a", "b", "b"]))
-    other = opened(confusion_picture(np.ones((4, 4), dtype=np.int64), ["a", "a", "b", "b"]))
+    diagonal = opened(confusion_picture(np.eye(4, dtype=np.int64) * 3, *FOUR))
+    other = opened(confusion_picture(np.ones((4, 4), dtype=np.int64), *FOUR))
     assert np.asarray(diagonal).mean() > np.asarray(other).mean()
 
 
 def test_a_class_without_photos_is_no_division_by_zero():
-    assert opened(confusion_picture(np.zeros((2, 2), dtype=np.int64), ["", ""])).height > 100
+    assert opened(confusion_picture(np.zeros((2, 2), dtype=np.int64), ["a", "b"], ["", ""])).height > 100
+
+
+def labels_of(monkeypatch, confusion, names):
+    """The class names on the axes, rows and columns."""
+    figures = []
+    monkeypatch.setattr(report, "png", lambda figure: figures.append(figure) or b"")
+    confusion_picture(confusion, names, [""] * len(names))
+    axes = figures[0].axes[0]
+    rows, columns = ([tick.get_text() for tick in ticks] for ticks in (axes.get_yticklabels(), axes.get_xticklabels()))
+    assert rows == columns
+    return rows
+
+
+def test_confusion_names_the_classes(monkeypatch):
+    names = ["cat", "$x^2$", "a" * 40]
+    assert labels_of(monkeypatch, np.eye(3, dtype=np.int64), names) == ["cat", "$x^2$", "a" * 25 + "…"]
+    assert len(labels_of(monkeypatch, np.eye(NAMED, dtype=np.int64), [f"c{n}" for n in range(NAMED)])) == NAMED
+
+
+def test_of_many_classes_the_most_confused_are_drawn(monkeypatch):
+    confusion = np.eye(NAMED + 1, dtype=np.int64) * 9
+    for place in range(WORST // 2):
+        confusion[40 - place, 2 * place] = place + 1  # a mistake of one class for another
+    wrong = sorted({40 - place for place in range(10)} | {2 * place for place in range(10)})
+    assert len(wrong) == WORST
+    assert labels_of(monkeypatch, confusion, [str(n) for n in range(NAMED + 1)]) == [str(n) for n in wrong]
+
+
+def test_names_without_a_font_are_numbers_and_no_warning_is_given(monkeypatch, recwarn):
+    monkeypatch.setattr(report, "_CHINESE_FONTS", frozenset())
+    assert labels_of(monkeypatch, np.eye(3, dtype=np.int64), ["chat noir é", "猫", "a\nb"]) == [
+        "chat noir é",
+        "2",
+        "a\\nb",
+    ]
+    confusion_picture(np.eye(2, dtype=np.int64), ["猫", "b"], ["", ""])
+    assert not [w for w in recwarn if "lyph" in str(w.message)]
 
 
 def test_tables_line_up():

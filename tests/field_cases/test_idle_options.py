@@ -38,6 +38,11 @@ from tests.tiny_contest import WEIGHTS, write_photo
         (("--train", *WEIGHTS, "--select", "validation"), "--select validation", "--select support"),
         (("--benchmark", *WEIGHTS, "--select", "validation"), "--select validation", "--select support"),
         (("--train", "--weights", "efficientnet-lite0", "--prompts", "jclip"), "--prompts has no effect", "Leave"),
+        (
+            ("--predict", "--images", "Dataset/TestSetA/image_1.jpg", *WEIGHTS, "--language", "zh"),
+            "--language has no effect where predictions are printed",
+            "Leave --language out",
+        ),
         (("--predict", "r.txt", "--images", "a.jpg", *WEIGHTS), "or written as a table", "--predict --images"),
         (
             ("--benchmark", *WEIGHTS, "--support", "first"),
@@ -103,7 +108,8 @@ RUN_ON = {
     options.EVALUATE: [("--evaluate", *WEIGHTS), ("--evaluate", *ZERO_SHOT, "--holdout", "1")],
     options.PREDICT: [("--predict", "r.txt", *WEIGHTS), ("--predict", "r.txt", *ZERO_SHOT)],
     options.CLASSIFY: [
-        ("--predict", "--images", "Dataset/TestSetA/image_1.jpg", *kind) for kind in (WEIGHTS, ZERO_SHOT)
+        ("--predict", *table, "--images", "Dataset/TestSetA/image_1.jpg", *kind)
+        for table, kind in ((["t.csv"], WEIGHTS), ([], ZERO_SHOT))
     ],
     options.BENCHMARK: [("--benchmark", *WEIGHTS, "--method", "zero-shot", "--out", "o.csv")],
     options.EXTRACT: [("--extract", "f.npz", *WEIGHTS)],

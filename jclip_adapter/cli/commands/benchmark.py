@@ -52,6 +52,7 @@ from jclip_adapter.storage.kinds import text_of, unchanged_png, unchanged_text
 from . import imagenet_esc
 from .chain import chain_sha256
 from .effects import refuse_idle, refuse_idle_on_methods
+from .reports import report_benchmark
 from .setup import Setup, log_data, set_up
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ _VALIDATION = 4  # validation photos per class, at most
 _ROWS = "<!-- the CSV beside: SHA-256 {} -->\n"
 TEXT = Kind("a benchmark's tables", unchanged_text(MARKDOWN_MARK))
 PICTURE = Kind("a benchmark's picture", unchanged_png)
+REPORT = Kind("a benchmark's report", unchanged_text(MARKDOWN_MARK))
 
 
 def _is_table(path: Path) -> bool:
@@ -80,7 +82,8 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, ...]]:
     """Run methods on feature files, or on a data set's photos.
 
     Returns:
-        The tables as Markdown, and the paths of the CSV, the tables and, except for ImageNet-ESC, the picture.
+        The tables as Markdown, and the paths of the CSV, the tables, the report and, except for ImageNet-ESC, the
+        picture.
 
     Raises:
         UsageError: `out` does not end in .csv, it or a file beside it is not this program's, or `shots` is "all" with
@@ -120,7 +123,7 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, ...]]:
         _check_tasks(problems, tasks)
     cells = run_benchmark(problems, methods, CELLS, selection=settings.select or "support", given=settings.set)
     tables = benchmark_table(cells)
-    _write(files, cells, _csv(cells), tables)
+    _write(files, cells, _csv(cells), tables, settings)
     return tables, files
 
 
@@ -132,13 +135,13 @@ def _imagenet_esc(settings: Settings, out: Path) -> tuple[str, tuple[Path, ...]]
     rounded = [
         {key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
     ]
-    _write(files, rows, csv_text(rounded, ESC_COLUMNS), tables)
+    _write(files, rows, csv_text(rounded, ESC_COLUMNS), tables, settings)
     return tables, files
 
 
 def _places(out: Path, *, picture: bool) -> tuple[Path, ...]:
     """The files of a benchmark, all of which can be written, as can its cells."""
-    kinds = {".csv": TABLE, ".md": TEXT, **({".png": PICTURE} if picture else {})}
+    kinds = {".csv": TABLE, ".md": TEXT, ".html": REPORT, **({".png": PICTURE} if picture else {})}
     files = {out.with_suffix(suffix): kind for suffix, kind in kinds.items()}
     for file, kind in files.items():
         check_place(file, kind)
@@ -190,14 +193,15 @@ def _log_replaced(path: Path, cells: Sequence[dict[str, Any]]) -> None:
         logger.warning("%s: drops %d rows of an earlier benchmark; their cells stay in %s", path, lost, CELLS)
 
 
-def _write(files: Sequence[Path], cells: Sequence[dict[str, Any]], table: str, tables: str) -> None:
-    """Write the picture if it is among the files, the tables with the SHA-256 of the CSV, and the CSV."""
+def _write(files: Sequence[Path], cells: Sequence[dict[str, Any]], table: str, tables: str, settings: Settings) -> None:
+    """Write the picture if it is among the files, the tables with the SHA-256 of the CSV, the CSV, and the report."""
     _log_replaced(files[0], cells)
     rows = table.encode("utf-8")
     text = f"{tables}\n\n{_ROWS.format(hashlib.sha256(rows).hexdigest())}"
-    pictures = [(file, benchmark_picture(cells), PICTURE) for file in files[2:]]
+    pictures = [(file, benchmark_picture(cells), PICTURE) for file in files[3:]]
     written = (files[1], text_with_checksum(text, MARKDOWN_MARK).encode("utf-8"), TEXT)
     write_files([*pictures, written, (files[0], rows, TABLE)])
+    report_benchmark(files[2], REPORT, settings, cells, pictures[0][1] if pictures else b"")
 
 
 # Of some protocols only.

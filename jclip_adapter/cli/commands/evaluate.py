@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from jclip_adapter.cli.app import Invocation
-from jclip_adapter.cli.runs import CONFUSION, EVALUATION, KINDS, RELIABILITY, check_run_folder, take_only_run
+from jclip_adapter.cli.runs import (
+    CONFUSION,
+    EVALUATION,
+    KINDS,
+    METRICS,
+    PREDICTIONS,
+    RELIABILITY,
+    RUN,
+    check_run_folder,
+    take_only_run,
+)
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.problems import counted
-from jclip_adapter.data.sets import Photo
+from jclip_adapter.data.predictions import Predictions, table_bytes
+from jclip_adapter.data.sets import ImageSet, Photo
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.evaluation.learning_curve import Point, learning_curve
@@ -30,17 +42,22 @@ from jclip_adapter.evaluation.metrics import (
     calibration_error,
     confusion_matrix,
     seen_and_unseen,
+    top_k_ids,
     wilson_interval,
     worst_pairs,
 )
 from jclip_adapter.evaluation.rejection import expected_of, in_words, measured
 from jclip_adapter.evaluation.report import confusion_picture, markdown_table, reliability_picture, score_table
+from jclip_adapter.features.encoding import PhotoFeatures
 from jclip_adapter.features.overlap import Overlap, find_overlap
 from jclip_adapter.methods import create
-from jclip_adapter.storage import write_bytes, write_checked_json
+from jclip_adapter.storage import read_json, write_files
+from jclip_adapter.storage.checksums import json_bytes
 
 from .effects import refuse_idle
+from .reports import has_training, report_evaluation, report_training
 from .setup import log_data
+from .train import facts_of
 from .trained import Trained, open_trained
 
 
@@ -65,7 +82,7 @@ def evaluate(settings: Settings) -> Evaluation:
     """Score a trained run on labelled photos that it was not trained on.
 
     Returns:
-        The evaluation; evaluation.json, confusion.png and reliability.png are written to the run folder.
+        The evaluation. The run folder gets evaluation.json, predictions.csv, the pictures and a part of report.html.
 
     Raises:
         DataError: there are no labelled photos.
@@ -94,9 +111,10 @@ def evaluate(settings: Settings) -> Evaluation:
     named = tasks.baseline if tasks.encoder.has_text or support else ""  # with neither texts nor shots there is none
     meta, bad = trained.method.meta, len(features.bad)
     folder = trained.folder or settings.run_folder
-    files = (folder / EVALUATION, folder / CONFUSION, folder / RELIABILITY)
     calibration = trained.calibration
     shares = calibration.probabilities(logits[readable])
+    predictions = _predictions(images, photos, features, logits, calibration, settings.reject)
+    table = table_bytes(predictions, ".csv")
     error = 100 * calibration_error(shares, truth[readable])
     refused = _refused(calibration, logits[readable], truth[readable], settings.reject)
     curve = _curve(settings, trained) if settings.learning_curve else []
@@ -126,11 +144,23 @@ def evaluate(settings: Settings) -> Evaluation:
                 for name, (mine, theirs) in without.items()
             },
         },
+        "predictions_sha256": hashlib.sha256(table).hexdigest(),
         "worst_pairs": [{**dataclasses.asdict(pair), "share": 100 * pair.share} for pair in pairs],
     }
-    write_checked_json(files[0], report, KINDS[EVALUATION])
-    write_bytes(files[1], confusion_picture(confusion, images.domains), KINDS[CONFUSION])
-    write_bytes(files[2], reliability_picture(shares, truth[readable], meta.name), KINDS[RELIABILITY])
+    written = {
+        EVALUATION: json_bytes(report),
+        PREDICTIONS: table,
+        CONFUSION: confusion_picture(confusion, images.class_names, images.domains),
+        RELIABILITY: reliability_picture(shares, truth[readable], meta.name),
+    }
+    write_files([(folder / name, data, KINDS[name]) for name, data in written.items()])
+    pictures = (written[CONFUSION], written[RELIABILITY])
+    page = report_evaluation(folder, settings, trained, photos, predictions, report, pictures)
+    if not has_training(folder):  # of a method without shots, or of an older version
+        facts = read_json(folder / RUN) if trained.setup is None else facts_of(trained.setup)
+        metrics = read_json(folder / METRICS) if trained.setup is None else {}
+        report_training(folder, settings, trained, facts, metrics, support)
+    files = (*(folder / name for name in written), page)
     text = [
         f"{meta.name} on {source}{' (transductive)' if meta.transductive else ''}",
         score_table(scores, baseline, meta.name, named, images.kind, top5=len(images.classes) > TOP),
@@ -142,6 +172,27 @@ def evaluate(settings: Settings) -> Evaluation:
         f"written: {', '.join(map(str, files))}",
     ]
     return Evaluation(scores, baseline, files, "\n".join(text))
+
+
+def _predictions(
+    images: ImageSet,
+    photos: Sequence[Photo],
+    features: PhotoFeatures,
+    logits: npt.NDArray[np.float32],
+    calibration: Calibration,
+    reject: float | None,
+) -> Predictions:
+    """The predictions for the scored photos, with their classes."""
+    found = logits[features.readable]
+    return Predictions(
+        [photo.relative for photo in photos],
+        features.bad,
+        images.class_names,
+        top_k_ids(found, TOP),
+        calibration.probabilities(found),
+        None if reject is None else calibration.is_known(found, reject),
+        [images.class_names[label] for label in labels_of(photos)],
+    )
 
 
 def _curve(settings: Settings, trained: Trained) -> list[Point]:

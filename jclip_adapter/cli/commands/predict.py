@@ -31,6 +31,8 @@ from jclip_adapter.features.sharding import encode_part
 from jclip_adapter.storage import discard, write_text
 from jclip_adapter.storage.checksums import LIST_MARK, text_with_checksum
 
+from .effects import refuse_idle
+from .reports import report_place, report_prediction
 from .setup import check_test_photos, log_data
 from .trained import Trained, as_trained, open_trained
 
@@ -79,6 +81,7 @@ def predict(settings: Settings, result: Path) -> str:
     part = settings.shard
     trained = open_trained(settings, encode_texts=part is None or part.number == 1)
     images, tasks = trained.images, trained.tasks
+    report = report_place(trained.folder)
     check_test_photos(images)
     check_test_links(images)
     log_data(images, f"predicting {counted(len(images.test), f'test {images.kind}')}")
@@ -92,25 +95,33 @@ def predict(settings: Settings, result: Path) -> str:
         warn_of_overlap(tasks, trained.shots, images.test, features)
     if settings.on_bad_image == "stop" or len(features.bad) == len(images.test):
         features.refuse_bad(f"test {images.kind}", "Replace them, or give --on-bad-image fallback.")
-    if is_table(result):
-        return _write_table(result, trained, features, images.test_names, settings)
-    return _write_result(result, trained, features, settings.top)
+    write = _write_table if is_table(result) else _write_result
+    return write(result, trained, features, images.test_names, settings, report)
 
 
-def _write_result(result: Path, trained: Trained, features: PhotoFeatures, top: int) -> str:
+def _write_result(
+    result: Path,
+    trained: Trained,
+    features: PhotoFeatures,
+    names: Sequence[str],
+    settings: Settings,
+    report: Path | None,
+) -> str:
     """Write the contest's file and its zip; returns what was written, in words."""
     images, tasks = trained.images, trained.tasks
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
-    top = min(top, len(images.classes))
-    ids = np.zeros((len(images.test), top), dtype=np.int64)
-    ids[features.readable] = top_k_ids(trained.logits(features), top, images.class_ids)
+    top = min(settings.top, len(images.classes))
+    found, _ = _predictions(trained, features, names, settings)
+    ids = np.zeros((len(names), top), dtype=np.int64)
+    ids[features.readable] = np.asarray(images.class_ids, dtype=np.int64)[found.best]
     listing = rejects_path(result)
     if rejects:  # before the result, so that no fallback is written unlisted
         prior = softmax(tasks.zero_shot(features.normalised[features.readable])).mean(axis=0, keepdims=True)
         ids[~features.readable] = top_k_ids(prior, top, images.class_ids)
         lines = "".join(f"{name}\t{one_line(why)}\n" for name, why in rejects.items())
         write_text(listing, text_with_checksum(lines, LIST_MARK), REJECTS)
-    written, archive = write_submission(result, images.test_names, ids)
+    written, archive = write_submission(result, names, ids)
+    report_prediction(report, settings, trained, features.paths, found, result)
     text = [f"written: {written} ({counted(len(ids), images.kind)}, {counted(top, 'id')} each) and {archive}"]
     if rejects:
         text.append(f"{counted(len(rejects), images.kind)} could not be read: {listing}")
@@ -136,7 +147,12 @@ def _predictions(
 
 
 def _write_table(
-    path: Path, trained: Trained, features: PhotoFeatures, paths: Sequence[str], settings: Settings
+    path: Path,
+    trained: Trained,
+    features: PhotoFeatures,
+    paths: Sequence[str],
+    settings: Settings,
+    report: Path | None,
 ) -> str:
     """Write a table and its facts; returns what was written, in words."""
     found, calibration = _predictions(trained, features, paths, settings)
@@ -150,6 +166,7 @@ def _write_table(
         "reject": None if settings.reject is None else expected_of(calibration, settings.reject),
     }
     written, beside = write_predictions(path, found, facts)
+    report_prediction(report, settings, trained, features.paths, found, path)
     kind = trained.images.kind
     text = [f"written: {written} ({counted(len(paths), kind)}) and {beside}"]
     if features.bad:
@@ -180,13 +197,14 @@ def classify(settings: Settings, result: Path | None = None) -> list[str]:
     files = [file for path in settings.images for file in _files_at(Path(path), settings.kind)]
     trained = open_trained(settings, elsewhere=files)
     images = trained.images
+    report = report_place(trained.folder) if result else None
     log_data(images, f"classifying {counted(len(files), images.kind)}")
     features = trained.tasks.photos(files)
     if len(features.bad) == len(files):
         raise DataError(f"no {images.kind} can be read.", details=list(features.bad.values()))
     names = [str(file) for file in files]
     if result:
-        return [_write_table(result, trained, features, names, settings)]
+        return [_write_table(result, trained, features, names, settings, report)]
     for reason in features.bad.values():
         logger.warning("%s", reason)
     found, calibration = _predictions(trained, features, names, settings)
@@ -219,6 +237,8 @@ def _files_at(path: Path, kind: FileKind) -> list[Path]:
 def run(invocation: Invocation) -> None:
     """Write the result file, or print the classes of the given photos."""
     settings, operand = invocation.settings, invocation.operands["predict"]
+    if invocation.commands == (CLASSIFY,) and not operand:
+        refuse_idle(settings, {"language"}, "where predictions are printed")
     if CLASSIFY in invocation.commands:
         print_result("\n".join(classify(settings, Path(operand) if operand else None)))
     else:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.options import PREDICT, TRAIN
@@ -29,17 +32,18 @@ from jclip_adapter.core.console import doing, print_note, print_result
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import FewShotTask
-from jclip_adapter.data.sets import support_lines
+from jclip_adapter.data.sets import Photo, support_lines
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import choose_support, shots_in_words
 from jclip_adapter.data.texts.class_names import words_of
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.evaluation.calibration import calibrate, estimate
+from jclip_adapter.evaluation.inspection import fit_to_labels
 from jclip_adapter.evaluation.metrics import accuracy
 from jclip_adapter.evaluation.provenance import code_digest
 from jclip_adapter.evaluation.selection import choose
 from jclip_adapter.features.overlap import in_two_classes, two_class_warning
-from jclip_adapter.features.task_encoder import fingerprint
+from jclip_adapter.features.task_encoder import TaskEncoder, fingerprint
 from jclip_adapter.methods import Method, create
 from jclip_adapter.methods.training.through_clip import ThroughClip
 from jclip_adapter.models.weights.hub import revision_of
@@ -48,6 +52,7 @@ from jclip_adapter.storage import read_json
 from .chain import chain_sha256
 from .effects import refuse_idle_on_methods, refuse_without_shots
 from .predict import check_result
+from .reports import report_training
 from .setup import Setup, check_test_photos, draw_of, log_data, set_up
 from .shots import digest_lines
 
@@ -116,12 +121,13 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
             "zero_shot_top1": 100 * accuracy(before, task.support_labels),
             "trained_top1": 100 * accuracy(after, task.support_labels),
         }
+        metrics["doubtful"] = _doubtful(tasks, task, support)
     expected = estimate(known)
     if expected is not None:
         interval = [100 * expected.low, 100 * expected.high]
         metrics["estimate"] = {"top1": 100 * expected.top1, "interval": interval, "held_out": expected.held_out}
     facts = {
-        **_facts(setup),
+        **facts_of(setup),
         "hyperparameters": method.hyper.as_dict(),
         "selected_on": choice.source,
         "temperature": known.temperature,
@@ -129,6 +135,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     }
     lists = {SUPPORT: support_lines(support, images), DIGESTS: digest_lines(support, keys)}
     save_run(settings.run_folder, method, lists, facts, metrics)
+    report_training(settings.run_folder, settings, setup, facts, metrics, support)
     if isinstance(method, ThroughClip) and method.checkpoint is not None:
         method.checkpoint.finish()
     return metrics, bool(images.test)
@@ -147,7 +154,19 @@ def _calibrated(method: Method, task: FewShotTask) -> Calibration:
     return known
 
 
-def _facts(setup: Setup) -> dict[str, Any]:
+def _doubtful(tasks: TaskEncoder, task: FewShotTask, support: Sequence[Photo]) -> list[dict[str, str]]:
+    """The shots that fit another class better than their own, those that fit least first."""
+    texts = tasks.texts.weights if tasks.encoder.has_text else None
+    labels, names = task.support_labels, task.class_names
+    fit = fit_to_labels(task.support_features, labels, texts, tasks.encoder.logit_scale, len(names))
+    rows = [int(row) for row in np.argsort(fit.margin, kind="stable") if fit.margin[row] < 0]
+    return [
+        {"photo": support[row].relative, "class": names[labels[row]], "fits_better": names[fit.other[row]]}
+        for row in rows
+    ]
+
+
+def facts_of(setup: Setup) -> dict[str, Any]:
     """Content of run.json: settings, weights and classes."""
     settings, images, tasks = setup.settings, setup.images, setup.tasks
     return {

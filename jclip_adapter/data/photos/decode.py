@@ -109,13 +109,15 @@ class _Silence:
 _SILENCE = _Silence()
 
 
-def open_image(data: bytes, name: str, reading: Reading = AS_SEEN) -> Image.Image:
+def open_image(data: bytes, name: str, reading: Reading = AS_SEEN, least: int = 0) -> Image.Image:
     """Decode an image completely.
 
     Args:
         data: The file's bytes.
         name: Its name for errors.
         reading: How files are read.
+        least: For small pictures, which need not be exact: a JPEG may be reduced to a half, a quarter or an eighth
+            while both sides keep as many pixels; 0 for the exact picture.
 
     Returns:
         The first frame, upright, in the file's mode; 16 bits are converted to 8, transparent images to opaque RGB. A
@@ -129,7 +131,7 @@ def open_image(data: bytes, name: str, reading: Reading = AS_SEEN) -> Image.Imag
         raise PhotoError(f"{name} is empty.")
     try:
         with _SILENCE:
-            image = _open(data, name)
+            image = _open(data, name, least)
             picture = _eight_bits(image, data, name, reading.white_level)
             if reading.exif == "apply":
                 picture = _upright(picture, _orientation(image))
@@ -170,7 +172,7 @@ def unsettled_top(path: str | Path) -> int:
         raise PhotoError(f"{path} is not a readable image ({str(error) or type(error).__name__}).") from error
 
 
-def _open(data: bytes, name: str) -> Image.Image:
+def _open(data: bytes, name: str, least: int = 0) -> Image.Image:
     """Open an image of a supported format and size; a large JPEG is set to be reduced."""
     kind = brand(data)
     if kind in ("HEIC", "HEIF"):
@@ -180,7 +182,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     elif kind == "AVIF" and not features.check("avif"):
         raise PhotoError(f"{name} is an AVIF photo: run `pip install pillow`, whose wheels read it from 11.3 on.")
     elif data.startswith(b"\xff\xd8\xff"):
-        image = open_jpeg(data, name)
+        image = open_jpeg(data, name, least)
     else:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     if is_raw_preview(image):

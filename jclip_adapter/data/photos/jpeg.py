@@ -20,7 +20,7 @@ _MAX_SCANS = 20  # of a JPEG of MAX_PIXELS, as each scan covers all pixels; smal
 _MAX_HELD = 14 * MAX_PIXELS  # bytes of a reduced image, with the coefficients if it has several scans
 
 
-def open_jpeg(data: bytes, name: str) -> JpegImagePlugin.JpegImageFile:
+def open_jpeg(data: bytes, name: str, least: int = 0) -> JpegImagePlugin.JpegImageFile:
     """Open a JPEG, or the first image of an MPO; a large one is set to be reduced when it is loaded.
 
     `Image.open` would refuse large images that can be reduced.
@@ -28,6 +28,7 @@ def open_jpeg(data: bytes, name: str) -> JpegImagePlugin.JpegImageFile:
     Args:
         data: The file's bytes.
         name: Its name for errors.
+        least: Pixels that both sides keep if any JPEG is to be reduced; 0 to reduce only those that are too large.
 
     Raises:
         PhotoError: it is too large even when reduced.
@@ -36,6 +37,8 @@ def open_jpeg(data: bytes, name: str) -> JpegImagePlugin.JpegImageFile:
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
         _reduce(image, read_layout(data), name)
+    elif least:
+        image.draft(None, (least, least))
     return image
 
 
