@@ -121,7 +121,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
         interval = [100 * expected.low, 100 * expected.high]
         metrics["estimate"] = {"top1": 100 * expected.top1, "interval": interval, "held_out": expected.held_out}
     facts = {
-        **_facts(setup),
+        **facts_of(setup),
         "hyperparameters": method.hyper.as_dict(),
         "selected_on": choice.source,
         "temperature": known.temperature,
@@ -147,8 +147,8 @@ def _calibrated(method: Method, task: FewShotTask) -> Calibration:
     return known
 
 
-def _facts(setup: Setup) -> dict[str, Any]:
-    """Content of run.json: settings, weights and classes."""
+def facts_of(setup: Setup) -> dict[str, Any]:
+    """Content of run.json before the training: settings, weights and classes."""
     settings, images, tasks = setup.settings, setup.images, setup.tasks
     return {
         "settings": {
