@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.core.task import Array, softmax
 from jclip_adapter.data.predictions import Predictions, write_predictions
 from jclip_adapter.data.submission import write_submission
 from jclip_adapter.evaluation.metrics import top_k_ids
 
-from .library import READY, UNREADABLE
-from .session import TOP, Session
+from .library import UNREADABLE
+from .session import Session
 
 RUN = "run"
 NONE, UNSORTED = "_none of these", "_unsorted"
@@ -29,21 +28,23 @@ def predictions_file(session: Session) -> Path:
     Raises:
         DataError: there are no predictions yet.
     """
-    rows, logits, classes = _scores(session)
-    items = session.library.items
     with session.lock:
-        why = {n: session.library.why.get(n, "not encoded yet") for n in range(len(items)) if n not in set(rows)}
-        fitted = session.fitted
-    shares = softmax(logits) if fitted is None else fitted.method.calibration_.probabilities(logits)
-    found = Predictions([item.name for item in items], why, classes, top_k_ids(logits, TOP), shares)
-    facts = {"method": "zero-shot" if fitted is None else fitted.method.meta.name, "photos": len(items)}
-    return write_predictions(session.project.folder / "predictions.csv", found, facts)[0]
+        table, items = session.table, session.library.items
+        rows = [number for number in range(len(items)) if table.has(number)]
+        if not rows:
+            raise DataError("there are no predictions yet.", _NOT_YET)
+        shares = np.zeros((len(rows), len(table.classes)))
+        np.put_along_axis(shares, table.best[rows], table.probabilities[rows], axis=1)
+        why = {n: session.library.why.get(n, "not classified yet") for n in range(len(items)) if not table.has(n)}
+        found = Predictions([item.name for item in items], why, table.classes, table.best[rows], shares)
+        method = session.fitted.method.meta.name if session.fitted else "zero-shot"
+    return write_predictions(session.project.folder / "predictions.csv", found, {"method": method})[0]
 
 
 def result_zip(session: Session) -> Path:
     """Write the contest's result.txt and its zip; returns the zip.
 
-    An unreadable photo gets the classes with the largest mean probability, as with `predict`.
+    An unreadable photo gets the classes with the largest mean probability.
 
     Raises:
         UsageError: the data set is not the contest's, or the classes are no longer its.
@@ -52,29 +53,22 @@ def result_zip(session: Session) -> Path:
     images = session.images
     if not session.can_submit:
         raise UsageError("the data set is not the contest's.")
-    rows, logits, classes = _scores(session)
+    with session.lock:
+        table, items = session.table, session.library.items
+        tests = [number for number, item in enumerate(items) if item.test]
+        known = [table.has(number) for number in tests]
+        unread = session.library.state[tests] == UNREADABLE
+        if not any(known) or not (np.array(known) | unread).all():
+            raise DataError("not all test photos are classified yet.", _NOT_YET)
+        best, shares, classes = table.best[tests], table.probabilities[tests], table.classes
     if set(classes) != set(images.class_names):
         raise UsageError("the classes are not the contest's.", "Undo what was changed of them, and train again.")
-    ids = [images.classes[images.class_names.index(name)].id for name in classes]
-    place = {number: row for row, number in enumerate(rows)}
-    numbers = [number for number, item in enumerate(session.library.items) if item.test]
-    if any(n not in place and session.library.state[n] != UNREADABLE for n in numbers) or not place:
-        raise DataError("not all test photos are classified yet.", _NOT_YET)
-    tests = np.array([place[number] for number in numbers if number in place], dtype=np.int64)
-    top = min(TOP, len(ids))
-    prior = softmax(logits[tests]).mean(axis=0, keepdims=True)
-    found = np.repeat(top_k_ids(prior, top, ids), len(numbers), axis=0)
-    found[[number in place for number in numbers]] = top_k_ids(logits[tests], top, ids)
-    return write_submission(session.project.folder / "result.txt", images.test_names, found)[1]
-
-
-def _scores(session: Session) -> tuple[list[int], Array, tuple[str, ...]]:
-    """Numbers of the photos that are encoded, their logits, and the classes."""
-    with session.lock:
-        rows = np.flatnonzero(session.library.state == READY)
-        if not len(rows) or np.isnan(session.table.certainty).all():
-            raise DataError("there are no predictions yet.", _NOT_YET)
-        return rows.tolist(), session.scores(rows), session.table.classes
+    prior = np.zeros(len(classes))
+    np.add.at(prior, best[known], shares[known])
+    best[~np.array(known)] = top_k_ids(prior[None], best.shape[1])
+    id_of = {info.name: info.id for info in images.classes}
+    ids = np.array([id_of[name] for name in classes])[best]
+    return write_submission(session.project.folder / "result.txt", images.test_names, ids)[1]
 
 
 def run_files(session: Session) -> list[tuple[str, Path]]:
@@ -93,12 +87,11 @@ def run_files(session: Session) -> list[tuple[str, Path]]:
 def sorted_files(session: Session) -> list[tuple[str, Path]]:
     """All photos in a folder per class: of their label, or of the predicted class where they have none."""
     with session.lock:
-        session.details([])
         found: list[tuple[str, Path]] = []
         taken: set[str] = set()
         for number, item in enumerate(session.library.items):
             label = session.label_of(number)
-            folder = NONE if label == "" else label or session.predicted(number) or UNSORTED
+            folder = NONE if label == "" else label or session.table.name(number) or UNSORTED
             stem, suffix = Path(item.name).stem, Path(item.name).suffix
             name, count = f"{folder}/{stem}{suffix}", 1
             while name in taken:

@@ -30,6 +30,7 @@ from jclip_adapter.data.photos.reading import AS_SEEN, Reading
 from jclip_adapter.data.sets import PHOTO_SUFFIXES
 from jclip_adapter.storage import write_bytes
 
+from . import view
 from .downloads import predictions_file, result_zip, run_files, sorted_files, zip_of
 from .guard import Guard, is_loopback
 from .library import Item, folder_items
@@ -87,18 +88,17 @@ class Page:
         return HTMLResponse((STATIC / "index.html").read_text("utf-8").replace(_TOKEN, self._csrf))
 
     def _state(self, _: Request) -> Response:
-        facts = {"local": self._local, "methods": self._session.methods(), "start": self._start}
-        return JSONResponse({**self._session.state(), **facts})
+        return JSONResponse({**view.state(self._session), "local": self._local, "start": self._start})
 
     def _order(self, request: Request) -> Response:
         query = request.query_params
-        return JSONResponse(self._session.order(query.get("show", "all"), query.get("sort", "uncertain")))
+        return JSONResponse(view.order(self._session, query.get("show", "all"), query.get("sort", "uncertain")))
 
     def _photos(self, request: Request) -> Response:
         numbers = [
             int(word) for word in request.query_params.get("ids", "").split(",") if re.fullmatch(r"\d{1,9}", word)
         ]
-        return JSONResponse(self._session.details(numbers[:MOST_DETAILS]))
+        return JSONResponse(view.details(self._session, numbers[:MOST_DETAILS]))
 
     def _picture(self, request: Request) -> Response:
         """A photo, decoded and encoded again: never the bytes of its file."""

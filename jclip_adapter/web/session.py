@@ -7,31 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jclip_adapter.core.calibration import Calibration, certainty
+from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.errors import AdapterError, UsageError
 from jclip_adapter.core.problems import counted
-from jclip_adapter.core.task import Array, FewShotTask, chunks
+from jclip_adapter.core.task import Array, FewShotTask
 from jclip_adapter.data.sets import ImageSet
 from jclip_adapter.evaluation.calibration import ENOUGH, calibration_on, estimate, held_out
-from jclip_adapter.evaluation.metrics import top_k_ids
 from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.methods import Method, available, create, get
 from jclip_adapter.methods.training.folds import folds
 
-from .library import READY, UNREADABLE, WAITING, Library
+from .library import READY, WAITING, Library
 from .project import Project
+from .table import Table
 
-TOP = 5
 SHOTS = 20
 """Photos per class that a training takes at most, unless --shots says otherwise."""
-_ROWS = 4096  # photos whose probabilities are computed at once
+_MOST_KEPT = 200_000_000  # bytes of logits that are kept until the calibration is there
 
 
 @dataclass(frozen=True)
@@ -58,36 +57,6 @@ class Fitted:
         return self.tasks.class_names
 
 
-@dataclass
-class Table:
-    """Predictions of N photos; rows without a prediction have NaN as certainty.
-
-    Attributes:
-        classes: The classes that `best` counts.
-        best: (N, k) class indices, best first.
-        probabilities: (N, k) of these classes.
-        certainty: (N,) as `core.calibration.certainty`.
-        old: (N,) whether the row has to be computed again.
-    """
-
-    classes: tuple[str, ...]
-    best: npt.NDArray[np.int64]
-    probabilities: Array
-    certainty: Array
-    old: npt.NDArray[np.bool_]
-
-
-def _no_predictions(rows: int, classes: tuple[str, ...] = ()) -> Table:
-    top = min(TOP, len(classes))
-    return Table(
-        classes,
-        np.zeros((rows, top), dtype=np.int64),
-        np.zeros((rows, top), dtype=np.float32),
-        np.full(rows, np.nan, dtype=np.float32),
-        np.ones(rows, dtype=bool),
-    )
-
-
 class Session:
     """The state of the page.
 
@@ -110,6 +79,7 @@ class Session:
         fitted: The trained method; None before.
         report: What the training gained, as numbers.
         table: The predictions.
+        shown: The last `view.state`.
     """
 
     def __init__(
@@ -133,8 +103,12 @@ class Session:
         self.method = method
         self.fitted: Fitted | None = None
         self.report: dict[str, Any] = {}
-        self.table = _no_predictions(0)
+        self.shown: dict[str, Any] = {}
+        self.table = Table.empty(0)
         self._wanted = self._uncalibrated = False
+        self._kept: tuple[Fitted | None, npt.NDArray[np.int64], Array] | None = None
+        self._baseline: FewShotTask | None = None
+        self._baseline_of: object = None
 
     # What the threads of the page call.
 
@@ -155,7 +129,7 @@ class Session:
             get(method)
             raise UsageError(f"{method} needs more than the page has.", "Use `jclip-adapter train`.")
         with self.lock:
-            if not self._counts()[0]:
+            if not self._has_shots():
                 raise UsageError("no photo has a label yet.", "Select photos and assign them to a class first.")
             self.project.note_training(method)
             self.method, self._wanted = method, True
@@ -163,7 +137,7 @@ class Session:
 
     def take_up(self) -> None:
         """Train again what was trained when the project was last open."""
-        if self.project.trained and self._counts()[0]:
+        if self.project.trained and self._has_shots():
             self.method, self._wanted = self.project.trained, True
             self.changed()
 
@@ -176,113 +150,14 @@ class Session:
         """Class name of a photo, "" for none of the classes, None without a label."""
         return self.project.labels.get(self.library.items[number].name)
 
-    def state(self) -> dict[str, Any]:
-        """What the page shows beside the photos."""
-        with self.lock:
-            labelled, none = self._counts()
-            per_class = self._per_class()
-            photos = self.library
-            return {
-                "version": self.version,
-                "classes": [{"name": name, "count": per_class.get(name, 0)} for name in self.project.classes],
-                "photos": len(photos.items),
-                "labelled": labelled,
-                "none": none,
-                "unlabelled": sum(not item.test and item.name not in self.project.labels for item in photos.items),
-                "waiting": photos.waiting,
-                "unreadable": int((photos.state == UNREADABLE).sum()),
-                "test": sum(item.test for item in photos.items),
-                "doing": self.doing,
-                "error": self.error,
-                "method": self.method,
-                "report": self.report,
-                "undo": self.project.last,
-                "text": self._tasks.encoder.has_text,
-                "trained": self.fitted is not None,
-                "result": self.can_submit,
-            }
+    def _has_shots(self) -> bool:
+        """Whether a photo has a class."""
+        return any(label and name in self.library.numbers for name, label in self.project.labels.items())
 
     @property
     def can_submit(self) -> bool:
         """Whether the data set is the contest's, so that its result file can be written."""
         return self.images.layout == "contest" and bool(self.images.test)
-
-    def order(self, show: str, sort: str) -> list[int]:
-        """Numbers of the photos to show.
-
-        Args:
-            show: "all", "unlabelled", "none", "test", "unreadable", "differs" (label and prediction), or "class:NAME".
-            sort: "uncertain", least certain first; "class", by label or prediction; or "name".
-        """
-        with self.lock:
-            self._grow()
-            items, labels = self.library.items, self.project.labels
-            if show.startswith("class:"):
-                wanted = [n for n, item in enumerate(items) if labels.get(item.name) == show.removeprefix("class:")]
-            else:
-                wanted = [n for n in range(len(items)) if self._shown(n, show)]
-            if sort == "name":
-                return wanted
-            sure = np.nan_to_num(self.table.certainty.astype(np.float64), nan=1.0)
-            if sort == "class":
-                return sorted(wanted, key=lambda n: (self._class_key(n), -sure[n], n))
-            return sorted(wanted, key=lambda n: (sure[n], n))
-
-    def _shown(self, number: int, show: str) -> bool:
-        item, label = self.library.items[number], self.label_of(number)
-        return {
-            "all": True,
-            "unlabelled": not item.test and label is None,
-            "none": label == "",
-            "test": item.test,
-            "unreadable": bool(self.library.state[number] == UNREADABLE),
-            "differs": bool(label) and bool(self.predicted(number)) and label != self.predicted(number),
-        }.get(show, False)
-
-    def _class_key(self, number: int) -> int:
-        label = self.label_of(number)
-        name = self.predicted(number) if label is None else label
-        return self.project.classes.index(name) if name in self.project.classes else len(self.project.classes)
-
-    def predicted(self, number: int) -> str:
-        """The class predicted for a photo; empty without a prediction."""
-        if number >= len(self.table.certainty) or np.isnan(self.table.certainty[number]):
-            return ""
-        return self.table.classes[self.table.best[number, 0]]
-
-    def details(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """What the page shows of some photos."""
-        with self.lock:
-            self._grow()
-            return [self._detail(number) for number in numbers if 0 <= number < len(self.library.items)]
-
-    def _detail(self, number: int) -> dict[str, Any]:
-        table, item = self.table, self.library.items[number]
-        known = not np.isnan(table.certainty[number])
-        best = [
-            [table.classes[index], round(float(share), 4)]
-            for index, share in zip(table.best[number].tolist(), table.probabilities[number], strict=True)
-        ]
-        return {
-            "id": number,
-            "name": item.name,
-            "test": item.test,
-            "label": self.label_of(number),
-            "best": best if known else [],
-            "why": self.library.why.get(number, ""),
-        }
-
-    def _counts(self) -> tuple[int, int]:
-        """Number of photos with a class, and of those of none of the classes."""
-        there = [label for name, label in self.project.labels.items() if name in self.library.numbers]
-        return sum(map(bool, there)), sum(not label for label in there)
-
-    def _per_class(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for name, label in self.project.labels.items():
-            if name in self.library.numbers:
-                found[label] = found.get(label, 0) + 1
-        return found
 
     # What the computing thread calls.
 
@@ -321,7 +196,7 @@ class Session:
             self.doing = f"encoding: {counted(self.library.waiting, 'photo')} left"
             ready = self.library.encode_part(missing)
             with self.lock:
-                self._grow()
+                self.table.grow(len(self.library.items))
                 self.table.old[ready] = True
         else:
             return False
@@ -348,7 +223,7 @@ class Session:
             method.calibration_ = Calibration(self.fitted.method.calibration_.temperature)  # until the estimate
         with self.lock:
             self.fitted = Fitted(method, tasks, task, tuple(shots), labels)
-            self.table = _no_predictions(len(self.library.items), tasks.class_names)
+            self.table = Table.empty(len(self.library.items), tasks.class_names)
             self._uncalibrated = True
             before = self.report.get("after")
             self.report = {"method": self.method, "shots": len(shots), "classes": len(np.unique(labels))}
@@ -402,25 +277,12 @@ class Session:
             self._tasks, class_names=names, domains=tuple(self._domains.get(name, "") for name in names)
         )
 
-    def _grow(self) -> None:
-        """Add rows for new photos to the predictions."""
-        more = len(self.library.items) - len(self.table.old)
-        if more > 0:
-            old, fresh = self.table, _no_predictions(more, self.table.classes)
-            self.table = Table(
-                old.classes,
-                np.concatenate([old.best, fresh.best]),
-                np.concatenate([old.probabilities, fresh.probabilities]),
-                np.concatenate([old.certainty, fresh.certainty]),
-                np.concatenate([old.old, fresh.old]),
-            )
-
     def _predict(self) -> bool:
         """Predict the photos whose features or method are new; returns whether there were any."""
+        if self.fitted is None and not self._begin_baseline():
+            return False
         with self.lock:
-            self._grow()
-            if self.fitted is None and not self._begin_baseline():
-                return False
+            self.table.grow(len(self.library.items))
             table, fitted = self.table, self.fitted
             ready = self.library.state == READY
             rows = np.flatnonzero(ready & table.old)
@@ -431,42 +293,48 @@ class Session:
         if not len(rows):
             return False
         self.doing = f"classifying {counted(len(rows), 'photo')}"
-        logits = self.scores(rows)
-        found = (Calibration() if fitted is None else fitted.method.calibration_).probabilities
-        top = table.best.shape[1]
+        logits = self._logits_again(rows)
         with self.lock:
-            for part in chunks(np.arange(len(rows)), _ROWS):
-                shares = found(logits[part])
-                best = top_k_ids(logits[part], top)
-                at = rows[part]
-                table.best[at] = best
-                table.probabilities[at] = np.take_along_axis(shares, best, axis=1)
-                table.certainty[at] = certainty(shares)
-                table.old[at] = False
+            table.fill(rows, logits, Calibration() if fitted is None else fitted.method.calibration_)
         return True
+
+    def _logits_again(self, rows: npt.NDArray[np.int64]) -> Array:
+        """As `_scores`; those of the last call if only the calibration is new, for which they are kept."""
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] is self.fitted and np.array_equal(kept[1], rows):
+            return kept[2]
+        logits = self._scores(rows)
+        if self._uncalibrated and logits.nbytes < _MOST_KEPT:
+            self._kept = (self.fitted, rows, logits)
+        return logits
 
     def _begin_baseline(self) -> bool:
         """Before a training: set up the classes' texts, or the means of their photos; False without either."""
-        classes = self.project.classes
-        shots: tuple[list[int], npt.NDArray[np.int64]] = ([], np.zeros(0, dtype=np.int64))
-        if not self._tasks.encoder.has_text:
-            shots = self._support()
-        depends = (classes, tuple(shots[0]), tuple(shots[1].tolist()))
-        if len(classes) < 2 or not (self._tasks.encoder.has_text or shots[0]):
-            self._baseline_of: Any = None
-            self.table = _no_predictions(len(self.library.items))
-            return False
-        if getattr(self, "_baseline_of", None) != depends:
-            self._baseline_of = depends
-            task = self._with_classes().task_of(self.library.features(shots[0]), shots[1])
-            self._baseline: FewShotTask = task
-            self.table = _no_predictions(len(self.library.items), classes)
-        return True
+        text = self._tasks.encoder.has_text
+        with self.lock:
+            tasks, (shots, labels) = self._with_classes(), self._support()
+        if text:
+            shots, labels = [], labels[:0]
+        depends: object = (tasks.class_names, shots, labels.tolist())
+        found: FewShotTask | None = None
+        if len(tasks.class_names) < 2 or not (text or shots):
+            depends = None
+        elif self._baseline_of == depends:
+            return True
+        else:  # not with the lock: the first texts wait for Jittor and for CLIP's weights
+            self.doing = "classifying by the names" if text else "classifying by the labelled photos"
+            found = tasks.task_of(self.library.features(shots), labels)
+        with self.lock:
+            if self._baseline_of != depends or not depends:
+                self.table = Table.empty(len(self.library.items), tasks.class_names if found else ())
+            self._baseline, self._baseline_of = found, depends
+        return found is not None
 
-    def scores(self, rows: npt.NDArray[np.int64]) -> Array:
+    def _scores(self, rows: npt.NDArray[np.int64]) -> Array:
         """(n, C) logits of photos by the trained method, or by the baseline before a training."""
         photos = self.library.features(rows.tolist())
         if self.fitted is None:
+            assert self._baseline is not None  # noqa: S101  (for the type checker)
             return _baseline_logits(self._baseline, photos.normalised)
         return self.fitted.method.logits(self.fitted.tasks.queries(photos))
 

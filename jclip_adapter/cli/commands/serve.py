@@ -12,14 +12,16 @@ import numpy as np
 
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.runs import DIGESTS, KINDS, SUPPORT, save_run
-from jclip_adapter.cli.settings import Settings
+from jclip_adapter.cli.settings import METHOD, Settings
 from jclip_adapter.core.choices import SAMPLE
 from jclip_adapter.core.console import print_note, print_result
 from jclip_adapter.core.errors import AdapterError, MissingError, SetupError, UsageError
 from jclip_adapter.core.problems import Problems
 from jclip_adapter.data.sample import ensure_sample
 from jclip_adapter.data.sets import ImageSet, Photo, load_dataset, support_lines
-from jclip_adapter.data.sets.paths import check_links
+from jclip_adapter.data.sets.kind import is_contest
+from jclip_adapter.data.sets.paths import check_links, list_folder, warn_ignored
+from jclip_adapter.data.sets.table import TABLE_SUFFIXES
 from jclip_adapter.data.sets.tree import scan
 from jclip_adapter.methods import create
 from jclip_adapter.runtime import interruption
@@ -63,12 +65,14 @@ def open_photos(settings: Settings) -> ImageSet:
 
 
 def _unsorted(root: Path) -> ImageSet | None:
-    """A folder with nothing but photos directly in it, or with nothing; None for other folders."""
-    problems = Problems(root)
-    tree = scan(root, problems)
-    if tree.folders or tree.others or problems:
+    """A folder whose photos are directly in it, or that is empty; None for other folders."""
+    if is_contest(root) or any(path.suffix.lower() in (*TABLE_SUFFIXES, ".json") for path in root.iterdir()):
         return None
-    photos = tuple(Photo(root, name, None) for name in tree.photos)
+    listing = list_folder(root)
+    if listing.folders and (not listing.photos or scan(root, Problems(root)).folders):
+        return None
+    warn_ignored(root, listing.others, "photo")
+    photos = tuple(Photo(root, name, None) for name in listing.photos)
     return ImageSet(root.name, root, "unsorted", (), photos, (), source=root, reading="photos without classes")
 
 
@@ -84,13 +88,22 @@ def open_session(settings: Settings) -> tuple[Session, Project]:
     setup = set_up(settings, encode_texts=False, images=images)
     log_data(images, f"project: {settings.project_folder}")
     root = images.root
-    names = {photo: f"{DATA}/{photo.path.relative_to(root).as_posix()}" for photo in (*images.train, *images.test)}
-    labels = {names[photo]: images.class_names[photo.label] for photo in images.train if photo.label is not None}
+    photos = (*images.train, *images.test)
+    bases = {base: (Path(DATA) / base.relative_to(root)).as_posix() for base in {photo.base for photo in photos}}
+    names = [f"{bases[photo.base]}/{photo.relative}" for photo in photos]
+    labels = {
+        name: images.class_names[photo.label]
+        for name, photo in zip(names, photos, strict=True)
+        if photo.label is not None
+    }
     project = Project(settings.project_folder, root, images.class_names, labels)
     try:
         library = Library(setup.tasks.encoder, setup.tasks.cache, project.folder, settings.workers)
-        tests = set(images.test)
-        items = [Item(name, photo.path, photo in tests) for photo, name in names.items()]
+        first = len(images.train)
+        items = [
+            Item(name, photo.path, number >= first)
+            for number, (name, photo) in enumerate(zip(names, photos, strict=True))
+        ]
         items += [Item(f"{UPLOADS}/{path.name}", path) for path in sorted((project.folder / UPLOADS).glob("*.*"))]
         for folder in project.folders:
             if folder.is_dir():
@@ -98,7 +111,7 @@ def open_session(settings: Settings) -> tuple[Session, Project]:
             else:
                 logger.warning("%s, a folder of the project, is no longer there", folder)
         library.add(items)
-        method = settings.method_or_default
+        method = settings.method or METHOD
         create(method, seed=settings.seed)
         session = Session(
             project,
