@@ -31,13 +31,18 @@ $(VENV)/dev.stamp: $(wildcard requirements*.txt) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/run.stamp
 
+# Rules of accessibility, which the page is tested by; without npm that test is skipped.
+$(VENV)/axe.stamp: | $(BIN)/python
+	-npm install --silent --no-save --prefix $(VENV)/axe axe-core@4.14.1
+	@touch $@
+
 demo: $(VENV)/run.stamp
 	$(RUN) --train --evaluate --predict result.txt --data sample
 	$(RUN) --check result.txt --data sample
 	@echo "pictures and tables: results/runs/"
 
 # Jittor compiles its core before the tests share the cores: of two that start it at once, one would wait for nothing.
-test: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp $(VENV)/axe.stamp
 	$(BIN)/python -c "from jclip_adapter import runtime; runtime.start('cpu')"
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(TESTS)
 
@@ -49,7 +54,7 @@ test-oldest test-newest: test-%: $(VENV)/dev.stamp
 	$(VENV)-$*/bin/python -c "from jclip_adapter import runtime; runtime.start('cpu')"
 	$(VENV)-$*/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(TESTS)
 
-coverage: $(VENV)/dev.stamp
+coverage: $(VENV)/dev.stamp $(VENV)/axe.stamp
 	$(BIN)/python -c "from jclip_adapter import runtime; runtime.start('cpu')"
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto --maxprocesses 4 --dist loadgroup $(TESTS)

@@ -63,6 +63,9 @@ def test_the_wheel_holds_the_package_and_what_comes_with_it(wheel: Path) -> None
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "jclip_adapter/web/templates").iterdir()}
     assert len(templates) > 5
     assert templates <= names
+    static = {path.relative_to(ROOT).as_posix() for path in (ROOT / "jclip_adapter/web/static").iterdir()}
+    assert len(static) > 3
+    assert static <= names
     prompts = {f"jclip_adapter/resources/{path.relative_to(ROOT)}" for path in (ROOT / "prompts").rglob("*.*")}
     assert len(prompts) > 3
     assert prompts <= names
@@ -101,7 +104,7 @@ def test_an_installed_wheel_finds_what_comes_with_it(wheel: Path, tmp_path: Path
 
 def disagreements(root: Path) -> list[str]:
     """Packages of which requirements*.txt and pyproject.toml say different things."""
-    extras = ("audio", "backbones", "hub", "parquet", "photos")
+    extras = ("audio", "backbones", "hub", "parquet", "photos", "web")
     files = ("requirements.txt", *(f"requirements-{extra}.txt" for extra in extras))
     pins = {(pin.name.lower(), str(pin.marker or "")): pin for file in files for pin in pinned(root / file)}
     ranges = {(item.name.lower(), str(item.marker or "")): item for item in allowed(root)}

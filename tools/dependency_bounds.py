@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-TEST_TOOLS = {"pytest", "pytest-xdist", "hypothesis", "html5lib", "build", "hatchling"}
+TEST_TOOLS = {"pytest", "pytest-xdist", "hypothesis", "html5lib", "httpx", "playwright", "build", "hatchling"}
 
 
 def allowed(root: Path = ROOT) -> list[Requirement]:

@@ -123,7 +123,8 @@ def _chosen(arguments: argparse.Namespace) -> list[str]:
     if not chosen:
         raise UsageError(
             "no command given.",
-            "Give --train, --predict FILE, --evaluate, --benchmark, --extract FILE, --inspect, --check FILE, "
+            "Give --train, --predict FILE, --evaluate, --benchmark, --extract FILE, --inspect, --serve, "
+            "--check FILE, "
             "--convert IN OUT, --list or --doctor.",
         )
     if len(chosen) > 1 and not set(chosen) <= set(_COMBINABLE):

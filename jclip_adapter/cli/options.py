@@ -15,11 +15,12 @@ from jclip_adapter.core.errors import UsageError, suggest
 
 TRAIN, EVALUATE, PREDICT, CLASSIFY = "--train", "--evaluate", "--predict", "--predict --images"
 BENCHMARK, BENCHMARK_FILES, EXTRACT = "--benchmark", "--benchmark --features", "--extract"
-INSPECT, CHECK, CONVERT, LIST, DOCTOR = "--inspect", "--check", "--convert", "--list", "--doctor"
+INSPECT, SERVE, CHECK = "--inspect", "--serve", "--check"
+CONVERT, LIST, DOCTOR = "--convert", "--list", "--doctor"
 
 ON_RUNS = (TRAIN, EVALUATE, PREDICT, CLASSIFY)  # write or read a run folder
 ON_SHOTS = (*ON_RUNS, BENCHMARK, EXTRACT)  # encode shots
-ON_PHOTOS = (*ON_SHOTS, INSPECT)  # encode photos
+ON_PHOTOS = (*ON_SHOTS, INSPECT, SERVE)  # encode photos
 ON_DATA = (*ON_PHOTOS, CHECK)  # read a data set
 BENCHMARKS = (BENCHMARK, BENCHMARK_FILES)
 WITH_METHODS = (*ON_RUNS, *BENCHMARKS)

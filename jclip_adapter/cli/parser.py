@@ -23,6 +23,7 @@ from .options import (
     INSPECT,
     LIST,
     PREDICT,
+    SERVE,
     TRAIN,
     Option,
 )
@@ -92,6 +93,7 @@ COMMANDS = {
         Command("benchmark", "compare methods on feature files or photos", (BENCHMARK, BENCHMARK_FILES)),
         Command("extract", "features of the shots and the labelled photos (--shots 1,4)", (EXTRACT,), "FILE.npz"),
         Command("inspect", "training photos that fit their class badly, duplicates, unreadable ones", (INSPECT,)),
+        Command("serve", "a page in the browser: see predictions, correct labels, train again", (SERVE,)),
         Command("check", "check a result file by the contest's rules", (CHECK,), "FILE"),
         Command("convert", "convert weights to safetensors: one file, or a folder", (CONVERT,), ("IN", "OUT")),
         Command(

@@ -45,6 +45,7 @@ from .options import (
     ON_RUNS,
     ON_SHOTS,
     PREDICT,
+    SERVE,
     TRAIN,
     WITH_METHODS,
     Option,
@@ -64,6 +65,7 @@ DEFAULT_WEIGHTS = "ViT-B/32"
 METHOD, CONTEST_METHOD, ZERO_SHOT = "auto", "jclip-adapter", "zero-shot"
 RUNS = Path("results/runs")
 INSPECTIONS = Path("results/inspections")
+PROJECTS = Path("results/projects")
 _BENCHMARK = "with --benchmark (--method all,encoder,NAME; --shots 1,2,4; --seed 1,2)"
 DETAILS = "details"
 
@@ -141,7 +143,7 @@ class Settings:
     method: str = option(
         "",
         "adaptation method",
-        WITH_METHODS,
+        (*WITH_METHODS, SERVE),
         metavar="NAME",
         shown=f"{METHOD}; contest: {CONTEST_METHOD}",
     )
@@ -158,11 +160,12 @@ class Settings:
     shots: int = option(
         4,
         "training photos per class, fewer where there are fewer; 'all'; or 0 for methods that need none",
-        (*WITH_METHODS, EXTRACT),
+        (*WITH_METHODS, EXTRACT, SERVE),
         kind="counts",
         metavar="K",
         low=0,
         high=ALL_SHOTS,
+        shown="4; --serve: 20",
         words={"all": ALL_SHOTS},
         several=(*BENCHMARKS, EXTRACT),
         list_name="shot_counts",
@@ -176,7 +179,7 @@ class Settings:
     seed: int = option(
         0,
         "seed of the shots and of everything else random",
-        (*WITH_METHODS, EXTRACT),
+        (*WITH_METHODS, EXTRACT, SERVE),
         kind="counts",
         metavar="N",
         low=0,
@@ -322,7 +325,11 @@ class Settings:
     )
     run: str = option("", "run folder", ON_RUNS, metavar="DIR", shown=f"{RUNS}/…, docs/output.md", group=DETAILS)
     device: str = option(
-        "auto", "where Jittor computes", (*WITH_METHODS, EXTRACT, INSPECT, DOCTOR), choices=DEVICES, group=DETAILS
+        "auto",
+        "where Jittor computes",
+        (*WITH_METHODS, EXTRACT, INSPECT, SERVE, DOCTOR),
+        choices=DEVICES,
+        group=DETAILS,
     )
     precision: str = option(
         "float32",
@@ -412,6 +419,26 @@ class Settings:
         "language of the report",
         WITH_METHODS,
         choices=LANGUAGES,
+        group=DETAILS,
+    )
+    project: str = option(
+        "", "folder of the page's labels and trained run", (SERVE,), metavar="DIR", shown=f"{PROJECTS}/…"
+    )
+    port: int = option(
+        8000,
+        "port of the page",
+        (SERVE,),
+        kind="whole",
+        metavar="N",
+        low=1,
+        high=65535,
+        shown="8000, or the next that is free",
+    )
+    host: str = option(
+        "127.0.0.1",
+        "address of the page; others than this machine's can be reached from elsewhere, by a token in the address",
+        (SERVE,),
+        metavar="ADDRESS",
         group=DETAILS,
     )
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
@@ -510,6 +537,15 @@ class Settings:
         """Where `inspect` writes."""
         return INSPECTIONS / (SAMPLE if self.data == SAMPLE else _place_label(self.data))
 
+    @property
+    def project_folder(self) -> Path:
+        """What `serve` works in."""
+        return (
+            Path(self.project)
+            if self.project
+            else PROJECTS / (SAMPLE if self.data == SAMPLE else _place_label(self.data))
+        )
+
     def of(self, command: str) -> dict[str, Any]:
         """The values of a command's options, by name."""
         return {name: getattr(self, name) for name, item in OPTIONS.items() if command in item.commands}
@@ -529,7 +565,7 @@ GENERAL = (  # options of the command line alone
         "dry_run",
         False,
         "show how the data set is read, and do nothing else",
-        ON_PHOTOS,
+        tuple(name for name in ON_PHOTOS if name != SERVE),
         kind="switch",
         group=DETAILS,
     ),

@@ -144,6 +144,20 @@ class TaskEncoder:
         """
         features = self.photos(paths)
         features.refuse_bad("shot", "Replace them, or choose others with --support or --seed.")
+        return self.task_of(features, labels, views, seed)
+
+    def task_of(
+        self, features: PhotoFeatures, labels: npt.NDArray[np.int64], views: int = 0, seed: int = 0
+    ) -> FewShotTask:
+        """The task of a support set whose photos are encoded already; arguments as for `task`.
+
+        Args:
+            features: Features of N photos, all of which could be read.
+            labels: (N,) class indices.
+            views: Augmented views of each photo.
+            seed: Draws their crops.
+        """
+        paths = features.paths
         augmented = None
         if views and len(paths):
             augmented = normalise(encode_views(self.encoder, paths, self.cache, views, seed))

@@ -8,6 +8,7 @@ An existing file is replaced only if a checksum shows that it is as this program
 of file (kinds.py), and without one only creates new files.
 """
 
+from .append import AppendLog, link_folder
 from .atomic import atomic_write, check_folder_writable, check_place, discard, sweep_strays, write_files
 from .checksums import read_npz
 from .files import (
@@ -40,6 +41,7 @@ __all__ = [
     "KEPT",
     "MANIFEST",
     "NEW",
+    "AppendLog",
     "Kind",
     "atomic_write",
     "check_folder",
@@ -49,6 +51,7 @@ __all__ = [
     "check_replaceable",
     "discard",
     "is_listed",
+    "link_folder",
     "npz_bytes",
     "read_checked_json",
     "read_json",

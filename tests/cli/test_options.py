@@ -25,6 +25,7 @@ COMMANDS = {
     options.BENCHMARK_FILES: ["--benchmark", "--features", "f.npz"],
     options.EXTRACT: ["--extract", "f.npz"],
     options.INSPECT: ["--inspect"],
+    options.SERVE: ["--serve"],
     options.CHECK: ["--check", "r.txt"],
     options.CONVERT: ["--convert", "a.pkl", "b.safetensors"],
     options.LIST: ["--list"],

@@ -12,6 +12,7 @@ import pytest
 from jclip_adapter.cli import options
 from jclip_adapter.cli.options import EVERY
 from jclip_adapter.cli.settings import OPTIONS, Settings
+from jclip_adapter.web import server
 from tests.conftest import PREDICT, TRAIN, Cli
 from tests.tiny_contest import WEIGHTS, write_photo
 
@@ -115,6 +116,7 @@ RUN_ON = {
     options.EXTRACT: [("--extract", "f.npz", *WEIGHTS)],
     options.BENCHMARK_FILES: [("--benchmark", "--features", "f.npz", "--method", "zero-shot", "--out", "o.csv")],
     options.INSPECT: [("--inspect", *WEIGHTS)],
+    options.SERVE: [("--serve", *WEIGHTS)],
     options.CHECK: [("--check", "r.txt")],
     options.CONVERT: [("--convert", "tiny.pkl", "t.safetensors")],
     options.LIST: [("--list",)],
@@ -135,6 +137,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
         return plain(self, name)
 
     monkeypatch.setattr(Settings, "__getattribute__", watched)
+    monkeypatch.setattr(server, "compute", lambda _: None)  # which would wait for Ctrl-C
     yield names
 
 

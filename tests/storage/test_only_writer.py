@@ -23,6 +23,7 @@ EXCEPTIONS = {
     ("data/photos/decode.py", "os.fdopen"): "reads what was opened so",
     ("data/sounds.py", "os.open"): "opens a sound to read, as for photos",
     ("data/sounds.py", "os.fdopen"): "reads what was opened so",
+    ("web/downloads.py", "zipfile.ZipFile"): "a zip that goes to the browser while it is made",
     ("runtime/compiled.py", "path.unlink"): "libraries in Jittor's cache that are cut short or crash",
     ("runtime/interruption.py", "fresh.replace"): "the C++ compiler's output, in Jittor's cache, put in place whole",
     ("runtime/interruption.py", "path.parent.mkdir"): "Jittor's cache, before its first file",

@@ -130,6 +130,7 @@ def set_up(
     encode_texts: bool = True,
     words: Mapping[str, str] | None = None,
     elsewhere: Sequence[Path] = (),
+    images: ImageSet | None = None,
 ) -> Setup:
     """Open the data set, read the networks' weights and encode the prompts.
 
@@ -138,6 +139,7 @@ def set_up(
         encode_texts: Encode the prompts now, so that one that is too long is refused before photos are encoded.
         words: A run's class names in words; None to find them by `class_names.name_classes`.
         elsewhere: Photos outside the data set that are encoded instead of its own.
+        images: The data set, if it is open already.
 
     Raises:
         DataError: the run of --encoder has other weights or classes, or has not tuned CLIP; or the white level of
@@ -145,7 +147,7 @@ def set_up(
         UsageError: an option has no effect.
     """
     refuse_idle_on_network(settings)
-    images = open_data(settings)
+    images = images or open_data(settings)
     chain = open_chain(Path(settings.encoder)) if settings.encoder else ()
     if chain and not settings.weights:
         of_run = chain[0].facts["settings"]

@@ -167,7 +167,7 @@ def _doubtful(tasks: TaskEncoder, task: FewShotTask, support: Sequence[Photo]) -
 
 
 def facts_of(setup: Setup) -> dict[str, Any]:
-    """Content of run.json: settings, weights and classes."""
+    """Content of run.json before the training: settings, weights and classes."""
     settings, images, tasks = setup.settings, setup.images, setup.tasks
     return {
         "settings": {
