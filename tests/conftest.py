@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 
 from jclip_adapter.cli.app import main
+from jclip_adapter.features.encoding import PhotoFeatures, encode_photos
+from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.models.weights import confined
 
 from .tiny_contest import WEIGHTS, write_contest
@@ -33,6 +35,12 @@ class Outcome(NamedTuple):
 
 
 Cli = Callable[..., Outcome]
+
+
+def no_photos(tasks: TaskEncoder, paths: Sequence[Path]) -> PhotoFeatures:
+    """In place of `TaskEncoder.photos`: the features of no photo; fails if there is one."""
+    assert not paths, "photos are encoded"
+    return encode_photos(tasks.encoder, paths, tasks.cache, 0)
 
 
 @pytest.fixture(autouse=True)

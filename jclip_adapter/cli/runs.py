@@ -123,10 +123,6 @@ _PATHS = (
 )
 # Compared elsewhere, or without effect on accuracies.
 _IDLE = frozenset(["set", "device", "workers", "batch_size", "cache", "run", "resume", "language"])
-# Options of evaluation and prediction alone.
-_AFTERWARDS = frozenset(
-    ["labels", "holdout", "images", "top", "on_bad_image", "reject", "shard", "follow_links", "white_level"]
-)
 _AGAIN = "Train again with the new setting, or leave it out."
 
 
@@ -268,7 +264,7 @@ def take_only_run(settings: Settings) -> Settings:
     Args:
         settings: The settings; unchanged too if they name a run or their run folder exists.
     """
-    if settings.run or settings.run_folder.exists() or not settings.given <= {*_BOUND, *_PATHS, *_IDLE, *_AFTERWARDS}:
+    if settings.run or settings.run_folder.exists():
         return settings
     found = [run for run in _finished(settings) if not _contradicts(settings, run)]
     if len(found) != 1:

@@ -115,16 +115,16 @@ class Calibration:
 
     def _rank(self, reject: float) -> int:
         count = len(self.known)
-        rank = math.floor(reject * (count + 1))
+        rank = math.floor(reject * (count + 1)) if 0 < reject < 1 else 0
         if not count:
             raise UsageError(
                 "unknown photos cannot be told from others: no photos were held out of the training.",
                 "Train again, with two or more shots per class and a method that is not transductive.",
             )
         if not 0 < rank <= count:
-            least, most = 1 / (count + 1), count / (count + 1)
+            least, most = math.ceil(1000 / (count + 1)) / 1000, math.floor(1000 * count / (count + 1)) / 1000
             raise UsageError(
-                f"{count} held-out photos allow shares from {least:.2g} to {most:.2g}, got {reject:g}.",
+                f"{count} held-out photos allow shares from {least:g} to {most:g}, got {reject:g}.",
                 "Give another share, or train with more shots.",
             )
         return rank

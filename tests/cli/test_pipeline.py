@@ -549,6 +549,8 @@ def test_the_one_run_on_the_data_is_taken(workplace: Path, cli: Cli) -> None:
     assert evaluated.status == 0, evaluated.err
     assert "using the only run on this data: results/runs/" in evaluated.err
     assert "tip-adapter on 6 photos" in evaluated.out
+    curve = cli("--evaluate", "--learning-curve")
+    assert "--learning-curve: no class has two shots" in curve.err, "the run is found with any option"
     predicted = cli("--predict", "result.txt", "--top", 2)
     assert predicted.status == 0, predicted.err
     assert len(Path("result.txt").read_text().splitlines()[0].split()) == 3

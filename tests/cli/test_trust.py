@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.storage import ANY, MANIFEST, read_safetensors, write_bytes, write_safetensors
 from jclip_adapter.storage.folders import write_manifest
-from tests.conftest import PREDICT, RUN, TRAIN, Cli
+from tests.conftest import PREDICT, RUN, TRAIN, Cli, no_photos
 from tests.tiny_contest import CLASSES, TESTS, WEIGHTS, write_photo
 
 TABLE = ("--predict", "found.csv", *WEIGHTS)
@@ -140,6 +141,24 @@ def test_what_has_no_effect_is_refused_in_one_line(trained: Path, cli: Cli, argu
     assert len(said.err.rstrip().splitlines()[-1:]) == 1
     assert not Path("result.txt").exists()
     assert not Path("found.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("--predict", "found.csv", "--reject", 0.01), "24 held-out photos allow shares from 0.04 to 0.96, got 0.01"),
+        (("--predict", "--images", "Dataset/TestSetA", "--reject", 0.01), "24 held-out photos allow"),
+        (("--evaluate", "--reject", 0.01), "24 held-out photos allow"),
+        (("--evaluate", "--method", "zero-shot", "--reject", 0.1), "no photos were held out"),
+    ],
+)
+def test_a_share_that_is_not_possible_is_refused_before_photos_are_encoded(
+    trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, command, told
+) -> None:
+    monkeypatch.setattr(TaskEncoder, "photos", no_photos)
+    said = cli(*command, *WEIGHTS)
+    assert said.status == 2, said.err
+    assert told in said.err
 
 
 def test_a_foreign_table_is_not_replaced(trained: Path, cli: Cli) -> None:

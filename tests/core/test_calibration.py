@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import beta, entropy
@@ -45,11 +47,23 @@ def test_passing_counts_unknown_photos_above_the_threshold():
     assert known.is_known([[0.0, 0.0]], 0.1).tolist() == [True]
 
 
-@pytest.mark.parametrize(("count", "reject"), [(18, 0.05), (1, 0.4), (9, 1.0), (9, 0.0), (9, -0.5)])
+@pytest.mark.parametrize(
+    ("count", "reject"), [(18, 0.05), (1, 0.4), (9, 1.0), (9, 0.0), (9, -0.5), (9, np.nan), (9, np.inf)]
+)
 def test_too_few_held_out_photos_for_the_share_are_refused(count, reject):
     with pytest.raises(UsageError, match=f"{count} held-out photos allow shares from"):
         calibration([-1.0] * count).threshold(reject)
     assert calibration([-1.0] * 19).threshold(0.05) == -1.0
+
+
+@pytest.mark.parametrize("count", range(1, 999, 7))
+def test_the_shares_that_the_refusal_names_are_possible(count):
+    known = calibration(-np.arange(1, count + 1))
+    with pytest.raises(UsageError, match="allow shares from") as refused:
+        known.threshold(0.0)
+    least, most = map(float, re.findall(r"0\.\d+", str(refused.value)))
+    assert known.threshold(least) == -count
+    assert np.isfinite(known.threshold(most))
 
 
 def test_without_held_out_photos_nothing_can_be_refused():

@@ -97,7 +97,8 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
         elsewhere: As for `set_up`.
 
     Raises:
-        DataError: there is no such run, or its weights or classes differ.
+        DataError: there is no such run, its weights or classes differ, or the network lacks what the method needs.
+        UsageError: --reject is not possible with the run's held-out photos.
     """
     settings = as_trained(settings)
     method = create(settings.method_or_default, seed=settings.seed, **settings.set)
@@ -105,9 +106,14 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
     refuse_without_shots(settings, method)
     refuse_beside_names(settings, method)
     if not _needs_run(settings, method):
+        _check_reject(method, settings)
         setup = set_up(settings, encode_texts=encode_texts, elsewhere=elsewhere)
-        return Trained(setup.images, setup.tasks, method, setup)
+        fresh = Trained(setup.images, setup.tasks, method, setup)
+        if encode_texts:
+            _ = fresh.method  # refused before photos are encoded if the network does not suit it
+        return fresh
     run = load_run(settings)
+    _check_reject(run.method, settings)
     trained = run.facts["settings"]
     if load_prompts(trained["prompts"]).fingerprint() != run.facts["prompts"]:
         raise DataError(
@@ -161,6 +167,12 @@ def _needs_run(settings: Settings, method: Method) -> bool:
         return True
     logger.info("%s without shots: there is no trained run in %s", method.meta.name, settings.run_folder)
     return False
+
+
+def _check_reject(method: Method, settings: Settings) -> None:
+    """Refuse --reject where it is not possible, before photos are encoded."""
+    if settings.reject is not None:
+        method.calibration_.threshold(settings.reject)
 
 
 def _check_given(settings: Settings, run: Run, images: ImageSet, shots: Shots) -> None:

@@ -10,8 +10,9 @@ import pytest
 from jclip_adapter.cli.commands import setup
 from jclip_adapter.cli.runs import RUN
 from jclip_adapter.features.file import read_feature_file
+from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.storage import sha256_file
-from tests.conftest import Cli
+from tests.conftest import Cli, no_photos
 from tests.random_weights import write_safe
 
 ALONE = ("--weights", "efficientnet-lite0")
@@ -67,6 +68,19 @@ def test_what_needs_text_says_so(arguments: tuple[str, ...], words: str, workpla
     assert done.status == 2
     assert words in done.err
     assert len([line for line in done.err.splitlines() if line.startswith("error")]) == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("--images", "Dataset/TestSetA", "--classes", "cat, dog"), ("--method", "zero-shot")],
+)
+def test_a_network_that_does_not_suit_the_method_is_refused_before_photos_are_encoded(
+    asked: tuple[str, ...], workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TaskEncoder, "photos", no_photos)
+    done = cli("--predict", *ALONE, *asked)
+    assert done.status == 2, done.err
+    assert "zero-shot needs texts, but this network has no text encoder. Give --weights a CLIP." in done.err
 
 
 @pytest.mark.parametrize("method", ["two-views", "amu-tuning"])
