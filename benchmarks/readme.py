@@ -44,7 +44,7 @@ def documents() -> dict[Path, Sections]:
     readmes, flags = (
         {language: {name: partial(table, language) for name, table in tables.items()} for language in ("en", "zh")}
         for tables in (
-            {"usual-heads": usual_heads_table, "methods": methods_table},
+            {"methods": methods_table},
             {"commands": options_table.commands_table, "options": options_table.options_table},
         )
     )
@@ -59,7 +59,13 @@ def documents() -> dict[Path, Sections]:
         "docs/contest.md": {"contest": partial(quoted_table, "contest.md", "benchmarks.contest_table")},
         "docs/flags.md": flags["en"],
         "docs/flags.zh.md": flags["zh"],
-        "docs/methods.md": {"benchmark": benchmark_table, "sources": sources_table, "not-included": not_included},
+        "docs/guide.zh.md": {"usual-heads": partial(usual_heads_table, "zh")},
+        "docs/methods.md": {
+            "usual-heads": partial(usual_heads_table, "en"),
+            "benchmark": benchmark_table,
+            "sources": sources_table,
+            "not-included": not_included,
+        },
         "docs/models.md": {"models": models_table},
         "docs/sample.md": {"sample": partial(quoted_table, "sample.md", "benchmarks.sample_accuracy")},
         "docs/seeds.md": {"seeds": seeds.page},
