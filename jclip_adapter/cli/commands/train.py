@@ -8,6 +8,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.options import PREDICT, TRAIN
 from jclip_adapter.cli.parser import RESULT
@@ -119,7 +121,13 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     expected = estimate(known)
     if expected is not None:
         interval = [100 * expected.low, 100 * expected.high]
-        metrics["estimate"] = {"top1": 100 * expected.top1, "interval": interval, "held_out": expected.held_out}
+        source = f"{counted(expected.held_out, 'held-out shot')}{_of_classes(method, task)}"
+        metrics["estimate"] = {
+            "top1": 100 * expected.top1,
+            "interval": interval,
+            "held_out": expected.held_out,
+            "source": source,
+        }
     facts = {
         **_facts(setup),
         "hyperparameters": method.hyper.as_dict(),
@@ -145,6 +153,16 @@ def _calibrated(method: Method, task: FewShotTask) -> Calibration:
         why = "as the method is transductive" if method.meta.transductive else "as no shot can be held out"
         logger.warning("the probabilities are not calibrated, %s: temperature 1", why)
     return known
+
+
+def _of_classes(method: Method, task: FewShotTask) -> str:
+    """Of which classes shots are held out, and how these count, in words; a class keeps its only shot."""
+    counts = np.bincount(task.support_labels, minlength=task.num_classes)
+    tested = counts[counts > (1 if method.uses_shots else 0)]
+    every = len(tested) == len(counts)
+    which = "" if every else f" of {len(tested)} of {counted(len(counts), 'class')}"
+    alike = "each class counting alike" if every else "each of these counting alike"
+    return f"{which}, {alike if len(set(tested)) == 1 else 'classes counting by their shots'}"
 
 
 def _facts(setup: Setup) -> dict[str, Any]:
@@ -234,7 +252,7 @@ def run(invocation: Invocation) -> None:
         low, high = expected["interval"]
         print_result(
             f"top-1 estimated without test photos: {expected['top1']:.1f} % (95 % interval {low:.1f}–{high:.1f} %), "
-            f"from {counted(expected['held_out'], 'held-out shot')}, each class counting alike"
+            f"from {expected.get('source') or counted(expected['held_out'], 'held-out shot')}"
         )
     if len(invocation.commands) == 1:
         predict = "predict" if test_photos else "predict --images"
