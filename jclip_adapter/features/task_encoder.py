@@ -143,7 +143,7 @@ class TaskEncoder:
             DataError: photos cannot be read; `details` lists them.
         """
         features = self.photos(paths)
-        features.refuse_bad("shot", "Replace them, or choose others with --support or --seed.")
+        features.refuse_bad("shot", "Replace them, or leave them out.")
         augmented = None
         if views and len(paths):
             augmented = normalise(encode_views(self.encoder, paths, self.cache, views, seed))

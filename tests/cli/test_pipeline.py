@@ -236,7 +236,7 @@ def test_a_broken_photo_counts_as_wrong(trained: Path, cli: Cli) -> None:
         if photo.name != "image_1.jpg":
             photo.write_bytes(b"")
     outcome = cli("--evaluate", "--weights", "tiny.pkl")
-    assert "9 photos could not be read, counted as wrong" in outcome.out
+    assert "9 photos could not be read, counted as wrong: image_2.jpg, image_3.jpg, " in outcome.out
     total = json.loads(Path(f"{RUN}/evaluation.json").read_text())["scores"][-1]
     assert total["n"] == TESTS
     assert total["top1"] <= total["top5"] <= 10
