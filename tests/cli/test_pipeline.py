@@ -565,6 +565,19 @@ def test_the_one_run_on_the_data_is_taken(workplace: Path, cli: Cli) -> None:
     assert cli("--evaluate", "--shots", 2).status == 0
 
 
+def test_the_next_command_is_one_that_works(workplace: Path, cli: Cli) -> None:
+    """Where all photos are shots, none is left to evaluate."""
+    shutil.copytree("Dataset/TrainSet/Animal", "mine")
+    for shots, named in (
+        (4, "next: python runner.py --evaluate --data mine"),
+        ("all", "next: python runner.py --pred"),
+    ):
+        done = cli("--train", "--data", "mine", "--weights", "tiny.pkl", "--method", "tip-adapter", "--shots", shots)
+        assert done.status == 0, done.err
+        assert named in done.err
+        assert "--predict --images PHOTO --data mine" in done.err
+
+
 def test_subcommands_do_what_the_flags_do(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """The installed command's form, with operands and options of its own."""
     given = ("--weights", "tiny.pkl", "--method", "tip-adapter", "--shots", 1)

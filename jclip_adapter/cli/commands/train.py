@@ -56,7 +56,7 @@ from .shots import digest_lines
 logger = logging.getLogger(__name__)
 
 
-def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any], bool]:
+def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any], list[str]]:
     """Fit a method on the shots and write the run folder.
 
     A training through CLIP writes checkpoints to the run folder. Without --resume it starts again, and an older
@@ -67,7 +67,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
         predicts: Whether test photos are predicted afterwards: there must be some.
 
     Returns:
-        The content of metrics.json, and whether the data set has photos to predict (True if unknown).
+        The content of metrics.json, and the commands that may follow; "evaluate" needs photos that are no shots.
 
     Raises:
         UsageError: --resume for a method without checkpoints, or with that of another training; or the run folder is
@@ -77,7 +77,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     """
     _check(settings)
     if settings.resume and _is_finished(settings):
-        return read_json(settings.run_folder / METRICS), True
+        return read_json(settings.run_folder / METRICS), ["evaluate", "predict"]
     setup = set_up(settings)
     images, tasks = setup.images, setup.tasks
     if predicts:
@@ -139,7 +139,8 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     save_run(settings.run_folder, method, lists, facts, metrics)
     if isinstance(method, ThroughClip) and method.checkpoint is not None:
         method.checkpoint.finish()
-    return metrics, bool(images.test)
+    predict = "predict" if images.test else "predict --images"
+    return metrics, ["evaluate", predict] if images.test or len(images.train) > len(support) else [predict]
 
 
 def _calibrated(method: Method, task: FewShotTask) -> Calibration:
@@ -239,7 +240,7 @@ def run(invocation: Invocation) -> None:
     predicts = PREDICT in invocation.commands
     if predicts:
         check_result(Path(invocation.operands["predict"] or RESULT), settings)  # before the training
-    metrics, test_photos = train(settings, predicts=predicts)
+    metrics, following = train(settings, predicts=predicts)
     print_result(f"run: {settings.run_folder}")
     support = metrics.get("support", {})
     if support:
@@ -255,5 +256,4 @@ def run(invocation: Invocation) -> None:
             f"from {expected.get('source') or counted(expected['held_out'], 'held-out shot')}"
         )
     if len(invocation.commands) == 1:
-        predict = "predict" if test_photos else "predict --images"
-        print_note(f"next: {invocation.again('evaluate')}, or {invocation.again(predict)}")
+        print_note(f"next: {', or '.join(map(invocation.again, following))}")
