@@ -104,7 +104,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             This classifier.
 
         Raises:
-            UsageError: expected a list of paths and one label each, or an unknown method.
+            UsageError: expected a list of paths and one label each, a label is missing, or an unknown method.
             DataError: a photo cannot be read, or there is none.
             WeightsError: the weights are missing or cannot be read.
         """
@@ -112,6 +112,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         labels = np.asarray(y)
         if labels.shape != (len(paths),):
             raise UsageError(f"expected one label per photo, got {labels.shape} labels for {len(paths)} photos.")
+        for path, label in zip(paths, y, strict=True):
+            if label is None or (isinstance(label, float | np.floating) and np.isnan(label)):
+                raise UsageError(f"{path} has no label, but {label}.", "Give it one, or leave it out.")
         method = create(self.method, seed=self.seed, **(self.hyperparameters or {}))
         classes, codes = np.unique(labels, return_inverse=True)
         if not len(classes):

@@ -117,8 +117,23 @@ def test_what_is_wrong_is_said(classifier, photos, tmp_path: Path) -> None:
         "one path": (lambda: classifier.fit(paths[0], labels), UsageError, "list of paths"),
         "a matrix": (lambda: classifier.fit(np.zeros((2, 3)), [0, 1]), UsageError, "expected paths"),
         "too few labels": (lambda: classifier.fit(paths, labels[1:]), UsageError, "one label per photo"),
+        "a label of None": (
+            lambda: classifier.fit(paths, [*labels[1:], None]),
+            UsageError,
+            f"{paths[-1]} has no label",
+        ),
+        "a label of NaN": (
+            lambda: classifier.fit(paths, [np.nan, *labels[1:]]),
+            UsageError,
+            f"{paths[0]} has no label",
+        ),
         "no photo": (lambda: classifier.fit([], []), DataError, "expected photos, got none"),
         "no such photo": (lambda: classifier.fit(["no.jpg", "no2.jpg"], ["a", "b"]), DataError, "no.jpg"),
+        "what to do about it": (
+            lambda: classifier.fit(["no.jpg"], ["a"]),
+            DataError,
+            "Replace them, or leave them out.",
+        ),
         "not fitted": (lambda: clone(classifier).predict(tests), NotFittedError, "not fitted"),
         "unfitted saved": (lambda: clone(classifier).save(tmp_path / "x"), NotFittedError, "not fitted"),
         "no method": (lambda: clone(classifier).set_params(method="x").fit(paths, labels), UsageError, "x"),

@@ -143,7 +143,7 @@ class TaskEncoder:
             DataError: photos cannot be read; `details` lists them.
         """
         features = self.photos(paths)
-        features.refuse_bad("shot", "Replace them, or choose others with --support or --seed.")
+        features.refuse_bad("shot", "Replace them, or leave them out.")
         return self.task_of(features, labels, views, seed)
 
     def task_of(

@@ -47,6 +47,7 @@ def test_names_of_a_file_go_into_a_table(workplace: Path, cli: Cli) -> None:
         (("--reject", 0.05), "--reject has no effect with --classes"),
         (("--run", "run"), "--run has no effect with --classes"),
         (("--method", "auto"), "auto needs training photos"),
+        (("--top", 3), "--top 3: --classes has 2 classes. Give 2 or less."),
     ],
 )
 def test_options_about_training_are_refused(
@@ -55,6 +56,14 @@ def test_options_about_training_are_refused(
     outcome = cli(*ASK, "--classes", "cat, dog", *options)
     assert (outcome.status, outcome.out) == (2, "")
     assert message in outcome.err
+
+
+def test_a_name_without_meaning_is_named_without_a_folder_that_is_not_there(workplace: Path, cli: Cli) -> None:
+    said = cli(*ASK, "--classes", "cat, 12")
+    assert said.status == 0
+    assert (
+        "1 of 2 class names have no meaning for CLIP: '12'; write other names, or give --class-names FILE" in said.err
+    )
 
 
 def test_names_are_for_photos_elsewhere_alone(workplace: Path, cli: Cli) -> None:

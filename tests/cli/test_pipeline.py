@@ -236,7 +236,7 @@ def test_a_broken_photo_counts_as_wrong(trained: Path, cli: Cli) -> None:
         if photo.name != "image_1.jpg":
             photo.write_bytes(b"")
     outcome = cli("--evaluate", "--weights", "tiny.pkl")
-    assert "9 photos could not be read, counted as wrong" in outcome.out
+    assert "9 photos could not be read, counted as wrong: image_2.jpg, image_3.jpg, " in outcome.out
     total = json.loads(Path(f"{RUN}/evaluation.json").read_text())["scores"][-1]
     assert total["n"] == TESTS
     assert total["top1"] <= total["top5"] <= 10
@@ -563,6 +563,19 @@ def test_the_one_run_on_the_data_is_taken(workplace: Path, cli: Cli) -> None:
     assert "there is no trained run" in several.err
     assert "--run" in several.err
     assert cli("--evaluate", "--shots", 2).status == 0
+
+
+def test_the_next_command_is_one_that_works(workplace: Path, cli: Cli) -> None:
+    """Where all photos are shots, none is left to evaluate."""
+    shutil.copytree("Dataset/TrainSet/Animal", "mine")
+    for shots, named in (
+        (4, "next: python runner.py --evaluate --data mine"),
+        ("all", "next: python runner.py --pred"),
+    ):
+        done = cli("--train", "--data", "mine", "--weights", "tiny.pkl", "--method", "tip-adapter", "--shots", shots)
+        assert done.status == 0, done.err
+        assert named in done.err
+        assert "--predict --images PHOTO --data mine" in done.err
 
 
 def test_subcommands_do_what_the_flags_do(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

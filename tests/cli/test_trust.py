@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,26 @@ def test_a_foreign_table_is_not_replaced(trained: Path, cli: Cli) -> None:
     assert said.status == 2
     assert "is not a file of predictions as this program wrote it" in said.err
     assert Path("found.csv").read_text() == "path,label\nmine.jpg,cat\n"
+
+
+@pytest.mark.parametrize(
+    ("counts", "method", "said"),
+    [
+        ((2, 2, 2, 2, 2, 2), "tip-adapter", "12 held-out shots, each class counting alike"),
+        ((0, 1, 2, 2, 2, 2), "tip-adapter", "8 held-out shots of 4 of 6 classes, each of these counting alike"),
+        ((1, 1, 2, 2, 3, 3), "tip-adapter", "10 held-out shots of 4 of 6 classes, classes counting by their shots"),
+        ((3, 2, 2, 2, 2, 2), "tip-adapter", "13 held-out shots, classes counting by their shots"),
+        ((1, 1, 1, 1, 1, 1), "zero-shot", "6 held-out shots, each class counting alike"),
+    ],
+)
+def test_the_estimate_says_which_classes_it_is_about(workplace: Path, cli: Cli, counts, method, said) -> None:
+    by_class = groupby(Path("Dataset/train.txt").read_text().splitlines(), lambda line: line.split()[-1])
+    shots = [line for count, (_, lines) in zip(counts, by_class, strict=True) for line in [*lines][:count]]
+    Path("Dataset/train.txt").write_text("\n".join(shots) + "\n")
+    outcome = cli("--train", *WEIGHTS, "--method", method, "--run", "run")
+    assert outcome.status == 0, outcome.err
+    assert f"from {said}\n" in outcome.out
+    assert json.loads(Path("run/metrics.json").read_text())["estimate"]["source"] == said
 
 
 def test_evaluate_reports_the_calibration(trained: Path, cli: Cli) -> None:

@@ -224,6 +224,13 @@ def test_a_name_that_is_meaningless_is_refused(which, name):
         load_prompts(which).class_name(name)
 
 
+def test_the_refusal_of_a_meaningless_name_speaks_of_a_domain_only_if_there_is_one():
+    with pytest.raises(DataError, match=r"'Animal_-' has no letter or digit after its domain\. Name it <Domain>_"):
+        load_prompts("seed").class_name("Animal_-")
+    with pytest.raises(DataError, match=r"'🐱' has no letter or digit\. Name it in words, or give --class-names FILE"):
+        load_prompts("seed").class_name("🐱", domain="")
+
+
 @given(st.text(max_size=40))
 def test_class_names_are_clean_whatever_the_list_holds(name):
     prompts = load_prompts_once()

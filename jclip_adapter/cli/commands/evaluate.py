@@ -28,7 +28,7 @@ from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.core.problems import counted
+from jclip_adapter.core.problems import SHOWN, counted, first_of
 from jclip_adapter.data.predictions import Predictions, table_bytes
 from jclip_adapter.data.sets import ImageSet, Photo
 from jclip_adapter.data.sets.labelled import labelled_photos
@@ -109,7 +109,7 @@ def evaluate(settings: Settings) -> Evaluation:
     confusion = confusion_matrix(truth[readable], logits[readable].argmax(axis=1), len(images.classes))
     pairs = worst_pairs(confusion, images.class_names)
     named = tasks.baseline if tasks.encoder.has_text or support else ""  # with neither texts nor shots there is none
-    meta, bad = trained.method.meta, len(features.bad)
+    meta, bad = trained.method.meta, [photos[number].relative for number in features.bad]
     folder = trained.folder or settings.run_folder
     calibration = trained.calibration
     shares = calibration.probabilities(logits[readable])
@@ -122,7 +122,7 @@ def evaluate(settings: Settings) -> Evaluation:
     report = {
         "photos": source,
         "unit": "percent",
-        "unreadable": bad,
+        "unreadable": len(bad),
         "method": meta.name,
         "transductive": meta.transductive,
         "scores": [score.in_percent() for score in scores],
@@ -221,7 +221,7 @@ def _remarks(
     method: str,
     baseline: str,
     groups: dict[str, dict[str, float]],
-    bad: int,
+    bad: Sequence[str],
     overlap: Overlap,
     without: dict[str, tuple[Score, Score]],
     kind: str,
@@ -233,7 +233,8 @@ def _remarks(
     for name, group in groups.items():
         shares = ", ".join(f"{key} {group[key]:.1f} %" for key in ("base", "new", "harmonic"))
         lines.append(f"classes with shots (base) and without (new), {name.replace('_', '-')}: {shares}")
-    lines += [f"{counted(bad, kind)} could not be read, counted as wrong"] if bad else []
+    if bad:
+        lines.append(f"{counted(len(bad), kind)} could not be read, counted as wrong: {first_of(bad, SHOWN)}")
     lines += overlap.warnings()
     for name, (mine, theirs) in without.items():
         both = f"{baseline} {100 * theirs.top1:.1f} %, {method} {100 * mine.top1:.1f} %"

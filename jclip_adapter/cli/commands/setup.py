@@ -85,19 +85,21 @@ class Setup:
 
 def open_data(settings: Settings) -> ImageSet:
     """Read the data set, unpacking the sample if needed; or the names of --classes."""
-    if settings.classes:
-        return typed_classes(settings.classes)
+    images = typed_classes(settings.classes) if settings.classes else _read_data(settings)
+    refuse_idle_on_data(settings, images)
+    return images
+
+
+def _read_data(settings: Settings) -> ImageSet:
     source = ensure_sample() if settings.data == SAMPLE else Path(settings.data)
     with doing(f"reading {settings.data}"):
-        images = load_dataset(
+        return load_dataset(
             source,
             split=settings.split,
             layout=settings.layout,
             follow_links=settings.follow_links,
             kind=settings.kind,
         )
-    refuse_idle_on_data(settings, images)
-    return images
 
 
 def log_data(images: ImageSet, use: str) -> None:

@@ -59,7 +59,7 @@ from .shots import digest_lines
 logger = logging.getLogger(__name__)
 
 
-def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any], bool]:
+def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any], list[str]]:
     """Fit a method on the shots and write the run folder.
 
     A training through CLIP writes checkpoints to the run folder. Without --resume it starts again, and an older
@@ -70,7 +70,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
         predicts: Whether test photos are predicted afterwards: there must be some.
 
     Returns:
-        The content of metrics.json, and whether the data set has photos to predict (True if unknown).
+        The content of metrics.json, and the commands that may follow; "evaluate" needs photos that are no shots.
 
     Raises:
         UsageError: --resume for a method without checkpoints, or with that of another training; or the run folder is
@@ -80,7 +80,7 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     """
     _check(settings)
     if settings.resume and _is_finished(settings):
-        return read_json(settings.run_folder / METRICS), True
+        return read_json(settings.run_folder / METRICS), ["evaluate", "predict"]
     setup = set_up(settings)
     images, tasks = setup.images, setup.tasks
     if predicts:
@@ -125,7 +125,13 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     expected = estimate(known)
     if expected is not None:
         interval = [100 * expected.low, 100 * expected.high]
-        metrics["estimate"] = {"top1": 100 * expected.top1, "interval": interval, "held_out": expected.held_out}
+        source = f"{counted(expected.held_out, 'held-out shot')}{_of_classes(method, task)}"
+        metrics["estimate"] = {
+            "top1": 100 * expected.top1,
+            "interval": interval,
+            "held_out": expected.held_out,
+            "source": source,
+        }
     facts = {
         **facts_of(setup),
         "hyperparameters": method.hyper.as_dict(),
@@ -138,7 +144,8 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     report_training(settings.run_folder, settings, setup, facts, metrics, support)
     if isinstance(method, ThroughClip) and method.checkpoint is not None:
         method.checkpoint.finish()
-    return metrics, bool(images.test)
+    predict = "predict" if images.test else "predict --images"
+    return metrics, ["evaluate", predict] if images.test or len(images.train) > len(support) else [predict]
 
 
 def _calibrated(method: Method, task: FewShotTask) -> Calibration:
@@ -164,6 +171,16 @@ def _doubtful(tasks: TaskEncoder, task: FewShotTask, support: Sequence[Photo]) -
         {"photo": support[row].relative, "class": names[labels[row]], "fits_better": names[fit.other[row]]}
         for row in rows
     ]
+
+
+def _of_classes(method: Method, task: FewShotTask) -> str:
+    """Of which classes shots are held out, and how these count, in words; a class keeps its only shot."""
+    counts = np.bincount(task.support_labels, minlength=task.num_classes)
+    tested = counts[counts > (1 if method.uses_shots else 0)]
+    every = len(tested) == len(counts)
+    which = "" if every else f" of {len(tested)} of {counted(len(counts), 'class')}"
+    alike = "each class counting alike" if every else "each of these counting alike"
+    return f"{which}, {alike if len(set(tested)) == 1 else 'classes counting by their shots'}"
 
 
 def facts_of(setup: Setup) -> dict[str, Any]:
@@ -240,7 +257,7 @@ def run(invocation: Invocation) -> None:
     predicts = PREDICT in invocation.commands
     if predicts:
         check_result(Path(invocation.operands["predict"] or RESULT), settings)  # before the training
-    metrics, test_photos = train(settings, predicts=predicts)
+    metrics, following = train(settings, predicts=predicts)
     print_result(f"run: {settings.run_folder}")
     support = metrics.get("support", {})
     if support:
@@ -253,8 +270,7 @@ def run(invocation: Invocation) -> None:
         low, high = expected["interval"]
         print_result(
             f"top-1 estimated without test photos: {expected['top1']:.1f} % (95 % interval {low:.1f}–{high:.1f} %), "
-            f"from {counted(expected['held_out'], 'held-out shot')}, each class counting alike"
+            f"from {expected.get('source') or counted(expected['held_out'], 'held-out shot')}"
         )
     if len(invocation.commands) == 1:
-        predict = "predict" if test_photos else "predict --images"
-        print_note(f"next: {invocation.again('evaluate')}, or {invocation.again(predict)}")
+        print_note(f"next: {', or '.join(map(invocation.again, following))}")

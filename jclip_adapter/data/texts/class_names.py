@@ -11,6 +11,7 @@ from jclip_adapter.core.errors import UsageError, suggest
 from jclip_adapter.core.strict_yaml import read_yaml_mapping
 from jclip_adapter.data.sets import ImageSet
 from jclip_adapter.data.sets.names import canonical
+from jclip_adapter.data.sets.typed import TYPED
 
 from .imagenet import wordnet_name
 from .prompt_file import read_spellings
@@ -65,9 +66,10 @@ def name_classes(prompts: PromptSet, images: ImageSet, given: str = "") -> tuple
     ]
     if unclear:
         chinese = any(_CHINESE.search(name) for name in unclear)
+        lines = f"'class: English words' lines to {images.root / FILE}"
         warnings.append(
-            f"{len(unclear)} of {len(images.classes)} class names have no meaning for CLIP: {_some(unclear)}; write "
-            f"'class: English words' lines to {images.root / FILE}, or give --class-names FILE"
+            f"{len(unclear)} of {len(images.classes)} class names have no meaning for CLIP: {_some(unclear)}; "
+            f"write {'other names' if images.layout == TYPED else lines}, or give --class-names FILE"
             + (", or --prompts zh with a model that reads Chinese (list models)" if chinese else "")
         )
     return named, warnings

@@ -83,6 +83,9 @@ class PromptSet:
         rest = _without_domain(full_name, domain)
         words = rest.split(" ")[0] if self.names == "raw" else read_by_rule(rest)
         if not any(letter.isalnum() for letter in words):
+            if rest == full_name:
+                text = f"class name '{full_name}' has no letter or digit."
+                raise DataError(text, "Name it in words, or give --class-names FILE.")
             raise DataError(
                 f"class name '{full_name}' has no letter or digit after its domain.",
                 "Name it <Domain>_<Class_name> in the class list.",

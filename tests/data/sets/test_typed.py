@@ -13,6 +13,7 @@ from jclip_adapter.data.sets.typed import typed_classes
         (" cat ,,dog,", ("cat", "dog")),
         ("cat\n dog\n", ("cat", "dog")),
         ("猫,狗", ("猫", "狗")),
+        ("猫，狗、汽车", ("猫", "狗", "汽车")),
         ("cafe\u0301, tea", ("café", "tea")),
     ],
 )
@@ -29,16 +30,32 @@ def test_a_file_has_a_name_per_line(tmp_path: Path):
     assert typed_classes(str(path)).class_names == ("a dog, brown", "cat")
 
 
-@pytest.mark.parametrize("text", ["", "cat", ",", "missing.txt", "cat,"])
+@pytest.mark.parametrize("text", ["", "cat", ",", "missing.txt", "cat,", ".", "a" * 300, "a" * 5000])
 def test_a_choice_needs_two_names(text):
-    with pytest.raises(UsageError, match="expected two names or more"):
+    """A text that is too long for a path is a name too."""
+    with pytest.raises(UsageError, match=r"expected two names or more, got .*, which is no file either") as refused:
         typed_classes(text)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(("content", "count"), [("cat, dog\n", 1), ("", 0)])
+def test_a_file_needs_two_lines(content, count, tmp_path: Path):
+    path = tmp_path / "names.txt"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=rf"expected two names or more, got {count} in the file .*names.txt"):
+        typed_classes(str(path))
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"), [("cat, dog, cat", "given more than once"), ("cat, Cat", "only in spelling")]
+    ("text", "fault"),
+    [
+        ("cat, dog, cat", "given more than once"),
+        ("cat, Cat", "only in spelling"),
+        ("cat, d\0og", r"'d\x00og' holds control characters"),
+        ("cat, d\udcff", "holds bytes that are not UTF-8"),
+    ],
 )
-def test_a_name_stands_for_one_class(text, fault):
+def test_a_name_that_does_not_stand_for_one_class_is_refused(text, fault):
     with pytest.raises(DataError) as caught:
         typed_classes(text)
-    assert fault in str(caught.value.details)
+    assert fault in caught.value.details[0]
