@@ -223,7 +223,7 @@ class Session:
             method.calibration_ = Calibration(self.fitted.method.calibration_.temperature)  # until the estimate
         with self.lock:
             self.fitted = Fitted(method, tasks, task, tuple(shots), labels)
-            self.table = Table.empty(len(self.library.items), tasks.class_names)
+            self._begin_table(tasks.class_names)
             self._uncalibrated = True
             before = self.report.get("after")
             self.report = {"method": self.method, "shots": len(shots), "classes": len(np.unique(labels))}
@@ -277,6 +277,13 @@ class Session:
             self._tasks, class_names=names, domains=tuple(self._domains.get(name, "") for name in names)
         )
 
+    def _begin_table(self, classes: tuple[str, ...]) -> None:
+        """Have all photos predicted again; their older predictions stay meanwhile if the classes are the same."""
+        if self.table.classes == classes:
+            self.table.old[:] = True
+        else:
+            self.table = Table.empty(len(self.library.items), classes)
+
     def _predict(self) -> bool:
         """Predict the photos whose features or method are new; returns whether there were any."""
         if self.fitted is None and not self._begin_baseline():
@@ -326,7 +333,7 @@ class Session:
             found = tasks.task_of(self.library.features(shots), labels)
         with self.lock:
             if self._baseline_of != depends or not depends:
-                self.table = Table.empty(len(self.library.items), tasks.class_names if found else ())
+                self._begin_table(tasks.class_names if found else ())
             self._baseline, self._baseline_of = found, depends
         return found is not None
 

@@ -179,17 +179,16 @@ def run(invocation: Invocation) -> None:
     from jclip_adapter.web.guard import is_loopback
     from jclip_adapter.web.server import Page, compute, listen, serving
 
-    session, project = open_session(settings)
     access = "" if is_loopback(settings.host) else secrets.token_urlsafe(24)
-    page = Page(session, settings.host, access, settings.reading)
-    at = listen(settings.host, settings.port, fixed="port" in settings.given)
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     interruption.set_message("stopped. Every change is kept: the same command takes up from it.")
-    try:
-        with serving(page, at):
-            print_result(f"http://{shown}:{at.getsockname()[1]}/{f'?token={access}' if access else ''}")
-            print_result(end="")  # now, also into a pipe
-            print_note(f"labels: {project.labels_file}; Ctrl-C ends the page")
-            compute(session)
-    finally:
-        project.close()
+    with listen(settings.host, settings.port, fixed="port" in settings.given) as at:
+        session, project = open_session(settings)
+        try:
+            with serving(Page(session, settings.host, access, settings.reading), at):
+                shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+                print_result(f"http://{shown}:{at.getsockname()[1]}/{f'?token={access}' if access else ''}")
+                print_result(end="")  # now, also into a pipe
+                print_note(f"labels: {project.labels_file}; Ctrl-C ends the page")
+                compute(session)
+        finally:
+            project.close()

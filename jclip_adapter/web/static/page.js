@@ -174,7 +174,7 @@ function showReport() {
     if (found.after !== undefined) {
       const [low, high] = found.interval.map((each) => each.toFixed(0));
       lines.push([`Correct on ${count(found.held_out, "held-out photo")}: ${found.after.toFixed(1)} % `
-        + `(95 % interval ${low}–${high} %), before the training ${found.before.toFixed(1)} % (${found.baseline})`
+        + `(95 % interval ${low}–${high} %), before the training ${found.before.toFixed(1)} % (${found.baseline === "prototypes" ? "nearest class mean" : found.baseline})`
         + (found.last === undefined ? "." : `; the training before this one: ${found.last.toFixed(1)} %.`), "gain"]);
     } else if (found.run !== undefined) {
       lines.push(["No photo could be held out to measure the accuracy: label two or more per class."]);
@@ -267,7 +267,7 @@ function fillCell(cell, photo) {
   const [name, share] = photo.best[0] || ["", 0];
   const label = photo.label === "" ? "none of these" : photo.label || (photo.test ? "test photo" : "no label");
   const agrees = photo.label && name ? (photo.label === name ? "same" : "other") : "";
-  const guess = photo.why || (name ? `${name} ${percent(share)}` : "no prediction yet");
+  const guess = photo.why || (name ? `${percent(share)} ${name}` : "no prediction yet");
   const file = photo.name.split("/").pop();
   const says = cell.querySelector(".says");
   says.replaceChildren(make("div", label, `label ${agrees}`), make("div", guess, "guess"));
