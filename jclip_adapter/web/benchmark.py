@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,6 @@ from jclip_adapter.evaluation.benchmark_report import interval_of, kind_of, mean
 
 from .parts import png_uri
 from .report import render, texts_of
-
-_SECONDS = "fit_seconds"
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def _table(cells: Sequence[Mapping[str, Any]], name: str, text: Any) -> Table:
     columns = [(text("method"), False), (text("kind"), False), (text("shots"), True)]
     columns += [(text("unseen"), True)] if several else []
     columns += [(text("top1"), True), (text("interval"), True), ("", False)]
-    columns += [(text(key), True) for key in (*quantities, "ece", _SECONDS)]
+    columns += [(text(key), True) for key in (*quantities, "ece")]
     groups: dict[tuple[str, int, float], list[Mapping[str, Any]]] = {}
     for cell in cells:
         groups.setdefault((cell["method"], cell["shots"], cell.get("unseen", 0.0)), []).append(cell)
@@ -117,21 +114,17 @@ def _table(cells: Sequence[Mapping[str, Any]], name: str, text: Any) -> Table:
         row += [Cell(f"{mean:.1f} %", mean), Cell(f"{low:.1f}–{high:.1f} %", low)]
         ends = [100 * (end - left) / max(right - left, 1e-9) for end in (low, high, mean)]
         row.append(Cell(interval=(ends[0], ends[1], ends[2])))
-        row += [_mean(group, key, " %") for key in (*quantities, "ece")]
-        row.append(_mean(group, _SECONDS, ""))
+        row += [_mean(group, key) for key in (*quantities, "ece")]
         rows.append((mean, row))
     return Table(name, columns, [row for _, row in sorted(rows, key=lambda pair: -pair[0])])
 
 
-def _mean(group: Sequence[Mapping[str, Any]], key: str, unit: str) -> Cell:
+def _mean(group: Sequence[Mapping[str, Any]], key: str) -> Cell:
     """Mean of a quantity with the half-width of its interval; a dash where a cell of an older version lacks it."""
     if not all(key in cell for cell in group):
         return Cell("–", -np.inf)
-    if not unit:
-        mean = fmean(cell[key] for cell in group)
-        return Cell(f"{mean:.1f}", mean)
     mean, half = mean_and_half(group, key)
-    return Cell(f"{mean:.1f}{unit}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}{unit}", mean)
+    return Cell(f"{mean:.1f} %" if np.isnan(half) else f"{mean:.1f} ± {half:.1f} %", mean)
 
 
 def _esc_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:

@@ -228,7 +228,6 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "seeds": ("seeds", "种子数"),
         "unseen": ("classes without shots", "没有训练样本的类别"),
         "ece": ("calibration error", "校准误差"),
-        "fit_seconds": ("seconds to fit", "训练秒数"),
         "base": ("base", "base"),
         "new": ("new", "new"),
         "harmonic": ("harmonic mean", "调和平均"),

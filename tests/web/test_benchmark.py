@@ -33,7 +33,7 @@ def test_a_table_per_data_set_best_first(tmp_path):
     found, tree = tables([*cells, cell("transclip", 75.0, dataset="<b>other")], tmp_path)
     assert list(found) == ["<b>other", "toy"]
     heads, rows = found["toy"]
-    assert heads == ["method", "kind", "shots", "top-1", "95 % interval", "", "calibration error", "seconds to fit"]
+    assert heads == ["method", "kind", "shots", "top-1", "95 % interval", "", "calibration error"]
     assert [row[:4] for row in rows] == [
         ["gda", "training-free", "4", "80.0 %"],
         ["gda", "training-free", "1", "70.0 %"],
@@ -44,7 +44,7 @@ def test_a_table_per_data_set_best_first(tmp_path):
     assert "A star marks transductive methods" in words(tree)
     assert "(Wilson)" in words(tree)
     buttons = [each for each in tree.iter("button")]
-    assert len(buttons) == 2 * 7
+    assert len(buttons) == 2 * 6
     values = [each.get("data-value") for each in tree.iter("td") if each.get("data-value")]
     assert all(float(value) >= 0 for value in values)
 
