@@ -16,7 +16,7 @@ from jclip_adapter.web.guard import CSRF
 from jclip_adapter.web.server import Page
 from jclip_adapter.web.session import Session
 
-from .sample_photos import write_unsorted
+from .sample_photos import SAMPLE
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the newest Starlette prefers another client, the oldest knows this one only
@@ -70,7 +70,7 @@ class Browser:
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with unsorted photos whose features are in the store; for copying."""
     root = tmp_path_factory.mktemp("page")
-    write_unsorted(root / "photos")
+    SAMPLE.write_unsorted(root / "photos")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         session, project = open_session(build_settings({"data": "photos", "weights": "sample"}, "", ("--serve",)))

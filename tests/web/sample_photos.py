@@ -1,36 +1,64 @@
-"""A few photos of the sample, unsorted."""
+"""A few photos, unsorted: of the sample, or of a folder in the contest's layout."""
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from jclip_adapter.data.sample import PHOTOS
+from jclip_adapter.data import sample
 
-NAMES = ("Bear", "Butterfly", "Elephant")
+REAL = os.environ.get("JCLIP_PHOTOS_DIR", "")
+"""A folder with TrainSet/Animal/NAME/NUMBER.jpg; empty for none."""
 PER_CLASS = 6
 
 
-def write_unsorted(folder: Path, names: tuple[str, ...] = NAMES, per_class: int = PER_CLASS) -> Path:
-    """Write photos as "Bear-1.jpg" into one folder; returns it."""
-    folder.mkdir(parents=True)
-    counts = dict.fromkeys(names, 0)
-    with zipfile.ZipFile(PHOTOS) as archive:
-        for entry in sorted(archive.namelist()):
-            match = re.fullmatch(r"TrainSet/[\w-]+/(\w+)/(.+)", entry)
-            if match and counts.get(match[1], per_class) < per_class:
-                counts[match[1]] += 1
-                (folder / f"{match[1]}-{counts[match[1]]}.jpg").write_bytes(archive.read(entry))
-    return folder
+@dataclass(frozen=True)
+class Case:
+    """Photos of three classes, and the network that looks at them.
+
+    Attributes:
+        names: Of the files.
+        weights: Of the network.
+        reads_names: Whether it has a text encoder.
+    """
+
+    names: tuple[str, str, str]
+    weights: str
+    reads_names: bool
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names as a person types them."""
+        return tuple(name.lower() for name in self.names)
+
+    def photos(self, name: str) -> list[bytes]:
+        """The photos of a class."""
+        if self is PHOTOS:
+            folder = Path(REAL) / "TrainSet" / "Animal" / name
+            return [(folder / f"{number}.jpg").read_bytes() for number in range(1, PER_CLASS + 2)]
+        with zipfile.ZipFile(sample.PHOTOS) as archive:
+            found = [entry for entry in sorted(archive.namelist()) if re.match(rf"TrainSet/[\w-]+/{name}/.", entry)]
+            return [archive.read(entry) for entry in found]
+
+    def write_unsorted(self, folder: Path) -> Path:
+        """Write photos as "Bear-1.jpg" into one folder; returns it."""
+        folder.mkdir(parents=True)
+        for name in self.names:
+            for number, data in enumerate(self.photos(name)[:PER_CLASS], 1):
+                (folder / f"{name}-{number}.jpg").write_bytes(data)
+        return folder
+
+    def further(self, name: str) -> bytes:
+        """A photo of a class that `write_unsorted` leaves out."""
+        return self.photos(name)[PER_CLASS]
 
 
-def more_photos(name: str, count: int) -> list[bytes]:
-    """Photos of a class that `write_unsorted` leaves out."""
-    with zipfile.ZipFile(PHOTOS) as archive:
-        entries = [entry for entry in sorted(archive.namelist()) if f"/{name}/" in entry]
-        return [archive.read(entry) for entry in entries[PER_CLASS : PER_CLASS + count]]
+SAMPLE = Case(("Bear", "Butterfly", "Elephant"), "sample", reads_names=True)
+PHOTOS = Case(("Bear", "Cat", "Snake"), "efficientnet-lite0", reads_names=False)
 
 
 def zip_names(data: bytes) -> list[str]:

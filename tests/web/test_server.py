@@ -19,7 +19,7 @@ from jclip_adapter.web.guard import COOKIE, CSRF
 from jclip_adapter.web.server import listen, safe_name
 
 from .conftest import Browser, Opener, work
-from .sample_photos import more_photos
+from .sample_photos import PER_CLASS, SAMPLE
 
 PATHS = (
     "/",
@@ -133,7 +133,7 @@ def test_no_path_leads_elsewhere(browser: Browser, path: str) -> None:
 def test_links_out_of_the_data_folder_are_refused(open_page: Opener, tmp_path: Path) -> None:
     from jclip_adapter.core.errors import DataError
 
-    (tmp_path / "secret.jpg").write_bytes(more_photos("Bear", 1)[0])
+    (tmp_path / "secret.jpg").write_bytes(SAMPLE.further("Bear"))
     Path("photos/link.jpg").symlink_to(tmp_path / "secret.jpg")
     with pytest.raises(DataError, match="leads out of the data folder"):
         open_page()
@@ -157,7 +157,7 @@ def test_folders_that_are_refused(browser: Browser, path: object) -> None:
     "name", ["a.html", "a.svg", "a.php", "a", "", ".jpg/..", "a.jpg.exe", "a.jpg\0.html", "../../x", "a.py"]
 )
 def test_names_that_are_no_photos(browser: Browser, name: str) -> None:
-    assert browser.upload(name, more_photos("Bear", 1)[0]).status_code == 400
+    assert browser.upload(name, SAMPLE.further("Bear")).status_code == 400
     assert not (browser.session.project.folder / "uploads").exists()
 
 
@@ -184,7 +184,7 @@ def test_a_kept_name_is_a_plain_one(stem: str, suffix: str) -> None:
 )
 def test_hostile_names_of_uploads(browser: Browser, name: str, kept: str) -> None:
     before = set(Path.cwd().rglob("*"))
-    assert browser.upload(name, more_photos("Bear", 1)[0]).status_code == 200
+    assert browser.upload(name, SAMPLE.further("Bear")).status_code == 200
     fresh = {path.relative_to(Path.cwd()).as_posix() for path in set(Path.cwd().rglob("*")) - before}
     assert fresh == {"results/projects/photos/uploads", f"results/projects/photos/uploads/{kept}"}
 
@@ -218,7 +218,7 @@ def test_a_bomb_is_refused(browser: Browser) -> None:
 
 
 def test_limits_of_uploads(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = more_photos("Bear", 2)
+    first, second = SAMPLE.photos("Bear")[PER_CLASS : PER_CLASS + 2]
     monkeypatch.setattr(server, "MOST_BYTES", 1000)
     assert "at most" in browser.upload("a.jpg", first).json()["error"]
     monkeypatch.undo()
@@ -228,7 +228,7 @@ def test_limits_of_uploads(browser: Browser, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_upload_replaces_no_other(browser: Browser) -> None:
-    first, second = more_photos("Bear", 2)
+    first, second = SAMPLE.photos("Bear")[PER_CLASS : PER_CLASS + 2]
     numbers = [browser.upload("a.jpg", data).json()["id"] for data in (first, second, first)]
     assert numbers[0] == numbers[2] != numbers[1]
     folder = browser.session.project.folder / "uploads"
@@ -237,7 +237,7 @@ def test_an_upload_replaces_no_other(browser: Browser) -> None:
 
 def test_a_file_with_a_page_behind_its_photo_is_never_sent_as_it_is(browser: Browser) -> None:
     """A photo that is also a page: browsers get a picture made of its pixels."""
-    data = more_photos("Bear", 1)[0] + b"<script>alert(1)</script>"
+    data = SAMPLE.further("Bear") + b"<script>alert(1)</script>"
     number = browser.upload("a.jpg", data).json()["id"]
     for size in ("small", "large"):
         answer = browser.get(f"/photo/{number}/{size}")

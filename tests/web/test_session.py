@@ -15,10 +15,10 @@ from jclip_adapter.cli.settings import build_settings
 from jclip_adapter.core.calibration import certainty
 
 from .conftest import Browser, Opener, work
-from .sample_photos import NAMES, more_photos, zip_names
+from .sample_photos import SAMPLE, zip_names
 
 
-def labelled(browser: Browser, per_class: int = 4, names: tuple[str, ...] = NAMES) -> None:
+def labelled(browser: Browser, per_class: int = 4, names: tuple[str, ...] = SAMPLE.names) -> None:
     """Create the classes and label the first photos of each."""
     browser.done("classes", names=", ".join(name.lower() for name in names))
     for name in names:
@@ -76,7 +76,7 @@ def test_training_corrects_and_says_what_it_gained(browser: Browser) -> None:
     assert (state["doing"], state["error"]) == ("", "")
     fitted = browser.session.fitted
     assert fitted is not None
-    assert sorted(fitted.shots) == sorted(n for name in NAMES for n in browser.numbers(f"{name}-")[:4])
+    assert sorted(fitted.shots) == sorted(n for name in SAMPLE.names for n in browser.numbers(f"{name}-")[:4])
     browser.done("train", method="tip-adapter")
     work(browser.session)
     assert browser.json("/api/state")["report"]["last"] == report["after"]
@@ -131,7 +131,7 @@ def test_a_session_takes_up_where_the_last_one_ended(browser: Browser, open_page
 
 def test_a_changed_photo_is_encoded_again(browser: Browser, open_page: Opener) -> None:
     first = browser.session.library.items[0].path
-    first.write_bytes(more_photos("Elephant", 1)[0])
+    first.write_bytes(SAMPLE.further("Elephant"))
     again = open_page()
     assert again.library.waiting == 1
     work(again)
@@ -189,7 +189,7 @@ def test_sorted_photos_and_predictions(browser: Browser) -> None:
 
 def test_photos_of_one_name_do_not_replace_each_other(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
-    (tmp_path / "more" / "Bear-1.jpg").write_bytes(more_photos("Bear", 1)[0])
+    (tmp_path / "more" / "Bear-1.jpg").write_bytes(SAMPLE.further("Bear"))
     browser.done("folder", path=str(tmp_path / "more"))
     work(browser.session)
     assert browser.json("/api/state")["photos"] == 19
