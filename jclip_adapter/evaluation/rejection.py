@@ -22,7 +22,7 @@ def expected_of(calibration: Calibration, reject: float) -> dict[str, Any]:
     Returns:
         "rate"; "threshold" of the certainty; "held_out" photos; "expected_kept_interval", the 95 % interval of the
         share of photos of the classes that are kept; "passing" and "passing_interval", the share of photos of unknown
-        classes that are not refused, with its Wilson interval, None with two classes.
+        classes that are not refused, with its Wilson interval, None with fewer than three classes.
 
     Raises:
         UsageError: as `Calibration.threshold`.
@@ -44,7 +44,7 @@ def in_words(calibration: Calibration, reject: float) -> list[str]:
     kept = "expected from {} held-out shots: {:.1f}–{:.1f} % of the photos of the classes are kept"
     lines = [kept.format(found["held_out"], *found["expected_kept_interval"])]
     if found["passing"] is None:
-        return [*lines, "with two classes nothing is known about photos of others"]
+        return [*lines, "with fewer than three classes nothing is known about photos of others"]
     through = "expected by leaving classes out: {:.1f} % ({:.1f}–{:.1f} %) of photos of similar unknown classes pass"
     return [*lines, through.format(found["passing"], *found["passing_interval"])]
 

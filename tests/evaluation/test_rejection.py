@@ -23,7 +23,7 @@ def test_it_is_said_in_two_lines():
     assert "99 held-out shots" in kept
     assert "25.0 % (4.6–69.9 %)" in passing
     nothing = in_words(Calibration(1.0, "held-out shots", KNOWN), 0.1)
-    assert "two classes" in nothing[1]
+    assert "with fewer than three classes nothing is known" in nothing[1]
 
 
 def test_what_is_measured_on_labelled_photos():
