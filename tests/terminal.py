@@ -17,7 +17,7 @@ from pathlib import Path
 from tests import ROOT
 
 # A test that is started in the background inherits "SIGINT ignored"; a terminal's shell gives its programs the default.
-_DEFAULT_SIGINT = (
+DEFAULT_SIGINT = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
@@ -97,7 +97,7 @@ def start(command: Sequence[str], folder: Path, **environment: str) -> Terminal:
     """Start Python with arguments on a terminal of its own."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", _DEFAULT_SIGINT, *command],
+        [sys.executable, "-c", DEFAULT_SIGINT, *command],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdin=slave,

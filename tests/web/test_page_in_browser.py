@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import ROOT
+from tests.terminal import DEFAULT_SIGINT
 
 from .sample_photos import PHOTOS, REAL, SAMPLE, Case, zip_names
 
@@ -34,7 +35,8 @@ class Served:
 
     def __init__(self, folder: Path, case: Case = SAMPLE, *more: str) -> None:
         data = ["--data", "photos", "--weights", case.weights]
-        command = [sys.executable, str(ROOT / "runner.py"), "--serve", *data, *more]
+        program = [sys.executable, "-c", DEFAULT_SIGINT, sys.executable, str(ROOT / "runner.py")]
+        command = [*program, "--serve", *data, *more]
         self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()

@@ -107,7 +107,7 @@ class ImageSet:
     @property
     def summary(self) -> str:
         """Numbers of classes and photos, and the layout, for messages."""
-        if not self.train and not self.test:  # names alone
+        if self.layout == "typed":
             return counted(len(self.classes), "class")
         counts = counted(len(self.train), f"training {self.kind}" if self.test else self.kind)
         if self.test:
