@@ -35,7 +35,7 @@ class Served:
 
     def __init__(self, folder: Path, case: Case = SAMPLE, *more: str) -> None:
         data = ["--data", "photos", "--weights", case.weights]
-        program = [sys.executable, "-c", DEFAULT_SIGINT, sys.executable, str(ROOT / "runner.py")]
+        program = [sys.executable, "-c", DEFAULT_SIGINT, str(ROOT / "runner.py")]
         command = [*program, "--serve", *data, *more]
         self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
