@@ -124,8 +124,7 @@ def _chosen(arguments: argparse.Namespace) -> list[str]:
         raise UsageError(
             "no command given.",
             "Give --train, --predict FILE, --evaluate, --benchmark, --extract FILE, --inspect, --serve, "
-            "--check FILE, "
-            "--convert IN OUT, --list or --doctor.",
+            "--check FILE, --convert IN OUT, --list or --doctor.",
         )
     if len(chosen) > 1 and not set(chosen) <= set(_COMBINABLE):
         raise UsageError(

@@ -29,8 +29,8 @@ from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.problems import SHOWN, counted, first_of
-from jclip_adapter.data.predictions import Predictions, table_bytes
-from jclip_adapter.data.sets import ImageSet, Photo
+from jclip_adapter.data.predictions import table_bytes
+from jclip_adapter.data.sets import Photo
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.evaluation.learning_curve import Point, learning_curve
@@ -42,13 +42,11 @@ from jclip_adapter.evaluation.metrics import (
     calibration_error,
     confusion_matrix,
     seen_and_unseen,
-    top_k_ids,
     wilson_interval,
     worst_pairs,
 )
 from jclip_adapter.evaluation.rejection import expected_of, in_words, measured
 from jclip_adapter.evaluation.report import confusion_picture, markdown_table, reliability_picture, score_table
-from jclip_adapter.features.encoding import PhotoFeatures
 from jclip_adapter.features.overlap import Overlap, find_overlap
 from jclip_adapter.methods import create
 from jclip_adapter.storage import read_json, write_files
@@ -112,8 +110,10 @@ def evaluate(settings: Settings) -> Evaluation:
     meta, bad = trained.method.meta, [photos[number].relative for number in features.bad]
     folder = trained.folder or settings.run_folder
     calibration = trained.calibration
-    shares = calibration.probabilities(logits[readable])
-    predictions = _predictions(images, photos, features, logits, calibration, settings.reject)
+    classes = [images.class_names[label] for label in truth]
+    named_photos = [photo.relative for photo in photos]
+    predictions = trained.predictions(features, logits[readable], named_photos, TOP, settings.reject, classes)
+    shares = predictions.probabilities
     table = table_bytes(predictions, ".csv")
     error = 100 * calibration_error(shares, truth[readable])
     refused = _refused(calibration, logits[readable], truth[readable], settings.reject)
@@ -172,27 +172,6 @@ def evaluate(settings: Settings) -> Evaluation:
         f"written: {', '.join(map(str, files))}",
     ]
     return Evaluation(scores, baseline, files, "\n".join(text))
-
-
-def _predictions(
-    images: ImageSet,
-    photos: Sequence[Photo],
-    features: PhotoFeatures,
-    logits: npt.NDArray[np.float32],
-    calibration: Calibration,
-    reject: float | None,
-) -> Predictions:
-    """The predictions for the scored photos, with their classes."""
-    found = logits[features.readable]
-    return Predictions(
-        [photo.relative for photo in photos],
-        features.bad,
-        images.class_names,
-        top_k_ids(found, TOP),
-        calibration.probabilities(found),
-        None if reject is None else calibration.is_known(found, reject),
-        [images.class_names[label] for label in labels_of(photos)],
-    )
 
 
 def _curve(settings: Settings, trained: Trained) -> list[Point]:

@@ -12,7 +12,6 @@ from jclip_adapter.cli.app import Invocation
 from jclip_adapter.cli.options import CLASSIFY
 from jclip_adapter.cli.parser import RESULT
 from jclip_adapter.cli.settings import Settings
-from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import print_result
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.problems import Problems, counted, one_line
@@ -111,7 +110,7 @@ def _write_result(
     images, tasks = trained.images, trained.tasks
     rejects = {images.test[number].relative: reason for number, reason in features.bad.items()}
     top = min(settings.top, len(images.classes))
-    found, _ = _predictions(trained, features, names, settings)
+    found = _predictions(trained, features, names, settings)
     ids = np.zeros((len(names), top), dtype=np.int64)
     ids[features.readable] = np.asarray(images.class_ids, dtype=np.int64)[found.best]
     listing = rejects_path(result)
@@ -134,16 +133,9 @@ def _write_result(
     return "\n".join(text)
 
 
-def _predictions(
-    trained: Trained, features: PhotoFeatures, paths: Sequence[str], settings: Settings
-) -> tuple[Predictions, Calibration]:
-    """The predictions for photos of which some can be read, and what their probabilities come from."""
-    names, logits, calibration = trained.images.class_names, trained.logits(features), trained.calibration
-    # Ranked by logits: small probabilities may be equal.
-    best, known = top_k_ids(logits, settings.top), None
-    if settings.reject is not None:
-        known = calibration.is_known(logits, settings.reject)
-    return Predictions(paths, features.bad, names, best, calibration.probabilities(logits), known), calibration
+def _predictions(trained: Trained, features: PhotoFeatures, names: Sequence[str], settings: Settings) -> Predictions:
+    """The predictions for photos of which some can be read."""
+    return trained.predictions(features, trained.logits(features), names, settings.top, settings.reject)
 
 
 def _write_table(
@@ -155,7 +147,7 @@ def _write_table(
     report: Path | None,
 ) -> str:
     """Write a table and its facts; returns what was written, in words."""
-    found, calibration = _predictions(trained, features, paths, settings)
+    found, calibration = _predictions(trained, features, paths, settings), trained.calibration
     facts = {
         "run": str(trained.folder or ""),
         "method": trained.method.meta.name,
@@ -207,14 +199,14 @@ def classify(settings: Settings, result: Path | None = None) -> list[str]:
         return [_write_table(result, trained, features, names, settings, report)]
     for reason in features.bad.values():
         logger.warning("%s", reason)
-    found, calibration = _predictions(trained, features, names, settings)
+    found = _predictions(trained, features, names, settings)
     lines = []
     for number, file in enumerate(np.flatnonzero(features.readable).tolist()):
         row = found.probabilities[number]
         answer = ", ".join(f"{images.class_names[index]} {100 * row[index]:.1f} %" for index in found.best[number])
         known = found.known is None or found.known[number]
         lines.append(f"{names[file]}: {answer if known else f'unknown ({answer})'}")
-    for line in in_words(calibration, settings.reject) if settings.reject is not None else ():
+    for line in in_words(trained.calibration, settings.reject) if settings.reject is not None else ():
         logger.info("%s", line)
     return lines
 

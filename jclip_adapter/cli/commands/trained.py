@@ -17,11 +17,13 @@ from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import Array
 from jclip_adapter.data.photos.reading import Reading
+from jclip_adapter.data.predictions import Predictions
 from jclip_adapter.data.sets import ImageSet, read_support
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.names import canonical
 from jclip_adapter.data.texts.class_names import name_classes, words_of
 from jclip_adapter.data.texts.prompts import load_prompts
+from jclip_adapter.evaluation.metrics import top_k_ids
 from jclip_adapter.features.encoding import PhotoFeatures
 from jclip_adapter.features.shots import Shots
 from jclip_adapter.features.task_encoder import TaskEncoder
@@ -74,13 +76,46 @@ class Trained:
             return self.tasks.encoders
         return *self.tasks.encoders, self.tasks.clip.tuned(self.method.encoder_weights)
 
-    @property
+    @cached_property
     def calibration(self) -> Calibration:
         """The fitted method's calibration; logged where there is none."""
         found = self.method.calibration_
         if not found.source:
             logger.info("%s: the probabilities are not calibrated (temperature 1)", self.folder or "no run")
         return found
+
+    def predictions(
+        self,
+        features: PhotoFeatures,
+        logits: Array,
+        names: Sequence[str],
+        top: int,
+        reject: float | None,
+        truth: Sequence[str] | None = None,
+    ) -> Predictions:
+        """The predictions for N photos, M of which could be read.
+
+        Args:
+            features: The photos'.
+            logits: (M, C) of those that could be read.
+            names: N names.
+            top: Classes per photo.
+            reject: Share of photos of the classes that may be refused; None to refuse none.
+            truth: N class names; None if they are not known.
+
+        Raises:
+            UsageError: `reject` has too few held-out photos.
+        """
+        known = self.calibration
+        return Predictions(
+            names,
+            features.bad,
+            self.images.class_names,
+            top_k_ids(logits, top),  # small probabilities may be equal
+            known.probabilities(logits),
+            None if reject is None else known.is_known(logits, reject),
+            truth,
+        )
 
     def logits(self, features: PhotoFeatures) -> Array:
         """(M, C) logits of the M readable photos, in order."""
