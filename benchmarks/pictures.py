@@ -15,7 +15,7 @@ from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.benchmark_report import benchmark_picture
 from jclip_adapter.storage import ANY, read_lines, write_bytes
 
-NAMES = ("benchmark", "resampled", "unseen")
+NAMES = ("benchmark", "resampled")
 _ROUNDING = 5.1e-5  # of accuracies in percent, which a CSV has with four decimals
 _MOST_QUERIES = 100_000
 

@@ -16,7 +16,19 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks import ROOT, calibration, estimate_coverage, options_table, reject_scores, reports_user_errors, seeds
+from benchmarks import (
+    ROOT,
+    calibration,
+    estimate_coverage,
+    options_table,
+    reject_scores,
+    reports_user_errors,
+    scale_plan,
+    scale_simulation,
+    search_speed,
+    seeds,
+    streaming_prediction,
+)
 from benchmarks.reliability import outcome
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.evaluation.report import markdown_table
@@ -34,6 +46,16 @@ _HEADS_TEXT = {
     "zh": "{classes} 个类别、每类 {shots} 张图片、{queries} 张测试图片上的 top-1：",
 }
 _YES, _NO = {"en": "yes", "zh": "是"}, {"en": "no", "zh": "否"}
+_SPEED_LINE = {
+    "en": (
+        "Two CPU cores encode {ours_float32} photos per second with ViT-B/32 in float32 and {ours_bfloat16} in "
+        "bfloat16; PyTorch {torch_float32} and {torch_bfloat16} ([speed](docs/speed.md))."
+    ),
+    "zh": (
+        "两个 CPU 核心用 ViT-B/32 每秒编码 {ours_float32} 张图片（float32）或 {ours_bfloat16} 张（bfloat16）；"
+        "PyTorch 为 {torch_float32} 和 {torch_bfloat16} 张（[速度](docs/speed.md)，英文）。"
+    ),
+}
 _SPEED_TASKS = ("encode", "end_to_end", "text")
 _SPEED_HEADER = ("implementation", "decoded photos per second", "photo files per second", "prompts per second")
 Sections = Mapping[str, Callable[[], str]]
@@ -44,7 +66,7 @@ def documents() -> dict[Path, Sections]:
     readmes, flags = (
         {language: {name: partial(table, language) for name, table in tables.items()} for language in ("en", "zh")}
         for tables in (
-            {"methods": methods_table},
+            {"methods": methods_table, "speed": speed_line},
             {"commands": options_table.commands_table, "options": options_table.options_table},
         )
     )
@@ -68,6 +90,18 @@ def documents() -> dict[Path, Sections]:
         },
         "docs/models.md": {"models": models_table},
         "docs/sample.md": {"sample": partial(quoted_table, "sample.md", "benchmarks.sample_accuracy")},
+        "docs/scale.md": {
+            "scale-prediction": streaming_prediction.saved_table,
+            "scale-rates": scale_plan.rates_table,
+            "scale-work": scale_plan.work_table,
+            "scale-storage": scale_plan.storage_table,
+            "scale-sizes": lambda: scale_simulation.excess_table(scale_simulation.saved_rows()),
+            "scale-hours": lambda: scale_simulation.hours_table(scale_simulation.saved_rows()),
+            "scale-memory": scale_plan.memory_table,
+            "scale-limits": scale_plan.limits_table,
+            "scale-search": search_speed.saved_table,
+            "scale-worth": scale_plan.index_worth,
+        },
         "docs/seeds.md": {"seeds": seeds.page},
         "docs/sound.md": {"sound-speed": sound_speed_table},
         "docs/speed.md": {"speed": speed_table},
@@ -198,18 +232,38 @@ def sound_speed_table() -> str:
     return markdown_table(["mode", "implementation", "sounds per second", "ratio to PyTorch"], cells)
 
 
-def speed_table() -> str:
-    """Photos and prompts per second on the CPU, each implementation's best batch, out of results/speed-cpu.csv."""
+def _speeds() -> dict[str, dict[str, float]]:
+    """Things per second by implementation and task, with each one's best batch, out of results/speed-cpu.csv."""
     rates: dict[str, dict[str, float]] = {}
     for row in csv.DictReader(read_lines(ROOT / "results" / "speed-cpu.csv")):
         if row["task"] in _SPEED_TASKS:
             found = rates.setdefault(row["way"], {})
             found[row["task"]] = max(found.get(row["task"], 0.0), float(row["per_second"]))
+    return rates
+
+
+def speed_table() -> str:
+    """Photos and prompts per second on the CPU."""
     rows = [
         [way, *(f"{found[task]:.1f}" if task in found else "–" for task in _SPEED_TASKS)]
-        for way, found in rates.items()
+        for way, found in _speeds().items()
     ]
     return markdown_table(_SPEED_HEADER, rows)
+
+
+def speed_line(language: str) -> str:
+    """Photos per second beside PyTorch's, in a sentence.
+
+    Args:
+        language: "en" or "zh".
+    """
+    rates = {way: found["encode"] for way, found in _speeds().items()}
+    best = {
+        f"{who}{precision}": max(rate for way, rate in rates.items() if way.startswith(start) and precision in way)
+        for who, start in (("ours_", "ours"), ("torch_", "PyTorch"))
+        for precision in ("float32", "bfloat16")
+    }
+    return _SPEED_LINE[language].format(**{name: f"{rate:.0f}" for name, rate in best.items()})
 
 
 def quoted_table(name: str, program: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import ROOT
 from tests.benchmarks.test_readme import blocks, lay_out_photos
 from tools import dependency_bounds
-from tools.dependency_bounds import allowed, oldest, pinned, requirements
+from tools.dependency_bounds import allowed, extras, oldest, pinned, requirements
 
 LOOKS_ROUND = """
 import json, sys
@@ -104,8 +104,7 @@ def test_an_installed_wheel_finds_what_comes_with_it(wheel: Path, tmp_path: Path
 
 def disagreements(root: Path) -> list[str]:
     """Packages of which requirements*.txt and pyproject.toml say different things."""
-    extras = ("audio", "backbones", "hub", "parquet", "photos", "web")
-    files = ("requirements.txt", *(f"requirements-{extra}.txt" for extra in extras))
+    files = ("requirements.txt", *(f"requirements-{extra}.txt" for extra in extras(root)))
     pins = {(pin.name.lower(), str(pin.marker or "")): pin for file in files for pin in pinned(root / file)}
     ranges = {(item.name.lower(), str(item.marker or "")): item for item in allowed(root)}
     missing = [f"{name}: only in one of the lists" for name, _ in pins.keys() ^ ranges.keys()]

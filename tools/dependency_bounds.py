@@ -27,9 +27,19 @@ TEST_TOOLS = {"pytest", "pytest-xdist", "hypothesis", "html5lib", "httpx", "play
 
 def allowed(root: Path = ROOT) -> list[Requirement]:
     """The ranges of pyproject.toml: what the program needs, and its extras."""
-    project: dict[str, Any] = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"].values()
-    return [Requirement(line) for lines in (project["dependencies"], *extras) for line in lines]
+    lines = [*_project(root)["dependencies"], *(line for lines in extras(root).values() for line in lines)]
+    return [Requirement(line) for line in lines]
+
+
+def extras(root: Path = ROOT) -> dict[str, list[str]]:
+    """The requirements of each extra of pyproject.toml."""
+    found: dict[str, list[str]] = _project(root)["optional-dependencies"]
+    return found
+
+
+def _project(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return found
 
 
 def pinned(file: Path) -> list[Requirement]:

@@ -20,7 +20,7 @@ from jclip_adapter.runtime import interruption, planning
 from jclip_adapter.runtime.jittor_messages import in_one_line
 
 from . import STOPPED
-from .options import BENCHMARK, BENCHMARK_FILES, CLASSIFY, PREDICT, refuse_without_effect
+from .options import BENCHMARK, BENCHMARK_FILES, CLASSIFY, EXTRACT, EXTRACT_PARTS, PREDICT, refuse_without_effect
 from .parser import COMMANDS, RESULT, parse
 from .settings import GENERAL, OPTIONS, Settings, build_settings, names_in, parse_assignments
 
@@ -45,12 +45,15 @@ class Invocation:
     commands: tuple[str, ...]
     program: str
 
+    def called(self, command: str) -> str:
+        """How another command is called, without its operands and options."""
+        return f"python {self.program} --{command}" if self.program.endswith(".py") else f"{self.program} {command}"
+
     def again(self, command: str) -> str:
         """The command line of another command, such as "evaluate" or "predict --images", on the same data and run."""
-        called = f"python {self.program} --{command}" if self.program.endswith(".py") else f"{self.program} {command}"
         settings = self.settings
         operands = {"predict": RESULT, "predict --images": settings.kind.upper()}
-        words = [called, operands.get(command, "")]
+        words = [self.called(command), operands.get(command, "")]
         if "data" in settings.given:
             words += ["--data", shlex.quote(settings.data)]
         if Settings(data=settings.data).run_folder != settings.run_folder:
@@ -123,8 +126,8 @@ def _chosen(arguments: argparse.Namespace) -> list[str]:
     if not chosen:
         raise UsageError(
             "no command given.",
-            "Give --train, --predict FILE, --evaluate, --benchmark, --extract FILE, --inspect, --serve, "
-            "--check FILE, --convert IN OUT, --list or --doctor.",
+            "Give --train, --predict FILE, --evaluate, --benchmark, --extract FILE, --search QUERY DIR, "
+            "--duplicates DIR, --inspect, --serve, --check FILE, --convert IN OUT, --list or --doctor.",
         )
     if len(chosen) > 1 and not set(chosen) <= set(_COMBINABLE):
         raise UsageError(
@@ -147,6 +150,7 @@ def _contexts(arguments: argparse.Namespace, chosen: Iterable[str]) -> list[str]
     written = names_in(arguments.config) if arguments.config else frozenset()
     special = {
         "predict": CLASSIFY if arguments.images or "images" in written else PREDICT,
+        "extract": EXTRACT if str(arguments.extract).endswith(".npz") else EXTRACT_PARTS,
         "benchmark": BENCHMARK_FILES if arguments.features or "features" in written else BENCHMARK,
     }
     return [special.get(name, f"--{name}") for name in chosen]

@@ -15,6 +15,7 @@ from jclip_adapter.core.errors import UsageError, suggest
 
 TRAIN, EVALUATE, PREDICT, CLASSIFY = "--train", "--evaluate", "--predict", "--predict --images"
 BENCHMARK, BENCHMARK_FILES, EXTRACT = "--benchmark", "--benchmark --features", "--extract"
+EXTRACT_PARTS, SEARCH, DUPLICATES = "--extract DIR", "--search", "--duplicates"
 INSPECT, SERVE, CHECK = "--inspect", "--serve", "--check"
 CONVERT, LIST, DOCTOR = "--convert", "--list", "--doctor"
 
@@ -22,9 +23,10 @@ ON_RUNS = (TRAIN, EVALUATE, PREDICT, CLASSIFY)  # write or read a run folder
 ON_SHOTS = (*ON_RUNS, BENCHMARK, EXTRACT)  # encode shots
 ON_PHOTOS = (*ON_SHOTS, INSPECT, SERVE)  # encode photos
 ON_DATA = (*ON_PHOTOS, CHECK)  # read a data set
+WITH_NETWORK = (*ON_PHOTOS, EXTRACT_PARTS, SEARCH)
 BENCHMARKS = (BENCHMARK, BENCHMARK_FILES)
 WITH_METHODS = (*ON_RUNS, *BENCHMARKS)
-EVERY = (*ON_DATA, BENCHMARK_FILES, CONVERT, LIST, DOCTOR)
+EVERY = (*ON_DATA, BENCHMARK_FILES, EXTRACT_PARTS, SEARCH, DUPLICATES, CONVERT, LIST, DOCTOR)
 
 Kind = Literal["text", "texts", "whole", "number", "counts", "numbers", "switch", "assignments", "other"]
 _EXPECTED = {

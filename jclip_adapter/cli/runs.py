@@ -102,6 +102,7 @@ _BOUND = (
     "class_names",
     "exif",
     "transparent",
+    "jpeg",
     "audio",
     "photos",
 )

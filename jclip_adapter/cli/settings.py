@@ -19,13 +19,14 @@ from jclip_adapter.core.choices import (
     LANGUAGES,
     LAYOUTS,
     NETWORKS,
+    PART_PHOTOS,
     PRECISIONS,
     PROTOCOLS,
     SAMPLE,
 )
 from jclip_adapter.core.errors import UsageError, suggest
 from jclip_adapter.core.strict_yaml import read_yaml_mapping
-from jclip_adapter.data.photos.reading import EXIF, TRANSPARENT, Reading
+from jclip_adapter.data.photos.reading import EXIF, JPEG, TRANSPARENT, Reading
 from jclip_adapter.features.sharding import Part, parse_part
 
 from .options import (
@@ -36,25 +37,29 @@ from .options import (
     CLASSIFY,
     CONVERT,
     DOCTOR,
+    DUPLICATES,
     EVALUATE,
     EVERY,
     EXTRACT,
+    EXTRACT_PARTS,
     INSPECT,
     ON_DATA,
     ON_PHOTOS,
     ON_RUNS,
     ON_SHOTS,
     PREDICT,
+    SEARCH,
     SERVE,
     TRAIN,
     WITH_METHODS,
+    WITH_NETWORK,
     Option,
     has_effect,
     option,
     options_of,
     refuse_without_effect,
 )
-from .values import parse_effective_classes, parse_noise
+from .values import parse_effective_classes, parse_engine, parse_noise
 
 if TYPE_CHECKING:
     from jclip_adapter.data.sets.model import FileKind
@@ -82,6 +87,7 @@ class Settings:
         batch_size: 0 chooses by device.
         workers: −1 chooses the faster way.
         exif: "keep" leaves photos as stored, as in OpenAI's preprocessing.
+        jpeg: "exact" decodes at full size, as all published features were.
         transparent: "drop" shows the colours stored under transparent pixels, as in OpenAI's preprocessing.
         white_level: 0 infers it from the data set, where a file does not declare it.
         run: Empty for a folder named after the settings (`run_folder`).
@@ -94,21 +100,21 @@ class Settings:
     """
 
     data: str = option(
-        "Dataset", "contest folder, folder per class, CSV, or 'sample'; of photos or sounds", ON_DATA, metavar="DIR"
+        "Dataset", "contest folder, folder per class, CSV, extract's DIR, or 'sample'", ON_DATA, metavar="DIR"
     )
     weights: str = option(
         "",
         "weight file or folder, model name, hf:ORG/NAME of the Hugging Face hub, or 'sample'; efficientnet-lite0 and "
         "-lite2 have no text encoder and use the shots' class means instead of texts",
-        ON_PHOTOS,
+        WITH_NETWORK,
         metavar="PATH",
         shown=DEFAULT_WEIGHTS,
     )
     model_config: str = option(
         "",
-        "configuration of weights that come without one: an open_clip_config.json or config.json, 'openai', or a "
-        "model of open_clip such as open_clip:ViT-B-32",
-        (*ON_PHOTOS, CONVERT),
+        "configuration of weights without one: an open_clip_config.json or config.json, 'openai', or a name as in "
+        "open_clip:ViT-B-32",
+        (*WITH_NETWORK, CONVERT),
         metavar="NAME",
     )
     encoder: str = option("", "run folder whose tuned CLIP (or prompts) is used", ON_SHOTS, metavar="RUN")
@@ -127,10 +133,9 @@ class Settings:
     )
     photos: str = option(
         "",
-        "photos of the same classes, which help to classify the sounds of --data",
-        ON_SHOTS,
-        metavar="DIR",
-        group=DETAILS,
+        'extract DIR: folder, list or "*.tar"; for sounds: photos of their classes',
+        (*ON_SHOTS, EXTRACT_PARTS),
+        metavar="SOURCE",
     )
     audio_mode: str = option(
         "",
@@ -222,8 +227,9 @@ class Settings:
     )
     classes: str = option(
         "",
-        'with --images: choose between these names, such as "cat, dog", or those of a text file, without training data',
-        (CLASSIFY,),
+        'with --images, or features in parts: choose between these names, such as "cat, dog", or those of a text file, '
+        "without training",
+        (CLASSIFY, PREDICT),
         metavar="NAMES",
     )
     labels: str = option("", "the test photos' labels", (EVALUATE,), metavar="FILE")
@@ -308,40 +314,50 @@ class Settings:
     )
     out: str = option(
         "results/table.csv",
-        "one row per cell; tables and picture beside it",
-        BENCHMARKS,
-        metavar="FILE.csv",
+        "table of the cells, or page of the photos",
+        (*BENCHMARKS, SEARCH, DUPLICATES),
+        metavar="FILE",
+        shown="results/table.csv, no page",
         group=_BENCHMARK,
     )
     resume: bool = option(False, "continue a stopped training through CLIP", (TRAIN,), kind="switch", group=DETAILS)
     shard: Part | None = option(  # noqa: RUF009  (ruff takes a Part for mutable)
         None,
         "one of n processes that share the encoding and --cache; the last one writes",
-        (EXTRACT, PREDICT),
+        (EXTRACT, EXTRACT_PARTS, PREDICT),
         kind="other",
         metavar="i/n",
         parse=parse_part,
+        group=DETAILS,
+    )
+    engine: str = option(
+        "local",
+        "where the parts, or the benchmark's cells, are computed: in this process, on Ray, or as a Slurm array",
+        (EXTRACT_PARTS, *BENCHMARKS),
+        kind="other",
+        metavar="local|ray|ray://HEAD|slurm",
+        parse=parse_engine,
         group=DETAILS,
     )
     run: str = option("", "run folder", ON_RUNS, metavar="DIR", shown=f"{RUNS}/…, docs/output.md", group=DETAILS)
     device: str = option(
         "auto",
         "where Jittor computes",
-        (*WITH_METHODS, EXTRACT, INSPECT, SERVE, DOCTOR),
+        (*WITH_METHODS, EXTRACT, EXTRACT_PARTS, SEARCH, INSPECT, SERVE, DOCTOR),
         choices=DEVICES,
         group=DETAILS,
     )
     precision: str = option(
         "float32",
         "of CLIP's matmuls; bfloat16: CUDA, and CPUs with AVX-512 BF16 or AMX; float16: CUDA",
-        ON_PHOTOS,
+        (*ON_PHOTOS, EXTRACT_PARTS),
         choices=PRECISIONS,
         group=DETAILS,
     )
     batch_size: int = option(
         0,
         "photos per forward pass",
-        ON_PHOTOS,
+        (*ON_PHOTOS, EXTRACT_PARTS),
         kind="whole",
         metavar="N",
         low=0,
@@ -363,21 +379,28 @@ class Settings:
     exif: str = option(
         "apply",
         "apply the EXIF orientation of photos, or keep them as stored",
-        ON_PHOTOS,
+        (*ON_PHOTOS, EXTRACT_PARTS),
         choices=EXIF,
         group=DETAILS,
     )
     transparent: str = option(
         "white",
         "background of transparent pixels; drop: the colours stored under them",
-        ON_PHOTOS,
+        (*ON_PHOTOS, EXTRACT_PARTS),
         choices=TRANSPARENT,
+        group=DETAILS,
+    )
+    jpeg: str = option(
+        "exact",
+        "reduced: decode large JPEGs at a half, a quarter or an eighth, which is faster; features change slightly",
+        (*ON_PHOTOS, EXTRACT_PARTS),
+        choices=JPEG,
         group=DETAILS,
     )
     white_level: int = option(
         0,
         "white in 16-bit photos that do not declare it, such as 1023",
-        ON_PHOTOS,
+        (*ON_PHOTOS, EXTRACT_PARTS),
         kind="whole",
         metavar="N",
         low=255,
@@ -386,10 +409,45 @@ class Settings:
         group=DETAILS,
     )
     cache: str = option(
-        "results/features", "folder of features and converted weights", ON_PHOTOS, metavar="DIR", group=DETAILS
+        "results/features", "folder of features and converted weights", WITH_NETWORK, metavar="DIR", group=DETAILS
     )
     top: int = option(
-        5, "ids per line of the result", (PREDICT, CLASSIFY, CHECK), kind="whole", metavar="K", low=1, group=DETAILS
+        5,
+        "ids per line of the result; photos that are found",
+        (PREDICT, CLASSIFY, SEARCH, CHECK),
+        kind="whole",
+        metavar="K",
+        low=1,
+        shown="5; search: 20",
+        group=DETAILS,
+    )
+    part_size: int = option(
+        PART_PHOTOS,
+        "photos per part of a folder or list; a tar file is a part",
+        (EXTRACT_PARTS,),
+        kind="whole",
+        metavar="N",
+        low=1,
+        high=1_000_000,
+        group=DETAILS,
+    )
+    stored: str = option(
+        "float32", "type of the stored features", (EXTRACT_PARTS,), choices=("float32", "float16"), group=DETAILS
+    )
+    index: bool = option(
+        False,
+        "look through an approximate index, which is built if there is none: for many searches in millions of photos",
+        (SEARCH, DUPLICATES),
+        kind="switch",
+    )
+    least: float = option(
+        0.95,
+        "cosine from which two photos are nearly the same",
+        (DUPLICATES,),
+        kind="number",
+        metavar="COSINE",
+        low=0.1,
+        high=1,
     )
     on_bad_image: str = option(
         "fallback",
@@ -417,7 +475,7 @@ class Settings:
     language: str = option(
         "en",
         "language of the report",
-        WITH_METHODS,
+        (*WITH_METHODS, SEARCH, DUPLICATES),
         choices=LANGUAGES,
         group=DETAILS,
     )
@@ -465,12 +523,19 @@ class Settings:
     @property
     def weights_or_default(self) -> str:
         """The weights to load."""
-        return self.weights or (SAMPLE if self.data == SAMPLE else DEFAULT_WEIGHTS)
+        return self.weights or (SAMPLE if self.data == SAMPLE else self.parts.get("weights", DEFAULT_WEIGHTS))
+
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        """The manifest of the data, if these are features in parts; empty for others."""
+        from jclip_adapter.data.parts import is_parts, read_manifest  # here, as --help needs no data sets
+
+        return read_manifest(Path(self.data)) if is_parts(Path(self.data)) else {}
 
     @cached_property
     def kind(self) -> FileKind:
         """What is classified. A folder with photos and sounds holds photos, unless --photos says otherwise."""
-        if self.audio or self.classes or self.data == SAMPLE:
+        if self.audio or self.classes or self.data == SAMPLE or self.parts:
             return "photo"
         from jclip_adapter.data.sets.kind import find_kind  # here, as --help needs no data sets
 
@@ -497,7 +562,7 @@ class Settings:
     @property
     def reading(self) -> Reading:
         """How photo files are read."""
-        return Reading(self.exif, self.transparent, self.white_level)
+        return Reading(self.exif, self.transparent, self.white_level, self.jpeg)
 
     @property
     def run_folder(self) -> Path:
@@ -525,6 +590,7 @@ class Settings:
             *([f"exif-{self.exif}"] if self.exif != "apply" else []),
             *([f"on-{self.transparent}"] if self.transparent != "white" else []),
             *([f"white-{self.white_level}"] if self.white_level else []),
+            *(["jpeg-reduced"] if self.jpeg != "exact" else []),
             *([f"with-{_label(self.auxiliary)}"] if self.auxiliary else []),
             *([f"on-{_label(self.encoder)}"] if self.encoder else []),
             *([f"hearing-{_label(self.audio)}"] if self.audio else []),
@@ -557,7 +623,7 @@ GENERAL = (  # options of the command line alone
         "config",
         "",
         "YAML file with any of these settings; flags win",
-        tuple(name for name in EVERY if name in {*ON_DATA, BENCHMARK_FILES}),
+        tuple(name for name in EVERY if name in {*ON_DATA, *WITH_NETWORK, BENCHMARK_FILES}),
         metavar="FILE",
         group=DETAILS,
     ),

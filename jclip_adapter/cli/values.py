@@ -28,6 +28,23 @@ def parse_effective_classes(text: str) -> tuple[int, int]:
     return fewest, most
 
 
+def parse_engine(text: str) -> str:
+    """Check the value of --engine: where the parts of a long work are computed.
+
+    >>> parse_engine("local"), parse_engine("ray"), parse_engine("ray://head:6379"), parse_engine("slurm")
+    ('local', 'ray', 'ray://head:6379', 'slurm')
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if text not in ("local", "ray", "slurm") and not re.fullmatch(r"ray://[\w.-]+:\d{1,5}", text, re.ASCII):
+        raise UsageError(
+            f"--engine: expected local, ray, ray://HOST:PORT or slurm, got {one_line(text)[:_SHOWN]}.",
+            "`ray status` on a cluster shows its address.",
+        )
+    return text
+
+
 def parse_noise(text: str) -> tuple[float, float]:
     """Parse the value of --noise: one number for the training photos, and a second one for the photos to score.
 

@@ -11,6 +11,8 @@ IMAGENET_ESC = "imagenet-esc"
 PROTOCOLS = ("generalised", "base-to-new", IMAGENET_ESC)  # of a benchmark
 ALL_SHOTS = 1_000_000
 """The value of `--shots all`: more photos per class than any data set has."""
+PART_PHOTOS = 2_000
+"""Photos per part of features; docs/scale.md says why."""
 LANGUAGES = ("en", "zh")  # of the report
 TABLES = (".csv", ".jsonl", ".parquet")
 """Suffixes of predictions that are written as a table."""

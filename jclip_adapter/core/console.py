@@ -1,7 +1,7 @@
 """Results on stdout, messages and progress on stderr; either may be closed or full.
 
 On a terminal a status line appears after a few seconds without output. Where stderr is no terminal, each progress bar
-writes one line when it ends.
+writes one line when it ends, and one each minute until then.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .errors import SetupError, UsageError
 
 T = TypeVar("T")
 SILENCE_S = 3.0  # seconds without output before the status line appears
+_MINUTE_S = 60.0  # between two lines of a bar where stderr is no terminal
 _CLEAR = "\r\x1b[K"
 
 
@@ -80,16 +81,28 @@ def progress(iterable: Any = None, **options: Any) -> Any:
 
 @functools.cache
 def _one_line_bar() -> Any:
-    """A tqdm that prints "stage: count, seconds" when it is closed, and nothing before."""
+    """A tqdm that prints "stage: count, seconds" when it is closed, and every `_MINUTE_S` before."""
     from tqdm import tqdm
 
     class OneLine(tqdm):  # type: ignore[type-arg]
+        told = 0.0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            shown = super().update(n)
+            if not self.disable and time.time() - max(self.told, self.start_t) >= _MINUTE_S and self.n != self.total:
+                self.tell()
+            return shown
+
+        def tell(self) -> None:
+            self.told = time.time()
+            counts = dict.fromkeys((self.n, self.total or self.n))  # one where the stage is complete
+            count = " of ".join(tqdm.format_sizeof(each) if self.unit_scale else str(each) for each in counts)
+            unit = self.unit if self.unit_scale else f" {self.unit}{'' if count == '1' else 's'}"
+            print_note(f"{self.desc.removesuffix(': ')}: {count}{unit}, {self.told - self.start_t:.1f} s")
+
         def close(self) -> None:
-            if not self.disable and self.n and (seconds := time.time() - self.start_t) >= self.delay:
-                counts = dict.fromkeys((self.n, self.total or self.n))  # one where the stage is complete
-                count = " of ".join(tqdm.format_sizeof(each) if self.unit_scale else str(each) for each in counts)
-                unit = self.unit if self.unit_scale else f" {self.unit}{'' if count == '1' else 's'}"
-                print_note(f"{self.desc.removesuffix(': ')}: {count}{unit}, {seconds:.1f} s")
+            if not self.disable and self.n and time.time() - self.start_t >= self.delay:
+                self.tell()
             super().close()
 
     return OneLine

@@ -65,6 +65,10 @@ class SetupError(AdapterError, RuntimeError):
     """A missing compiler, package, driver, disk space or permission."""
 
 
+class OutOfMemoryError(AdapterError, MemoryError):
+    """Work that needs more memory than is free."""
+
+
 class SubmissionError(AdapterError, ValueError):
     """A result file that the contest would refuse."""
 

@@ -98,12 +98,12 @@ class Predictions:
         found = []
         for number, path in enumerate(self.paths):
             place = None if number in self.errors else next(readable)
-            row: dict[str, Any] = {"path": _as_text(path)}
+            row: dict[str, Any] = {"path": as_text(path)}
             if self.truth is not None:
-                row["truth"] = _as_text(self.truth[number])
+                row["truth"] = as_text(self.truth[number])
             for rank in range(self.best.shape[1]):
                 index = None if place is None else self.best[place, rank]
-                row[f"name_{rank + 1}"] = None if index is None else _as_text(self.class_names[index])
+                row[f"name_{rank + 1}"] = None if index is None else as_text(self.class_names[index])
                 row[f"probability_{rank + 1}"] = (
                     None if index is None else round(float(self.probabilities[place, index]), _DECIMALS)
                 )
@@ -114,7 +114,7 @@ class Predictions:
         return found
 
 
-def _as_text(name: str) -> str:
+def as_text(name: str) -> str:
     """A name as valid Unicode: bytes of a file name that are not UTF-8 as escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -371,8 +371,47 @@ def _on_tasks(method: Method, test: Labelled, tasks: QueryTasks, seed: int) -> d
     }
 
 
+@dataclass(frozen=True)
+class Job:
+    """A cell to compute.
+
+    Attributes:
+        problem: The problem.
+        name: The method.
+        selection: As for `choose`.
+        given: Fixed hyper-parameters.
+        path: The cell's file.
+    """
+
+    problem: Problem
+    name: str
+    selection: str
+    given: Mapping[str, Any]
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.problem.dataset} {self.problem.shots}-shot {self.name}"
+
+    def outcome(self) -> dict[str, Any] | DivergedError:
+        """The cell, read from its file or computed; or the error if its training diverges."""
+        try:
+            return finished_cell(self.path) or self._computed()
+        except DivergedError as error:
+            return error
+
+    def _computed(self) -> dict[str, Any]:
+        write_checked_json(self.path, run_cell(self.name, self.problem, self.selection, self.given), KEPT)
+        return read_checked_json(self.path)
+
+
 def run_benchmark(
-    problems: Iterable[Problem], methods: str, cells: Path, *, selection: str, given: Mapping[str, Any]
+    problems: Iterable[Problem],
+    methods: str,
+    cells: Path,
+    *,
+    selection: str,
+    given: Mapping[str, Any],
+    engine: str = "local",
 ) -> list[dict[str, Any]]:
     """Run every method on every problem; finished cells are read from their files.
 
@@ -382,32 +421,52 @@ def run_benchmark(
         cells: Folder of the cells' JSON files.
         selection: As for `choose`.
         given: Fixed hyper-parameters, for every method that has them.
+        engine: "local" computes in this process; others as for `runtime.cluster.connected`.
 
     Returns:
         The cells, in the order of the problems and methods, without those whose training diverged, which are logged.
 
     Raises:
-        UsageError: as `plan_cells`, or every training diverges.
+        UsageError: as `plan_cells`, or every training diverges; or on Ray, a method trains through CLIP.
     """
-    jobs = plan_cells(list(problems), choose_methods(methods), given, selection)
+    jobs = []
+    for problem, name in plan_cells(list(problems), choose_methods(methods), given, selection):
+        fixed = values_of(name, given)
+        path = cells / f"{_key(problem, name, selection, fixed)}.json"
+        jobs.append(Job(problem, name, selection, fixed, path))
+    outcomes: dict[int, dict[str, Any] | DivergedError] = {}
+    with progress(total=len(jobs), desc="benchmark", unit="cell") as bar:
+        for number, outcome in _outcomes(jobs, engine, lambda job: bar.set_postfix_str(str(job))):
+            outcomes[number] = outcome
+            bar.update()
     results = []
     diverged = []
-    with progress(jobs, desc="benchmark", unit="cell") as bar:
-        for problem, name in bar:
-            bar.set_postfix_str(f"{problem.dataset} {problem.shots}-shot {name}")
-            fixed = values_of(name, given)
-            path = cells / f"{_key(problem, name, selection, fixed)}.json"
-            try:
-                cell = finished_cell(path) or _computed(path, run_cell(name, problem, selection, fixed))
-            except DivergedError as error:
-                diverged.append(f"{problem.dataset}, {problem.shots}-shot, seed {problem.seed}: {error}")
-                continue
-            results.append(cell)
+    for number, job in enumerate(jobs):
+        outcome = outcomes[number]
+        if isinstance(outcome, DivergedError):
+            problem = job.problem
+            diverged.append(f"{problem.dataset}, {problem.shots}-shot, seed {problem.seed}: {outcome}")
+        else:
+            results.append(outcome)
     for line in diverged:
         logger.warning("skipped: %s", line)
     if not results:
         raise DivergedError("every training diverged.", "Change the hyper-parameters.", diverged)
     return results
+
+
+def _outcomes(
+    jobs: Sequence[Job], engine: str, show: Callable[[Job], None]
+) -> Iterator[tuple[int, dict[str, Any] | DivergedError]]:
+    """Number and outcome of each job, in any order; `show` is told of those that begin."""
+    if engine != "local":
+        from .benchmark_on_ray import outcomes_on_ray
+
+        yield from outcomes_on_ray(jobs, engine, show)
+        return
+    for number, job in enumerate(jobs):
+        show(job)
+        yield number, job.outcome()
 
 
 def finished_cell(path: Path) -> dict[str, Any]:
@@ -419,11 +478,6 @@ def finished_cell(path: Path) -> dict[str, Any]:
     except DataError:
         logger.warning("%s is damaged; its cell is recomputed", path)
         return {}
-
-
-def _computed(path: Path, cell: dict[str, Any]) -> dict[str, Any]:
-    write_checked_json(path, cell, KEPT)
-    return read_checked_json(path)
 
 
 def _key(problem: Problem, name: str, selection: str, given: Mapping[str, Any]) -> str:

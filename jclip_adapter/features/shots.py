@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from jclip_adapter.core.problems import first_of
 from jclip_adapter.data.sets import Photo
@@ -20,15 +22,17 @@ class Shots:
     Attributes:
         photos: The photos, by class; files may have been removed or changed since.
         learnt: SHA-256 digests of their bytes at training; None if they were not stored.
+        read: Gives the current digests, as `encoding.photo_keys`.
     """
 
     photos: tuple[Photo, ...] = ()
     learnt: tuple[bytes, ...] | None = None
+    read: Callable[[Sequence[Path]], tuple[list[bytes], dict[int, str]]] = photo_keys
 
     @cached_property
     def now(self) -> tuple[bytes, ...]:
         """N SHA-256 digests of the current bytes; b"" for a missing or unreadable file."""
-        return tuple(photo_keys([photo.path for photo in self.photos])[0])
+        return tuple(self.read([photo.path for photo in self.photos])[0])
 
     @property
     def keys(self) -> tuple[bytes, ...]:

@@ -32,7 +32,8 @@ from jclip_adapter.models.backbones.encoder import BackboneEncoder
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.models.clip.encoder import Encoder
 
-from .encoding import PhotoFeatures, TextFeatures, encode_classes, encode_photos, encode_views
+from .encoding import PhotoFeatures, TextFeatures, encode_classes, encode_photos, encode_views, photo_keys
+from .parts.lookup import Lookup
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class TaskEncoder:
         auxiliary: A second network for photos: an ImageNet network, or the image tower of another CLIP.
         workers: Decoding processes, as for `decoders.decode`.
         learnt_texts: Text features used instead of the prompts': of learnt prompts, or prototypes.
+        lookup: Where the photos' features are, if the photos are not at hand.
     """
 
     encoder: ImageEncoder
@@ -58,6 +60,7 @@ class TaskEncoder:
     auxiliary: ImageEncoder | None = None
     workers: int = -1
     learnt_texts: TextFeatures | None = None
+    lookup: Lookup | None = None
 
     @cached_property
     def texts(self) -> TextFeatures:
@@ -98,7 +101,13 @@ class TaskEncoder:
 
     def photos(self, paths: Sequence[Path]) -> PhotoFeatures:
         """Features of photos, from the store if possible."""
+        if self.lookup:
+            return self.lookup.photos(paths)
         return encode_photos(self.encoder, paths, self.cache, self.workers)
+
+    def keys(self, paths: Sequence[Path]) -> tuple[list[bytes], dict[int, str]]:
+        """SHA-256 of N photos, b"" for an unreadable file, and error messages by index."""
+        return self.lookup.keys(paths) if self.lookup else photo_keys(paths)
 
     def zero_shot(self, features: Array) -> Array:
         """(M, C) zero-shot logits of (M, d) normalised features."""
@@ -179,8 +188,8 @@ class TaskEncoder:
         return task if self.encoder.has_text else task.with_prototypes()
 
     def link(self, paths: Sequence[Path] = ()) -> EncoderLink | None:
-        """CLIP itself, for methods that train through it on N photos; None for a network without texts."""
-        if not isinstance(self.encoder, Encoder):
+        """CLIP itself, for methods that train through it on N photos; None without texts, or without the photos."""
+        if not isinstance(self.encoder, Encoder) or self.lookup:
             return None
         clip = self.encoder
         pairs = list(zip(self.class_names, self.domains, strict=True))

@@ -14,6 +14,8 @@ from .base import Hyperparameters, Meta, hyper
 from .tip_adapter import cache_keys, class_sums
 from .training.seen_classes import SeenClassMethod
 
+_ROWS = 4096  # whose probabilities are in memory at once
+
 
 def criterion(
     text: npt.NDArray[Any], features: npt.NDArray[Any], labels: npt.NDArray[np.int64], similarity: float
@@ -62,7 +64,11 @@ def surprise(keys: Array, labels: npt.NDArray[np.int64], text: Array) -> Array:
     Returns:
         (N,).
     """
-    right = softmax(keys @ text.T)[np.arange(len(labels)), labels]
+    right = np.empty(len(labels), dtype=np.float32)
+    for first in range(0, len(labels), _ROWS):
+        rows = slice(first, first + _ROWS)
+        chances = softmax(keys[rows] @ text.T)
+        right[rows] = chances[np.arange(len(chances)), labels[rows]]
     return np.log2((1 + 1e-6) / (right + 1e-6)).astype(np.float32)
 
 

@@ -12,7 +12,7 @@ from jclip_adapter.core.task import Array, FewShotTask, Queries
 from .ape import best_channels, criterion
 from .base import Hyperparameters, Meta, hyper
 from .tip_adapter import cache_keys, class_sums
-from .tip_adapter_f import cache_logits, sorted_views
+from .tip_adapter_f import sorted_views
 from .training.seen_classes import SeenClassMethod
 
 
@@ -80,33 +80,38 @@ class ApeT(SeenClassMethod):
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
+        from .training.class_columns import ClassColumns
         from .training.loop import Step, classification, shuffled, train
         from .training.optimizers import AdamW, cosine
 
         keys, labels = cache_keys(task)
         score = criterion(task.text_features, keys, labels, self.hyper.similarity)
-        # A product with rows of the identity puts the residuals' columns into their places among all d.
-        spread = np.eye(task.width, dtype=np.float32)[best_channels(score, self.hyper.channels)]
-        residual, votes = jt.zeros((task.num_classes, len(spread))), jt.ones((len(keys), 1))
-        parts = [np.eye(task.num_classes, dtype=np.float32)[labels], keys, task.text_features, spread]
-        owner, start, text, spread_var = (jt.array(part).stop_grad() for part in parts)
+        channels = best_channels(score, self.hyper.channels)
+        residual, votes = jt.zeros((task.num_classes, len(channels))), jt.ones(len(keys))
+        start, text = (jt.array(part).stop_grad() for part in (keys, task.text_features))
+        columns = ClassColumns(labels, task.num_classes)
         views = sorted_views(task)
-        options = {"alpha": self.hyper.train_alpha, "beta": self.hyper.train_beta, "scale": task.logit_scale}
+        alpha, beta = self.hyper.train_alpha, self.hyper.train_beta
         batches = shuffled(len(keys), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
         optimizer = AdamW([residual, votes], self.hyper.lr, eps=1e-3, weight_decay=self.hyper.weight_decay)
 
         def step(rows: npt.NDArray[np.int64]) -> Step:
-            batch = jt.array(views[optimizer.steps // batches.per_epoch % len(views)][rows])
-            wide = jt.matmul(residual, spread_var)
-            logits = cache_logits(batch, start + jt.matmul(owner, wide), owner * votes, text + wide, **options)
+            view = views[optimizer.steps // batches.per_epoch % len(views)][rows]
+            batch, part = jt.array(view), jt.array(view[:, channels])
+            # Q·(F+R_y)ᵀ = Q·Fᵀ + (Q·Rᵀ)_y: neither the keys nor the texts are built again in every step.
+            moved = jt.nn.matmul_transpose(part, residual)
+            nearness = jt.nn.matmul_transpose(batch, start) + columns.of_shots(moved)
+            cast = jt.exp(beta * (nearness - 1)) * votes
+            logits = task.logit_scale * (jt.nn.matmul_transpose(batch, text) + moved) + alpha * columns.sums(cast)
             return classification(logits, labels[rows])
 
         self.history_, self.step_losses_ = train(
             step, optimizer, batches, schedule=lambda number: cosine(number, self.hyper.lr, batches.steps)
         )
-        self.residual_ = residual.numpy() @ spread
+        self.residual_ = np.zeros((task.num_classes, task.width), dtype=np.float32)
+        self.residual_[:, channels] = residual.numpy()
         self.keys_, self.key_labels_ = keys + self.residual_[labels], labels
-        self.votes_ = np.asarray(votes.numpy()[:, 0], dtype=np.float32)
+        self.votes_ = np.asarray(votes.numpy(), dtype=np.float32)
 
     def _scores(self, queries: Queries, zero_shot: Array) -> Array:
         votes = np.exp(np.float32(self.hyper.beta) * (queries.features @ self.keys_.T - 1)) * self.votes_

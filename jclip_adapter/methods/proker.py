@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.core.memory import require
 from jclip_adapter.core.task import Array, FewShotTask, Queries
 
 from .base import Hyperparameters, Meta, hyper
@@ -75,6 +76,13 @@ class Proker(SeenClassMethod):
         from scipy.linalg import cho_factor, cho_solve
 
         keys, labels = self._rows(task)
+        count, wide = len(keys), task.num_classes
+        # The kernel; labels, residuals and the solution.
+        require(
+            8 * (count**2 + 3 * count * wide),
+            f"proker's kernel of {count:,} rows and {wide:,} classes",
+            "Give fewer shots or classes, or another method such as tip-adapter.",
+        )
         rows = keys.astype(np.float64)
         residual = np.eye(task.num_classes)[labels] - rows @ task.text_features.T.astype(np.float64)
         system = kernel(rows, rows, self.hyper.beta) / self.hyper.lmbda

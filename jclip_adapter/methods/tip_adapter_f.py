@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,19 @@ from .base import Hyperparameters, Meta, hyper
 from .tip_adapter import cache_keys, class_sums
 from .training.seen_classes import SeenClassMethod
 
+if TYPE_CHECKING:
+    from .training.class_columns import ClassColumns
 
-def cache_logits(batch: Any, keys: Any, values: Any, text: Any, *, alpha: float, beta: float, scale: float) -> Any:
+
+def cache_logits(
+    batch: Any, keys: Any, columns: ClassColumns, text: Any, *, alpha: float, beta: float, scale: float
+) -> Any:
     """Tip-Adapter's logits in Jittor: s·Q·Tᵀ + α·exp(−β(1 − Q·Fᵀ))·Y.
 
     Args:
-        batch: (B, d) L2-normalised features Q, a jt.Var as all the arrays.
+        batch: (B, d) L2-normalised features Q, a jt.Var as F and T.
         keys: (N, d) F.
-        values: (N, C) Y.
+        columns: Of the keys' labels; multiply by Y.
         text: (C, d) T.
         alpha: α.
         beta: β.
@@ -33,7 +38,7 @@ def cache_logits(batch: Any, keys: Any, values: Any, text: Any, *, alpha: float,
     from jclip_adapter.runtime import jt
 
     votes = jt.exp(beta * (jt.nn.matmul_transpose(batch, keys) - 1))
-    return scale * jt.nn.matmul_transpose(batch, text) + alpha * jt.matmul(votes, values)
+    return scale * jt.nn.matmul_transpose(batch, text) + alpha * columns.sums(votes)
 
 
 def sorted_views(task: FewShotTask) -> list[Array]:
@@ -102,20 +107,21 @@ class TipAdapterF(SeenClassMethod):
     def _fit_seen(self, task: FewShotTask) -> None:
         from jclip_adapter.runtime import jt
 
+        from .training.class_columns import ClassColumns
         from .training.loop import Step, classification, shuffled, train
         from .training.optimizers import AdamW, cosine
 
         keys, self.key_labels_ = cache_keys(task)
         views = sorted_views(task)
         weight, text = jt.array(keys), jt.array(task.text_features).stop_grad()
-        values = jt.array(np.eye(task.num_classes, dtype=np.float32)[self.key_labels_]).stop_grad()
+        columns = ClassColumns(self.key_labels_, task.num_classes)
         options = {"alpha": self.hyper.train_alpha, "beta": self.hyper.train_beta, "scale": task.logit_scale}
         batches = shuffled(len(keys), self.hyper.batch_size, self.hyper.epochs, np.random.default_rng(self.seed))
         optimizer = AdamW([weight], self.hyper.lr, eps=1e-4, weight_decay=self.hyper.weight_decay)
 
         def step(rows: npt.NDArray[np.int64]) -> Step:
             view = views[optimizer.steps // batches.per_epoch % len(views)]
-            logits = cache_logits(jt.array(view[rows]), weight, values, text, **options)
+            logits = cache_logits(jt.array(view[rows]), weight, columns, text, **options)
             return classification(logits, self.key_labels_[rows])
 
         self.history_, self.step_losses_ = train(

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from jclip_adapter.core.memory import require
 from jclip_adapter.core.task import Array, FewShotTask, Queries, check_rows, class_means, normalise, softmax
 
 from .base import Hyperparameters, Meta, hyper
@@ -166,6 +167,12 @@ class TwoViews(SeenClassMethod):
         self.domain_ = np.array([names.index(name) if names else 0 for name in task.domains or [""] * classes])
         self._keep_head(task)
 
+        # The scores of each view, and the same stacked.
+        require(
+            8 * len(labels) * classes * 2 * (3 + bool(len(self.head_))),
+            f"two-views of {len(labels):,} photos and {classes:,} classes",
+            "Give fewer shots or classes, or another method such as tip-adapter.",
+        )
         texts = centred_cosines(photos, self.centre_, self.texts_)
         (left_own, alone), (left_others, _) = (held_out_cosines(rows, labels, classes) for rows in (own, others))
         views = np.stack([texts, left_own, left_others, *self._named(raw)])[:, alone]

@@ -75,6 +75,11 @@ class ImageEncoder(ABC):
         """The preprocessing."""
 
     @property
+    def reference(self) -> str:
+        """What opens this network again as --weights."""
+        return str(self.weights)
+
+    @property
     def description(self) -> dict[str, Any]:
         """Settings that features depend on and the weight file does not contain, for JSON; empty for none."""
         return {}

@@ -35,7 +35,7 @@ from jclip_adapter.core.errors import SetupError, UsageError
 
 from . import build, compiled, cuda_guard, interruption, onednn, planning, python_headers
 from .jittor_messages import reason
-from .kernels import shorten_compilation
+from .kernels import core_flags, shorten_compilation
 from .planning import CUDA13_FLAGS, Plan
 
 logger = logging.getLogger(__name__)
@@ -237,6 +237,8 @@ def _prepare(plan: Plan) -> Path:
     python_headers.write(planning.cache_folder())
     if plan.toolkit is not None:
         plan.toolkit.link(planning.cache_folder())
+    if plan.device == "cpu":
+        _shorten_compilation_of_core(plan)
     os.environ.update(plan.environment)
     marker = _marker(plan)
     broken = compiled.remove_broken(planning.compiled_folder())
@@ -246,6 +248,18 @@ def _prepare(plan: Plan) -> Path:
     if broken or not compiled.is_recorded(marker):
         compiled.record(marker, build.compile_core(plan))
     return marker
+
+
+def _shorten_compilation_of_core(plan: Plan) -> None:
+    """Set the flags of a faster compilation, unless the user gives a level of optimisation."""
+    own = os.environ.get("cc_flags", "")
+    spec = importlib.util.find_spec("jittor")
+    sources = Path(str(spec.origin if spec else "")).parent / "src"
+    faster = core_flags(planning.cache_folder(), planning.compiler_path(), planning.compiler(), sources)
+    if faster and "-O" not in own:
+        plan.environment["cc_flags"] = f"{own} {faster}".strip()
+        # Jittor leaves this out where it is given a level for the core.
+        plan.environment["kernel_flags"] = f"{os.environ.get('kernel_flags', '')} -Ofast".strip()
 
 
 def _import(marker: Path) -> Any:

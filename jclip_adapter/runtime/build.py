@@ -21,7 +21,7 @@ from .planning import Plan, cache_folder, compiled_folder
 
 logger = logging.getLogger(__name__)
 _READY = "jittor is ready"
-_FIRST_TIME = "Jittor compiles its core: about 2 minutes on 2 cores, once for this machine."
+_FIRST_TIME = "Jittor compiles its core: about a minute on 2 cores, once for this machine."
 _CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGILL)
 # It has its own session, so that Ctrl-C does not kill running compilers, and ends with its parent.
 _CHILD = """

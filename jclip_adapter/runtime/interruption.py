@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,21 @@ def command() -> Iterator[None]:
     sys.unraisablehook = functools.partial(_raise_again, hook)
     try:
         yield
+    except KeyboardInterrupt as stop:
+        sys.unraisablehook = lambda _: None
+        _free(stop)
+        raise
     finally:
         sys.unraisablehook = hook
         _running().clear()
+
+
+def _free(stop: BaseException) -> None:
+    """Free what Ctrl-C left half made while nobody hears its complaints: a progress bar without its fields, say."""
+    error: BaseException | None = stop
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _raise_again(hook: Callable[[Any], object], unraisable: Any) -> None:

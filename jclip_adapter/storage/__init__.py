@@ -9,7 +9,7 @@ of file (kinds.py), and without one only creates new files.
 """
 
 from .append import AppendLog, link_folder
-from .atomic import atomic_write, check_folder_writable, check_place, discard, sweep_strays, write_files
+from .atomic import atomic_write, check_folder_writable, check_place, discard, is_stray, sweep_strays, write_files
 from .checksums import read_npz
 from .files import (
     npz_bytes,
@@ -51,6 +51,7 @@ __all__ = [
     "check_replaceable",
     "discard",
     "is_listed",
+    "is_stray",
     "link_folder",
     "npz_bytes",
     "read_checked_json",

@@ -179,6 +179,11 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def is_stray(path: Path) -> bool:
+    """Whether a path has the name of a temporary file of this module."""
+    return _STRAY.match(path.name) is not None
+
+
 def sweep_strays(folder: str | Path) -> None:
     """Remove temporary files of interrupted writers, older than an hour, from a folder.
 
@@ -187,7 +192,7 @@ def sweep_strays(folder: str | Path) -> None:
     now = time.time()
     for path in Path(folder).glob(".*.partial"):
         with contextlib.suppress(OSError):
-            if _STRAY.match(path.name) and now - path.lstat().st_mtime > _STRAY_AGE_S:
+            if is_stray(path) and now - path.lstat().st_mtime > _STRAY_AGE_S:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 

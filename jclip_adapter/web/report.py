@@ -26,7 +26,7 @@ from jclip_adapter.storage.kinds import text_of
 
 from .texts import LANGUAGES, TEXTS
 
-PARTS = ("evaluation", "prediction", "training", "benchmark")
+PARTS = ("evaluation", "prediction", "training", "benchmark", "found")
 """The parts of a report, in their order."""
 _PART = re.compile(r"<!-- part: (\w+) -->\n(.*?)\n<!-- end: \1 -->", re.DOTALL)
 _HEADING = re.compile(r'<h([23]) id="([\w-]+)">(.*?)</h\1>')

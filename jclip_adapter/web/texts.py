@@ -139,6 +139,10 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Reliability diagram: accuracy over confidence in 15 bins, and the number of {files} in each",
             "可靠性图：15 个区间内准确率随置信度的变化，以及各区间的{files}数",
         ),
+        # Photos found in features in parts.
+        "nearest_to": ("Nearest to {query}", "与 {query} 最接近"),
+        "nearly_same": ("Nearly the same: cosine of {least} or more", "几乎相同：余弦不小于 {least}"),
+        "found_text": ("{count:,} found in {source}, with their cosine.", "在 {source} 中找到 {count:,} 个及其余弦。"),
         # Predictions.
         "prediction": ("Predictions", "预测"),
         "prediction_text": (

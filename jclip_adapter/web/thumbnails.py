@@ -31,7 +31,16 @@ def thumbnail(path: Path, side: int, reading: Reading = AS_SEEN) -> bytes:
         PhotoError: the photo cannot be read.
         OSError: the file cannot be opened.
     """
-    picture = open_image(read_file(path), path.name, reading, 2 * side).convert("RGB")
+    return small_jpeg(read_file(path), path.name, side, reading)
+
+
+def small_jpeg(data: bytes, name: str, side: int, reading: Reading = AS_SEEN) -> bytes:
+    """`thumbnail` of a photo's bytes.
+
+    Raises:
+        PhotoError: it cannot be read; `name` says which.
+    """
+    picture = open_image(data, name, reading, 2 * side).convert("RGB")
     picture.thumbnail((side, side), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)

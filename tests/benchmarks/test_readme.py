@@ -227,7 +227,7 @@ def test_named_files_exist() -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_command_line_is_of_a_known_kind(name: str) -> None:
-    known = {"python", "jclip-adapter", "make", "pip", *SPREAD}
+    known = {"python", "jclip-adapter", "make", "pip", "ray", "export", *SPREAD}
     assert {words[0] for words in commands(name)} <= known
 
 

@@ -24,6 +24,9 @@ COMMANDS = {
     options.BENCHMARK: ["--benchmark"],
     options.BENCHMARK_FILES: ["--benchmark", "--features", "f.npz"],
     options.EXTRACT: ["--extract", "f.npz"],
+    options.EXTRACT_PARTS: ["--extract", "parts"],
+    options.SEARCH: ["--search", "a dog", "parts"],
+    options.DUPLICATES: ["--duplicates", "parts"],
     options.INSPECT: ["--inspect"],
     options.SERVE: ["--serve"],
     options.CHECK: ["--check", "r.txt"],
@@ -42,7 +45,7 @@ def typed(item: Option) -> list[str]:
         return [item.flag, next(choice for choice in item.choices if choice != item.default)]
     values = {"assignments": "a=1", "number": "0.5", "numbers": "0.5", "text": "x"}
     if item.kind == "other":
-        return [item.flag, {"shard": "1/2", "effective_classes": "4", "noise": "0.3"}[item.name]]
+        return [item.flag, {"shard": "1/2", "effective_classes": "4", "noise": "0.3", "engine": "ray"}[item.name]]
     if item.kind in values:
         return [item.flag, values[item.kind]]
     return [item.flag, str(int(max(item.default or 0, item.low or -1)) + 1) if item.kind != "texts" else ""]

@@ -1,6 +1,6 @@
 import pytest
 
-from jclip_adapter.cli.values import parse_effective_classes, parse_noise
+from jclip_adapter.cli.values import parse_effective_classes, parse_engine, parse_noise
 from jclip_adapter.core.errors import UsageError
 
 
@@ -19,3 +19,12 @@ def test_no_noise(text):
 
 def test_noise_on_test_photos_alone():
     assert parse_noise("0,0.5") == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Ray", "dask", "ray:/head:1", "ray://", "ray://head", "ray://a b:1", "ray://h:1\n"]
+)
+def test_no_engine(text):
+    with pytest.raises(UsageError, match="expected local, ray") as caught:
+        parse_engine(text)
+    assert "\n" not in caught.value.message

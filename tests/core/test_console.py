@@ -34,6 +34,18 @@ def test_one_is_singular_and_nothing_or_a_short_wait_is_silent(capsys: pytest.Ca
     assert capsys.readouterr().err == ""
 
 
+def test_long_work_says_how_far_it_is_every_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An hour of work left nothing in a log until its end."""
+    monkeypatch.setattr(console, "_MINUTE_S", 0)
+    with console.progress(total=3, desc="encoding photos", unit="photo") as bar:
+        for _ in range(3):
+            bar.update()
+    lines = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["encoding photos: 1 of 3 photos", "encoding photos: 2 of 3 photos", "encoding photos: 3 photos"]
+
+
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jclip_adapter.data.photos import decode
 from jclip_adapter.data.photos.preprocess import square_pixels
-from jclip_adapter.data.photos.reading import Reading
+from jclip_adapter.data.photos.reading import JPEG, Reading
 
 
 def encoded(kind: str, mode: str = "RGB", size=(40, 30), **options) -> bytes:
@@ -166,3 +166,23 @@ def test_another_pillow_or_decoder_has_other_keys(monkeypatch: pytest.MonkeyPatc
             patch.setattr(PIL.features, "version", lambda name, other=decoder: f"{plain(name)}{'x' * (name == other)}")
             keys.add(Reading().key)
     assert len(keys) == 6
+
+
+@pytest.mark.parametrize(("side", "same"), [(1000, False), (100, True)])
+def test_a_large_jpeg_is_reduced_where_that_is_asked_for(side, same):
+    """Its pixels are nearly those of the whole photo; a small one's are the same."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((side, side * 3 // 4))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95, exif=bytes.fromhex("45786966000049492a0008000000010012010300010000000600"))
+    exact, reduced = (decode.pixels_of(buffer.getvalue(), "x.jpg", 64, reading=Reading(jpeg=how)) for how in JPEG)
+    difference = np.abs(exact.astype(int) - reduced.astype(int))
+    assert bool(difference.max() == 0) is same
+    assert difference.mean() < 2
+    with pytest.raises(decode.PhotoError):
+        decode.pixels_of(buffer.getvalue()[: len(buffer.getvalue()) // 2], "x.jpg", 64, reading=Reading(jpeg="reduced"))
+
+
+def test_photos_that_are_not_reduced_keep_their_features():
+    assert Reading(jpeg="exact").key == Reading().key
+    assert Reading(jpeg="reduced").key == f"{Reading().key} reduced"

@@ -34,6 +34,21 @@ def test_top_k_gives_ids_where_wanted():
     assert metrics.top_k_ids(np.zeros((0, 3)), 2).shape == (0, 2)
 
 
+@pytest.mark.parametrize("k", [1, 3, 5, 16, 17])
+def test_few_best_are_searched_for_as_a_stable_sort_finds_them(k):
+    rng = np.random.default_rng(k)
+    for logits in (
+        rng.integers(0, 4, (50, 20)),
+        rng.standard_normal((50, 20)).astype(np.float32),
+        np.where(rng.random((50, 20)) < 0.7, -np.inf, rng.standard_normal((50, 20))),
+        np.full((2, 20), -np.inf),
+    ):
+        before = logits.copy()
+        sort = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+        assert (metrics.top_k_ids(logits, k) == sort).all()
+        assert (logits == before).all()
+
+
 @pytest.mark.parametrize(
     "logits", [[[0.1, np.nan]], [0.1, 0.2], np.zeros((2, 0)), [["a", "b"]], np.zeros((1, 2), complex)]
 )

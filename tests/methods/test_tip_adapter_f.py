@@ -4,6 +4,7 @@ import pytest
 from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.methods import create
 from jclip_adapter.methods.tip_adapter_f import cache_logits
+from jclip_adapter.methods.training.class_columns import ClassColumns
 from jclip_adapter.methods.training.optimizers import AdamW, cosine
 from jclip_adapter.runtime import jt
 from tests.golden_files import Golden
@@ -21,20 +22,21 @@ def test_every_step_is_the_originals(golden):
     options = {"alpha": arguments["alpha"], "beta": arguments["beta"], "scale": 100.0}
     train, labels = normalise(golden["train_raw"]), golden["train_labels"].astype(np.int32)
     keys = jt.array(np.ascontiguousarray(golden["cache_keys_dN"].T))
-    values, text = jt.array(golden["cache_values_NC"]), jt.array(np.ascontiguousarray(golden["text_weights_dC"].T))
+    columns = ClassColumns(golden["cache_values_NC"].argmax(axis=1), golden["cache_values_NC"].shape[1])
+    text = jt.array(np.ascontiguousarray(golden["text_weights_dC"].T))
     optimiser = AdamW([keys], arguments["lr"], eps=arguments["eps"], weight_decay=arguments["weight_decay"])
     batches = golden["batch_index"]
     for step, expected in enumerate(golden["weight_after_step"]):
         rows = batches[step % len(batches)]
         rate = cosine(step, arguments["lr"], arguments["epochs"] * len(batches))
         assert rate == pytest.approx(golden["lr_at_step"][step], rel=1e-6)
-        scores = cache_logits(jt.array(train[rows]), keys, values, text, **options)
+        scores = cache_logits(jt.array(train[rows]), keys, columns, text, **options)
         loss = jt.nn.cross_entropy_loss(scores, jt.array(labels[rows]))
         optimiser.step(loss, rate)
         assert loss.item() == pytest.approx(golden["loss_at_step"][step], abs=golden.tolerance("loss_atol"))
         np.testing.assert_allclose(keys.numpy(), expected, atol=golden.tolerance("weight_atol"))
         if (step + 1) % len(batches) == 0:
-            logits = cache_logits(jt.array(golden["test"]), keys, values, text, **options).numpy()
+            logits = cache_logits(jt.array(golden["test"]), keys, columns, text, **options).numpy()
             wanted = golden["test_logits_per_epoch"][step // len(batches)]
             np.testing.assert_allclose(logits, wanted, atol=golden.tolerance("logits_atol"))
 
@@ -48,9 +50,9 @@ def test_the_methods_own_loop_is_the_originals_where_one_batch_holds_all(golden)
     method = create("tip-adapter-f", epochs=1, batch_size=len(train), lr=arguments["lr"]).fit(task)
     order = np.argsort(labels, kind="stable")
     keys = jt.array(train[order])
-    rows, values = jt.array(train[order]), jt.array(np.eye(len(text), dtype=np.float32)[labels[order]])
+    rows, columns = jt.array(train[order]), ClassColumns(labels[order], len(text))
     options = {"alpha": method.hyper.train_alpha, "beta": method.hyper.train_beta, "scale": 100.0}
-    scores = cache_logits(rows, keys, values, jt.array(np.ascontiguousarray(text)), **options)
+    scores = cache_logits(rows, keys, columns, jt.array(np.ascontiguousarray(text)), **options)
     loss = jt.nn.cross_entropy_loss(scores, jt.array(labels[order].astype(np.int32)))
     AdamW([keys], arguments["lr"], eps=arguments["eps"], weight_decay=arguments["weight_decay"]).step(loss)
     np.testing.assert_allclose(method.keys_, keys.numpy(), atol=golden.tolerance("weight_atol"))

@@ -1,4 +1,5 @@
 import ctypes
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 
 from jclip_adapter import runtime
 from jclip_adapter.runtime import kernels
+
+SOURCES = Path(str(importlib.util.find_spec("jittor").origin)).parent / "src"
 
 
 def fake(cc_path="/usr/bin/g++", cc_flags="-O1 -fPIC -shared -lstdc++", python_path="python"):
@@ -85,3 +88,35 @@ def test_it_is_so_where_jittor_runs():
     shortened = runtime.current_device() == "cpu" and Path(jittor.flags.cc_path).name.startswith("g++")
     assert ("kernels_" in jittor.flags.cc_flags) == shortened
     assert ("compile_" in jittor.flags.python_path) == shortened
+
+
+def test_the_core_gets_a_precompiled_header_that_its_kernels_do_not(tmp_path, compiler, monkeypatch):
+    flags = kernels.core_flags(tmp_path, compiler, "g++ 1", SOURCES)
+    header = next(tmp_path.glob("core_*.h"))
+    assert flags == f"{kernels.CORE_LEVEL} -include {header}"
+    parsed = header.with_suffix(".h.gch")
+    before = parsed.stat().st_mtime_ns
+    assert kernels.core_flags(tmp_path, compiler, "g++ 1", SOURCES) == flags
+    assert parsed.stat().st_mtime_ns == before
+    # Compiled as Jittor compiles its core; without the plain header only the parsed one can have told the compiler.
+    text = header.read_text()
+    header.unlink()
+    (tmp_path / "core.cc").write_text("std::string core() { return std::to_string(7); }\n")
+    shell(f"{compiler} {tmp_path}/core.cc -Wall -std=c++14 -fPIC -march=native {flags} -c -o {tmp_path}/core.o")
+    header.write_text(text)
+    jittor = fake(compiler, cc_flags=f"-fPIC {flags} -Ofast -shared")
+    assert kernels.shorten_compilation(jittor, tmp_path, "g++ 1")
+    assert jittor.flags.cc_flags.count("-include") == 1
+    assert "kernels_" in jittor.flags.cc_flags
+    assert kernels.core_flags(tmp_path, "/usr/bin/clang++", "clang 1", SOURCES) == ""
+    monkeypatch.setattr(kernels, "_CORE_HEADER", "no header\n")
+    assert kernels.core_flags(tmp_path, compiler, "g++ 1", SOURCES) == kernels.CORE_LEVEL
+
+
+def test_the_running_jittor_was_compiled_so():
+    """Its core at -O1 with the header; its kernels at -Ofast."""
+    jittor = runtime.start("cpu")
+    assert "/core_" not in jittor.flags.cc_flags
+    assert jittor.flags.cc_flags.index(kernels.CORE_LEVEL) < jittor.flags.cc_flags.index("-Ofast")
+    records = list(Path(jittor.flags.cache_path).glob("obj_files/var.cc.o.key"))
+    assert records and all("/core_" in path.read_text() for path in records)

@@ -1,3 +1,4 @@
+import gc
 import importlib.util
 import os
 import platform
@@ -249,6 +250,39 @@ def test_a_ctrl_c_that_python_ignores_comes_again(monkeypatch):
         assert seen == []
         sys.unraisablehook(SimpleNamespace(exc_type=ValueError))
     assert len(seen) == 1
+
+
+class HalfMade:
+    """Like a progress bar that Ctrl-C stops in its constructor: its `__del__` needs what is not there yet."""
+
+    late: str
+
+    def __init__(self, error: BaseException) -> None:
+        raise error
+        self.late = "there"
+
+    def __del__(self) -> None:
+        self.late.upper()
+
+
+@pytest.mark.parametrize(("error", "heard"), [(KeyboardInterrupt, 0), (ValueError, 1)])
+@pytest.mark.parametrize("cause", [False, True])
+def test_what_ctrl_c_left_half_made_is_freed_silently(monkeypatch, error, heard, cause):
+    """E1: tqdm printed a traceback of its own after `stopped.`"""
+    seen: list[type] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable.exc_type))
+    try:
+        with interruption.command():
+            try:
+                HalfMade(error())
+            except error as stop:
+                if not cause:
+                    raise
+                raise error("stopped") from stop
+    except error:
+        pass
+    gc.collect()
+    assert seen == [AttributeError] * heard
 
 
 def test_threads_wait_without_spinning_unless_told_otherwise(monkeypatch):

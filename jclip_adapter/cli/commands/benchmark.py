@@ -94,7 +94,10 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, ...]]:
     shots, seeds, out = settings.shot_counts, settings.seeds or (1,), Path(settings.out)
     if out.suffix != ".csv":
         raise UsageError(f"--out: expected a path ending in .csv, got {out}.", "Rename it.")
+    if settings.engine == "slurm":
+        raise UsageError("--engine slurm is for --extract.", "Use --engine ray, on Slurm too (docs/scale.md).")
     if settings.protocol == IMAGENET_ESC:
+        refuse_idle(settings, {"engine"}, f"with --protocol {IMAGENET_ESC}")
         return _imagenet_esc(settings, out)
     if settings.audio_mode:
         raise UsageError(f"--audio-mode has no effect without --protocol {IMAGENET_ESC}.", "Leave it out.")
@@ -121,7 +124,8 @@ def benchmark(settings: Settings) -> tuple[str, tuple[Path, ...]]:
     ]
     if tasks:
         _check_tasks(problems, tasks)
-    cells = run_benchmark(problems, methods, CELLS, selection=settings.select or "support", given=settings.set)
+    selection = settings.select or "support"
+    cells = run_benchmark(problems, methods, CELLS, selection=selection, given=settings.set, engine=settings.engine)
     tables = benchmark_table(cells)
     _write(files, cells, _csv(cells), tables, settings)
     return tables, files
@@ -297,7 +301,7 @@ def labelled_queries(
     photos, _ = labelled_photos(images, support, seed)
     labels = labels_of(photos)
     found = tasks.photos(paths_of(photos))
-    warn_of_overlap(tasks, Shots(tuple(support)), photos, found)
+    warn_of_overlap(tasks, Shots(tuple(support), read=tasks.keys), photos, found)
     if found.bad:
         first = next(iter(found.bad.values()))
         logger.warning(

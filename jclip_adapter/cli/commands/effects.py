@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 
 from jclip_adapter.cli.settings import OPTIONS, Settings
 from jclip_adapter.core.errors import UsageError
+from jclip_adapter.data.photos.reading import Reading
 from jclip_adapter.data.sets import ImageSet
 from jclip_adapter.methods import Method, available, create
 from jclip_adapter.models import backbones
@@ -69,13 +70,17 @@ def refuse_beside_names(settings: Settings, method: Method) -> None:
         return
     if method.uses_shots:
         raise UsageError(f"--classes: {method.meta.name} needs training photos.", "Leave --method out, or give --data.")
-    refuse_idle(settings, set(OPTIONS) - _BESIDE_NAMES, "with --classes, as nothing is trained")
+    refuse_idle(
+        settings,
+        set(OPTIONS) - _BESIDE_NAMES - ({"data"} if settings.parts else set()),
+        "with --classes, as nothing is trained",
+    )
 
 
 _BESIDE_NAMES = frozenset(
     [
         *("classes", "images", "weights", "model_config", "prompts", "class_names", "method", "set", "top", "cache"),
-        *("device", "precision", "batch_size", "workers", "exif", "transparent", "white_level"),
+        *("device", "precision", "batch_size", "workers", *Reading._fields),
     ]
 )
 
@@ -104,7 +109,7 @@ def refuse_idle_on_network(settings: Settings) -> None:
 
 
 _ON_PHOTOS = frozenset({"views", "auxiliary", "encoder", "noise"})  # photos that are classified
-_READING = frozenset({"exif", "transparent", "white_level", "workers", "batch_size", "precision"})  # any photos
+_READING = frozenset({*Reading._fields, "workers", "batch_size", "precision"})  # any photos
 
 
 def refuse_idle_on_data(settings: Settings, images: ImageSet) -> None:

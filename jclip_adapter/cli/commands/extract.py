@@ -1,7 +1,9 @@
-"""The extract command: a data set's photos to a feature file."""
+"""The extract command: a data set's photos to a feature file, or any number of photos to features in parts."""
 
 from __future__ import annotations
 
+import functools
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,19 +11,24 @@ from typing import Any
 import numpy as np
 
 from jclip_adapter.cli.app import Invocation
+from jclip_adapter.cli.options import EXTRACT_PARTS
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.choices import ALL_SHOTS
-from jclip_adapter.core.console import print_result
-from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.console import print_note, print_result
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.problems import counted
+from jclip_adapter.data.parts import columns, first_error
 from jclip_adapter.data.sets.labelled import labelled_photos
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import Draw, choose_support, draw_unchecked, shots_of
+from jclip_adapter.features.parts.engine import extract_parts
 from jclip_adapter.features.sharding import encode_part
+from jclip_adapter.models import backbones
 from jclip_adapter.storage import Kind, check_place, npz_bytes, write_bytes
 from jclip_adapter.storage.kinds import unchanged_npz
 
 from .benchmark import labelled_queries
-from .setup import Setup, draw_of, log_data, set_up
+from .setup import Setup, draw_of, log_data, open_network, set_up
 
 FEATURE_FILE = Kind("a feature file", unchanged_npz("classnames", "text", "test_x", "test_y"))
 
@@ -44,7 +51,7 @@ def extract(settings: Settings, target: Path) -> str:
     part = settings.shard
     counts = settings.shot_counts or (settings.shots,)
     if target.suffix != ".npz":
-        raise UsageError(f"--extract: expected a path ending in .npz, got {target}.", "Rename it.")
+        raise UsageError(f"extract: expected a path ending in .npz, got {target}.", "Rename it.")
     if 0 in counts:
         raise UsageError("--shots 0: a feature file needs training rows.", "Use at least 1 shot.")
     check_place(target, FEATURE_FILE)
@@ -100,6 +107,80 @@ def _further_rows(setup: Setup, draw: Draw) -> dict[str, Any]:
     }
 
 
+def extract_to_parts(settings: Settings, folder: Path) -> tuple[str, bool]:
+    """Encode photos into features in parts; finished parts are kept.
+
+    Args:
+        settings: The settings; their photos are the source.
+        folder: The folder of the parts; created if it is missing.
+
+    Returns:
+        What was written, or what is missing, in words; and whether nothing is missing.
+
+    Raises:
+        UsageError: no source is given, or the folder has other files.
+        DataError: there is nothing at the source, none of its photos can be read, or the folder has parts of other
+            photos or another network.
+        SetupError: the folder cannot be written.
+    """
+    if not settings.photos:
+        raise UsageError(
+            f"extract {folder}: expected a path ending in .npz, or --photos SOURCE for a folder of features in parts.",
+            "Give --photos a folder, a list, or tar files.",
+        )
+    refuse_other_files(folder)
+    load = functools.partial(open_network, settings)
+    found = extract_parts(
+        settings.engine,
+        load,
+        folder,
+        settings.photos,
+        size=settings.part_size,
+        dtype=settings.stored,
+        share=settings.shard,
+    )
+    if isinstance(found, str):
+        return found, False
+    errors = found["errors"]
+    text = f"written: {folder} ({counted(found['rows'] - errors, 'photo')} in {counted(found['parts'], 'part')})"
+    if errors:
+        key, why = first_error(folder)
+        text = f"{counted(errors, 'photo')} could not be read, the first: {key} ({why.rstrip('.')})\n{text}"
+        if errors == found["rows"]:
+            raise DataError(f"no photo could be read, the first: {key} ({why.rstrip('.')}).", "Check --photos.")
+    return text, True
+
+
+def refuse_other_files(folder: Path) -> None:
+    """Refuse a folder that has files, but no parts: it is somebody's, such as the photos' own.
+
+    Raises:
+        UsageError: so it is.
+    """
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file.", "Give a folder that does not exist yet.")
+    if not folder.is_dir() or any(folder.glob("part-*.json")):
+        return
+    if any(not _unfinished(path) for path in folder.iterdir()):
+        raise UsageError(f"{folder} has other files.", "Give a folder that does not exist yet.")
+
+
+def _unfinished(path: Path) -> bool:
+    """Whether a file is what a killed process may leave."""
+    return path.name.startswith((".", "part-", "slurm"))
+
+
 def run(invocation: Invocation) -> None:
-    """Write the feature file."""
-    print_result(extract(invocation.settings, Path(invocation.operands["extract"])))
+    """Write the feature file, or the parts."""
+    target, settings = Path(invocation.operands["extract"]), invocation.settings
+    if EXTRACT_PARTS not in invocation.commands:
+        print_result(extract(settings, target))
+        return
+    text, whole = extract_to_parts(settings, target)
+    print_result(text)
+    if whole:
+        place, example = shlex.quote(str(target)), '"a red toy car"'
+        search, duplicates = invocation.called("search"), invocation.called("duplicates")
+        if settings.weights_or_default in backbones.KNOWN:  # without a text encoder
+            example = shlex.quote(next(key for found in columns(target, ["key"]) for key in found["key"]))
+        print_note(f"next: {search} {example} {place}, or {duplicates} {place}")

@@ -16,6 +16,7 @@ from jclip_adapter.core.choices import ALL_SHOTS, IMAGENET_ESC
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import Array
+from jclip_adapter.data.photos.reading import Reading
 from jclip_adapter.data.sets import (
     ClassInfo,
     ImageSet,
@@ -42,7 +43,7 @@ Part = tuple[Array, npt.NDArray[np.int64]]
 _ON_FILES = frozenset(["protocol", "features", "shots", "seed", "out", "set", "device"])
 _ON_DATA = _ON_FILES - {"features"} | {
     *("data", "photos", "weights", "model_config", "audio_mode", "cache", "follow_links"),
-    *("precision", "batch_size", "workers", "exif", "transparent", "white_level"),
+    *("precision", "batch_size", "workers", *Reading._fields),
 }
 _VALIDATION = 4  # photos per class to choose by, at most
 _CLASSES = benchmark_classes(max(SIZES))

@@ -24,6 +24,7 @@ from jclip_adapter.data.sets.tree import scan
 from jclip_adapter.data.submission import REJECTS, check_target, rejects_path, write_submission
 from jclip_adapter.evaluation.metrics import top_k_ids
 from jclip_adapter.evaluation.rejection import expected_of, in_words
+from jclip_adapter.evaluation.streaming import Classifier, classify_parts
 from jclip_adapter.features.encoding import PhotoFeatures
 from jclip_adapter.features.overlap import warn_of_overlap
 from jclip_adapter.features.sharding import encode_part
@@ -33,7 +34,7 @@ from jclip_adapter.storage.checksums import LIST_MARK, text_with_checksum
 from .effects import refuse_idle
 from .reports import report_place, report_prediction
 from .setup import check_test_photos, log_data
-from .trained import Trained, as_trained, open_trained
+from .trained import Trained, as_trained, open_on_parts, open_trained
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,10 @@ def predict(settings: Settings, result: Path) -> str:
         DataError: no test photo, or an unreadable one under --on-bad-image stop.
         UsageError: the result cannot be written (`check_result`), or --reject has too few held-out photos.
     """
+    if settings.parts:
+        return predict_parts(settings, result)
+    if settings.classes:
+        raise UsageError("--classes needs photos to choose for.", "Add --images, or --data with features in parts.")
     check_result(result, settings)
     part = settings.shard
     trained = open_trained(settings, encode_texts=part is None or part.number == 1)
@@ -96,6 +101,41 @@ def predict(settings: Settings, result: Path) -> str:
         features.refuse_bad(f"test {images.kind}", "Replace them, or give --on-bad-image fallback.")
     write = _write_table if is_table(result) else _write_result
     return write(result, trained, features, images.test_names, settings, report)
+
+
+def predict_parts(settings: Settings, result: Path) -> str:
+    """Classify features in parts, a part at a time, into a folder of tables; a stopped prediction goes on.
+
+    Args:
+        settings: The settings; their data are the features.
+        result: The folder, which ends in .parquet.
+
+    Returns:
+        What was written, in words.
+
+    Raises:
+        DataError: as `open_on_parts` and `classify_parts`.
+        UsageError: as these; or `result` does not end in .parquet.
+    """
+    if result.suffix != ".parquet":
+        raise UsageError(
+            f"features in parts are classified into a folder of tables that ends in .parquet, not into {result}.",
+            f"Write {result.with_suffix('.parquet')}.",
+        )
+    refuse_idle(settings, {"on_bad_image", "shard", "language"}, f"on {settings.data}, which has features in parts")
+    if not result.parent.is_dir():
+        raise UsageError(f"there is no folder {result.parent} for {result.name}.", "Create it, or give another path.")
+    trained = open_on_parts(settings)
+    top = min(settings.top, len(trained.images.classes))
+    classifier = Classifier(trained.method, trained.images.class_names, top, settings.reject)
+    _ = trained.calibration  # logged where there is none
+    found = classify_parts(classifier, Path(settings.data), result)
+    text = [f"written: {result} ({counted(found['rows'], 'photo')} in {counted(found['parts'], 'table')})"]
+    if found["unreadable"]:
+        text.append(f"{counted(found['unreadable'], 'photo')} could not be read")
+    if settings.reject is not None:
+        text += [f"unknown: {counted(found['unknown'], 'photo')}", *in_words(trained.calibration, settings.reject)]
+    return "\n".join(text)
 
 
 def _write_result(

@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 from jclip_adapter.cli.options import BENCHMARK, EVALUATE, PREDICT, TRAIN
 from jclip_adapter.cli.runs import CURVES, KINDS, REPORT
 from jclip_adapter.cli.settings import OPTIONS, Settings
-from jclip_adapter.core.errors import SetupError
+from jclip_adapter.core.console import print_note
+from jclip_adapter.core.errors import SetupError, UsageError
+from jclip_adapter.data.parts import read_manifest
+from jclip_adapter.data.photos.reading import Reading
 from jclip_adapter.data.predictions import Predictions
 from jclip_adapter.data.sets import Photo
-from jclip_adapter.storage import Kind, check_folder_writable
+from jclip_adapter.storage import Kind, check_folder_writable, check_place
 
+from .effects import refuse_idle
 from .setup import Setup
 from .trained import Trained
 
 if TYPE_CHECKING:
+    from jclip_adapter.web.found import Entry
     from jclip_adapter.web.parts import Context
 
 logger = logging.getLogger(__name__)
@@ -157,6 +162,42 @@ def report_benchmark(
 
     part = benchmark_part(cells, picture, settings.language, command_line(BENCHMARK, _given(settings)))
     write_report(path, kind, path.with_suffix(".csv").name, settings.language, {"benchmark": part})
+
+
+def found_page(settings: Settings) -> Path | None:
+    """Where --out asks for a page of the photos that are found; None for none.
+
+    Raises:
+        UsageError: it is no .html, or another program's file; or --language is given without it.
+        SetupError: it cannot be written.
+    """
+    if "out" not in settings.given:
+        refuse_idle(settings, {"language"}, "without --out")
+        return None
+    path = Path(settings.out)
+    if path.suffix != ".html":
+        raise UsageError(f"--out {path}: expected a path ending in .html, for a page with the photos.", "Rename it.")
+    check_place(path, KINDS[REPORT])
+    return path
+
+
+def report_found(path: Path, settings: Settings, folder: Path, heading: str, entries: Sequence[Entry]) -> None:
+    """Write the page of photos that were found in features in parts.
+
+    Args:
+        path: The page.
+        settings: The settings.
+        folder: The folder of the parts.
+        heading: The page's heading.
+        entries: As for `web.found.found_part`.
+    """
+    from jclip_adapter.web.found import found_part
+    from jclip_adapter.web.report import write_report
+
+    manifest = read_manifest(folder)
+    part = found_part(heading, entries, manifest.get("source", ""), Reading(**manifest["reading"]), settings.language)
+    write_report(path, KINDS[REPORT], folder.name, settings.language, {"found": part})
+    print_note(f"page: {path}")
 
 
 def _context(settings: Settings, source: Setup | Trained, method: str, command: str) -> Context:

@@ -44,13 +44,15 @@ def open_photos(settings: Settings) -> ImageSet:
 
     Raises:
         DataError: as for `load_dataset`; or photos are links out of the data folder.
-        UsageError: the data are sounds.
+        UsageError: the data are sounds, or features in parts.
     """
     root = ensure_sample() if settings.data == SAMPLE else Path(settings.data)
     if not root.exists():
         raise MissingError(f"there is no {root}.", "Give a folder of photos by --data.")
     if settings.kind != "photo":
         raise UsageError("serve shows photos, and the data are sounds.", "Give --data photos.")
+    if settings.parts:
+        raise UsageError(f"serve shows photos, and {root} has features in their place.", "Give --data photos.")
     images = _unsorted(root) if root.is_dir() and not settings.layout else None
     if images is None:
         images = open_data(settings)

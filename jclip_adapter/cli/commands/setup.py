@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from jclip_adapter.cli.runs import Run
 from jclip_adapter.cli.settings import Settings
@@ -15,15 +16,17 @@ from jclip_adapter.core.choices import AUDIO_MODES, SAMPLE
 from jclip_adapter.core.console import doing
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import FewShotTask
+from jclip_adapter.data.photos.reading import Reading
 from jclip_adapter.data.photos.white_level import check_white_level, compare_white_level, find_white_level
 from jclip_adapter.data.sample import ensure_sample
 from jclip_adapter.data.sets import ImageSet, Photo, load_dataset
-from jclip_adapter.data.sets.model import labels_of, paths_of
+from jclip_adapter.data.sets.model import PARTS, labels_of, paths_of
 from jclip_adapter.data.sets.support import Draw
 from jclip_adapter.data.sets.typed import typed_classes
 from jclip_adapter.data.texts.class_names import name_classes
 from jclip_adapter.data.texts.prompts import PromptSet, load_prompts
 from jclip_adapter.features.encoding import TextFeatures
+from jclip_adapter.features.parts.lookup import Lookup
 from jclip_adapter.features.task_encoder import TaskEncoder
 from jclip_adapter.models import backbones
 from jclip_adapter.models.audioclip.encoder import AudioClip, load_audioclip
@@ -34,7 +37,7 @@ from jclip_adapter.models.weights.hub import pinned
 
 from .beside import Beside, open_beside
 from .chain import open_chain
-from .effects import refuse_idle_on_data, refuse_idle_on_network
+from .effects import refuse_idle, refuse_idle_on_data, refuse_idle_on_network
 
 _TOKENIZER = "text_vocabulary"
 logger = logging.getLogger(__name__)
@@ -157,9 +160,12 @@ def set_up(
         weights = pinned(of_run["weights"], chain[0].facts.get("weights_revision", ""))
         settings = dataclasses.replace(settings, weights=weights, model_config=model_config)
     prompts = _prompts(settings, images, words)
+    settings = _as_encoded(settings, elsewhere) if settings.parts else settings
     settings = dataclasses.replace(settings, white_level=white_level(settings, images, elsewhere))
     audioclip = read_audioclip(settings) if settings.audio or images.kind == "sound" else None
-    encoder = _network(settings, bool(chain), audioclip)
+    encoder = open_network(settings, bool(chain), audioclip)
+    if settings.parts:
+        check_encoded(encoder, Path(settings.data), settings.parts)
     learnt = None
     for run in reversed(chain):
         encoder, learnt = _on_top_of(run, encoder, images)
@@ -172,6 +178,7 @@ def set_up(
         _second_network(settings) if settings.auxiliary else None,
         settings.workers,
         learnt,
+        Lookup(images.root) if images.layout == PARTS else None,
     )
     _log_size(tasks)
     if encode_texts:
@@ -202,8 +209,53 @@ def read_audioclip(settings: Settings) -> AudioClip:
     )
 
 
-def _network(settings: Settings, tuned: bool, audioclip: AudioClip | None) -> ImageEncoder:
-    """The network that encodes photos or sounds, and texts if it is a CLIP."""
+def _as_encoded(settings: Settings, elsewhere: Sequence[Path]) -> Settings:
+    """The settings with the precision and the reading of photos that features in parts were made with."""
+    refuse_idle(
+        settings,
+        _OF_PHOTOS - ({"workers", "batch_size"} if elsewhere else set()),
+        f"on {settings.data}, which has features in place of photos",
+    )
+    return dataclasses.replace(settings, precision=settings.parts["precision"], **settings.parts["reading"])
+
+
+_OF_PHOTOS = frozenset(
+    {
+        *("views", "auxiliary", "audio", "photos", "layout", "follow_links", "workers", "batch_size"),
+        *("precision", *Reading._fields),
+    }
+)
+
+
+def check_encoded(encoder: ImageEncoder, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse another network than the one that features in parts were made by.
+
+    Args:
+        encoder: The network.
+        folder: The folder of the parts, for errors.
+        manifest: Its manifest.
+
+    Raises:
+        DataError: it is another one.
+    """
+    if encoder.image_key() != manifest["encoder"]:
+        raise DataError(
+            f"the features in {folder} were made by {manifest['weights']}, not by {encoder.weights} as it is.",
+            "Give --weights and --model-config as for their extraction.",
+        )
+
+
+def open_network(settings: Settings, tuned: bool = False, audioclip: AudioClip | None = None) -> ImageEncoder:
+    """The network that encodes photos or sounds, and texts if it is a CLIP.
+
+    Args:
+        settings: The settings.
+        tuned: Whether a run's tuned CLIP is used.
+        audioclip: AudioCLIP, if there are sounds.
+
+    Raises:
+        UsageError: an option needs CLIP's weights.
+    """
     if audioclip is not None:
         return dataclasses.replace(
             audioclip.clip if settings.kind == "photo" else audioclip.sounds, reading=settings.reading
@@ -244,6 +296,8 @@ def _prompts(settings: Settings, images: ImageSet, words: Mapping[str, str] | No
 
 def white_level(settings: Settings, images: ImageSet, elsewhere: Sequence[Path]) -> int:
     """The white level: the user's, the run's, or the one inferred from the photos."""
+    if images.layout == PARTS:
+        return settings.white_level
     photos = paths_of([*images.train, *images.test]) if images.kind == "photo" else []
     elsewhere = elsewhere if images.kind == "photo" else ()
     if "white_level" in settings.given:

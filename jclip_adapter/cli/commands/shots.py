@@ -10,16 +10,18 @@ from jclip_adapter.core.problems import Problems
 from jclip_adapter.data.sets import ImageSet, Photo
 from jclip_adapter.data.sets.contest import numbered_pairs
 from jclip_adapter.data.sets.names import canonical
-from jclip_adapter.data.sets.paths import check_files
+from jclip_adapter.data.sets.paths import check_photos
 from jclip_adapter.features.shots import Shots
+from jclip_adapter.features.task_encoder import TaskEncoder
 
 
-def read_shots(folder: Path, images: ImageSet) -> Shots:
+def read_shots(folder: Path, images: ImageSet, tasks: TaskEncoder) -> Shots:
     """The shots of a run; photos that have since been removed are allowed.
 
     Args:
         folder: The run folder.
         images: The data set that it was trained on.
+        tasks: Reads the photos.
 
     Raises:
         DataError: photos are links out of the data folder.
@@ -33,12 +35,12 @@ def read_shots(folder: Path, images: ImageSet) -> Shots:
         place = relative if listed is None else listed.relative
         photos.append(Photo(images.root, place, images.index_of_id[identity]))
         names.append(relative)
-    check_files([photo for photo in photos if photo.path.exists()], problems, follow_links=images.follow_links)
+    check_photos(images, [photo for photo in photos if photo.path.exists()], problems)
     problems.raise_if_any("Train again.")
     digests = _digests(folder / DIGESTS)
     if digests is None:
-        return Shots(tuple(photos))
-    return Shots(tuple(photos), tuple(digests.get(name, b"") for name in names))
+        return Shots(tuple(photos), read=tasks.keys)
+    return Shots(tuple(photos), tuple(digests.get(name, b"") for name in names), tasks.keys)
 
 
 def _digests(path: Path) -> dict[str, bytes] | None:

@@ -209,6 +209,7 @@ def facts_of(setup: Setup) -> dict[str, Any]:
         "class_names": words_of(tasks.prompts, images),
         "classes": list(images.class_names),
         "class_ids": list(images.class_ids),
+        "domains": list(images.domains),
         "versions": versions(),
     }
 

@@ -14,13 +14,14 @@ from jclip_adapter.cli.runs import RUN, Run, is_moved, load_run, take_only_run, 
 from jclip_adapter.cli.settings import Settings
 from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.console import doing
-from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.errors import DataError, MissingError, UsageError
 from jclip_adapter.core.task import Array
 from jclip_adapter.data.photos.reading import Reading
 from jclip_adapter.data.predictions import Predictions
 from jclip_adapter.data.sets import ImageSet, read_support
-from jclip_adapter.data.sets.model import labels_of, paths_of
+from jclip_adapter.data.sets.model import ClassInfo, labels_of, paths_of
 from jclip_adapter.data.sets.names import canonical
+from jclip_adapter.data.sets.typed import classes_alone
 from jclip_adapter.data.texts.class_names import name_classes, words_of
 from jclip_adapter.data.texts.prompts import load_prompts
 from jclip_adapter.evaluation.metrics import top_k_ids
@@ -164,14 +165,63 @@ def open_trained(settings: Settings, *, encode_texts: bool = True, elsewhere: Se
     check_auxiliary(run, tasks)
     if list(images.class_names) != [canonical(name) for name in run.facts["classes"]]:
         raise DataError(f"{run.folder} was trained on other classes than those of {settings.data}.", "Train again.")
-    shots = read_shots(run.folder, images)
+    shots = read_shots(run.folder, images, tasks)
     _check_given(settings, run, images, shots)
     check_trained_on(run, setup.chain)
     link = tasks.link()
     if link:
         run.method.attach(link)
     tasks = tasks.with_prototypes(paths_of(shots.same), labels_of(shots.same))
+    if elsewhere:
+        tasks = dataclasses.replace(tasks, lookup=None)  # which has features of the data set alone
     return Trained(images, tasks, run.method, None, run.folder, shots)
+
+
+def open_on_parts(settings: Settings) -> Trained:
+    """Open a trained run for features in parts, without the data that it was trained on; or the names of --classes.
+
+    Args:
+        settings: The settings; their data are the features.
+
+    Raises:
+        DataError: there is no such run, or its network is another one than that of the features.
+        UsageError: the method or a setting needs the photos themselves, or --reject too few held-out photos.
+    """
+    settings = as_trained(settings)
+    method = create(settings.method_or_default, seed=settings.seed, **settings.set)
+    refuse_without_shots(settings, method)
+    refuse_beside_names(settings, method)
+    if settings.classes:
+        setup = set_up(settings)
+        return Trained(setup.images, setup.tasks, method, setup)
+    if not settings.run_folder.is_dir():
+        raise MissingError(
+            f"there is no trained run in {settings.run_folder}.",
+            'Give --run a run of any data with the network of these features, or --classes "cat, dog".',
+        )
+    run = load_run(settings)
+    _check_reject(run.method, settings)
+    if run.method.tunes_images or any(run.facts["settings"].get(name) for name in ("auxiliary", "encoder")):
+        raise UsageError(
+            f"{run.folder} needs the photos themselves: its features are not those of one network as published.",
+            "Choose a run of a method on CLIP's features.",
+        )
+    if "domains" not in run.facts:
+        raise DataError(f"{run.folder} was trained by an older version, which did not store domains.", "Train again.")
+    settings = dataclasses.replace(settings, run=str(run.folder), method=run.method.meta.name)
+    rows = zip(run.facts["class_ids"], run.facts["classes"], run.facts["domains"], strict=True)
+    classes = tuple(ClassInfo(number, canonical(name), domain, "") for number, name, domain in rows)
+    images = classes_alone(classes, run.folder)
+    setup = set_up(settings, encode_texts=False, words=run.facts.get("class_names", {}), images=images)
+    if setup.tasks.encoder.sha256 != run.facts["weights_sha256"]:
+        raise DataError(
+            f"{run.folder} was trained with other weights than those that {settings.data} was made by.", "Train again."
+        )
+    check_description(run, setup.tasks.encoder)
+    link = setup.tasks.link()
+    if link:
+        run.method.attach(link)
+    return Trained(images, setup.tasks, run.method, None, run.folder)
 
 
 def as_trained(settings: Settings) -> Settings:

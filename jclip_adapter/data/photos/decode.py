@@ -272,12 +272,34 @@ def read_square(
         PhotoError: the file cannot be read or decoded.
     """
     data = read_file(path)
+    return hashlib.sha256(data).digest(), pixels_of(data, str(path), size, transform, reading)
+
+
+def pixels_of(
+    data: bytes, name: str, size: int, transform: PixelTransform = OPENAI, reading: Reading = AS_SEEN
+) -> npt.NDArray[np.uint8]:
+    """Decode and preprocess one photo of which the bytes are at hand.
+
+    Args:
+        data: The file's bytes.
+        name: Its name for errors.
+        size: Side of the result in pixels.
+        transform: The network's.
+        reading: How files are read.
+
+    Returns:
+        (size, size, 3) uint8.
+
+    Raises:
+        PhotoError: it cannot be decoded.
+    """
     try:
-        return hashlib.sha256(data).digest(), _square(open_image(data, str(path), reading), size, transform)
+        least = 0 if reading.jpeg == "exact" else 2 * max(size, transform.edge)
+        return _square(open_image(data, name, reading, least), size, transform)
     except PhotoError:
         raise
     except (MemoryError, ValueError, OSError) as error:
-        raise PhotoError(f"{path} cannot be resized ({error}).") from error
+        raise PhotoError(f"{name} cannot be resized ({error}).") from error
 
 
 def _square(image: Image.Image, size: int, transform: PixelTransform) -> npt.NDArray[np.uint8]:

@@ -21,7 +21,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, TypeVar
 
@@ -69,9 +69,15 @@ def cores() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def in_threads(read: Callable[[J], R], jobs: Sequence[J]) -> Iterator[R]:
-    """The results of a function that reads files, in order: in threads, one per core, some files in advance."""
-    threads = ThreadPoolExecutor(min(_MOST, cores()))
+def in_threads(read: Callable[[J], R], jobs: Iterable[J], waiting: int = 0) -> Iterator[R]:
+    """The results of a function that reads files, in order: in threads, some files in advance.
+
+    Args:
+        read: The function.
+        jobs: Its arguments.
+        waiting: Threads beside one per core, for functions that also wait for the disk.
+    """
+    threads = ThreadPoolExecutor(min(_MOST, cores()) + waiting)
     ahead: collections.deque[Future[R]] = collections.deque()
     try:
         for job in jobs:

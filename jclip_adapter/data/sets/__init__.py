@@ -9,13 +9,15 @@ from typing import Literal
 
 from jclip_adapter.core.errors import DataError, MissingError, UsageError, suggest
 from jclip_adapter.core.problems import Problems
+from jclip_adapter.data.parts import is_parts
 
 from .contest import load_contest, numbered_pairs
 from .esc50 import ESC50, load_esc50, with_classes
 from .folders import folder_labels, load_folders
 from .kind import is_contest
-from .model import PHOTO_SUFFIXES, ClassInfo, FileKind, ImageSet, Photo
+from .model import PARTS, PHOTO_SUFFIXES, ClassInfo, FileKind, ImageSet, Photo
 from .names import canonical
+from .parts import load_parts
 from .paths import check_links
 from .published import PATTERN, load_published, published_labels
 from .sampling import first_support, read_support, remaining, sample_support, support_lines
@@ -55,7 +57,8 @@ def load_dataset(
     - a CSV file, or a folder with exactly one, with the columns path, label and optionally split;
     - a published split, split_zhou_NAME.json, or a folder with exactly one;
     - a folder per class, or per domain and class, optionally in folds, optionally below train/ and test/;
-    - for sounds, ESC-50's: audio/ and meta/esc50.csv, see `esc50.load_esc50`.
+    - for sounds, ESC-50's: audio/ and meta/esc50.csv, see `esc50.load_esc50`;
+    - a folder of features in parts, whose labelled rows are the training photos.
 
     Folders may hold photos and sounds: one call reads the photos, another the sounds.
 
@@ -90,6 +93,8 @@ def _load(root: Path, split: str, layout: str, problems: Problems, kind: FileKin
         raise MissingError(f"there is no data set at {root}.", _nearby(root))
     if root.is_file():
         return _load_file(root, problems)
+    if is_parts(root):
+        return load_parts(root, problems)
     if kind == "sound" and (root / ESC50).is_file():
         return load_esc50(root, problems)
     if kind == "photo" and is_contest(root):
@@ -144,7 +149,7 @@ def check_test_links(image_set: ImageSet) -> None:
     Raises:
         DataError: there are such links; `details` lists them.
     """
-    if image_set.follow_links:
+    if image_set.follow_links or image_set.layout == PARTS:
         return
     problems = Problems(image_set.source)
     check_links(image_set.test, image_set.root, problems)
@@ -209,5 +214,7 @@ def find_labels(image_set: ImageSet) -> dict[str, int]:
         return table_labels(image_set)
     if image_set.layout == "published":
         return published_labels(image_set)
+    if image_set.layout == PARTS:
+        return {}
     path = image_set.root / f"TestSet{image_set.split}_labels.txt"
     return load_labels(path, image_set) if path.exists() else {}

@@ -23,6 +23,9 @@ PHOTO_SUFFIXES = frozenset(_SUFFIXES.split())
 Unsupported formats such as camera raw are not included: they are often beside the JPEG of the same photo.
 """
 
+PARTS = "parts"
+"""Layout of photos that are features in parts, without their files."""
+
 FileKind = Literal["photo", "sound"]
 """What the files of a data set are."""
 
@@ -73,7 +76,7 @@ class ImageSet:
     Args:
         name: Name of the folder or file.
         root: The data folder, to which paths in lists are relative.
-        layout: "contest", "folders", "csv", "published", "esc50" or "typed".
+        layout: "contest", "folders", "csv", "published", "esc50", "typed", or "parts", whose photos have no files.
         classes: The classes in the order of their ids; labels are indices into it.
         train: Labelled photos, in the order of the list file or the natural order of names.
         test: Photos to be classified, in natural order, without labels (see `find_labels` and `load_labels`).

@@ -14,7 +14,7 @@ from jclip_adapter.core.natural import natural_key
 from jclip_adapter.core.problems import SHOWN, Problems, counted, one_line, why_unfit
 from jclip_adapter.data.sounds import is_sound
 
-from .model import PHOTO_SUFFIXES, FileKind, Photo
+from .model import PARTS, PHOTO_SUFFIXES, FileKind, ImageSet, Photo
 
 _log = logging.getLogger(__name__)
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -67,6 +67,12 @@ def check_files(photos: Iterable[Photo], problems: Problems, *, follow_links: bo
             problems.add(OUT_OF_DATA, f"{photo.relative} {text}", _FOLLOW)
         elif text:
             problems.add("missing photos", f"{photo.relative} {text}", _MISSING_HINT)
+
+
+def check_photos(images: ImageSet, photos: Iterable[Photo], problems: Problems) -> None:
+    """`check_files` of some photos of a data set, under its rule for links; features in parts have no files."""
+    if images.layout != PARTS:
+        check_files(photos, problems, follow_links=images.follow_links)
 
 
 def check_links(photos: Iterable[Photo], root: Path, problems: Problems) -> None:

@@ -25,7 +25,14 @@ class Row(NamedTuple):
 
 
 def image_set_of(
-    source: Path, folder: Path, rows: Iterable[Row], problems: Problems, *, validation: bool = False, domain: str = ""
+    source: Path,
+    folder: Path,
+    rows: Iterable[Row],
+    problems: Problems,
+    *,
+    validation: bool = False,
+    domain: str = "",
+    exist: bool = True,
 ) -> dict[str, Any]:
     """What rows say about a data set; ids follow the natural order of the sort keys.
 
@@ -36,6 +43,7 @@ def image_set_of(
         problems: Gets the faults; the caller raises them.
         validation: Whether there may be validation photos, of the split "val".
         domain: The domain of all classes.
+        exist: Whether the photos are files.
 
     Returns:
         Arguments of an `ImageSet`; test photos carry no label.
@@ -43,7 +51,7 @@ def image_set_of(
     splits = ("train", "test", "val") if validation else ("train", "test")
     seen: dict[str, Row] = {}
     for row in rows:
-        fault = _fault(row, seen.get(row.path), splits)
+        fault = _fault(row, seen.get(row.path), splits, exist)
         if fault:
             problems.add(fault[0], f"{row.where}: {fault[1]}", *fault[2:])
         else:
@@ -57,7 +65,7 @@ def image_set_of(
         parts[row.split].append(Photo(folder, row.path, None if row.split == "test" else index_of[row.label]))
     if not parts["train"] and not problems:
         problems.add("empty lists", "no row is a training photo")
-    if problems:
+    if problems and exist:
         check_files([photo for part in parts.values() for photo in part], problems)  # missing photos in the same error
     return {
         "name": source.stem,
@@ -70,9 +78,9 @@ def image_set_of(
     }
 
 
-def _fault(row: Row, same: Row | None, splits: tuple[str, ...]) -> tuple[str, ...]:
+def _fault(row: Row, same: Row | None, splits: tuple[str, ...], exist: bool) -> tuple[str, ...]:
     """The kind of fault of a row, the fault, and what to do; empty for a sound row. `same` has the same path."""
-    objection = unsafe(row.path) if row.path else "is empty"
+    objection = "is empty" if not row.path else unsafe(row.path) if exist else ""
     if objection:
         return "paths that are refused", f"{row.path or 'the path'} {objection}"
     if row.split not in splits:

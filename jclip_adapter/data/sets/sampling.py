@@ -19,7 +19,7 @@ from jclip_adapter.core.problems import Problems, counted
 from .contest import numbered_pairs
 from .model import ImageSet, Photo
 from .names import canonical
-from .paths import check_files
+from .paths import check_photos
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def read_support(path: str | Path, image_set: ImageSet) -> tuple[Photo, ...]:
         problems.add("empty lists", f"{path.name} names no photo")
     photos = [image_set.train[position] for position in sorted(lines)]
     photos.sort(key=lambda photo: -1 if photo.label is None else photo.label)
-    check_files(photos, problems, follow_links=image_set.follow_links)
+    check_photos(image_set, photos, problems)
     problems.raise_if_any("Its lines are those of the training list, as in 'TrainSet/Animal/Bear/1.jpg 0'.")
     _log_uncovered(image_set, photos)
     return tuple(photos)
@@ -190,7 +190,7 @@ def _approved(
     problems = Problems(image_set.source)
     if not allow_fewer:
         note_short_classes(image_set, shots, problems)
-    check_files(photos, problems, follow_links=image_set.follow_links)
+    check_photos(image_set, photos, problems)
     problems.raise_if_any("Fix what is listed, or fetch the data again.")
     return tuple(photos)
 

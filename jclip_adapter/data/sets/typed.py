@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from jclip_adapter.core.errors import UsageError
@@ -48,5 +49,14 @@ def typed_classes(text: str) -> ImageSet:
         problems.add("repeated class names", f"'{name}' is given more than once")
     note_clashes(names, problems)
     problems.raise_if_any("Give each class one name.")
-    classes = tuple(ClassInfo(number, name, "", "") for number, name in enumerate(names))
-    return ImageSet(source.name, _ROOT, TYPED, classes, (), (), source=source)
+    return classes_alone([ClassInfo(number, name, "", "") for number, name in enumerate(names)], source)
+
+
+def classes_alone(classes: Sequence[ClassInfo], source: Path) -> ImageSet:
+    """The data set of some classes, without photos.
+
+    Args:
+        classes: The classes.
+        source: Where they are from, for messages.
+    """
+    return ImageSet(source.name, _ROOT, TYPED, tuple(classes), (), (), source=source)

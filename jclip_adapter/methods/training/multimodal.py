@@ -165,19 +165,19 @@ def _attended(text_heads: list[_Head], image_heads: list[_Head], constant: Any, 
     added = 1.0 if mask == "add" else 0.0
     text_rows, image_rows = constant.unsqueeze(0), constant
     for text, image in zip(text_heads, image_heads, strict=True):
-        towards_texts = jt.nn.matmul_transpose(image.query, text.key) + added  # (B, C)
-        seen = jt.matmul(jt.nn.softmax(towards_texts, dim=1), text.value)  # (B, r)
+        shares, log_sum = _softmax(jt.nn.matmul_transpose(image.query, text.key) + added)  # (B, C), (B,)
+        seen = jt.matmul(shares, text.value)  # (B, r)
         if mask == "block":
             text_rows = text_rows + image.value.unsqueeze(1)
             image_rows = image_rows + seen
             continue
         towards_itself = (image.query * image.key).sum(dim=1)
-        own = jt.sigmoid(towards_itself - _log_sum(towards_texts)).unsqueeze(1)
+        own = jt.sigmoid(towards_itself - log_sum).unsqueeze(1)
         image_rows = image_rows + seen + own * (image.value - seen)
-        between = jt.nn.matmul_transpose(text.query, text.key)  # (C, C)
-        alone = jt.matmul(jt.nn.softmax(between, dim=1), text.value)  # (C, r)
+        shares, log_sum = _softmax(jt.nn.matmul_transpose(text.query, text.key))  # (C, C), (C,)
+        alone = jt.matmul(shares, text.value)  # (C, r)
         towards_image = jt.nn.matmul_transpose(image.key, text.query) + added  # (B, C)
-        share = jt.sigmoid(towards_image - _log_sum(between).unsqueeze(0)).unsqueeze(2)
+        share = jt.sigmoid(towards_image - log_sum.unsqueeze(0)).unsqueeze(2)
         # Jittor fuses these sums of products, so there is no (B, C, r) array per head.
         text_rows = text_rows + alone.unsqueeze(0) + share * (image.value.unsqueeze(1) - alone.unsqueeze(0))
     return text_rows, image_rows
@@ -203,10 +203,12 @@ def gelu(rows: Any) -> Any:
     return rows * 0.5 * (1 + jt.erf(rows * math.sqrt(0.5)))
 
 
-def _log_sum(scores: Any) -> Any:
-    """(rows, n) → (rows,) log Σ exp."""
+def _softmax(scores: Any) -> tuple[Any, Any]:
+    """(rows, n) → their softmax, (rows, n), and log Σ exp, (rows,): both need the same exponentials."""
     top = scores.max(dim=1, keepdims=True).stop_grad()
-    return jt.log(jt.exp(scores - top).sum(dim=1)) + top.squeeze(1)
+    parts = jt.exp(scores - top)
+    total = parts.sum(dim=1, keepdims=True)
+    return parts / total, (jt.log(total) + top).squeeze(1)
 
 
 def adapted_logits(

@@ -49,6 +49,11 @@ class BackboneEncoder(ImageEncoder):
     has_text: ClassVar[bool] = False
 
     @property
+    def reference(self) -> str:
+        """Its name."""
+        return self.network.name
+
+    @property
     def image_size(self) -> int:
         """Side of the square input in pixels."""
         return self.network.side

@@ -1,0 +1,164 @@
+"""Features of photos in parts, for reading: part-00000.parquet with a row per photo, part-00000.json, manifest.json.
+
+A row has the photo's key, the SHA-256 of its bytes, its feature as stored (not normalised), its label and, if it could
+not be read, its error and a feature of zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jclip_adapter import storage
+from jclip_adapter.core.errors import DataError, SetupError
+from jclip_adapter.core.task import Array, normalise
+
+MANIFEST = "manifest.json"
+_ABOUT = ("key", "sha256", "label", "error")  # the columns beside the feature
+_SAME = ("weights_sha256", "encoder", "dtype")  # the facts that all parts have in common
+
+
+def part_paths(folder: Path, number: int) -> tuple[Path, Path]:
+    """The table of a part, and its facts."""
+    name = f"part-{number:05d}"
+    return folder / f"{name}.parquet", folder / f"{name}.json"
+
+
+def is_parts(folder: Path) -> bool:
+    """Whether a folder has features in parts, finished or not."""
+    return part_paths(folder, 0)[1].is_file() or (
+        (folder / MANIFEST).is_file() and any(folder.glob("part-*.json"))  # the first part was lost
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished folder.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = folder / MANIFEST
+    if not is_parts(folder):
+        raise DataError(f"{folder} has no features in parts.", "Make them: `extract DIR --photos SOURCE`.")
+    if not path.is_file():
+        raise DataError(f"{folder} is not finished: it has no {MANIFEST}.", "Run its extraction again: it goes on.")
+    found: dict[str, Any] = storage.read_checked_json(path)
+    return found
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a part.
+
+    Attributes:
+        part: The part's number.
+        features: (M, d) as stored; zeros where there is an error.
+        about: The other columns: a pyarrow RecordBatch of M rows.
+    """
+
+    part: int
+    features: npt.NDArray[Any]
+    about: Any
+
+    @property
+    def readable(self) -> npt.NDArray[np.bool_]:
+        """(M,) whether the photo could be read."""
+        return np.asarray(self.about.column("error").is_null())
+
+    def normalised(self) -> Array:
+        """(M, d) L2-normalised features; zeros for photos that could not be read."""
+        features = normalise(self.features.astype(np.float32))
+        features[~self.readable] = 0
+        return features
+
+    def text(self, column: str, row: int) -> str:
+        """A row's key, label or error; empty for none."""
+        return self.about.column(column)[row].as_py() or ""
+
+
+def stream(folder: Path, rows: int = 4096, parts: Iterator[int] | None = None) -> Iterator[Rows]:
+    """The rows of a finished folder in order, some at a time, memory-mapped.
+
+    Args:
+        folder: The folder.
+        rows: Most rows at a time.
+        parts: Numbers of the parts; None for all.
+
+    Raises:
+        DataError: the folder is not finished, or a part is missing or damaged.
+    """
+    whole = read_manifest(folder)
+    for number in range(whole["parts"]) if parts is None else parts:
+        for batch in _batches(folder, number, rows, (*_ABOUT, "feature"), whole):
+            flat = batch.column("feature").flatten().to_numpy(zero_copy_only=False)
+            yield Rows(number, flat.reshape((len(batch), whole["width"])), batch.drop_columns("feature"))
+
+
+def columns(folder: Path, names: Sequence[str], parts: Iterator[int] | None = None) -> Iterator[dict[str, list[Any]]]:
+    """Some columns beside the features, a part at a time; None for no value.
+
+    Args:
+        folder: A finished folder.
+        names: The columns.
+        parts: Numbers of the parts; None for all.
+
+    Raises:
+        DataError: as `stream`.
+    """
+    whole = read_manifest(folder)
+    for number in range(whole["parts"]) if parts is None else parts:
+        found: dict[str, list[Any]] = {name: [] for name in names}
+        for batch in _batches(folder, number, 65_536, names, whole):
+            for name in names:
+                found[name] += batch.column(name).to_pylist()
+        yield found
+
+
+def first_error(folder: Path) -> tuple[str, str]:
+    """Key and error of the first photo of a finished folder that could not be read; empty if all could."""
+    for found in columns(folder, ("key", "error")):
+        for key, error in zip(found["key"], found["error"], strict=True):
+            if error:
+                return key, error
+    return "", ""
+
+
+def _batches(folder: Path, number: int, rows: int, names: Sequence[str], whole: Mapping[str, Any]) -> Iterator[Any]:
+    """The rows of a part's table, which has to be as its facts and the manifest say."""
+    pa = arrow()
+    import pyarrow.parquet as pq
+
+    path, facts = part_paths(folder, number)
+    again = "Run its extraction again: it makes what is missing."
+    if not facts.is_file():
+        raise DataError(f"{facts} is missing.", again)
+    known = storage.read_checked_json(facts)
+    if any(known.get(name) != whole.get(name) for name in _SAME):
+        raise DataError(f"{facts} is of another network than {folder / MANIFEST}.", "Make the folder again.")
+    try:
+        with pa.memory_map(str(path)) as mapped, pq.ParquetFile(mapped) as table:
+            if table.metadata.num_rows != known["rows"] or not {*_ABOUT, "feature"} <= set(table.schema_arrow.names):
+                raise DataError(f"{path} is not the table that {facts.name} describes.", again)
+            for batch in table.iter_batches(rows, columns=list(names)):
+                batch.validate(full=True)  # a damaged text is no UTF-8
+                yield batch
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read {path}: {error}.", again) from error
+
+
+def arrow() -> Any:
+    """The module pyarrow.
+
+    Raises:
+        SetupError: it is not installed.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise SetupError("features in parts need pyarrow.", "Run `pip install pyarrow`.") from error
+    return pa

@@ -1,0 +1,178 @@
+"""Features in parts are classified as in memory; a stopped prediction goes on; another one's tables are replaced."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jclip_adapter.core.calibration import Calibration
+from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.core.task import normalise
+from jclip_adapter.data.parts import MANIFEST, part_paths
+from jclip_adapter.evaluation import streaming
+from jclip_adapter.evaluation.metrics import top_k_ids
+from jclip_adapter.evaluation.streaming import SUMMARY, Classifier, classify_parts
+from jclip_adapter.features.file import read_feature_file
+from jclip_adapter.features.parts.files import Plan, finish, write_part
+from jclip_adapter.methods import create
+from tests.tiny_features import write_features
+
+ROWS, PARTS, BROKEN = 30, 3, 17
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    task = read_feature_file(write_features(tmp_path / "shots.npz")).tasks[3]
+    method = create("zero-shot").fit(task)
+    method.calibration_ = Calibration(temperature=1.7, source="a test", known=np.linspace(-0.3, -1e-6, 60))
+    return Classifier(method, task.class_names, 2, reject=0.3)
+
+
+@pytest.fixture
+def features(tmp_path, classifier):
+    """A folder of features in three parts, of which one photo could not be read; and all of them."""
+    folder = tmp_path / "features"
+    width = classifier.method.width_
+    rows = np.random.default_rng(3).standard_normal((ROWS * PARTS, width)).astype(np.float32)
+    rows[BROKEN] = 0
+    plan = Plan(folder, width, "float32", {"dtype": "float32"}, {})
+    for part in range(PARTS):
+        own = range(ROWS * part, ROWS * part + ROWS)
+        columns = {
+            "key": [f"{number}.jpg" for number in own],
+            "sha256": [bytes(32)] * ROWS,
+            "label": [None] * ROWS,
+            "error": ["broken" if number == BROKEN else None for number in own],
+        }
+        write_part(plan, part, str(part), columns, rows[ROWS * part : ROWS * part + ROWS])
+    finish(plan, PARTS)
+    return folder, rows
+
+
+def tables(target):
+    return pd.concat([pd.read_parquet(path) for path in sorted(target.glob("part-*"))], ignore_index=True)
+
+
+def test_predictions_are_those_of_all_rows_at_once(features, classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "_ROWS", 7)
+    folder, rows = features
+    summary = classify_parts(classifier, folder, tmp_path / "out")
+    found = tables(tmp_path / "out")
+    good = np.arange(len(rows)) != BROKEN
+    logits = classifier.method.logits(normalise(rows[good]))
+    best, shares = top_k_ids(logits, 2), classifier.method.calibration_.probabilities(logits)
+    known = classifier.method.calibration_.is_known(logits, 0.3)
+    assert found["path"].tolist() == [f"{number}.jpg" for number in range(len(rows))]
+    assert found["error"].dropna().to_dict() == {BROKEN: "broken"}
+    assert found.loc[BROKEN, ["name_1", "probability_1", "unknown"]].isna().all()
+    for rank in range(2):
+        names = [classifier.class_names[index] for index in best[:, rank]]
+        assert found.loc[good, f"name_{rank + 1}"].tolist() == names
+        wanted = np.take_along_axis(shares, best, 1)[:, rank]
+        np.testing.assert_allclose(found.loc[good, f"probability_{rank + 1}"], wanted, rtol=1e-5)
+    assert (found.loc[good, "unknown"].astype(bool).to_numpy() == ~known).all()
+    assert 0 < (~known).sum() < len(known)
+    counts = {"rows": len(rows), "unreadable": 1, "unknown": int((~known).sum()), "parts": PARTS}
+    assert {name: summary[name] for name in counts} == counts
+
+
+def test_the_folder_is_a_table_for_other_readers(features, classifier, tmp_path):
+    folder, rows = features
+    classify_parts(classifier, folder, tmp_path / "out.parquet")
+    assert len(pd.read_parquet(tmp_path / "out.parquet")) == len(rows)
+
+
+def test_a_stopped_prediction_goes_on(features, classifier, tmp_path, monkeypatch):
+    folder, _ = features
+    out = tmp_path / "out"
+    summary = classify_parts(classifier, folder, out)
+    wanted = {path.name: path.read_bytes() for path in out.iterdir()}
+    part_paths(out, 1)[0].unlink()
+    (out / SUMMARY).unlink()
+    made = []
+    genuine = streaming._predict_part
+    monkeypatch.setattr(streaming, "_predict_part", lambda *given: made.append(given[2]) or genuine(*given))
+    assert classify_parts(classifier, folder, out) == summary
+    assert made == [1]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == wanted
+
+
+def test_what_is_replaced_is_told(features, classifier, tmp_path, capsys):
+    folder, _ = features
+    classify_parts(classifier, folder, tmp_path / "out")
+    classify_parts(classifier, folder, tmp_path / "out")
+    assert "replaced" not in capsys.readouterr().err
+    classify_parts(dataclasses.replace(classifier, top=1), folder, tmp_path / "out")
+    assert "they are replaced" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["middle", "end"])
+def test_a_damaged_table_is_predicted_again(damage, features, classifier, tmp_path):
+    folder, _ = features
+    target = tmp_path / "out"
+    classify_parts(classifier, folder, target)
+    path = target / "part-00001.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] if damage == "end" else whole[:30] + bytes(len(whole[30:60])) + whole[60:])
+    classify_parts(classifier, folder, target)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("change", ["top", "temperature", "features"])
+def test_what_was_predicted_otherwise_is_predicted_again(change, features, classifier, tmp_path):
+    folder, rows = features
+    out = tmp_path / "out"
+    classify_parts(classifier, folder, out)
+    before = {path.name: path.read_bytes() for path in out.glob("part-*")}
+    if change == "features":
+        plan = Plan(folder, rows.shape[1], "float32", {"dtype": "float32"}, {})
+        columns = {name: [None] * 4 for name in ("sha256", "label", "error")}
+        write_part(plan, 0, "new", {"key": list("abcd"), **columns}, rows[:4])
+        finish(plan, 2)
+    elif change == "top":
+        classifier = dataclasses.replace(classifier, top=1)
+    else:
+        classifier.method.calibration_ = dataclasses.replace(classifier.method.calibration_, temperature=0.4)
+    classify_parts(classifier, folder, out)
+    after = {path.name: path.read_bytes() for path in out.glob("part-*")}
+    same = {name for name in after if after[name] == before[name]}
+    assert same == ({"part-00001.parquet"} if change == "features" else set())
+    assert len(after) == (2 if change == "features" else 3)  # of a third part that is gone nothing is left
+
+
+def test_a_table_of_somebody_else_is_not_replaced(features, classifier, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    pd.DataFrame({"mine": [1]}).to_parquet(out / "part-00001.parquet")
+    mine = (out / "part-00001.parquet").read_bytes()
+    with pytest.raises(UsageError, match="part-00001"):
+        classify_parts(classifier, features[0], out)
+    assert (out / "part-00001.parquet").read_bytes() == mine
+
+
+def test_a_part_without_photos_has_an_empty_table(features, classifier, tmp_path):
+    folder, rows = features
+    plan = Plan(folder, rows.shape[1], "float32", {"dtype": "float32"})
+    write_part(plan, PARTS, "empty", {name: [] for name in ("key", "sha256", "label", "error")}, rows[:0])
+    finish(plan, PARTS + 1)
+    summary = classify_parts(classifier, folder, tmp_path / "out")
+    assert (summary["parts"], summary["rows"]) == (PARTS + 1, len(rows))
+    empty = pd.read_parquet(part_paths(tmp_path / "out", PARTS)[0])
+    assert len(empty) == 0
+    assert empty.columns.tolist() == tables(tmp_path / "out").columns.tolist()
+    assert len(pd.read_parquet(tmp_path / "out")) == len(rows)
+
+
+def test_what_cannot_be_predicted_is_refused(features, classifier, tmp_path):
+    folder, _ = features
+    transductive = create("hard-em-dirichlet")
+    with pytest.raises(UsageError, match="transductive"):
+        classify_parts(dataclasses.replace(classifier, method=transductive), folder, tmp_path / "out")
+    table = part_paths(folder, 2)[0]
+    table.write_bytes(table.read_bytes()[:-20])
+    with pytest.raises(DataError, match="part-00002"):
+        classify_parts(classifier, folder, tmp_path / "out")
+    (folder / MANIFEST).unlink()
+    with pytest.raises(DataError, match="not finished"):
+        classify_parts(classifier, folder, tmp_path / "out")
