@@ -7,6 +7,7 @@ not be read, its error and a feature of zeros.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from jclip_adapter.core.task import Array, normalise
 
 MANIFEST = "manifest.json"
 _ABOUT = ("key", "sha256", "label", "error")  # the columns beside the feature
+_HEADER = 64  # most bytes of a page's header without statistics
 _SAME = ("weights_sha256", "encoder", "dtype")  # the facts that all parts have in common
 
 
@@ -72,7 +74,7 @@ class Rows:
 
     def normalised(self) -> Array:
         """(M, d) L2-normalised features; zeros for photos that could not be read."""
-        features = normalise(self.features.astype(np.float32))
+        features = normalise(self.features)
         features[~self.readable] = 0
         return features
 
@@ -94,9 +96,15 @@ def stream(folder: Path, rows: int = 4096, parts: Iterator[int] | None = None) -
     """
     whole = read_manifest(folder)
     for number in range(whole["parts"]) if parts is None else parts:
-        for batch in _batches(folder, number, rows, (*_ABOUT, "feature"), whole):
-            flat = batch.column("feature").flatten().to_numpy(zero_copy_only=False)
-            yield Rows(number, flat.reshape((len(batch), whole["width"])), batch.drop_columns("feature"))
+        with _opened(folder, number, whole) as (mapped, table):
+            features, first = _features_in_place(mapped, table, whole), 0
+            for batch in _batches(table, rows, _ABOUT if features is not None else (*_ABOUT, "feature")):
+                if features is None:
+                    flat = batch.column("feature").flatten().to_numpy(zero_copy_only=False)
+                    yield Rows(number, flat.reshape((len(batch), whole["width"])), batch.drop_columns("feature"))
+                else:
+                    yield Rows(number, np.require(features[first : first + len(batch)], requirements="A"), batch)
+                    first += len(batch)
 
 
 def columns(folder: Path, names: Sequence[str], parts: Iterator[int] | None = None) -> Iterator[dict[str, list[Any]]]:
@@ -113,9 +121,10 @@ def columns(folder: Path, names: Sequence[str], parts: Iterator[int] | None = No
     whole = read_manifest(folder)
     for number in range(whole["parts"]) if parts is None else parts:
         found: dict[str, list[Any]] = {name: [] for name in names}
-        for batch in _batches(folder, number, 65_536, names, whole):
-            for name in names:
-                found[name] += batch.column(name).to_pylist()
+        with _opened(folder, number, whole) as (_, table):
+            for batch in _batches(table, 65_536, names):
+                for name in names:
+                    found[name] += batch.column(name).to_pylist()
         yield found
 
 
@@ -128,8 +137,9 @@ def first_error(folder: Path) -> tuple[str, str]:
     return "", ""
 
 
-def _batches(folder: Path, number: int, rows: int, names: Sequence[str], whole: Mapping[str, Any]) -> Iterator[Any]:
-    """The rows of a part's table, which has to be as its facts and the manifest say."""
+@contextmanager
+def _opened(folder: Path, number: int, whole: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """A part's table, which has to be as its facts and the manifest say: the mapped file and the ParquetFile."""
     pa = arrow()
     import pyarrow.parquet as pq
 
@@ -144,11 +154,61 @@ def _batches(folder: Path, number: int, rows: int, names: Sequence[str], whole: 
         with pa.memory_map(str(path)) as mapped, pq.ParquetFile(mapped) as table:
             if table.metadata.num_rows != known["rows"] or not {*_ABOUT, "feature"} <= set(table.schema_arrow.names):
                 raise DataError(f"{path} is not the table that {facts.name} describes.", again)
-            for batch in table.iter_batches(rows, columns=list(names)):
-                batch.validate(full=True)  # a damaged text is no UTF-8
-                yield batch
+            yield mapped, table
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"cannot read {path}: {error}.", again) from error
+
+
+def _batches(table: Any, rows: int, names: Sequence[str]) -> Iterator[Any]:
+    for batch in table.iter_batches(rows, columns=list(names)):
+        batch.validate(full=True)  # a damaged text is no UTF-8
+        yield batch
+
+
+def _features_in_place(mapped: Any, table: Any, whole: Mapping[str, Any]) -> npt.NDArray[Any] | None:
+    """(M, d) a part's features, memory-mapped; None if they do not lie side by side in its file.
+
+    Parquet decodes a list element by element, which takes as long as half of the product with 374 classes. In a column
+    of one uncompressed page without a dictionary the last bytes are its values, as they are in memory.
+    """
+    pa = arrow()
+    dtype = np.dtype(whole["dtype"])
+    kind = table.schema_arrow.field("feature").type
+    if table.metadata.num_row_groups != 1 or kind != feature_type(pa.from_numpy_dtype(dtype), whole["width"]):
+        return None
+    group = table.metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    (column,) = (each for each in columns if each.path_in_schema.partition(".")[0] == "feature")
+    if column.compression != "UNCOMPRESSED" or column.has_dictionary_page or "PLAIN" not in column.encodings:
+        return None
+    start, length = column.data_page_offset, column.total_compressed_size
+    size = group.num_rows * whole["width"] * dtype.itemsize
+    if not 0 < length - _page_length(mapped.read_at(_HEADER, start)) <= _HEADER:
+        return None
+    mapped.seek(start + length - size)
+    return np.frombuffer(mapped.read_buffer(size), dtype).reshape(group.num_rows, whole["width"])
+
+
+def _page_length(head: bytes) -> int:
+    """Bytes of a data page without its header; 0 for a page of another kind.
+
+    A header is Parquet's PageHeader in Thrift's compact protocol: field 1, the kind (0); field 2, the length; … Before
+    each value a byte tells its field and type; numbers are zigzag, 7 bits to a byte, the lowest first.
+    """
+    if head[:3] != b"\x15\x00\x15":
+        return 0
+    number = 0
+    for place, byte in enumerate(head[3:8]):
+        number |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            break
+    return number >> 1
+
+
+def feature_type(element: Any, width: int) -> Any:
+    """The type of the features' column: lists of `width` pyarrow `element`s, of which none can be missing."""
+    pa = arrow()
+    return pa.list_(pa.field("item", element, nullable=False), width)
 
 
 def arrow() -> Any:

@@ -113,8 +113,8 @@ def _checked_logits(logits: npt.ArrayLike) -> Floats:
         raise DataError(f"expected logits (photos, classes) of numbers, got {scores.dtype} {scores.shape}.")
     if scores.dtype.kind != "f":
         scores = scores.astype(np.float64)  # unsigned numbers cannot be negated
-    broken = int(np.isnan(scores).any(axis=1).sum())
-    if broken:
+    if np.isnan(scores.max(initial=-np.inf)):
+        broken = int(np.isnan(scores).any(axis=1).sum())
         raise DataError(
             f"the logits of {broken} of {len(scores)} photos are NaN.",
             "Lower the method's learning rate, or check the input features.",

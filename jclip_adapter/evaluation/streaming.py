@@ -81,8 +81,8 @@ class Classifier:
         """(M, k) calibrated probabilities of the best classes, in float32: six digits at half the time."""
         scaled = np.float32(1 / self.method.calibration_.temperature) * logits
         scaled -= np.take_along_axis(scaled, best[:, :1], axis=1)
-        chosen = np.exp(np.take_along_axis(scaled, best, axis=1))
-        shares: Array = chosen / np.exp(scaled, out=scaled).sum(axis=1, keepdims=True)
+        np.exp(scaled, out=scaled)
+        shares: Array = np.take_along_axis(scaled, best, axis=1) / scaled.sum(axis=1, keepdims=True)
         return shares
 
 

