@@ -3,13 +3,16 @@
     python -m benchmarks.first_run --revision v1 --revision HEAD
 
 Each revision is cloned, and gets an empty home folder and an environment of its own. pip's cache is empty too, so its
-seconds are mostly the network's.
+seconds are mostly the network's. Then the first result is made once more with an empty home, on a terminal: for how
+long does it print nothing?
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -36,6 +39,7 @@ AGAIN = {
     "check": ("--check", "result.txt", "--data", "sample"),
     "inspect": ("--inspect", "--data", "sample"),
 }
+SILENCE = "longest silence on a terminal"
 _STAGE = re.compile(r"^(?P<stage>[a-z][\w ]+): .*?(?P<seconds>[\d.]+) s$")
 
 
@@ -70,6 +74,28 @@ def steps(folder: Path, home: Path) -> Iterator[tuple[str, float]]:
             yield f"– {found['stage']}", float(found["seconds"])
     for name, arguments in AGAIN.items():
         yield f"second run: {name}", run([python, "runner.py", *arguments])[0]
+    again = {**environment, "HOME": str(home / "terminal"), "TERM": "xterm"}
+    yield SILENCE, silence([python, "runner.py", *DEMO], folder, again)
+
+
+def silence(command: Sequence[str], folder: Path, environment: dict[str, str]) -> float:
+    """The longest time in seconds for which a command prints nothing on a terminal.
+
+    Raises:
+        SetupError: the command fails.
+    """
+    ours, its = pty.openpty()
+    with subprocess.Popen(command, cwd=folder, env=environment, stdin=its, stdout=its, stderr=its) as child:
+        os.close(its)
+        printed, longest, last = b"", 0.0, time.perf_counter()
+        with os.fdopen(ours, "rb", 0) as terminal, contextlib.suppress(OSError):  # which says that all have left
+            while piece := terminal.read(65536):
+                now = time.perf_counter()
+                longest, last, printed = max(longest, now - last), now, printed + piece
+        longest = max(longest, time.perf_counter() - last)
+    if child.returncode:
+        raise SetupError(f"{' '.join(command)} ended with {child.returncode}.", printed[-800:].decode(errors="replace"))
+    return longest
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -214,18 +214,20 @@ def picture(rows: Sequence[dict[str, Any]]) -> bytes:
             axes = figure.add_subplot(len(MEASURES), len(AXES), place * len(AXES) + column + 1)
             for number, name in enumerate(names):
                 points = [
-                    (int(row[axis]), max(0.001, float(row[measure])))  # a time of zero has no logarithm
+                    (int(row[axis]), float(row[measure]))  # a time of zero has no logarithm
                     for row in rows
-                    if (row["method"], row["axis"]) == (name, axis) and row.get(measure)
+                    if (row["method"], row["axis"]) == (name, axis) and float(row.get(measure) or 0)
                 ]
                 if points:
                     line = ("-", "--", ":", "-.")[number // 10 % 4]
                     axes.plot(
                         *zip(*points, strict=True), marker=".", label=name, color=f"C{number % 10}", linestyle=line
                     )
-            if axes.lines:
-                axes.set_xscale("log")
-                axes.set_yscale("log")
+            if not axes.lines:  # the search of hyper-parameters does not depend on the photos
+                axes.remove()
+                continue
+            axes.set_xscale("log")
+            axes.set_yscale("log")
             axes.set_title(f"{title} over {axis}", fontsize=10)
             axes.set_ylabel("MB" if measure == "mb" else "seconds")
             axes.grid(alpha=0.3)

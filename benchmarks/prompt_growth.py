@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,9 @@ def shared(rows: Iterable[Sequence[int]]) -> float:
     return 1 - len(beginnings) / tokens
 
 
-def measured(weights: str, precision: str, classes: Sequence[int], templates: Sequence[int]) -> Iterable[dict[str, Any]]:
+def measured(
+    weights: str, precision: str, classes: Sequence[int], templates: Sequence[int]
+) -> Iterator[dict[str, Any]]:
     """A row for each number of classes and templates, in the order of their products."""
     encoder = load_encoder(weights, "cpu", precision=precision)
     sentences = load_prompts("ensemble").templates["default"]
