@@ -104,7 +104,10 @@ def documents() -> dict[Path, Sections]:
         },
         "docs/seeds.md": {"seeds": seeds.page},
         "docs/sound.md": {"sound-speed": sound_speed_table},
-        "docs/speed.md": {"speed": speed_table},
+        "docs/speed.md": {
+            "speed": speed_table,
+            "prompts": partial(quoted_table, "prompts.md", "benchmarks.prompt_growth"),
+        },
         "docs/training-through-clip.md": {
             "encoder": partial(quoted_table, "sample-encoder.md", "benchmarks.sample_encoder")
         },

@@ -59,7 +59,7 @@ class Rows:
 
     Attributes:
         part: The part's number.
-        features: (M, d) as stored; zeros where there is an error.
+        features: (M, d) as stored, perhaps not aligned; zeros where there is an error.
         about: The other columns: a pyarrow RecordBatch of M rows.
     """
 
@@ -77,6 +77,11 @@ class Rows:
         features = normalise(self.features)
         features[~self.readable] = 0
         return features
+
+    def blocks(self, size: int) -> Iterator[Rows]:
+        """The rows, at most `size` at a time."""
+        for first in range(0, len(self.features), size):
+            yield Rows(self.part, self.features[first : first + size], self.about.slice(first, size))
 
     def text(self, column: str, row: int) -> str:
         """A row's key, label or error; empty for none."""
@@ -103,7 +108,7 @@ def stream(folder: Path, rows: int = 4096, parts: Iterator[int] | None = None) -
                     flat = batch.column("feature").flatten().to_numpy(zero_copy_only=False)
                     yield Rows(number, flat.reshape((len(batch), whole["width"])), batch.drop_columns("feature"))
                 else:
-                    yield Rows(number, np.require(features[first : first + len(batch)], requirements="A"), batch)
+                    yield Rows(number, features[first : first + len(batch)], batch)
                     first += len(batch)
 
 
