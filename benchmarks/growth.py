@@ -197,7 +197,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         parts.append(f"## {axis.capitalize()}\n\n{markdown_table(['method', *head], cells)}\n")
     intro = (
         "# Growth\n\nThe largest size of each axis that a method finished, and the exponent of its growth between its "
-        "two largest sizes (1: ten times the size takes ten times as long). Synthetic features, 512 wide.\n"
+        "two largest sizes (1: ten times the size takes ten times as long). Synthetic features, 512 wide. A method's "
+        "axis was measured in one process; not all axes on the same machine.\n"
         "`python -m benchmarks.growth`\n\n"
     )
     return intro + "\n".join(parts)

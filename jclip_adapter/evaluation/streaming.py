@@ -75,7 +75,7 @@ class Classifier:
             raw = block.features if self.method.raw_ else None
             logits = self.method.logits(Queries(features, raw))
             best = top_k_ids(logits, self.top)
-            parts = {"best": best, "probabilities": self._shares(logits, best)}
+            parts: dict[str, npt.NDArray[Any]] = {"best": best, "probabilities": self._shares(logits, best)}
             if self.reject is not None:
                 parts["unknown"] = ~self.method.calibration_.is_known(logits, self.reject)
             for name, part in parts.items():
