@@ -16,7 +16,7 @@ from jclip_adapter.core.errors import AdapterError, SetupError
 from jclip_adapter.core.problems import one_line
 
 # What a process elsewhere is given of this one's environment: Jittor's and this program's settings, and model hubs'.
-_SHARED = re.compile(r"JITTOR_HOME|JCLIP_\w+|HF_\w+|cc_path|nvcc_path|OMP_WAIT_POLICY", re.ASCII)
+_SHARED = re.compile(r"JITTOR_HOME|JCLIP_\w+|HF_\w+|cc_path|nvcc_path|OMP_WAIT_POLICY|GOMP_SPINCOUNT", re.ASCII)
 LOGS = "Ray's logs say why: /tmp/ray/session_latest/logs on the nodes."
 # Ray's processes have many threads. One that Jittor forks from them, to compile by, may wait for ever for a lock that
 # another thread had, and Jittor for it: seen in 1 of 2 processes. So Jittor compiles without.

@@ -3,6 +3,9 @@
 A third of the core's time goes into parsing the standard library and Jittor's own headers, in each of 150 files, and a
 fifth into optimising code that only builds graphs. With a precompiled header and -O1 the core takes half the time.
 
+The same header makes Jittor's memory begin where the processor's cache lines do (Jittor asks for half a line). Where
+each load touches two lines, bfloat16 products on AMX take up to three times as long, float32 ones a fifth longer.
+
 Jittor compiles each new combination of operators as a C++ file. Most of the time goes into parsing the same headers of
 Jittor, and into a Python script around the compiler, which makes aligned vector stores of some kernels bypass the
 processor's cache (it changes none of the kernels here, and never their results). With precompiled headers and a direct
@@ -58,6 +61,7 @@ _CORE_HEADER = """\
 #include "executor.h"
 #include "fused_op.h"
 #include "ops/op_register.h"
+#define aligned_alloc(alignment, size) aligned_alloc(64, size)
 """
 # Every kernel defines the first two before its includes, so the precompiled header must too.
 _HEADER = """\

@@ -42,6 +42,9 @@ class Plan:
     toolkit: Toolkit | None = None
 
 
+_SPINS = "5000"  # a fifth of the time of an adapter's training; 20,000 take longer than none beside other work
+
+
 def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     """Decide the device and the environment for Jittor.
 
@@ -61,8 +64,11 @@ def make_plan(device: str = "auto", cuda: Cuda | None = None) -> Plan:
     environment = {**_WITHOUT, "JITTOR_HOME": str(jittor_home())}
     environment["log_silent"] = os.environ.get("log_silent", "1")
     # With more threads than free cores, spinning threads block the one that they wait for: training steps on shared
-    # machines took several times longer.
+    # machines took several times longer. A thread that sleeps at once takes 70 µs to wake up, longer than many
+    # operators take; so it spins for about as long, which pays beside other work too.
     environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "passive")
+    if environment["OMP_WAIT_POLICY"] == "passive":
+        environment["GOMP_SPINCOUNT"] = os.environ.get("GOMP_SPINCOUNT", _SPINS)
     environment["python_config_path"] = os.environ.get("python_config_path") or python_headers.config(cache_folder())
     on_cpu = {**environment, "nvcc_path": "", "cache_name": _cache_name("cpu")}
     if device == "cpu":

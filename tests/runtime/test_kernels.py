@@ -120,3 +120,12 @@ def test_the_running_jittor_was_compiled_so():
     assert jittor.flags.cc_flags.index(kernels.CORE_LEVEL) < jittor.flags.cc_flags.index("-Ofast")
     records = list(Path(jittor.flags.cache_path).glob("obj_files/var.cc.o.key"))
     assert records and all("/core_" in path.read_text() for path in records)
+
+
+@pytest.mark.skipif(runtime.current_device() == "cuda", reason="it is the CPU's memory")
+def test_memory_begins_where_cache_lines_do():
+    runtime.start("cpu")
+    from jclip_adapter.runtime import jt
+
+    kept = [jt.ones(size) + 1 for size in (1, 7, 1000, 3_000, 10_000, 300_000, 700_001, 3_000_000)]
+    assert [each.data.ctypes.data % 64 for each in kept] == [0] * len(kept)

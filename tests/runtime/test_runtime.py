@@ -285,11 +285,18 @@ def test_what_ctrl_c_left_half_made_is_freed_silently(monkeypatch, error, heard,
     assert seen == [AttributeError] * heard
 
 
-def test_threads_wait_without_spinning_unless_told_otherwise(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert planning.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "passive"
+def test_threads_spin_shortly_unless_told_otherwise(monkeypatch):
+    def found():
+        environment = planning.make_plan("cpu").environment
+        return environment["OMP_WAIT_POLICY"], int(environment.get("GOMP_SPINCOUNT", 0))
+
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert found() == ("passive", 5000)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert found() == ("passive", 7)
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert planning.make_plan("cpu").environment["OMP_WAIT_POLICY"] == "active"
+    assert found() == ("active", 0)
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--list"], 0), (["--list", "--shots", "4"], 2)])

@@ -12,6 +12,8 @@ from typing import Any
 
 from jclip_adapter.runtime import jt
 
+from . import amx_attention
+
 PRECISIONS = ("float32", "bfloat16")
 _ROWS = 1600  # rows for which oneDNN chooses the packing: 32 photos of 50 positions
 _STORED = {"float32": "float32", "bfloat16": "uint16"}  # Jittor's type for the bits
@@ -230,7 +232,7 @@ for (int64_t b = 0; b < in0_shape0; b++) for (int64_t g = 0; g < grid * grid; g+
 
 @cache
 def _header() -> str:
-    return _HEADER.format(rows=_ROWS)
+    return _HEADER.format(rows=_ROWS) + amx_attention.HEADER
 
 
 def _code(shape: tuple[int, ...], kind: str, inputs: list[Any], source: str, **numbers: float) -> Any:
@@ -323,15 +325,20 @@ def attention(
     inputs = {name: value for name, value in inputs.items() if value is not None}
     place = {name: f"in{number}" for number, name in enumerate(inputs)}
     rotate = f"rotate<w>({{}}, {place.get('rotary')}_p + {{}} * w, {place.get('rotary')}_p + (length + {{}}) * w);"
+    facts = {
+        "head": width // heads,
+        "scale": f"{(width // heads) ** -0.5:.9e}",
+        "seen": f"{place['seen']}_p[b]" if "seen" in place else "r + 1" if causal else "length",
+    }
     source = _ATTENTION.format(
-        head=width // heads,
-        scale=f"{(width // heads) ** -0.5:.9e}",
+        **facts,
         first="width" if one is None else "0",
         query="in0_p + (b * length + r) * wide" if one is None else f"{place['one']}_p + b * width",
-        seen=f"{place['seen']}_p[b]" if "seen" in place else "r + 1" if causal else "length",
         rotate_key=rotate.format("key", "s", "s") if "rotary" in place else "",
         rotate_query=rotate.format("q[i]", "r", "r") if "rotary" in place else "",
     )
+    if str(joined.dtype) == _STORED["bfloat16"] and one is None and rotary is None and facts["head"] % 32 == 0:
+        source = amx_attention.SOURCE.format(**facts) + source
     shape = (joined.shape[0] if one is None else batch, width)
     return _code(shape, str(joined.dtype), list(inputs.values()), source, heads=heads, batch=batch)
 

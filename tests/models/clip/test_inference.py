@@ -110,17 +110,36 @@ def test_attention(ops: ModuleType, subtests: pytest.Subtests) -> None:
             check_attention(ops, length, kind, head)
 
 
+@pytest.mark.skipif(not runtime.has_fast_matmul(), reason="without oneDNN there is no bfloat16 on the CPU")
+def test_attention_of_bfloat16(subtests: pytest.Subtests) -> None:
+    kinds = ["whole", "causal", "padded", "rotary", "one"]
+    for length, kind, head in itertools.product([1, 9, 31, 32, 50, 77, 130], kinds, [32, 64, 80, 96]):
+        with subtests.test(length=length, kind=kind, head=head):
+            check_attention(onednn_ops, length, kind, head, "bfloat16")
+
+
 def turned(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Neighbouring channels as complex numbers, turned by their angle."""
     numbers = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles[:, 0::2])
     return np.stack([numbers.real, numbers.imag], axis=-1).reshape(x.shape)
 
 
-def check_attention(ops: ModuleType, length: int, kind: str, head: int) -> None:
+def widened(x: Any) -> npt.NDArray[np.float32]:
+    """The float32 of bfloat16's bits, or of float32."""
+    numbers = x.numpy()
+    return (numbers.astype(np.uint32) << 16).view(np.float32) if numbers.dtype == np.uint16 else numbers
+
+
+def check_attention(ops: ModuleType, length: int, kind: str, head: int, precision: str = "float32") -> None:
     """The formula, in float64."""
+    tolerance = 1e-5 if precision == "float32" else 0.02
+
+    def given(array: npt.NDArray[np.float32]) -> Any:
+        return ops.cast(jt.array(np.ascontiguousarray(array)), precision)
+
     batch, heads = 2, 3
     width = head * heads
-    joined = drawn(batch * length, 3 * width).numpy()
+    joined = widened(given(drawn(batch * length, 3 * width).numpy()))
     query, key, value = (
         part.reshape(batch, length, heads, head).transpose(0, 2, 1, 3).astype(np.float64)
         for part in np.split(joined, 3, axis=1)
@@ -143,13 +162,12 @@ def check_attention(ops: ModuleType, length: int, kind: str, head: int) -> None:
     wanted = mixed.transpose(0, 2, 1, 3).reshape(batch, length, width)
     if kind == "one":
         last = seen - 1
-        rows = jt.array(joined[np.arange(batch) * length + last, :width])
-        keys_and_values = jt.array(np.ascontiguousarray(joined[:, width:]))
-        found = ops.attention(keys_and_values, batch, heads, one=rows, **more).numpy()
-        np.testing.assert_allclose(found, wanted[np.arange(batch), last], atol=1e-5)
+        rows = given(joined[np.arange(batch) * length + last, :width])
+        found = widened(ops.attention(given(joined[:, width:]), batch, heads, one=rows, **more))
+        np.testing.assert_allclose(found, wanted[np.arange(batch), last], atol=tolerance)
     else:
-        found = ops.attention(jt.array(joined), batch, heads, **more).numpy()
-        np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=1e-5)
+        found = widened(ops.attention(given(joined), batch, heads, **more))
+        np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=tolerance)
 
 
 @by_module
