@@ -49,6 +49,7 @@ inline void store(uint16_t* to, v16 value) {{
     const u16 bits = (u16)value;
     *(h16_anywhere*)to = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, h16);
 }}
+inline float total(v16 x) {{ float sum = 0; for (int j = 0; j < 16; j++) sum += x[j]; return sum; }}
 inline float get(const float* from) {{ return *from; }}
 inline float get(const uint16_t* from) {{
     const uint32_t bits = (uint32_t)*from << 16;
@@ -135,6 +136,19 @@ for (int64_t i = 0; i < in0_shape0; i++) {{
     const int64_t d = in0_shape1;
     const float* x = in0_p + i * d;
     float sum = 0, squares = 0;
+    if (sizeof(*out0_p) == 2 && d % 64 == 0) {{  // by hand in half the time; four sums do not wait for one another
+        v16 sums[4] = {{}}, powers[4] = {{}};
+        for (int64_t c = 0; c < d; c += 64) for (int j = 0; j < 4; j++) sums[j] += load(x + c + 16 * j);
+        const v16 mean = v16{{}} + total((sums[0] + sums[1]) + (sums[2] + sums[3])) / d;
+        for (int64_t c = 0; c < d; c += 64) for (int j = 0; j < 4; j++) {{
+            const v16 y = load(x + c + 16 * j) - mean;
+            powers[j] += y * y;
+        }}
+        const float scale = 1.f / std::sqrt(total((powers[0] + powers[1]) + (powers[2] + powers[3])) / d + {eps}f);
+        for (int64_t c = 0; c < d; c += 16)
+            store(out0_p + i * d + c, (load(x + c) - mean) * scale * load(in1_p + c) + load(in2_p + c));
+        continue;
+    }}
     for (int64_t c = 0; c < d; c++) sum += x[c];
     const float mean = sum / d;
     for (int64_t c = 0; c < d; c++) squares += (x[c] - mean) * (x[c] - mean);

@@ -118,6 +118,17 @@ def test_attention_of_bfloat16(subtests: pytest.Subtests) -> None:
             check_attention(onednn_ops, length, kind, head, "bfloat16")
 
 
+@pytest.mark.skipif(not runtime.has_fast_matmul(), reason="without oneDNN there is no bfloat16 on the CPU")
+@pytest.mark.parametrize("width", [48, 64, 768])
+def test_layer_norm_to_bfloat16(width: int) -> None:
+    x, weight, bias = drawn(7, width).numpy() * 3 + 100, np.linspace(0.5, 2, width), np.linspace(-1, 1, width)
+    exact = x.astype(np.float64)
+    centred = exact - exact.mean(axis=1, keepdims=True)
+    wanted = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5) * weight + bias
+    found = onednn_ops.layer_norm(*(jt.array(each.astype(np.float32)) for each in (x, weight, bias)), "bfloat16")
+    np.testing.assert_allclose(widened(found), wanted, rtol=2**-8, atol=1e-3)
+
+
 def turned(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Neighbouring channels as complex numbers, turned by their angle."""
     numbers = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles[:, 0::2])
