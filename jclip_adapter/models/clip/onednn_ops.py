@@ -246,12 +246,12 @@ for (int64_t b = 0; b < in0_shape0; b++) for (int64_t g = 0; g < grid * grid; g+
 
 @cache
 def _header() -> str:
-    return _HEADER.format(rows=_ROWS) + amx_attention.HEADER
+    return _HEADER.format(rows=_ROWS)
 
 
-def _code(shape: tuple[int, ...], kind: str, inputs: list[Any], source: str, **numbers: float) -> Any:
+def _code(shape: tuple[int, ...], kind: str, inputs: list[Any], source: str, header: str = "", **numbers: float) -> Any:
     data = {name: float(value) for name, value in numbers.items()}
-    return jt.code(shape, kind, inputs, cpu_header=_header(), cpu_src=source, data=data)
+    return jt.code(shape, kind, inputs, cpu_header=_header() + header, cpu_src=source, data=data)
 
 
 _ACTIVATIONS = {"": 0, "quick_gelu": 1, "gelu": 2, "gelu_tanh": 3}  # as `plan` numbers them
@@ -351,10 +351,11 @@ def attention(
         rotate_key=rotate.format("key", "s", "s") if "rotary" in place else "",
         rotate_query=rotate.format("q[i]", "r", "r") if "rotary" in place else "",
     )
+    header = ""
     if str(joined.dtype) == _STORED["bfloat16"] and one is None and rotary is None and facts["head"] % 32 == 0:
-        source = amx_attention.SOURCE.format(**facts) + source
+        header, source = amx_attention.HEADER, amx_attention.SOURCE.format(**facts) + source
     shape = (joined.shape[0] if one is None else batch, width)
-    return _code(shape, str(joined.dtype), list(inputs.values()), source, heads=heads, batch=batch)
+    return _code(shape, str(joined.dtype), list(inputs.values()), source, header, heads=heads, batch=batch)
 
 
 def patches(pixels: Any, patch: int, mean: Any, deviation: Any, out: str) -> Any:
