@@ -209,7 +209,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> bytes:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(row["method"] for row in rows))
-    figure = Figure(figsize=(12, 13), layout="constrained")
+    figure = Figure(figsize=(10, 11), layout="constrained")
     for place, (measure, title) in enumerate(MEASURES.items()):
         for column, axis in enumerate(AXES):
             axes = figure.add_subplot(len(MEASURES), len(AXES), place * len(AXES) + column + 1)
