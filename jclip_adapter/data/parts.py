@@ -105,11 +105,11 @@ def stream(folder: Path, rows: int = 4096, parts: Iterator[int] | None = None) -
             features, first = _features_in_place(mapped, table, whole), 0
             for batch in _batches(table, rows, _ABOUT if features is not None else (*_ABOUT, "feature")):
                 if features is None:
-                    flat = batch.column("feature").flatten().to_numpy(zero_copy_only=False)
-                    yield Rows(number, flat.reshape((len(batch), whole["width"])), batch.drop_columns("feature"))
+                    own = batch.column("feature").flatten().to_numpy(zero_copy_only=False)
                 else:
-                    yield Rows(number, features[first : first + len(batch)], batch)
-                    first += len(batch)
+                    own = features[first : first + len(batch)]
+                yield Rows(number, own.reshape((len(batch), whole["width"])), batch.select(list(_ABOUT)))
+                first += len(batch)
 
 
 def columns(folder: Path, names: Sequence[str], parts: Iterator[int] | None = None) -> Iterator[dict[str, list[Any]]]:
@@ -182,8 +182,8 @@ def _features_in_place(mapped: Any, table: Any, whole: Mapping[str, Any]) -> npt
     if table.metadata.num_row_groups != 1 or kind != feature_type(pa.from_numpy_dtype(dtype), whole["width"]):
         return None
     group = table.metadata.row_group(0)
-    columns = [group.column(number) for number in range(group.num_columns)]
-    (column,) = (each for each in columns if each.path_in_schema.partition(".")[0] == "feature")
+    every = (group.column(number) for number in range(group.num_columns))
+    (column,) = (each for each in every if each.path_in_schema.partition(".")[0] == "feature")
     if column.compression != "UNCOMPRESSED" or column.has_dictionary_page or "PLAIN" not in column.encodings:
         return None
     start, length = column.data_page_offset, column.total_compressed_size
