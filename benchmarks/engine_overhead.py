@@ -16,7 +16,6 @@ import functools
 import hashlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from typing import Any, NamedTuple
 from benchmarks import ROOT, reports_user_errors
 from benchmarks.kill_extraction import make_shards
 from benchmarks.results import write_results
+from benchmarks.turns import peak_mb
 from jclip_adapter.core.version import __version__
 from jclip_adapter.data.parts import part_paths
 from jclip_adapter.evaluation.report import markdown_table
@@ -39,7 +39,6 @@ from jclip_adapter.features.parts.ray_engine import on_ray
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.models.clip.config import VIT_B_32
 from jclip_adapter.models.clip.encoder import load_encoder
-from jclip_adapter.storage import write_safetensors
 from jclip_adapter.storage.checksums import json_bytes
 
 RESULTS = ROOT / "results" / "scale-engines"
@@ -100,7 +99,7 @@ def drive(shards: str, folder: str) -> dict[str, float]:
     work = Work(plan, lambda: source.units(shards))
     work.complete(on_ray("ray", open_sample, plan, stand_in))
     finish(plan, work.count)
-    return {"mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"mb": peak_mb()}
 
 
 def in_child(*words: object) -> dict[str, float]:
@@ -121,12 +120,11 @@ def row(what: str, unit: str, ray: str, local: str = "", ratio: str = "") -> dic
 
 def compare(photos: Path, root: Path, load: Load) -> Iterator[dict[str, str]]:
     """Rows of both engines."""
-    from tests.random_weights import random_state
+    from tests.random_weights import write_safe
 
     weights, shards = "sample", root / load.network.replace("/", "-")
     if load.network != "sample":
-        weights = str(root / "weights.safetensors")
-        write_safetensors(Path(weights), random_state(VIT_B_32), {})
+        weights = str(write_safe(root / "weights.safetensors", config=VIT_B_32))
     make_shards(photos, shards, load.parts * load.photos, load.photos)
     taken: dict[tuple[str, str], list[float]] = {}
     for pair in range(PAIRS):

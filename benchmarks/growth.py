@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from benchmarks import ROOT, reports_user_errors
 from benchmarks.results import write_results
+from benchmarks.turns import peak_mb
 from jclip_adapter.core.errors import AdapterError
 from jclip_adapter.core.task import FewShotTask, Queries, normalise
 from jclip_adapter.evaluation.benchmark import choose_methods
@@ -79,8 +80,7 @@ def measure(name: str, sizes: tuple[int, int, int]) -> dict[str, Any]:
     for _ in range(0, photos, chunk):
         method.logits(queries)
     asked = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"fit_s": round(fitted - started, 3), "predict_s": round(asked - fitted, 3), "mb": round(peak)}
+    return {"fit_s": round(fitted - started, 3), "predict_s": round(asked - fitted, 3), "mb": round(peak_mb())}
 
 
 def measure_selection(name: str, sizes: tuple[int, int, int]) -> dict[str, Any]:

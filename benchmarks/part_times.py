@@ -46,7 +46,7 @@ from jclip_adapter.features.parts.source import units
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.models.clip.config import VIT_B_32
 from jclip_adapter.models.clip.encoder import load_encoder
-from jclip_adapter.storage import read_lines, write_safetensors
+from jclip_adapter.storage import read_lines
 
 RESULTS = ROOT / "results" / "part-times"
 COLUMNS = ("what", "case", "photos", "value", "unit")
@@ -220,7 +220,7 @@ def measure(photos: Path, *, size: int, parts: int, count: int) -> list[Value]:
         parts: Number of such parts.
         count: Photos whose steps are timed one by one.
     """
-    from tests.random_weights import random_state
+    from tests.random_weights import write_safe
 
     keys = [key for unit in units(str(photos)) for key, _ in unit.photos]
     chosen = np.linspace(0, len(keys) - 1, min(count, len(keys))).astype(int)
@@ -233,8 +233,7 @@ def measure(photos: Path, *, size: int, parts: int, count: int) -> list[Value]:
         for dtype in DTYPES:
             values += part_files(part, dtype)
     with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "weights.safetensors"
-        write_safetensors(weights, random_state(VIT_B_32), {})
+        weights = write_safe(Path(folder) / "weights.safetensors", config=VIT_B_32)
         networks = {"sample": load_encoder("sample", "cpu")}
         networks[NETWORK] = load_encoder(str(weights), "cpu", precision="float32")
         for name, encoder in networks.items():

@@ -33,7 +33,7 @@ from jclip_adapter.features.encoding import encode_texts
 from jclip_adapter.models.clip.config import VIT_B_32
 from jclip_adapter.models.clip.encoder import load_encoder
 from jclip_adapter.models.clip.tokenizer import model_tokens
-from jclip_adapter.storage import read_lines, write_safetensors
+from jclip_adapter.storage import read_lines
 
 RESULTS = ROOT / "results" / "prompts"
 COLUMNS = ("precision", "classes", "templates", "prompts", "tokens", "shared", "seconds", "per_second", "mb")
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 2 a mistake of the user's.
     """
-    from tests.random_weights import random_state
+    from tests.random_weights import write_safe
 
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.prompt_growth", description="Measure how the encoding of prompts grows."
@@ -138,8 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="where .csv and .md are written")
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "weights.safetensors"
-        write_safetensors(weights, random_state(VIT_B_32), {})
+        weights = write_safe(Path(folder) / "weights.safetensors", config=VIT_B_32)
         rows = [
             row
             for precision in given.precision.split(",")

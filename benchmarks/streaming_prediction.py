@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import ROOT, reports_user_errors
+from benchmarks.turns import peak_mb
 from jclip_adapter.core.task import FewShotTask, normalise
 from jclip_adapter.data.parts import is_parts, read_manifest
 from jclip_adapter.evaluation.report import csv_text, markdown_table
@@ -88,7 +88,7 @@ def classify(folder: Path, name: str) -> tuple[float, float]:
         started = time.perf_counter()
         rows = classify_parts(found, folder, Path(target))["rows"]
         seconds = time.perf_counter() - started
-    return rows / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return rows / seconds, peak_mb()
 
 
 def saved_table() -> str:

@@ -29,9 +29,9 @@ def random_state(config: ClipConfig, seed: int = 0) -> dict[str, npt.NDArray[np.
     return state_arrays(model)
 
 
-def write_safe(path: Path, seed: int = 0) -> Path:
-    """Write a tiny CLIP's as safetensors, as `--convert` does."""
-    write_safetensors(path, random_state(TINY, seed), {})
+def write_safe(path: Path, seed: int = 0, config: ClipConfig = TINY) -> Path:
+    """Write a CLIP's as safetensors, as `--convert` does; a tiny one's by default."""
+    write_safetensors(path, random_state(config, seed), {})
     return path
 
 

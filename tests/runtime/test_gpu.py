@@ -12,9 +12,8 @@ from jclip_adapter import runtime
 from jclip_adapter.data.photos.preprocess import normalise_pixels
 from jclip_adapter.models.clip.config import VIT_B_32
 from jclip_adapter.models.clip.encoder import Encoder, load_encoder
-from jclip_adapter.storage import write_safetensors
 from tests.conftest import Cli
-from tests.random_weights import random_state
+from tests.random_weights import write_safe
 
 pytestmark = pytest.mark.gpu
 TEXTS = ["a photo of a cat.", "a dog", "a long text of many words about a lynx in the snow, " * 3]
@@ -22,9 +21,7 @@ TEXTS = ["a photo of a cat.", "a dog", "a long text of many words about a lynx i
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "vit-b-32.safetensors"
-    write_safetensors(path, random_state(VIT_B_32), {})
-    return path
+    return write_safe(tmp_path_factory.mktemp("weights") / "vit-b-32.safetensors", config=VIT_B_32)
 
 
 @pytest.fixture(scope="module")
