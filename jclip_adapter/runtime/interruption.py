@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import ctypes
 import functools
-import hashlib
-import os
 import signal
-import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from . import shared_library
 
 DEADLINE_S = 2
 _AGAIN_S = 0.05
@@ -198,13 +196,7 @@ def _update_handler() -> None:
 
 def _library(folder: Path, compiler: str) -> Any:
     """The compiled handler; None if it cannot be compiled."""
-    path = folder / f"interruption_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:16]}.so"
-    with contextlib.suppress(OSError):
-        if not _loaded() and not path.is_file():
-            fresh = path.with_name(f"{path.name}.{os.getpid()}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            command = [compiler, "-x", "c++", "-O1", "-shared", "-fPIC", "-", "-o", str(fresh)]
-            subprocess.run(command, input=_SOURCE.encode(), capture_output=True, check=False)
-            fresh.replace(path)  # an error where there is no compiler, or it failed
-        _loaded()[:] = [ctypes.CDLL(str(path))]
+    if not _loaded():
+        found = shared_library.load("interruption", _SOURCE, folder, compiler, ["-O1"])
+        _loaded()[:] = [] if found is None else [found]
     return next(iter(_loaded()), None)
