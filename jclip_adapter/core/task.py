@@ -29,6 +29,16 @@ def normalise(rows: npt.ArrayLike) -> Array:
     return np.asarray(np.divide(array, np.maximum(norm, np.finfo(np.float32).tiny), out=own))
 
 
+def all_finite(rows: Array) -> bool:
+    """Whether an array has neither NaN nor infinity; its sum of squares tells it faster than a search.
+
+    >>> all_finite(np.float32([[1e30, 2]])), all_finite(np.float32([[1, np.nan]]))
+    (True, False)
+    """
+    flat = rows.ravel()
+    return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all())  # large numbers have an infinite square
+
+
 def chunks(rows: npt.NDArray[Number], size: int) -> list[npt.NDArray[Number]]:
     """Split an array into chunks of at most `size` rows.
 
@@ -418,7 +428,7 @@ def check_rows(value: npt.ArrayLike, name: str, width: int | None = None, rows: 
         raise DataError(f"{name} has width {array.shape[1]}, expected {width} as in the task's features.")
     if rows is not None and len(array) != rows:
         raise DataError(f"{name} has {len(array)} rows, expected {rows}.")
-    if not np.isfinite(array).all():
+    if not all_finite(array):
         raise DataError(f"{name} contains NaN or infinity.", "Extract the features again.")
     if array.flags.writeable:
         array = array.copy()

@@ -6,6 +6,7 @@ not be read, its error and a feature of zeros.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from jclip_adapter import storage
 from jclip_adapter.core.errors import DataError, SetupError
 from jclip_adapter.core.task import Array, normalise
+from jclip_adapter.runtime.row_loops import loops
 
 MANIFEST = "manifest.json"
 _ABOUT = ("key", "sha256", "label", "error")  # the columns beside the feature
@@ -67,21 +69,18 @@ class Rows:
     features: npt.NDArray[Any]
     about: Any
 
-    @property
+    @functools.cached_property
     def readable(self) -> npt.NDArray[np.bool_]:
         """(M,) whether the photo could be read."""
         return np.asarray(self.about.column("error").is_null())
 
-    def normalised(self) -> Array:
-        """(M, d) L2-normalised features; zeros for photos that could not be read."""
-        features = normalise(self.features)
-        features[~self.readable] = 0
+    def normalised(self, chosen: slice = slice(None)) -> Array:
+        """(M, d) L2-normalised features, of some of the rows; zeros for photos that could not be read."""
+        compiled = loops()
+        rows = self.features[chosen]
+        features = normalise(rows) if compiled is None else compiled.normalised(rows)
+        features[~self.readable[chosen]] = 0
         return features
-
-    def blocks(self, size: int) -> Iterator[Rows]:
-        """The rows, at most `size` at a time."""
-        for first in range(0, len(self.features), size):
-            yield Rows(self.part, self.features[first : first + size], self.about.slice(first, size))
 
     def text(self, column: str, row: int) -> str:
         """A row's key, label or error; empty for none."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.errors import DataError, DivergedError, UsageError, suggest
-from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries, Weights, check_rows, normalise
+from jclip_adapter.core.task import Array, EncoderLink, FewShotTask, Queries, Weights, all_finite, check_rows, normalise
 from jclip_adapter.core.version import __version__
 from jclip_adapter.storage import Kind, read_safetensors, write_safetensors
 from jclip_adapter.storage.kinds import unchanged_safetensors
@@ -241,7 +241,7 @@ class Method(ABC):
         if self.tunes_images:
             given = self._reencoded(given)
         scores = np.asarray(self._logits(given), dtype=np.float32)
-        if not np.isfinite(scores).all():
+        if not all_finite(scores):
             raise DataError(f"{self.meta.name} produced NaN or infinite scores.", "Lower its learning rate.")
         return scores
 

@@ -99,7 +99,8 @@ class ZeroShot(Method):
             self.head_, self.head_bias_, self.means_ = head.weight, head.bias, head.matrix
 
     def _logits(self, queries: Queries) -> npt.NDArray[np.float32]:
-        scores = np.asarray(self.scale_ * (queries.features @ self.text_.T), dtype=np.float32)
+        scores = queries.features @ self.text_.T
+        scores *= self.scale_
         if self.uses_extra:
             scores = with_unseen(self.rows_scale_ * (queries.features @ self.rows_.T), scores, self.classes_with_rows_)
         if not self.hyper.names:

@@ -9,6 +9,7 @@ import pytest
 from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.core.task import normalise
+from jclip_adapter.data import parts
 from jclip_adapter.data.parts import MANIFEST, part_paths
 from jclip_adapter.evaluation import streaming
 from jclip_adapter.evaluation.metrics import top_k_ids
@@ -54,8 +55,13 @@ def tables(target):
     return pd.concat([pd.read_parquet(path) for path in sorted(target.glob("part-*"))], ignore_index=True)
 
 
-def test_predictions_are_those_of_all_rows_at_once(features, classifier, tmp_path, monkeypatch):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_predictions_are_those_of_all_rows_at_once(compiled, features, classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "_ROWS", 7)
+    assert streaming.loops() is not None
+    if not compiled:
+        for module in (parts, streaming):
+            monkeypatch.setattr(module, "loops", lambda: None)
     folder, rows = features
     summary = classify_parts(classifier, folder, tmp_path / "out")
     found = tables(tmp_path / "out")

@@ -1,0 +1,143 @@
+"""Compiled loops over rows compute what numpy does, and are compiled once."""
+
+import ctypes
+import logging
+import threading
+
+import numpy as np
+import pytest
+
+from jclip_adapter.core.task import normalise, softmax
+from jclip_adapter.evaluation.metrics import top_k_ids
+from jclip_adapter.runtime import row_loops, shared_library
+from jclip_adapter.runtime.row_loops import MOST, loops
+
+FLAGS = ["-O1"]
+FLUSH = """
+#ifdef __SSE2__
+#include <immintrin.h>
+extern "C" void flush() { _mm_setcsr(_mm_getcsr() | 0x8040); }
+#else
+extern "C" void flush() {}
+#endif
+"""
+HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+
+
+def somewhere(rows, offset=1):
+    """The same rows at an address that is not a multiple of their numbers' size."""
+    memory = bytearray(rows.nbytes + offset)
+    memory[offset:] = rows.tobytes()
+    return np.frombuffer(memory, rows.dtype, offset=offset).reshape(rows.shape)
+
+
+def widened_beside_one(halves):
+    return loops().normalised(np.stack([halves, np.ones_like(halves)], axis=1))[:, 0]
+
+
+@pytest.mark.parametrize("flush", [False, True], ids=["", "numbers below the normal ones are taken for zero"])
+def test_every_half_is_widened(flush, tmp_path):
+    """Jittor lets the processor flush small floats to zero, in the thread that imports it; halves are none of them."""
+    halves = HALVES[np.isfinite(HALVES)]
+    wide = halves.astype(np.float64)
+    found = []
+
+    def compute():
+        if flush:
+            shared_library.load("flush", FLUSH, tmp_path, "g++", FLAGS).flush()
+        found.append(widened_beside_one(halves))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    thread.join()
+    np.testing.assert_allclose(found[0], wide / np.sqrt(wide**2 + 1), rtol=3e-7)
+    assert np.count_nonzero(found[0]) == len(halves) - 2
+
+
+def test_what_is_not_finite_stays_so():
+    odd = HALVES[~np.isfinite(HALVES)]
+    assert len(odd) == 2048
+    assert not np.isfinite(widened_beside_one(odd)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("shape", [(0, 4), (1, 1), (3, 7), (9, 16), (5, 100), (40, 513)])
+def test_rows_are_normalised_as_by_numpy(dtype, shape):
+    rows = np.random.default_rng(4).standard_normal(shape).astype(dtype)
+    rows[2:3] = 0
+    wanted = normalise(rows)
+    for given in (rows, somewhere(rows), np.asfortranarray(rows)):
+        np.testing.assert_allclose(loops().normalised(given), wanted, rtol=1e-6, atol=1e-7)
+    assert not loops().normalised(rows)[2:3].any()
+
+
+def test_very_small_and_very_large_rows():
+    rows = np.float32([[1e-30, 0], [3e-15, 4e-15], [3e15, 4e15]])
+    np.testing.assert_allclose(loops().normalised(rows), normalise(rows), rtol=1e-6)
+
+
+def check_best(scores, k, temperature):
+    best, shares = loops().best(scores, k, temperature)
+    assert best.tolist() == top_k_ids(scores, k).tolist()
+    wanted = np.take_along_axis(softmax(scores.astype(np.float64) / temperature), best, axis=1)
+    np.testing.assert_allclose(shares, wanted, rtol=3e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5, 15, 16, 17, 31, 32, 33, 48, 100, 374])
+@pytest.mark.parametrize("values", ["any", "ties", "equal", "one above all", "far below zero"])
+def test_the_best_classes_are_those_of_a_sort(classes, values):
+    rng = np.random.default_rng(classes)
+    scores = {
+        "any": rng.standard_normal((20, classes)) * 8,
+        "ties": rng.integers(0, 3, (20, classes)),
+        "equal": np.full((20, classes), 7.5),
+        "one above all": np.where(np.arange(classes) == classes // 2, 1e4, rng.standard_normal((20, classes))),
+        "far below zero": rng.standard_normal((20, classes)) - 1e6,
+    }[values].astype(np.float32)
+    for k in {1, min(5, classes), min(MOST, classes)}:
+        check_best(scores, k, 1.0)
+        check_best(np.asfortranarray(scores), k, 3.5)
+
+
+def test_probabilities_of_all_classes_add_up_to_one():
+    scores = np.random.default_rng(0).standard_normal((1000, MOST)).astype(np.float32) * 30
+    _, shares = loops().best(scores, MOST, 1.0)
+    np.testing.assert_allclose(shares.astype(np.float64).sum(axis=1), 1, rtol=1e-6)
+
+
+def test_a_library_is_compiled_once_and_again_if_it_was_cut_short(tmp_path):
+    source = 'extern "C" int three() { return 3; }'
+    assert shared_library.load("three", source, tmp_path / "new", "g++", FLAGS).three() == 3
+    (path,) = (tmp_path / "new").iterdir()
+    before = path.stat().st_mtime_ns
+    assert shared_library.load("three", source, tmp_path / "new", "g++", FLAGS).three() == 3
+    assert path.stat().st_mtime_ns == before
+    short = tmp_path / "short"
+    short.mkdir()
+    (short / path.name).write_bytes(path.read_bytes()[:-100])
+    assert shared_library.load("three", source, short, "g++", FLAGS).three() == 3
+    assert [each.name for each in short.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("compiler", ["", "false", "g++", "no such program"])
+def test_without_a_library_there_are_none(compiler, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        assert shared_library.load("broken", "not C++", tmp_path, compiler, FLAGS) is None
+    assert list(tmp_path.iterdir()) == []
+    (record,) = caplog.records
+    assert "broken is not used" in record.getMessage()
+    assert record.levelno == (logging.WARNING if compiler else logging.INFO)
+
+
+def test_another_processor_has_its_own_library(tmp_path, monkeypatch):
+    source = 'extern "C" int three() { return 3; }'
+    for name in ("one", "other"):
+        monkeypatch.setattr(shared_library, "_instructions", lambda name=name: name)
+        assert isinstance(shared_library.load("three", source, tmp_path, "g++", FLAGS), ctypes.CDLL)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_loops_without_a_compiler(monkeypatch, tmp_path):
+    monkeypatch.setattr(row_loops.planning, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(row_loops.planning, "compiler_path", str)
+    assert row_loops.loops.__wrapped__() is None
