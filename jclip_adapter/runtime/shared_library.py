@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .compiled import is_whole
+from .jittor_messages import reason
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ def _compile(source: str, path: Path, compiler: str, flags: Sequence[str]) -> No
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True, check=False)
         if done.returncode:
-            raise OSError(done.stderr.decode("utf-8", "replace").strip() or f"{compiler} failed")
+            why = reason(done.stderr.decode("utf-8", "replace").splitlines())
+            raise OSError(why or f"{compiler} ended with status {done.returncode}")
         fresh.replace(path)
     finally:
         with contextlib.suppress(OSError):

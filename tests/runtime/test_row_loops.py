@@ -126,6 +126,7 @@ def test_without_a_library_there_are_none(compiler, tmp_path, caplog):
     assert list(tmp_path.iterdir()) == []
     (record,) = caplog.records
     assert "broken is not used" in record.getMessage()
+    assert "\n" not in record.getMessage()
     assert record.levelno == (logging.WARNING if compiler else logging.INFO)
 
 
