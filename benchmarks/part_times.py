@@ -37,11 +37,11 @@ from benchmarks.speed_ours import memory_mb
 from benchmarks.speed_world import processor
 from benchmarks.turns import peak_mb
 from jclip_adapter.core.errors import DataError
-from jclip_adapter.data.parts import part_paths, stream
+from jclip_adapter.data.parts import DTYPES, part_paths, stream
 from jclip_adapter.data.photos.decode import pixels_of, read_file
 from jclip_adapter.evaluation.report import markdown_table
 from jclip_adapter.features.parts.encoding import encode_unit
-from jclip_adapter.features.parts.files import DTYPES, Plan, finish, is_whole, recorded, write_part
+from jclip_adapter.features.parts.files import Plan, finish, is_whole, recorded, write_part
 from jclip_adapter.features.parts.source import units
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.models.clip.config import VIT_B_32

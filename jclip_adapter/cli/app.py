@@ -52,7 +52,8 @@ class Invocation:
     def again(self, command: str) -> str:
         """The command line of another command, such as "evaluate" or "predict --images", on the same data and run."""
         settings = self.settings
-        operands = {"predict": RESULT, "predict --images": settings.kind.upper()}
+        result = f"{Path(settings.data).resolve().name}.parquet" if settings.parts else RESULT
+        operands = {"predict": shlex.quote(result), "predict --images": settings.kind.upper()}
         words = [self.called(command), operands.get(command, "")]
         if "data" in settings.given:
             words += ["--data", shlex.quote(settings.data)]

@@ -219,9 +219,10 @@ def refuse_without_effect(item: Option, commands: Collection[str]) -> None:
     """
     if not has_effect(item, commands):
         given = " and ".join(commands)
-        owners = ", ".join(item.commands)
-        hint = f"Add {owners}" if len(item.commands) == 1 else f"Add one of {owners}"
-        raise UsageError(f"{item.flag} has no effect with {given}.", f"{hint}, or leave {item.flag} out.")
+        flags = {command.split()[0] for command in commands}
+        owners = [owner for owner in item.commands if owner.split()[0] not in flags]  # extract writes two things
+        add = f"Add {'one of ' if len(owners) > 1 else ''}{', '.join(owners)}, or leave" if owners else "Leave"
+        raise UsageError(f"{item.flag} has no effect with {given}.", f"{add} {item.flag} out.")
 
 
 def has_effect(item: Option, commands: Collection[str]) -> bool:

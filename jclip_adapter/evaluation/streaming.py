@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ SUMMARY = f"_{MANIFEST}"  # readers of a folder of tables skip names that begin 
 _ROWS = 16_384  # read at once
 _BLOCK = 1024  # classified at once: scores and features fit a core's cache
 _OURS = b"jclip_adapter"  # in a table's metadata
+_SEAL = "seal"
 _COUNTS = ("rows", "unreadable", "unknown")
 _Counts = dict[str, int]
 _SUMMARY = storage.Kind("the summary of predictions in parts", unchanged_json("rows", "parts", "classifier"))
@@ -123,22 +124,25 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         raise UsageError(f"{method.meta.name} is transductive: it needs all photos at once.", "Choose another run.")
     whole, digest = read_manifest(source), classifier.digest
     facts = {"classifier": digest, "parts_sha256": whole["parts_sha256"]}
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file; predictions of parts become a folder of tables.", "Give another name.")
     storage.check_place(target / SUMMARY, _SUMMARY)
     storage.check_folder_writable(target)
-    if (target / SUMMARY).is_file():
-        before = storage.read_checked_json(target / SUMMARY)
-        if any(before[name] != value for name, value in facts.items()):
-            print_note(f"{target} has predictions of other features, or otherwise made: they are replaced")
     storage.discard(target / SUMMARY, _SUMMARY)
-    wanted = {part_paths(target, number)[0] for number in range(whole["parts"])}
-    for path in set(target.glob("part-*.parquet")) - wanted:  # of more parts than there are now
-        storage.discard(path, TABLE)
+
+    def about(number: int) -> dict[str, str]:
+        known = storage.read_checked_json(part_paths(source, number)[1])
+        return {"classifier": digest, "features": known["part_sha256"]}
 
     def predict(number: int) -> _Counts:
-        features, path = (part_paths(folder, number) for folder in (source, target))
-        about = {"classifier": digest, "features": storage.read_checked_json(features[1])["part_sha256"]}
-        return _done(path[0], about) or _predict_part(classifier, source, number, target, about)
+        known = about(number)
+        path = part_paths(target, number)[0]
+        return _done(path, known) or _predict_part(classifier, source, number, target, known)
 
+    tables = [part_paths(target, number)[0] for number in range(whole["parts"])]
+    others = {path for number, path in enumerate(tables) if path.exists() and not _fits(path, about(number))}
+    _replace({*others, *target.glob("part-*.parquet")} - ({*tables} - others), target)
+    loops()  # a warning that they are missing comes before the progress bar
     totals = dict.fromkeys(_COUNTS, 0)
     numbers = range(whole["parts"])
     # Methods that train through CLIP may compute in Jittor, which one thread uses at a time.
@@ -150,6 +154,12 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         for counts in in_threads(predict, numbers, waiting=1) if several else map(predict, numbers):
             totals = {name: totals[name] + counts[name] for name in totals}
             bar.update(counts["rows"])
+    if not all(_fits(path, about(number)) for number, path in enumerate(tables)):
+        storage.discard(target / SUMMARY, _SUMMARY)
+        raise UsageError(
+            f"another command has written other predictions into {target} meanwhile.",
+            "Run this one again: it makes them anew. Or give each a folder of its own.",
+        )
     summary = {"parts": whole["parts"], **totals, **facts}
     storage.write_checked_json(target / SUMMARY, summary, _SUMMARY)
     return summary
@@ -177,17 +187,16 @@ def _predict_part(classifier: Classifier, source: Path, number: int, target: Pat
         counts["unreadable"] += int((~readable).sum())
     table = pa.Table.from_batches(batches, schema)
     buffer = io.BytesIO()
-    repeated = [name for name in schema.names if name.startswith("name_")]
-    about = {_OURS: json.dumps({**counts, **facts})}
-    described = table.replace_schema_metadata(about)
-    pq.write_table(
-        described,
-        buffer,
-        use_dictionary=repeated,
-        write_statistics=["path"],  # no other column is in an order by which a reader could skip rows
-        compression="zstd",
-        write_page_checksum=True,
-    )
+    how = {
+        "use_dictionary": [name for name in schema.names if name.startswith("name_")],
+        "write_statistics": ["path"],  # no other column is in an order by which a reader could skip rows
+        "compression": "zstd",
+        "write_page_checksum": True,
+    }
+    with pq.ParquetWriter(buffer, schema, **how) as writer:
+        writer.write_table(table)
+        seal = hashlib.sha256(buffer.getvalue()).hexdigest()  # of all but the list of contents at the end
+        writer.add_key_value_metadata({_OURS: json.dumps({**counts, **facts, _SEAL: seal})})
     storage.write_bytes(part_paths(target, number)[0], buffer.getvalue(), TABLE)
     return counts
 
@@ -201,19 +210,52 @@ def _schema(classifier: Classifier) -> Any:
     return pa.schema([("path", pa.string()), *answers, *asked, ("error", pa.string())])
 
 
+def _replace(others: Iterable[Path], target: Path) -> None:
+    """Remove tables of other features or predictions first of all, so that a stop never leaves a mixture."""
+    ours = [path for path in others if TABLE.owns(path)]
+    if ours:
+        print_note(f"{target} has predictions of other features, or otherwise made: they are replaced")
+    for path in ours:
+        storage.discard(path, TABLE)
+
+
+def _fits(path: Path, facts: Mapping[str, str]) -> bool:
+    """Whether a table says these facts of itself; True for a damaged one, which is made again in any case."""
+    try:
+        found = _facts_in(path)
+    except (OSError, arrow().ArrowException):
+        return True
+    return all(found.get(name) == value for name, value in facts.items())
+
+
 def _facts_in(path: Path) -> dict[str, Any]:
     """What a table says of itself; empty for a table of another program."""
     import pyarrow.parquet as pq
 
-    found: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(_OURS, b"{}"))
+    found: dict[str, Any] = json.loads((pq.read_metadata(path).metadata or {}).get(_OURS, b"{}"))
     return found
 
 
+def _is_unchanged(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether the bytes before a table's footer are those that were written; the footer's length is at its end."""
+    data = path.read_bytes()
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+    return hashlib.sha256(data[:-footer]).hexdigest() == facts.get(_SEAL)
+
+
 def _is_ours(path: Path) -> bool:
+    import pyarrow.parquet as pq
+
     try:
-        return bool(_facts_in(path))
+        facts = _facts_in(path)
+        if not facts or _is_unchanged(path, facts):
+            return bool(facts)
+        with pq.ParquetFile(path, page_checksum_verification=True) as table:
+            for _ in table.iter_batches(_ROWS):
+                pass
     except (OSError, arrow().ArrowException):  # ours, damaged: another program's would be whole
         return head(path, 4) == b"PAR1"
+    return False  # whole, but edited
 
 
 TABLE = storage.Kind("a table of predictions", _is_ours)
@@ -221,17 +263,10 @@ TABLE = storage.Kind("a table of predictions", _is_ours)
 
 def _done(path: Path, facts: dict[str, str]) -> _Counts | None:
     """The counts of a table that was written whole, of the same features and predictions; None without."""
-    if not path.is_file() or not TABLE.owns(path) or not path.stat().st_size:
-        return None
-    import pyarrow.parquet as pq
-
     try:
-        found = _facts_in(path)
-        if {name: found.get(name) for name in facts} != facts:
-            return None
-        with pq.ParquetFile(path, page_checksum_verification=True) as table:
-            for _ in table.iter_batches(_ROWS):
-                pass
+        found = _facts_in(path) if path.is_file() else {}
     except (OSError, arrow().ArrowException):  # damaged
+        return None
+    if any(found.get(name) != value for name, value in facts.items()) or not _is_unchanged(path, found):
         return None
     return {name: found[name] for name in _COUNTS}

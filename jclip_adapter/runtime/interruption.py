@@ -197,6 +197,7 @@ def _update_handler() -> None:
 def _library(folder: Path, compiler: str) -> Any:
     """The compiled handler; None if it cannot be compiled."""
     if not _loaded():
-        found = shared_library.load("interruption", _SOURCE, folder, compiler, ["-O1"])
+        without = "Ctrl-C may take long to end a computation"
+        found = shared_library.load("interruption", _SOURCE, folder, compiler, ["-O1"], without)
         _loaded()[:] = [] if found is None else [found]
     return next(iter(_loaded()), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from . import planning, shared_library
 
+_ONE_AT_A_TIME = threading.Lock()
 MOST = 16
 """Most classes per photo that `Loops.best` finds."""
 # Pragmas, not -ffast-math: that would change how the process treats NaN and numbers below the normal ones.
@@ -203,11 +205,17 @@ class Loops:
         return best, shares
 
 
-@functools.cache
 def loops() -> Loops | None:
     """The loops, compiled on a machine's first use in half a second; None without a C++ compiler."""
+    with _ONE_AT_A_TIME:
+        return _loaded()
+
+
+@functools.cache
+def _loaded() -> Loops | None:
     folder, compiler = planning.cache_folder(), planning.compiler_path()
-    library = shared_library.load("row_loops", _SOURCE, folder, compiler, _FLAGS)
+    without = "stored features are classified at two thirds of the speed"
+    library = shared_library.load("row_loops", _SOURCE, folder, compiler, _FLAGS, without)
     if library is None:
         return None
     place, number = ctypes.c_void_p, ctypes.c_long

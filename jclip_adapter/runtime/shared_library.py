@@ -9,18 +9,19 @@ import logging
 import os
 import platform
 import subprocess
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from .compiled import is_whole
+from jclip_adapter.core.errors import SetupError
+
 from .jittor_messages import reason
 
 logger = logging.getLogger(__name__)
+_DIGEST = 32  # bytes of SHA-256
 
 
-def load(name: str, source: str, folder: Path, compiler: str, flags: Sequence[str]) -> ctypes.CDLL | None:
-    """Load a library, compiled if it is missing or was cut short.
+def load(name: str, source: str, folder: Path, compiler: str, flags: Sequence[str], without: str) -> ctypes.CDLL | None:
+    """Load a library, compiled if it is missing or damaged.
 
     Args:
         name: Its name, the beginning of its file's.
@@ -29,32 +30,42 @@ def load(name: str, source: str, folder: Path, compiler: str, flags: Sequence[st
             source, its flags, and the instructions of one kind of processor.
         compiler: Path of the C++ compiler; empty for none.
         flags: The compiler's flags.
+        without: What it means to have none, for the warning.
 
     Returns:
-        The library; None if it is not there and cannot be compiled.
+        The library; None, with a warning, if it is not there and cannot be compiled.
     """
     made_of = "\n".join([source, compiler, *flags, _instructions()])
     path = folder / f"{name}_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     try:
-        if not path.is_file() or not is_whole(path):
+        if not _is_whole(path):
             _compile(source, path, compiler, flags)
         return ctypes.CDLL(str(path))
-    except OSError as error:
-        level = logging.WARNING if compiler else logging.INFO
-        logger.log(level, "the library %s is not used: %s", name, error)
+    except (OSError, SetupError) as error:
+        logger.warning("%s, as its C++ cannot be used: %s", without, str(error).rstrip("."))
         return None
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether a library is there and ends in its SHA-256: a damaged one would kill the process."""
+    data = path.read_bytes() if path.is_file() else b""
+    return hashlib.sha256(data[:-_DIGEST]).digest() == data[-_DIGEST:]
+
+
 def _compile(source: str, path: Path, compiler: str, flags: Sequence[str]) -> None:
-    """Write the library; raises OSError without a compiler, or if it fails."""
+    """Write the library and its SHA-256; raises OSError or SetupError if that fails."""
+    if not compiler:
+        raise SetupError("there is no g++.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_native_id()}")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
     command = [compiler, "-x", "c++", *flags, "-shared", "-fPIC", "-", "-o", str(fresh)]
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True, check=False)
         if done.returncode:
             why = reason(done.stderr.decode("utf-8", "replace").splitlines())
-            raise OSError(why or f"{compiler} ended with status {done.returncode}")
+            raise SetupError(why or f"{compiler} ended with status {done.returncode}.")
+        with fresh.open("ab") as file:  # loaders ignore what follows a library
+            file.write(hashlib.sha256(fresh.read_bytes()).digest())
         fresh.replace(path)
     finally:
         with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -78,6 +79,37 @@ def test_features_are_classified_without_the_training_data(trained_on: str, part
         else:
             np.testing.assert_allclose(table[column], wanted[column], atol=2e-5)
     assert cli("--predict", "out.parquet", "--data", "others", "--run", "run").out == found.out
+
+
+@pytest.mark.parametrize(("method", "commands"), [("tip-adapter", 2), ("transclip", 1)])
+def test_the_next_commands_after_training_work(method: str, commands: int, parts: Path, cli: Cli) -> None:
+    """`predict result.txt` was recommended, which features in parts refuse."""
+    done = cli("--train", "--data", "labelled", "--method", method, "--shots", 1)
+    assert done.status == 0, done.err
+    (line,) = (line for line in done.err.splitlines() if line.startswith("next: "))
+    following = line.removeprefix("next: ").split(", or ")
+    assert len(following) == commands
+    for command in following:
+        found = cli(*command.split()[2:])
+        assert found.status == 0, found.err
+    assert Path("labelled.parquet").exists() == (commands == 2)
+
+
+def test_damaged_features_are_not_classified_and_their_repair_is(parts: Path, cli: Cli) -> None:
+    """Predictions of damaged features were kept after `extract` had mended them."""
+    predict = ("--predict", "out.parquet", "--data", "others", "--classes", "cat, dog")
+    assert cli(*predict).status == 0
+    wanted = {path.name: path.read_bytes() for path in Path("out.parquet").iterdir()}
+    shutil.rmtree("out.parquet")
+    first, second = Path("others/part-00000.parquet"), Path("others/part-00001.parquet")
+    first.write_bytes(second.read_bytes())
+    for command in (predict, ("--search", "a dog", "others"), ("--duplicates", "others")):
+        refused = cli(*command)
+        assert refused.status == 2
+        assert "Run its extraction again" in refused.err
+    assert cli("--extract", "others", "--photos", "Dataset/TestSetA", *WEIGHTS, *SIZE).status == 0
+    assert cli(*predict).status == 0
+    assert {path.name: path.read_bytes() for path in Path("out.parquet").iterdir()} == wanted
 
 
 def test_features_are_classified_by_names_alone(parts: Path, cli: Cli) -> None:
@@ -204,6 +236,9 @@ def test_parts_are_made_by_processes_that_share_them(parts: Path, cli: Cli) -> N
         (("--predict", "out.txt", "--data", "others", "--classes", "a, b"), "Write out.parquet"),
         (("--predict", "out.parquet", "--data", "others"), "Give --run"),
         (("--predict", "out.parquet", "--classes", "a, b"), "--classes needs photos"),
+        (("--predict", "out.parquet", "--data", "gone", "--classes", "a, b"), "gone has no features in parts"),
+        (("--predict", "list.parquet", "--data", "others", "--classes", "a, b"), "list.parquet is a file"),
+        (("--extract", "new", "--photos", "list.csv", *WEIGHTS, "--data", "labelled"), "--data has no effect"),
         (("--predict", "out.parquet", "--data", "others", "--classes", "a, b", "--shard", "1/2"), "--shard"),
         (("--serve", "--data", "labelled"), "shows photos"),
         (("--search", "dog", "Dataset"), "no features in parts"),
@@ -216,9 +251,11 @@ def test_parts_are_made_by_processes_that_share_them(parts: Path, cli: Cli) -> N
 )
 def test_what_cannot_be_is_refused(arguments: tuple[object, ...], message: str, parts: Path, cli: Cli) -> None:
     Path("empty").mkdir()
+    Path("list.parquet").touch()
     found = cli(*arguments)
     assert found.status == 2
     assert message in found.err
+    assert f"Add one of {arguments[0]}" not in found.err and f", {arguments[0]}" not in found.err
     assert not Path("new").exists() and not Path("out.parquet").exists()
 
 

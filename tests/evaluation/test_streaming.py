@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from jclip_adapter.core.calibration import Calibration
@@ -34,10 +35,14 @@ def classifier(tmp_path):
 def features(tmp_path, classifier):
     """A folder of features in three parts, of which one photo could not be read; and all of them."""
     folder = tmp_path / "features"
-    width = classifier.method.width_
-    rows = np.random.default_rng(3).standard_normal((ROWS * PARTS, width)).astype(np.float32)
+    rows = np.random.default_rng(3).standard_normal((ROWS * PARTS, classifier.method.width_)).astype(np.float32)
     rows[BROKEN] = 0
-    plan = Plan(folder, width, "float32", {"dtype": "float32"}, {})
+    write_features_in_parts(folder, rows)
+    return folder, rows
+
+
+def write_features_in_parts(folder, rows):
+    plan = Plan(folder, rows.shape[1], "float32", {"dtype": "float32"}, {})
     for part in range(PARTS):
         own = range(ROWS * part, ROWS * part + ROWS)
         columns = {
@@ -48,7 +53,6 @@ def features(tmp_path, classifier):
         }
         write_part(plan, part, str(part), columns, rows[ROWS * part : ROWS * part + ROWS])
     finish(plan, PARTS)
-    return folder, rows
 
 
 def tables(target):
@@ -102,6 +106,73 @@ def test_a_stopped_prediction_goes_on(features, classifier, tmp_path, monkeypatc
     assert classify_parts(classifier, folder, out) == summary
     assert made == [1]
     assert {path.name: path.read_bytes() for path in out.iterdir()} == wanted
+
+
+@pytest.mark.parametrize("change", ["top", "features"])
+def test_a_stop_never_leaves_a_mixture(change, features, classifier, tmp_path, monkeypatch):
+    """Readers of the folder would take older tables beside new ones for one result."""
+    folder, rows = features
+    out = tmp_path / "out"
+    classify_parts(classifier, folder, out)
+    if change == "top":
+        classifier = dataclasses.replace(classifier, top=1)
+    else:
+        write_features_in_parts(folder, -rows)
+    genuine = streaming._predict_part
+    monkeypatch.setattr(
+        streaming, "_predict_part", lambda *given: genuine(*given) if given[2] == 1 else stop(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        classify_parts(classifier, folder, out)
+    left = {path.name for path in out.iterdir()}
+    assert left <= {"part-00001.parquet"}
+
+
+def stop(error):
+    raise error
+
+
+def test_two_predictions_at_once_are_told(features, classifier, tmp_path, monkeypatch):
+    folder, _ = features
+    out = tmp_path / "out"
+    genuine = streaming._predict_part
+    other = dataclasses.replace(classifier, top=1)
+
+    def with_another_before_the_last(found, source, number, *rest):
+        counts = genuine(found, source, number, *rest)
+        if found is classifier and number == PARTS - 1:
+            classify_parts(other, folder, out)
+        return counts
+
+    monkeypatch.setattr(streaming, "_predict_part", with_another_before_the_last)
+    with pytest.raises(UsageError, match="another command has written other predictions"):
+        classify_parts(classifier, folder, out)
+    assert not (out / SUMMARY).exists()
+
+
+@pytest.mark.parametrize("edit", ["rows", "names"])
+@pytest.mark.parametrize("again", [True, False], ids=["same command", "another"])
+def test_a_table_that_somebody_has_edited_is_not_replaced(edit, again, features, classifier, tmp_path):
+    """pyarrow keeps the metadata by which a table is known as this program's."""
+    folder, _ = features
+    out = tmp_path / "out"
+    classify_parts(classifier, folder, out)
+    path = out / "part-00001.parquet"
+    metadata = pq.read_metadata(path).metadata
+    table = pq.read_table(path)
+    name = table.schema.get_field_index("name_1")
+    table = table.slice(1) if edit == "rows" else table.set_column(name, "name_1", table["name_2"])
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    mine = path.read_bytes()
+    with pytest.raises(UsageError, match="part-00001"):
+        classify_parts(classifier if again else dataclasses.replace(classifier, top=1), folder, out)
+    assert path.read_bytes() == mine
+
+
+def test_a_file_in_place_of_the_folder_is_refused(features, classifier, tmp_path):
+    (tmp_path / "out").write_text("notes")
+    with pytest.raises(UsageError, match="is a file"):
+        classify_parts(classifier, features[0], tmp_path / "out")
 
 
 def test_what_is_replaced_is_told(features, classifier, tmp_path, capsys):

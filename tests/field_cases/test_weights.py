@@ -1081,7 +1081,9 @@ def test_files_of_this_program_keep_working(state: State, tmp_path: Path, caplog
         encoder = load_encoder(str(tmp_path / "old.safetensors"))
     assert encoder.description == dataclasses.replace(SMALL).settings()
     assert "older version" in caplog.text
-    assert load_encoder("sample").description["text_activation"] == "quick_gelu"
+    sample = load_encoder("sample")
+    assert sample.description["text_activation"] == "quick_gelu"
+    assert sample.reference == "sample"  # in features in parts, which other machines may read
 
 
 def test_openai_s_published_file_needs_no_word(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

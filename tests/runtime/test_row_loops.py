@@ -1,8 +1,9 @@
 """Compiled loops over rows compute what numpy does, and are compiled once."""
 
-import ctypes
-import logging
+import functools
+import re
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_every_half_is_widened(flush, tmp_path):
 
     def compute():
         if flush:
-            shared_library.load("flush", FLUSH, tmp_path, "g++", FLAGS).flush()
+            shared_library.load("flush", FLUSH, tmp_path, "g++", FLAGS, "slow").flush()
         found.append(widened_beside_one(halves))
 
     thread = threading.Thread(target=compute)
@@ -105,40 +106,60 @@ def test_probabilities_of_all_classes_add_up_to_one():
     np.testing.assert_allclose(shares.astype(np.float64).sum(axis=1), 1, rtol=1e-6)
 
 
-def test_a_library_is_compiled_once_and_again_if_it_was_cut_short(tmp_path):
-    source = 'extern "C" int three() { return 3; }'
-    assert shared_library.load("three", source, tmp_path / "new", "g++", FLAGS).three() == 3
+def three(folder):
+    return shared_library.load("three", 'extern "C" int three() { return 3; }', folder, "g++", FLAGS, "slow").three()
+
+
+@pytest.mark.parametrize("damage", ["", "end", "middle", "empty", "another"])
+def test_a_library_is_compiled_once_and_again_if_it_is_damaged(damage, tmp_path):
+    """The loader would run what a damaged library contains."""
+    assert three(tmp_path / "new") == 3
     (path,) = (tmp_path / "new").iterdir()
-    before = path.stat().st_mtime_ns
-    assert shared_library.load("three", source, tmp_path / "new", "g++", FLAGS).three() == 3
-    assert path.stat().st_mtime_ns == before
-    short = tmp_path / "short"
-    short.mkdir()
-    (short / path.name).write_bytes(path.read_bytes()[:-100])
-    assert shared_library.load("three", source, short, "g++", FLAGS).three() == 3
-    assert [each.name for each in short.iterdir()] == [path.name]
+    whole = path.read_bytes()
+    spoilt = {
+        "": whole,
+        "end": whole[:-100],
+        "middle": whole[:4096] + bytes(4096) + whole[8192:],
+        "empty": b"",
+        "another": b"\x7fELF" + bytes(5000),
+    }[damage]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / path.name).write_bytes(spoilt)
+    before = (other / path.name).stat().st_ino
+    assert three(other) == 3
+    assert ((other / path.name).stat().st_ino == before) == (not damage)
+    assert [each.name for each in other.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("compiler", ["", "false", "g++", "no such program"])
-def test_without_a_library_there_are_none(compiler, tmp_path, caplog):
-    with caplog.at_level(logging.INFO):
-        assert shared_library.load("broken", "not C++", tmp_path, compiler, FLAGS) is None
+@pytest.mark.parametrize(("compiler", "why"), [("", "no g"), ("false", "1"), ("g++", "error"), ("nothing", "No such")])
+def test_without_a_library_one_line_says_why(compiler, why, tmp_path, caplog):
+    assert shared_library.load("broken", "not C++", tmp_path, compiler, FLAGS, "all is slow") is None
     assert list(tmp_path.iterdir()) == []
     (record,) = caplog.records
-    assert "broken is not used" in record.getMessage()
+    assert re.match(f"all is slow, as its C.. cannot be used: .*{why}", record.getMessage())
     assert "\n" not in record.getMessage()
-    assert record.levelno == (logging.WARNING if compiler else logging.INFO)
 
 
 def test_another_processor_has_its_own_library(tmp_path, monkeypatch):
-    source = 'extern "C" int three() { return 3; }'
     for name in ("one", "other"):
         monkeypatch.setattr(shared_library, "_instructions", lambda name=name: name)
-        assert isinstance(shared_library.load("three", source, tmp_path, "g++", FLAGS), ctypes.CDLL)
+        assert three(tmp_path) == 3
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_threads_wait_for_one_compilation(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(row_loops, "_loaded", functools.cache(lambda: calls.append(time.sleep(0.05))))
+    threads = [threading.Thread(target=loops) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [None]
 
 
 def test_loops_without_a_compiler(monkeypatch, tmp_path):
     monkeypatch.setattr(row_loops.planning, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(row_loops.planning, "compiler_path", str)
-    assert row_loops.loops.__wrapped__() is None
+    assert row_loops._loaded.__wrapped__() is None

@@ -79,6 +79,11 @@ def predict(settings: Settings, result: Path) -> str:
     """
     if settings.parts:
         return predict_parts(settings, result)
+    if settings.classes and "data" in settings.given:
+        raise UsageError(
+            f"{settings.data} has no features in parts, which --classes could choose for.",
+            "Make them: `extract DIR --photos SOURCE`. Or give photos: --images.",
+        )
     if settings.classes:
         raise UsageError("--classes needs photos to choose for.", "Add --images, or --data with features in parts.")
     check_result(result, settings)

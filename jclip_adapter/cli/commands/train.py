@@ -32,7 +32,7 @@ from jclip_adapter.core.console import doing, print_note, print_result
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import FewShotTask
-from jclip_adapter.data.sets import Photo, support_lines
+from jclip_adapter.data.sets import ImageSet, Photo, support_lines
 from jclip_adapter.data.sets.model import labels_of, paths_of
 from jclip_adapter.data.sets.support import choose_support, shots_in_words
 from jclip_adapter.data.texts.class_names import words_of
@@ -144,8 +144,15 @@ def train(settings: Settings, *, predicts: bool = False) -> tuple[dict[str, Any]
     report_training(settings.run_folder, settings, setup, facts, metrics, support)
     if isinstance(method, ThroughClip) and method.checkpoint is not None:
         method.checkpoint.finish()
-    predict = "predict" if images.test else "predict --images"
-    return metrics, ["evaluate", predict] if images.test or len(images.train) > len(support) else [predict]
+    evaluate = ["evaluate"] if images.test or len(images.train) > len(support) else []
+    return metrics, [*evaluate, *_predictions(settings, method, images)]
+
+
+def _predictions(settings: Settings, method: Method, images: ImageSet) -> list[str]:
+    """The command that predicts by the run, if there is one."""
+    if settings.parts:
+        return [] if method.meta.transductive else ["predict"]
+    return ["predict" if images.test else "predict --images"]
 
 
 def _calibrated(method: Method, task: FewShotTask) -> Calibration:
@@ -273,5 +280,5 @@ def run(invocation: Invocation) -> None:
             f"top-1 estimated without test photos: {expected['top1']:.1f} % (95 % interval {low:.1f}–{high:.1f} %), "
             f"from {expected.get('source') or counted(expected['held_out'], 'held-out shot')}"
         )
-    if len(invocation.commands) == 1:
+    if len(invocation.commands) == 1 and following:
         print_note(f"next: {', or '.join(map(invocation.again, following))}")

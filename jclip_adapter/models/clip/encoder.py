@@ -111,6 +111,13 @@ class Encoder(ImageEncoder):
         return self.source.get() if isinstance(self.source, _Unbuilt) else self.source
 
     @property
+    def reference(self) -> str:
+        """The weights' path, or the sample's name, which is the same on every machine."""
+        from jclip_adapter.data.sample import SAMPLE_WEIGHTS
+
+        return SAMPLE if self.weights == SAMPLE_WEIGHTS else super().reference
+
+    @property
     def image_size(self) -> int:
         """Side of the square input in pixels."""
         return self.source.config.image_resolution

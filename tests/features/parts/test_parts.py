@@ -1,11 +1,14 @@
 import functools
+import hashlib
 import io
 import json
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -18,7 +21,7 @@ from jclip_adapter.features.parts.engine import extract_parts
 from jclip_adapter.features.parts.files import Plan, finish, write_part
 from jclip_adapter.features.parts.source import units
 from jclip_adapter.features.sharding import Part
-from jclip_adapter.storage import write_checked_json
+from jclip_adapter.storage import ANY, read_checked_json, write_checked_json
 from tests.features.encoders import MeanColour
 
 
@@ -297,6 +300,76 @@ def test_a_feature_that_is_not_finite_is_an_error(factor, dtype, folder, tmp_pat
     assert "not finite" in rows.text("error", 0) and not rows.features.any()
 
 
+def describe_anew(folder, **changes):
+    """Let the facts of the first part say what its table is now."""
+    table, facts = part_paths(folder, 0)
+    data = table.read_bytes()
+    sums = {"part_sha256": hashlib.sha256(data).hexdigest(), "crc32": zlib.crc32(data)}
+    known = read_checked_json(facts) | sums | changes
+    write_checked_json(facts, {name: value for name, value in known.items() if value is not None}, ANY)
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["", "before facts had a CRC-32"])
+@pytest.mark.parametrize("damage", ["features", "exchanged"])
+def test_features_that_were_changed_are_not_read(damage, older, folder, tmp_path):
+    out = tmp_path / "out"
+    extract_parts("local", MeanColour, out, str(folder), size=3, dtype="float32")
+    if older:
+        describe_anew(out, crc32=None)
+    (path, _), (other, _) = (part_paths(out, number) for number in range(2))
+    list(stream(out))
+    if damage == "exchanged":
+        path.write_bytes(other.read_bytes())
+    else:
+        feature = next(stream(out)).features[1].tobytes()
+        path.write_bytes(path.read_bytes().replace(feature, feature[::-1]))
+    with pytest.raises(DataError, match=r"part-00000.parquet is not the table that part-00000.json describes"):
+        list(stream(out))
+    extract_parts("local", MeanColour, out, str(folder), size=3, dtype="float32")
+    list(stream(out))
+
+
+@pytest.mark.parametrize("fault", ["lists", "none", "no number", "width", "float64", "int32"])
+def test_features_of_another_form_are_refused(fault, folder, tmp_path):
+    """Lists of various lengths would shift all features behind them."""
+    out = tmp_path / "out"
+    extract_parts("local", MeanColour, out, str(folder), size=3, dtype="float32")
+    path, rows, width = part_paths(out, 0)[0], 3, 3
+    flat = np.arange(rows * width)
+    fixed = functools.partial(pa.FixedSizeListArray.from_arrays, list_size=width)
+    single = pa.array(flat, pa.float32())
+    column = {
+        "lists": lambda: pa.ListArray.from_arrays([0, 2, 6, 9], single),
+        "none": lambda: pa.array([[1, 2, 3], None, [4, 5, 6]], pa.list_(pa.float32(), width)),
+        "no number": lambda: fixed(pa.array([None, *flat[1:]], pa.float32())),
+        "width": lambda: pa.FixedSizeListArray.from_arrays(pa.array(flat[:6], pa.float32()), list_size=2),
+        "float64": lambda: fixed(pa.array(flat, pa.float64())),
+        "int32": lambda: fixed(pa.array(flat, pa.int32())),
+    }[fault]()
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("feature")
+    pq.write_table(table.set_column(place, "feature", column), path)
+    describe_anew(out)
+    with pytest.raises(DataError, match=r"lacks features|is not the table|Expected all lists"):
+        list(stream(out))
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_feature_that_is_not_finite_is_named(odd, tmp_path):
+    """In a row with an error it does not matter."""
+    features = np.ones((4, 5), np.float32)
+    features[1:3, 2] = odd
+    columns = {"key": list("abcd"), "sha256": [bytes(32)] * 4, "label": [None] * 4, "error": [None, "lost", None, None]}
+    plan = Plan(tmp_path, 5, "float32", {"dtype": "float32"})
+    write_part(plan, 0, "0", columns, features)
+    finish(plan, 1)
+    (rows,) = stream(tmp_path)
+    assert not rows.normalised(slice(0, 2))[1].any()
+    for chosen in (slice(None), slice(2, 4)):
+        with pytest.raises(DataError, match="the feature of c in part 0 has NaN or infinity"):
+            rows.normalised(chosen)
+
+
 @pytest.mark.parametrize("damage", ["columns", "rows", "text"])
 def test_a_table_that_was_changed_is_not_read(damage, folder, tmp_path):
     out = tmp_path / "out"
@@ -341,6 +414,7 @@ def test_a_table_is_read_alike_however_it_lies_in_its_file(how, dtype, tmp_path,
     path = part_paths(tmp_path, 0)[0]
     if how:
         pq.write_table(pq.read_table(path), path, **{"compression": "none", "use_dictionary": False, **how})
+        describe_anew(tmp_path)
     in_place = []
     look = parts._features_in_place
     monkeypatch.setattr(parts, "_features_in_place", lambda *given: in_place.append(look(*given)) or in_place[-1])
