@@ -115,7 +115,8 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
 
     Raises:
         DataError: the features are not finished, or damaged.
-        UsageError: the method needs all photos at once, or the target has other files of these names.
+        UsageError: the method needs all photos at once, the target has other files of these names, or another command
+            changed its tables meanwhile.
     """
     from threadpoolctl import threadpool_limits
 
@@ -140,8 +141,8 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         return _done(path, known) or _predict_part(classifier, source, number, target, known)
 
     tables = [part_paths(target, number)[0] for number in range(whole["parts"])]
-    others = {path for number, path in enumerate(tables) if path.exists() and not _fits(path, about(number))}
-    _replace({*others, *target.glob("part-*.parquet")} - ({*tables} - others), target)
+    others = [path for number, path in enumerate(tables) if path.exists() and not _fits(path, about(number))]
+    _replace([*others, *set(target.glob("part-*.parquet")).difference(tables)], target)
     loops()  # a warning that they are missing comes before the progress bar
     totals = dict.fromkeys(_COUNTS, 0)
     numbers = range(whole["parts"])
@@ -154,10 +155,10 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         for counts in in_threads(predict, numbers, waiting=1) if several else map(predict, numbers):
             totals = {name: totals[name] + counts[name] for name in totals}
             bar.update(counts["rows"])
-    if not all(_fits(path, about(number)) for number, path in enumerate(tables)):
+    if not all(path.exists() and _fits(path, about(number)) for number, path in enumerate(tables)):
         storage.discard(target / SUMMARY, _SUMMARY)
         raise UsageError(
-            f"another command has written other predictions into {target} meanwhile.",
+            f"another command has changed the tables in {target} meanwhile.",
             "Run this one again: it makes them anew. Or give each a folder of its own.",
         )
     summary = {"parts": whole["parts"], **totals, **facts}

@@ -132,7 +132,8 @@ def stop(error):
     raise error
 
 
-def test_two_predictions_at_once_are_told(features, classifier, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stopped", [False, True])
+def test_two_predictions_at_once_are_told(stopped, features, classifier, tmp_path, monkeypatch):
     folder, _ = features
     out = tmp_path / "out"
     genuine = streaming._predict_part
@@ -142,10 +143,12 @@ def test_two_predictions_at_once_are_told(features, classifier, tmp_path, monkey
         counts = genuine(found, source, number, *rest)
         if found is classifier and number == PARTS - 1:
             classify_parts(other, folder, out)
+            if stopped:
+                part_paths(out, 0)[0].unlink()
         return counts
 
     monkeypatch.setattr(streaming, "_predict_part", with_another_before_the_last)
-    with pytest.raises(UsageError, match="another command has written other predictions"):
+    with pytest.raises(UsageError, match="another command has changed"):
         classify_parts(classifier, folder, out)
     assert not (out / SUMMARY).exists()
 
