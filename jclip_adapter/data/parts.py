@@ -28,6 +28,7 @@ DTYPES = ("float32", "float16")
 """How features may be stored."""
 _ABOUT = ("key", "sha256", "label", "error")  # the columns beside the feature
 _HEADER = 64  # most bytes of a page's header without statistics
+_AGAIN = "Run its extraction again: it makes what is missing."
 _SAME = ("weights_sha256", "encoder", "dtype")  # the facts that all parts have in common
 
 
@@ -55,6 +56,32 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder} has no features in parts.", "Make them: `extract DIR --photos SOURCE`.")
     if not path.is_file():
         raise DataError(f"{folder} is not finished: it has no {MANIFEST}.", "Run its extraction again: it goes on.")
+    found: dict[str, Any] = storage.read_checked_json(path)
+    return found
+
+
+def check_facts(folder: Path, whole: Mapping[str, Any]) -> None:
+    """Refuse a folder whose parts are not those that its manifest was written for.
+
+    Raises:
+        DataError: a part has been exchanged together with its facts, or is missing.
+    """
+    digest = hashlib.sha256()
+    for number in range(whole["parts"]):
+        digest.update(bytes.fromhex(facts_of(folder, number)["part_sha256"]))
+    if digest.hexdigest() != whole["parts_sha256"]:
+        raise DataError(f"{folder} has parts of other photos than {MANIFEST} says.", "Make the folder again.")
+
+
+def facts_of(folder: Path, number: int) -> dict[str, Any]:
+    """The facts of a part.
+
+    Raises:
+        DataError: they are missing or damaged.
+    """
+    path = part_paths(folder, number)[1]
+    if not path.is_file():
+        raise DataError(f"{path} is missing.", _AGAIN)
     found: dict[str, Any] = storage.read_checked_json(path)
     return found
 
@@ -113,8 +140,10 @@ def stream(folder: Path, rows: int = 4096, parts: Iterator[int] | None = None) -
         DataError: the folder is not finished, or a part is missing, damaged or exchanged.
     """
     whole = read_manifest(folder)
+    if parts is None:
+        check_facts(folder, whole)
     for number in range(whole["parts"]) if parts is None else parts:
-        with _opened(folder, number, whole, checked=True) as (mapped, table):
+        with _opened(folder, number, whole) as (mapped, table):
             features, first = _features_in_place(mapped, table, whole), 0
             wanted = [*_ABOUT, *(["feature"] if features is None else [])]
             for batch in table.iter_batches(rows, columns=wanted):
@@ -142,11 +171,12 @@ def columns(folder: Path, names: Sequence[str], parts: Iterator[int] | None = No
         DataError: as `stream`.
     """
     whole = read_manifest(folder)
+    if parts is None:
+        check_facts(folder, whole)
     for number in range(whole["parts"]) if parts is None else parts:
         found: dict[str, list[Any]] = {name: [] for name in names}
         with _opened(folder, number, whole) as (_, table):
             for batch in table.iter_batches(65_536, columns=list(names)):
-                batch.validate(full=True)  # a damaged text is no UTF-8
                 for name in names:
                     found[name] += batch.column(name).to_pylist()
         yield found
@@ -162,31 +192,27 @@ def first_error(folder: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def _opened(folder: Path, number: int, whole: Mapping[str, Any], checked: bool = False) -> Iterator[tuple[Any, Any]]:
-    """A part's table, which has to be as its facts and the manifest say: the mapped file and the ParquetFile.
-
-    `checked` compares its checksum too, for which all of it is read.
-    """
+def _opened(folder: Path, number: int, whole: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """A part's table, which has to be as its facts and the manifest say: the mapped file and the ParquetFile."""
     pa = arrow()
     import pyarrow.parquet as pq
 
     path, facts = part_paths(folder, number)
-    again = "Run its extraction again: it makes what is missing."
-    if not facts.is_file():
-        raise DataError(f"{facts} is missing.", again)
+    known = facts_of(folder, number)
     if not path.is_file():
-        raise DataError(f"{path} is missing.", again)
-    known = storage.read_checked_json(facts)
+        raise DataError(f"{path} is missing.", _AGAIN)
     if any(known.get(name) != whole.get(name) for name in _SAME):
         raise DataError(f"{facts} is of another network than {folder / MANIFEST}.", "Make the folder again.")
     try:
-        with pa.memory_map(str(path)) as mapped, pq.ParquetFile(mapped) as table:
-            same = table.metadata.num_rows == known["rows"] and _has_columns(table.schema_arrow, whole)
-            if not same or (checked and not _is_unchanged(mapped, known)):
-                raise DataError(f"{path} is not the table that {facts.name} describes.", again)
-            yield mapped, table
+        with pa.memory_map(str(path)) as mapped:
+            if not _is_unchanged(mapped, known):  # before anything reads a damaged list of contents
+                raise DataError(f"{path} is not the table that {facts.name} describes.", _AGAIN)
+            with pq.ParquetFile(mapped) as table:
+                if table.metadata.num_rows != known["rows"] or not _has_columns(table.schema_arrow, whole):
+                    raise DataError(f"{path} is not the table that {facts.name} describes.", _AGAIN)
+                yield mapped, table
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"cannot read {path}: {error}.", again) from error
+        raise DataError(f"cannot read {path}: {error}.", _AGAIN) from error
 
 
 def _has_columns(schema: Any, whole: Mapping[str, Any]) -> bool:
@@ -201,7 +227,6 @@ def _has_columns(schema: Any, whole: Mapping[str, Any]) -> bool:
 
 def _is_unchanged(mapped: Any, known: Mapping[str, Any]) -> bool:
     """Whether a part's bytes have the checksum in its facts: CRC-32, or SHA-256 in a third of the speed."""
-    mapped.seek(0)
     data = mapped.read_buffer()
     if "crc32" in known:
         return zlib.crc32(data) == known["crc32"]

@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from jclip_adapter import storage
 from jclip_adapter.core.console import print_note, progress
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import Array, Queries
-from jclip_adapter.data.parts import MANIFEST, Rows, arrow, part_paths, read_manifest, stream
+from jclip_adapter.data.parts import MANIFEST, Rows, arrow, check_facts, facts_of, part_paths, read_manifest, stream
 from jclip_adapter.data.photos.decoders import in_threads
 from jclip_adapter.data.predictions import as_text
 from jclip_adapter.methods import Method
@@ -32,6 +33,7 @@ _ROWS = 16_384  # read at once
 _BLOCK = 1024  # classified at once: scores and features fit a core's cache
 _OURS = b"jclip_adapter"  # in a table's metadata
 _SEAL = "seal"
+_NAME = re.compile(r"part-\d{5,}\.parquet")
 _COUNTS = ("rows", "unreadable", "unknown")
 _Counts = dict[str, int]
 _SUMMARY = storage.Kind("the summary of predictions in parts", unchanged_json("rows", "parts", "classifier"))
@@ -129,20 +131,23 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         raise UsageError(f"{target} is a file; predictions of parts become a folder of tables.", "Give another name.")
     storage.check_place(target / SUMMARY, _SUMMARY)
     storage.check_folder_writable(target)
-    storage.discard(target / SUMMARY, _SUMMARY)
+    check_facts(source, whole)
 
     def about(number: int) -> dict[str, str]:
-        known = storage.read_checked_json(part_paths(source, number)[1])
-        return {"classifier": digest, "features": known["part_sha256"]}
+        return {"classifier": digest, "features": facts_of(source, number)["part_sha256"]}
 
     def predict(number: int) -> _Counts:
         known = about(number)
         path = part_paths(target, number)[0]
-        return _done(path, known) or _predict_part(classifier, source, number, target, known)
+        counts = _done(path, known, classifier)
+        if counts is None:
+            storage.discard(target / SUMMARY, _SUMMARY)  # another command may have written one meanwhile
+            counts = _predict_part(classifier, source, number, target, known)
+        return counts
 
     tables = [part_paths(target, number)[0] for number in range(whole["parts"])]
     others = [path for number, path in enumerate(tables) if path.exists() and not _fits(path, about(number))]
-    _replace([*others, *set(target.glob("part-*.parquet")).difference(tables)], target)
+    _replace([*others, *set(target.glob("*.parquet")).difference(tables)], target)
     loops()  # a warning that they are missing comes before the progress bar
     totals = dict.fromkeys(_COUNTS, 0)
     numbers = range(whole["parts"])
@@ -211,12 +216,20 @@ def _schema(classifier: Classifier) -> Any:
     return pa.schema([("path", pa.string()), *answers, *asked, ("error", pa.string())])
 
 
-def _replace(others: Iterable[Path], target: Path) -> None:
-    """Remove tables of other features or predictions first of all, so that a stop never leaves a mixture."""
-    ours = [path for path in others if TABLE.owns(path)]
-    if ours:
+def _replace(others: Sequence[Path], target: Path) -> None:
+    """Remove tables of other features or predictions first of all, so that a stop never leaves a mixture.
+
+    Raises:
+        UsageError: one is another program's, or was edited; then none is removed.
+    """
+    for path in sorted(others):
+        if not _NAME.fullmatch(path.name):
+            raise UsageError(f"{path} would be read as one of the tables.", "Give another folder, or move it away.")
+        TABLE.check(path)
+    if others:
         print_note(f"{target} has predictions of other features, or otherwise made: they are replaced")
-    for path in ours:
+        storage.discard(target / SUMMARY, _SUMMARY)
+    for path in others:
         storage.discard(path, TABLE)
 
 
@@ -224,17 +237,22 @@ def _fits(path: Path, facts: Mapping[str, str]) -> bool:
     """Whether a table says these facts of itself; True for a damaged one, which is made again in any case."""
     try:
         found = _facts_in(path)
-    except (OSError, arrow().ArrowException):
+    except _faults():
         return True
     return all(found.get(name) == value for name, value in facts.items())
 
 
+def _faults() -> tuple[type[Exception], ...]:
+    """What reading a damaged table may raise."""
+    return OSError, ValueError, KeyError, arrow().ArrowException
+
+
 def _facts_in(path: Path) -> dict[str, Any]:
-    """What a table says of itself; empty for a table of another program."""
+    """What a table says of itself; empty for a table of another program. Raises one of `_faults`."""
     import pyarrow.parquet as pq
 
-    found: dict[str, Any] = json.loads((pq.read_metadata(path).metadata or {}).get(_OURS, b"{}"))
-    return found
+    found = json.loads((pq.read_metadata(path).metadata or {}).get(_OURS, b"{}"))
+    return found if isinstance(found, dict) else {}
 
 
 def _is_unchanged(path: Path, facts: Mapping[str, Any]) -> bool:
@@ -254,7 +272,7 @@ def _is_ours(path: Path) -> bool:
         with pq.ParquetFile(path, page_checksum_verification=True) as table:
             for _ in table.iter_batches(_ROWS):
                 pass
-    except (OSError, arrow().ArrowException):  # ours, damaged: another program's would be whole
+    except _faults():  # ours: another program's would be whole
         return head(path, 4) == b"PAR1"
     return False  # whole, but edited
 
@@ -262,12 +280,17 @@ def _is_ours(path: Path) -> bool:
 TABLE = storage.Kind("a table of predictions", _is_ours)
 
 
-def _done(path: Path, facts: dict[str, str]) -> _Counts | None:
+def _done(path: Path, facts: dict[str, str], classifier: Classifier) -> _Counts | None:
     """The counts of a table that was written whole, of the same features and predictions; None without."""
+    import pyarrow.parquet as pq
+
     try:
         found = _facts_in(path) if path.is_file() else {}
-    except (OSError, arrow().ArrowException):  # damaged
+        if any(found.get(name) != value for name, value in facts.items()) or not _is_unchanged(path, found):
+            return None
+        # The seal does not cover the footer.
+        if not pq.read_schema(path).equals(_schema(classifier)) or pq.read_metadata(path).num_rows != found["rows"]:
+            return None
+        return {name: found[name] for name in _COUNTS}
+    except _faults():
         return None
-    if any(found.get(name) != value for name, value in facts.items()) or not _is_unchanged(path, found):
-        return None
-    return {name: found[name] for name in _COUNTS}

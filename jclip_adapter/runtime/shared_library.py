@@ -6,8 +6,8 @@ import contextlib
 import ctypes
 import hashlib
 import logging
-import os
 import platform
+import secrets
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,9 +35,9 @@ def load(name: str, source: str, folder: Path, compiler: str, flags: Sequence[st
     Returns:
         The library; None, with a warning, if it is not there and cannot be compiled.
     """
-    made_of = "\n".join([source, compiler, *flags, _instructions()])
-    path = folder / f"{name}_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     try:
+        made_of = "\n".join([source, compiler, *flags, _instructions()])
+        path = folder / f"{name}_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
         if not _is_whole(path):
             _compile(source, path, compiler, flags)
         return ctypes.CDLL(str(path))
@@ -57,7 +57,9 @@ def _compile(source: str, path: Path, compiler: str, flags: Sequence[str]) -> No
     if not compiler:
         raise SetupError("there is no g++.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    # Processes of containers that share the folder may have the same number.
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    fresh.touch()  # raises where the folder cannot be written, of which the linker only says that it failed
     command = [compiler, "-x", "c++", *flags, "-shared", "-fPIC", "-", "-o", str(fresh)]
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True, check=False)

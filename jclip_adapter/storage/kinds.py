@@ -99,14 +99,17 @@ def unchanged_json(*keys: str, damaged: bool = False) -> Callable[[Path], bool]:
 
     Args:
         keys: Of the object.
-        damaged: Whether its checksum may be wrong.
+        damaged: Whether its checksum may be wrong, or a part of it missing.
     """
 
     def recognise(path: Path) -> bool:
-        data = text_of(path).encode("utf-8")
+        data = path.read_bytes()
         if not data.startswith(checksums.JSON_START):
             return False
-        value: Any = json.loads(data) if damaged else checksums.parse_json(data, path)
+        try:
+            value: Any = json.loads(data) if damaged else checksums.parse_json(data, path)
+        except (ValueError, DataError):
+            return damaged
         return isinstance(value, dict) and value.keys() >= set(keys)
 
     return recognise

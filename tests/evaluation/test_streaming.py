@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -170,6 +171,83 @@ def test_a_table_that_somebody_has_edited_is_not_replaced(edit, again, features,
     with pytest.raises(UsageError, match="part-00001"):
         classify_parts(classifier if again else dataclasses.replace(classifier, top=1), folder, out)
     assert path.read_bytes() == mine
+
+
+@pytest.mark.parametrize("name", ["part-00001.parquet", "part-00007.parquet"])
+def test_nothing_is_removed_before_a_refusal(name, features, classifier, tmp_path):
+    """The other tables were gone when an edited one was refused, and a table beyond the last part stayed."""
+    folder, _ = features
+    out = tmp_path / "out"
+    classify_parts(classifier, folder, out)
+    (out / "part-00001.parquet").rename(out / name)
+    table = pq.read_table(out / name)
+    pq.write_table(table.slice(1).replace_schema_metadata(pq.read_metadata(out / name).metadata), out / name)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UsageError, match=name):
+        classify_parts(dataclasses.replace(classifier, top=1), folder, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"PAR1 cut short", b""])
+def test_a_table_of_another_name_is_refused(content, features, classifier, tmp_path):
+    """Readers would take it as one of the tables; it was deleted if it could not be read."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "part-00000-abc.snappy.parquet").write_bytes(content)
+    with pytest.raises(UsageError, match=r"abc.snappy.parquet would be read as one of the tables"):
+        classify_parts(classifier, features[0], out)
+    assert (out / "part-00000-abc.snappy.parquet").read_bytes() == content
+
+
+@pytest.mark.parametrize("value", [b"[1]", b"3", b"{}"])
+def test_a_table_with_odd_metadata_is_somebody_elses(value, features, classifier, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    table = pa.table({"mine": [1]}).replace_schema_metadata({"jclip_adapter": value})
+    pq.write_table(table, out / "part-00001.parquet")
+    mine = (out / "part-00001.parquet").read_bytes()
+    with pytest.raises(UsageError, match="part-00001"):
+        classify_parts(classifier, features[0], out)
+    assert (out / "part-00001.parquet").read_bytes() == mine
+
+
+def test_every_damage_of_a_tables_footer_is_mended_or_harmless(features, classifier, tmp_path):
+    folder, _ = features
+    out = tmp_path / "out"
+    classify_parts(classifier, folder, out)
+    path = out / "part-00001.parquet"
+    whole, table = path.read_bytes(), pq.read_table(path)
+    footer = int.from_bytes(whole[-8:-4], "little") + 8
+    places = [whole.rindex(text) for text in (b"path", b"name_1", b'"rows"', b'"seal"', b"probability_2")]
+    for place in [*places, *range(len(whole) - footer, len(whole), 37)]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x94
+        path.write_bytes(damaged)
+        classify_parts(classifier, folder, out)
+        assert pq.read_table(path).equals(table), place
+        path.write_bytes(whole)
+
+
+def test_a_summary_of_tables_that_are_overwritten_is_removed(features, classifier, tmp_path, monkeypatch):
+    """Another command had finished between this one's start and its first table."""
+    folder, _ = features
+    out = tmp_path / "out"
+    other = dataclasses.replace(classifier, top=1)
+    monkeypatch.setattr(streaming, "in_threads", lambda function, items, waiting: map(function, items))
+    genuine = streaming._done
+
+    def after_another(path, facts, found):
+        if found is classifier and not (out / SUMMARY).exists():
+            monkeypatch.setattr(streaming, "_done", genuine)
+            classify_parts(other, folder, out)
+            assert (out / SUMMARY).exists()
+            monkeypatch.setattr(streaming, "_predict_part", lambda *_: stop(KeyboardInterrupt))
+        return genuine(path, facts, found)
+
+    monkeypatch.setattr(streaming, "_done", after_another)
+    with pytest.raises(KeyboardInterrupt):
+        classify_parts(classifier, folder, out)
+    assert not (out / SUMMARY).exists()
 
 
 def test_a_file_in_place_of_the_folder_is_refused(features, classifier, tmp_path):

@@ -25,6 +25,7 @@ EXCEPTIONS = {
     ("data/sounds.py", "os.fdopen"): "reads what was opened so",
     ("web/downloads.py", "zipfile.ZipFile"): "a zip that goes to the browser while it is made",
     ("runtime/compiled.py", "path.unlink"): "libraries in Jittor's cache that are cut short or crash",
+    ("runtime/shared_library.py", "fresh.touch"): "the compiler's output, before it is there",
     ("runtime/shared_library.py", "fresh.open"): "a checksum behind the compiler's output, before it is put in place",
     ("runtime/shared_library.py", "fresh.replace"): "the C++ compiler's output, in Jittor's cache, put in place whole",
     ("runtime/shared_library.py", "fresh.unlink"): "what a compiler that failed has left",

@@ -21,27 +21,28 @@ from jclip_adapter.data.parts import DTYPES, MANIFEST, arrow, feature_type, part
 from jclip_adapter.data.predictions import as_text
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.storage.checksums import json_bytes
-from jclip_adapter.storage.kinds import head, unchanged_json
+from jclip_adapter.storage.kinds import unchanged_json
 
 _PAGE = 2**30  # bytes; Parquet's pages can have twice as many
 _OPTIONAL = ("sha256", "label", "error")
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a file is a part's table, also one that was damaged."""
+    """Whether a file is a part's table, also one that was damaged: of zeros, cut short, or with faults at one end."""
     import pyarrow.parquet as pq
 
-    if head(path, 4) != b"PAR1":
-        return False
+    data = path.read_bytes()
+    if not (data.startswith(b"PAR1") or data.endswith(b"PAR1")):
+        return len(data) < len(b"PAR1") or not any(data)
     try:
         return {"key", "sha256", "feature"} <= set(pq.read_schema(path).names)
-    except (OSError, arrow().ArrowException):
+    except (OSError, ValueError, arrow().ArrowException):
         return True
 
 
 _TABLE = storage.Kind("the table of a part", _is_table)
-_FACTS = storage.Kind("the facts of a part", unchanged_json("rows", "part_sha256", "unit"))
-_WHOLE = storage.Kind("the manifest of parts", unchanged_json("parts", "rows"))
+_FACTS = storage.Kind("the facts of a part", unchanged_json("rows", "part_sha256", "unit", damaged=True))
+_WHOLE = storage.Kind("the manifest of parts", unchanged_json("parts", "rows", damaged=True))
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,12 @@ def recorded(plan: Plan, number: int, unit: str, photos: int = 0) -> str | None:
         DataError: the folder has this part of another network or other photos.
     """
     _, facts = part_paths(plan.folder, number)
-    if not _FACTS.owns(facts) or not facts.stat().st_size:
+    if not facts.is_file() or not facts.stat().st_size:
         return None
-    found = storage.read_checked_json(facts)
+    try:
+        found = storage.read_checked_json(facts)
+    except DataError:  # damaged: the part is made again
+        return None
     _refuse_others(plan, facts, found)
     if found["unit"] != unit and photos and found["rows"] != photos:
         raise DataError(

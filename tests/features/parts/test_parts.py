@@ -15,7 +15,7 @@ from PIL import Image
 
 from jclip_adapter.core.errors import DataError, UsageError
 from jclip_adapter.data import parts
-from jclip_adapter.data.parts import columns, part_paths, stream
+from jclip_adapter.data.parts import MANIFEST, columns, part_paths, stream
 from jclip_adapter.features.parts import tars
 from jclip_adapter.features.parts.engine import extract_parts
 from jclip_adapter.features.parts.files import Plan, finish, write_part
@@ -307,6 +307,10 @@ def describe_anew(folder, **changes):
     sums = {"part_sha256": hashlib.sha256(data).hexdigest(), "crc32": zlib.crc32(data)}
     known = read_checked_json(facts) | sums | changes
     write_checked_json(facts, {name: value for name, value in known.items() if value is not None}, ANY)
+    whole = parts.read_manifest(folder)
+    sums = [read_checked_json(part_paths(folder, number)[1])["part_sha256"] for number in range(whole["parts"])]
+    whole["parts_sha256"] = hashlib.sha256(bytes.fromhex("".join(sums))).hexdigest()
+    write_checked_json(folder / MANIFEST, whole, ANY)
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["", "before facts had a CRC-32"])
@@ -327,6 +331,43 @@ def test_features_that_were_changed_are_not_read(damage, older, folder, tmp_path
         list(stream(out))
     extract_parts("local", MeanColour, out, str(folder), size=3, dtype="float32")
     list(stream(out))
+
+
+def test_parts_that_were_exchanged_with_their_facts_are_not_read(folder, tmp_path):
+    out = tmp_path / "out"
+    extract_parts("local", MeanColour, out, str(folder), size=3, dtype="float32")
+    for one, other in zip(part_paths(out, 0), part_paths(out, 1), strict=True):
+        data = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(data)
+    for read in (lambda: list(stream(out)), lambda: list(columns(out, ("key",)))):
+        with pytest.raises(DataError, match="parts of other photos"):
+            read()
+
+
+@pytest.mark.parametrize("file", ["table", "facts", "manifest"])
+@pytest.mark.parametrize("damage", ["start", "end", "cut", "zeros", "text"])
+def test_extraction_mends_what_is_damaged(file, damage, folder, tmp_path):
+    """It had removed the facts and then refused to replace the table."""
+    out = tmp_path / "out"
+    extract_parts("local", MeanColour, out, str(folder), size=3, dtype="float32")
+    wanted = bytes_of(out)
+    path = dict(zip(("table", "facts", "manifest"), (*part_paths(out, 1), out / MANIFEST), strict=True))[file]
+    data = bytearray(path.read_bytes())
+    if damage == "zeros" and file == "table":
+        data = bytearray(len(data))
+    elif damage == "cut":
+        data = data[: 3 if file == "table" else 40]
+    elif damage == "text":  # in a table the column's name, which is no UTF-8 then
+        name = b"sha256"
+        data[data.rindex(name)] = 0x94
+    else:
+        data[-1 if damage == "end" else 30 if file != "table" else 0] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError):
+        list(stream(out))
+    extract_parts("local", MeanColour, out, str(folder), size=3, dtype="float32")
+    assert bytes_of(out) == wanted
 
 
 @pytest.mark.parametrize("fault", ["lists", "none", "no number", "width", "float64", "int32"])
