@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,17 +60,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return found
 
 
-def check_facts(folder: Path, whole: Mapping[str, Any]) -> None:
-    """Refuse a folder whose parts are not those that its manifest was written for.
+def part_digests(folder: Path, whole: Mapping[str, Any]) -> list[str]:
+    """The SHA-256 of each part, by the facts; they must be those that the manifest was written for.
 
     Raises:
         DataError: a part has been exchanged together with its facts, or is missing.
     """
-    digest = hashlib.sha256()
-    for number in range(whole["parts"]):
-        digest.update(bytes.fromhex(facts_of(folder, number)["part_sha256"]))
-    if digest.hexdigest() != whole["parts_sha256"]:
+    digests = [facts_of(folder, number)["part_sha256"] for number in range(whole["parts"])]
+    if digest_of_parts(digests) != whole["parts_sha256"]:
         raise DataError(f"{folder} has parts of other photos than {MANIFEST} says.", "Make the folder again.")
+    return digests
+
+
+def digest_of_parts(digests: Iterable[str]) -> str:
+    """The manifest's SHA-256 of all parts: that of theirs, in order."""
+    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
 
 def facts_of(folder: Path, number: int) -> dict[str, Any]:
@@ -141,7 +145,7 @@ def stream(folder: Path, rows: int = 4096, parts: Iterator[int] | None = None) -
     """
     whole = read_manifest(folder)
     if parts is None:
-        check_facts(folder, whole)
+        part_digests(folder, whole)
     for number in range(whole["parts"]) if parts is None else parts:
         with _opened(folder, number, whole) as (mapped, table):
             features, first = _features_in_place(mapped, table, whole), 0
@@ -172,7 +176,7 @@ def columns(folder: Path, names: Sequence[str], parts: Iterator[int] | None = No
     """
     whole = read_manifest(folder)
     if parts is None:
-        check_facts(folder, whole)
+        part_digests(folder, whole)
     for number in range(whole["parts"]) if parts is None else parts:
         found: dict[str, list[Any]] = {name: [] for name in names}
         with _opened(folder, number, whole) as (_, table):

@@ -19,7 +19,7 @@ from jclip_adapter import storage
 from jclip_adapter.core.console import print_note, progress
 from jclip_adapter.core.errors import UsageError
 from jclip_adapter.core.task import Array, Queries
-from jclip_adapter.data.parts import MANIFEST, Rows, arrow, check_facts, facts_of, part_paths, read_manifest, stream
+from jclip_adapter.data.parts import MANIFEST, Rows, arrow, part_digests, part_paths, read_manifest, stream
 from jclip_adapter.data.photos.decoders import in_threads
 from jclip_adapter.data.predictions import as_text
 from jclip_adapter.methods import Method
@@ -131,22 +131,17 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         raise UsageError(f"{target} is a file; predictions of parts become a folder of tables.", "Give another name.")
     storage.check_place(target / SUMMARY, _SUMMARY)
     storage.check_folder_writable(target)
-    check_facts(source, whole)
-
-    def about(number: int) -> dict[str, str]:
-        return {"classifier": digest, "features": facts_of(source, number)["part_sha256"]}
+    about = [{"classifier": digest, "features": features} for features in part_digests(source, whole)]
+    tables = [part_paths(target, number)[0] for number in range(whole["parts"])]
 
     def predict(number: int) -> _Counts:
-        known = about(number)
-        path = part_paths(target, number)[0]
-        counts = _done(path, known, classifier)
+        counts = _done(tables[number], about[number], classifier)
         if counts is None:
             storage.discard(target / SUMMARY, _SUMMARY)  # another command may have written one meanwhile
-            counts = _predict_part(classifier, source, number, target, known)
+            counts = _predict_part(classifier, source, number, target, about[number])
         return counts
 
-    tables = [part_paths(target, number)[0] for number in range(whole["parts"])]
-    others = [path for number, path in enumerate(tables) if path.exists() and not _fits(path, about(number))]
+    others = [path for path, known in zip(tables, about, strict=True) if path.exists() and not _fits(path, known)]
     _replace([*others, *set(target.glob("*.parquet")).difference(tables)], target)
     loops()  # a warning that they are missing comes before the progress bar
     totals = dict.fromkeys(_COUNTS, 0)
@@ -160,7 +155,7 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         for counts in in_threads(predict, numbers, waiting=1) if several else map(predict, numbers):
             totals = {name: totals[name] + counts[name] for name in totals}
             bar.update(counts["rows"])
-    if not all(path.exists() and _fits(path, about(number)) for number, path in enumerate(tables)):
+    if not all(path.exists() and _fits(path, known) for path, known in zip(tables, about, strict=True)):
         storage.discard(target / SUMMARY, _SUMMARY)
         raise UsageError(
             f"another command has changed the tables in {target} meanwhile.",

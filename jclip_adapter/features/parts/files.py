@@ -17,7 +17,7 @@ from jclip_adapter import storage
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.problems import counted
 from jclip_adapter.core.version import __version__
-from jclip_adapter.data.parts import DTYPES, MANIFEST, arrow, feature_type, part_paths
+from jclip_adapter.data.parts import DTYPES, MANIFEST, arrow, digest_of_parts, feature_type, part_paths
 from jclip_adapter.data.predictions import as_text
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.storage.checksums import json_bytes
@@ -218,14 +218,14 @@ def finish(plan: Plan, parts: int, source: str = "") -> dict[str, Any]:
         Its content: the numbers of parts, rows and errors, and what all parts have in common.
     """
     rows = errors = 0
-    digest = hashlib.sha256()
+    digests = []
     for number in range(parts):
         path = part_paths(plan.folder, number)[1]
         found = storage.read_checked_json(path)
         _refuse_others(plan, path, found)  # another process may have written it meanwhile
         rows, errors = rows + found["rows"], errors + found["errors"]
-        digest.update(bytes.fromhex(found["part_sha256"]))
-    whole = {"parts": parts, "rows": rows, "errors": errors, "width": plan.width, "parts_sha256": digest.hexdigest()}
-    whole |= {**plan.facts, **plan.network, "source": source}
+        digests.append(found["part_sha256"])
+    whole: dict[str, Any] = {"parts": parts, "rows": rows, "errors": errors, "width": plan.width}
+    whole |= {"parts_sha256": digest_of_parts(digests), **plan.facts, **plan.network, "source": source}
     storage.write_checked_json(plan.folder / MANIFEST, whole, _WHOLE)
     return whole

@@ -308,8 +308,8 @@ def describe_anew(folder, **changes):
     known = read_checked_json(facts) | sums | changes
     write_checked_json(facts, {name: value for name, value in known.items() if value is not None}, ANY)
     whole = parts.read_manifest(folder)
-    sums = [read_checked_json(part_paths(folder, number)[1])["part_sha256"] for number in range(whole["parts"])]
-    whole["parts_sha256"] = hashlib.sha256(bytes.fromhex("".join(sums))).hexdigest()
+    digests = [parts.facts_of(folder, number)["part_sha256"] for number in range(whole["parts"])]
+    whole["parts_sha256"] = parts.digest_of_parts(digests)
     write_checked_json(folder / MANIFEST, whole, ANY)
 
 
