@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import hashlib
 import logging
+import os
 import platform
 import secrets
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,15 +56,19 @@ def _is_whole(path: Path) -> bool:
 
 def _compile(source: str, path: Path, compiler: str, flags: Sequence[str]) -> None:
     """Write the library and its SHA-256; raises OSError or SetupError if that fails."""
-    if not compiler:
-        raise SetupError("there is no g++.")
+    program = shutil.which(compiler)
+    if not program:
+        raise SetupError(f"there is no {compiler or 'g++'}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Processes of containers that share the folder may have the same number.
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     fresh.touch()  # raises where the folder cannot be written, of which the linker only says that it failed
-    command = [compiler, "-x", "c++", *flags, "-shared", "-fPIC", "-", "-o", str(fresh)]
+    command = [program, "-x", "c++", *flags, "-shared", "-fPIC", "-", "-o", str(fresh)]
+    # A service may have no PATH or one of its own; the compiler looks there for the assembler and the linker.
+    path_of_tools = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(program).parent)])
+    environment = {**os.environ, "PATH": path_of_tools}
     try:
-        done = subprocess.run(command, input=source.encode(), capture_output=True, check=False)
+        done = subprocess.run(command, input=source.encode(), capture_output=True, check=False, env=environment)
         if done.returncode:
             why = reason(done.stderr.decode("utf-8", "replace").splitlines())
             raise SetupError(why or f"{compiler} ended with status {done.returncode}.")

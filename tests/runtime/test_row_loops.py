@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shutil
 import threading
 import time
 
@@ -106,8 +107,8 @@ def test_probabilities_of_all_classes_add_up_to_one():
     np.testing.assert_allclose(shares.astype(np.float64).sum(axis=1), 1, rtol=1e-6)
 
 
-def three(folder):
-    return shared_library.load("three", 'extern "C" int three() { return 3; }', folder, "g++", FLAGS, "slow").three()
+def three(folder, compiler="g++"):
+    return shared_library.load("three", 'extern "C" int three() { return 3; }', folder, compiler, FLAGS, "slow").three()
 
 
 @pytest.mark.parametrize("damage", ["", "end", "middle", "empty", "another"])
@@ -132,13 +133,22 @@ def test_a_library_is_compiled_once_and_again_if_it_is_damaged(damage, tmp_path)
     assert [each.name for each in other.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize(("compiler", "why"), [("", "no g"), ("false", "1"), ("g++", "error"), ("nothing", "No such")])
+@pytest.mark.parametrize(("compiler", "why"), [("", "no g"), ("false", "1"), ("g++", "error"), ("none", "no none")])
 def test_without_a_library_one_line_says_why(compiler, why, tmp_path, caplog):
     assert shared_library.load("broken", "not C++", tmp_path, compiler, FLAGS, "all is slow") is None
     assert list(tmp_path.iterdir()) == []
     (record,) = caplog.records
     assert re.match(f"all is slow, as its C.. cannot be used: .*{why}", record.getMessage())
     assert "\n" not in record.getMessage()
+
+
+@pytest.mark.parametrize("search", [None, "", "/nowhere"])
+def test_the_compiler_finds_its_linker_without_a_search_path(search, tmp_path, monkeypatch):
+    compiler = shutil.which("g++")
+    monkeypatch.delenv("PATH")
+    if search is not None:
+        monkeypatch.setenv("PATH", search)
+    assert three(tmp_path, compiler) == 3
 
 
 def test_another_processor_has_its_own_library(tmp_path, monkeypatch):

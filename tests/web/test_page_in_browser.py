@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -245,12 +246,21 @@ def test_what_a_person_does(served: list[Served], folder: Path, page: Page, case
     assert [url for url in watch.urls if not url.startswith("http://127.0.0.1:")] == []
 
 
+def free_port() -> str:
+    """A port that no other test's program tries: they begin at the default one, beside this test."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
 def test_a_tab_of_a_killed_program_says_so(served: list[Served], folder: Path, page: Page) -> None:
+    port = free_port()
+    served[-1].kill()
+    served.append(Served(folder, SAMPLE, "--port", port))
     page.goto(served[-1].url)
     expect(photos(page).first).to_be_visible()
     served[-1].kill()
     expect(page.get_by_role("alert")).to_contain_text("does not answer", timeout=20_000)
-    port = served[-1].url.rsplit(":", 1)[1].strip("/")
     served.append(Served(folder, SAMPLE, "--port", port))
     expect(page.get_by_role("alert")).to_be_hidden(timeout=20_000)
     page.get_by_label("New classes").fill("bear")
