@@ -92,6 +92,11 @@ class Auto(Method):
         return True
 
     @property
+    def uses_raw(self) -> bool:
+        """Whether the task's own network names ImageNet's classes."""
+        return len(self.head_) > 0 and not len(self.second_centre_)
+
+    @property
     def heads(self) -> dict[str, float]:
         """The weights of the heads by name."""
         return dict(zip(self._names(), self.weights_.tolist(), strict=True))

@@ -316,6 +316,11 @@ class Method(ABC):
         return "auxiliary" in self.meta.needs
 
     @property
+    def uses_raw(self) -> bool:
+        """Whether `logits` may use un-normalised features; otherwise nobody has to prepare them."""
+        return "raw" in self.meta.uses
+
+    @property
     def uses_extra(self) -> bool:
         """Whether it uses rows of further modalities."""
         return "extra" in self.meta.uses

@@ -81,6 +81,11 @@ class ZeroShot(Method):
         return bool(self.hyper.names)
 
     @property
+    def uses_raw(self) -> bool:
+        """True with `names`, which may be of the task's own network."""
+        return bool(self.hyper.names)
+
+    @property
     def uses_extra(self) -> bool:
         """True with `by`."""
         return self.hyper.by != "text"

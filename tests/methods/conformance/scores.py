@@ -151,10 +151,16 @@ def check_classes_of_the_same_text(name: str) -> None:
 
 
 def check_a_full_task(name: str) -> None:
-    """Raw features, views, templates, domains, another modality, validation photos and a second backbone."""
+    """Raw features, views, templates, domains, another modality, validation photos and a second backbone.
+
+    Of a method that says that it does not use raw features, those of the queries change nothing.
+    """
     given = world(name, full=True)
     method = quick(name).fit(given.task)
-    assert_scores(method.logits(given.queries), len(given.queries), CLASSES)
+    scores = method.logits(given.queries)
+    assert_scores(scores, len(given.queries), CLASSES)
+    if not method.uses_raw:
+        np.testing.assert_array_equal(method.logits(dataclasses.replace(given.queries, raw=None)), scores)
 
 
 def check_an_unseen_class_has_finite_scores(name: str) -> None:
