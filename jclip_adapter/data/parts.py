@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ import numpy.typing as npt
 
 from jclip_adapter import storage
 from jclip_adapter.core.errors import DataError, SetupError
-from jclip_adapter.core.task import Array, all_finite, normalise
-from jclip_adapter.runtime.row_loops import loops
+from jclip_adapter.core.task import Array
+from jclip_adapter.runtime.row_loops import normalised
 
 MANIFEST = "manifest.json"
 DTYPES = ("float32", "float16")
 """How features may be stored."""
-_ABOUT = ("key", "sha256", "label", "error")  # the columns beside the feature
+_ABOUT = ("key", "label", "error")  # what is read beside the feature
 _HEADER = 64  # most bytes of a page's header without statistics
 _AGAIN = "Run its extraction again: it makes what is missing."
 _SAME = ("weights_sha256", "encoder", "dtype")  # the facts that all parts have in common
@@ -97,7 +96,7 @@ class Rows:
     Attributes:
         part: The part's number.
         features: (M, d) as stored, perhaps not aligned; zeros where there is an error.
-        about: The other columns: a pyarrow RecordBatch of M rows.
+        about: Key, label and error: a pyarrow RecordBatch of M rows.
     """
 
     part: int
@@ -113,18 +112,18 @@ class Rows:
         """(M, d) L2-normalised features, of some of the rows; zeros for photos that could not be read.
 
         Raises:
-            DataError: NaN or infinity.
+            DataError: NaN, infinity, or a norm that a float32 cannot hold.
         """
-        compiled = loops()
-        rows = self.features[chosen]
-        features = normalise(rows) if compiled is None else compiled.normalised(rows)
-        features[~self.readable[chosen]] = 0
-        if not all_finite(features):
-            row = int(np.isfinite(features).all(axis=1).argmin()) + (chosen.start or 0)
+        readable = self.readable[chosen]
+        features, finite = normalised(self.features[chosen])
+        broken = np.flatnonzero(readable & ~finite)
+        if len(broken):
+            name = self.text("key", int(broken[0]) + (chosen.start or 0))
             raise DataError(
-                f"the feature of {self.text('key', row)} in part {self.part} has NaN or infinity.",
+                f"the feature of {name} in part {self.part} has NaN, infinity, or numbers too large to be squared.",
                 "Extract it again into another folder.",
             )
+        features[~readable] = 0
         return features
 
     def text(self, column: str, row: int) -> str:
@@ -150,7 +149,7 @@ def stream(folder: Path, rows: int = 4096, parts: Iterator[int] | None = None) -
         with _opened(folder, number, whole) as (mapped, table):
             features, first = _features_in_place(mapped, table, whole), 0
             wanted = [*_ABOUT, *(["feature"] if features is None else [])]
-            for batch in table.iter_batches(rows, columns=wanted):
+            for batch in table.iter_batches(rows, columns=wanted, use_threads=False):
                 if features is None:
                     column = batch.column("feature")
                     flat = column.flatten()
@@ -222,7 +221,7 @@ def _opened(folder: Path, number: int, whole: Mapping[str, Any]) -> Iterator[tup
 def _has_columns(schema: Any, whole: Mapping[str, Any]) -> bool:
     """Whether a table has the columns of a part, and features as the manifest says."""
     pa = arrow()
-    if not {*_ABOUT, "feature"} <= set(schema.names) or whole["dtype"] not in DTYPES:
+    if not {*_ABOUT, "sha256", "feature"} <= set(schema.names) or whole["dtype"] not in DTYPES:
         return False
     kind = schema.field("feature").type
     element = pa.from_numpy_dtype(np.dtype(whole["dtype"]))
@@ -233,8 +232,17 @@ def _is_unchanged(mapped: Any, known: Mapping[str, Any]) -> bool:
     """Whether a part's bytes have the checksum in its facts: CRC-32, or SHA-256 in a third of the speed."""
     data = mapped.read_buffer()
     if "crc32" in known:
-        return zlib.crc32(data) == known["crc32"]
+        return crc32(data) == known["crc32"]
     return hashlib.sha256(data).hexdigest() == known["part_sha256"]
+
+
+def crc32(data: Any) -> int:
+    """The CRC-32 of a buffer: by zlib-ng, as fast as memory is read, or where that is missing by Python's zlib."""
+    try:
+        from zlib_ng.zlib_ng import crc32 as computed
+    except ImportError:
+        from zlib import crc32 as computed
+    return computed(data)
 
 
 def _features_in_place(mapped: Any, table: Any, whole: Mapping[str, Any]) -> npt.NDArray[Any] | None:

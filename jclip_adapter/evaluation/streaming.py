@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -65,6 +66,11 @@ class Classifier:
             digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
+    @functools.cached_property
+    def named(self) -> Any:
+        """The classes' names as a pyarrow array."""
+        return arrow().array([as_text(name) for name in self.class_names])
+
     def classify(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
         """Predict some rows.
 
@@ -77,8 +83,8 @@ class Classifier:
             block = slice(first, first + _BLOCK)
             features = rows.normalised(block)
             features.setflags(write=False)  # so that nobody copies them
-            raw = rows.features[block] if self.method.raw_ else None
-            logits = self.method.logits(Queries(features, raw))
+            raw = rows.features[block] if self.method.raw_ and self.method.uses_raw else None
+            logits = self.method.logits(Queries.of_normalised(features, raw))
             best, shares = self._best(logits)
             parts: dict[str, npt.NDArray[Any]] = {"best": best, "probabilities": shares}
             if self.reject is not None:
@@ -171,27 +177,28 @@ def _predict_part(classifier: Classifier, source: Path, number: int, target: Pat
     pa = arrow()
     import pyarrow.parquet as pq
 
-    names = pa.array([as_text(name) for name in classifier.class_names])
-    schema = _schema(classifier)
+    schema = _schema(classifier, pa.dictionary(pa.int32(), pa.string()))
     batches = []
     counts = dict.fromkeys(_COUNTS, 0)
     for rows in stream(source, _ROWS, iter([number])):
-        found, readable = classifier.classify(rows), rows.readable
+        found, missing = classifier.classify(rows), ~rows.readable
         columns = [rows.about.column("key")]
         for best, share in zip(found["best"].T, found["probabilities"].T, strict=True):
-            columns += [names.take(pa.array(best, mask=~readable)), pa.array(share, mask=~readable)]
+            index = pa.array(best.astype(np.int32), mask=missing)
+            columns += [pa.DictionaryArray.from_arrays(index, classifier.named), pa.array(share, mask=missing)]
         if "unknown" in found:
-            columns.append(pa.array(found["unknown"], mask=~readable))
-            counts["unknown"] += int((found["unknown"] & readable).sum())
+            columns.append(pa.array(found["unknown"], mask=missing))
+            counts["unknown"] += int((found["unknown"] & ~missing).sum())
         batches.append(pa.record_batch([*columns, rows.about.column("error")], schema))
-        counts["rows"] += len(readable)
-        counts["unreadable"] += int((~readable).sum())
+        counts["rows"] += len(missing)
+        counts["unreadable"] += int(missing.sum())
     table = pa.Table.from_batches(batches, schema)
     buffer = io.BytesIO()
     how = {
+        "store_schema": False,  # names are read as texts
         "use_dictionary": [name for name in schema.names if name.startswith("name_")],
         "write_statistics": ["path"],  # no other column is in an order by which a reader could skip rows
-        "compression": "zstd",
+        "compression": {name: "zstd" if name in ("path", "error") else "none" for name in schema.names},
         "write_page_checksum": True,
     }
     with pq.ParquetWriter(buffer, schema, **how) as writer:
@@ -202,11 +209,12 @@ def _predict_part(classifier: Classifier, source: Path, number: int, target: Pat
     return counts
 
 
-def _schema(classifier: Classifier) -> Any:
-    """The columns of a table and their types."""
+def _schema(classifier: Classifier, named: Any = None) -> Any:
+    """The columns of a table and their types; with `named` another one of the names, in which they are written."""
     pa = arrow()
+    named = named or pa.string()
     ranks = range(1, min(classifier.top, len(classifier.class_names)) + 1)
-    answers = [pair for k in ranks for pair in ((f"name_{k}", pa.string()), (f"probability_{k}", pa.float32()))]
+    answers = [pair for k in ranks for pair in ((f"name_{k}", named), (f"probability_{k}", pa.float32()))]
     asked = [] if classifier.reject is None else [("unknown", pa.bool_())]
     return pa.schema([("path", pa.string()), *answers, *asked, ("error", pa.string())])
 

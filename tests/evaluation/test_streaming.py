@@ -10,8 +10,7 @@ import pytest
 
 from jclip_adapter.core.calibration import Calibration
 from jclip_adapter.core.errors import DataError, UsageError
-from jclip_adapter.core.task import normalise
-from jclip_adapter.data import parts
+from jclip_adapter.core.task import Queries, normalise
 from jclip_adapter.data.parts import MANIFEST, part_paths
 from jclip_adapter.evaluation import streaming
 from jclip_adapter.evaluation.metrics import top_k_ids
@@ -19,14 +18,19 @@ from jclip_adapter.evaluation.streaming import SUMMARY, Classifier, classify_par
 from jclip_adapter.features.file import read_feature_file
 from jclip_adapter.features.parts.files import Plan, finish, write_part
 from jclip_adapter.methods import create
+from jclip_adapter.runtime import row_loops
 from tests.tiny_features import write_features
 
 ROWS, PARTS, BROKEN = 30, 3, 17
 
 
 @pytest.fixture
-def classifier(tmp_path):
-    task = read_feature_file(write_features(tmp_path / "shots.npz")).tasks[3]
+def task(tmp_path):
+    return read_feature_file(write_features(tmp_path / "shots.npz")).tasks[3]
+
+
+@pytest.fixture
+def classifier(task):
     method = create("zero-shot").fit(task)
     method.calibration_ = Calibration(temperature=1.7, source="a test", known=np.linspace(-0.3, -1e-6, 60))
     return Classifier(method, task.class_names, 2, reject=0.3)
@@ -65,7 +69,7 @@ def test_predictions_are_those_of_all_rows_at_once(compiled, features, classifie
     monkeypatch.setattr(streaming, "_ROWS", 7)
     assert streaming.loops() is not None
     if not compiled:
-        for module in (parts, streaming):
+        for module in (row_loops, streaming):
             monkeypatch.setattr(module, "loops", lambda: None)
     folder, rows = features
     summary = classify_parts(classifier, folder, tmp_path / "out")
@@ -86,6 +90,18 @@ def test_predictions_are_those_of_all_rows_at_once(compiled, features, classifie
     assert 0 < (~known).sum() < len(known)
     counts = {"rows": len(rows), "unreadable": 1, "unknown": int((~known).sum()), "parts": PARTS}
     assert {name: summary[name] for name in counts} == counts
+
+
+def test_a_method_of_features_that_are_not_normalised_gets_them(features, task, tmp_path):
+    folder, rows = features
+    task = dataclasses.replace(task, support_raw=4 * task.support_features)
+    method = create("coop-linear-probe").fit(task)
+    assert method.raw_ and method.uses_raw
+    classify_parts(Classifier(method, task.class_names, 1), folder, tmp_path / "out")
+    found = tables(tmp_path / "out")["probability_1"].to_numpy()
+    for length, same in ((1, True), (50, False)):
+        shares = method.calibration_.probabilities(method.logits(Queries(normalise(rows), length * rows))).max(axis=1)
+        assert np.allclose(np.delete(found, BROKEN), np.delete(shares, BROKEN), rtol=1e-5) == same
 
 
 def test_the_folder_is_a_table_for_other_readers(features, classifier, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from jclip_adapter.core.task import normalise, softmax
 from jclip_adapter.evaluation.metrics import top_k_ids
 from jclip_adapter.runtime import row_loops, shared_library
-from jclip_adapter.runtime.row_loops import MOST, loops
+from jclip_adapter.runtime.row_loops import MOST, loops, normalised
 
 FLAGS = ["-O1"]
 FLUSH = """
@@ -34,7 +34,7 @@ def somewhere(rows, offset=1):
 
 
 def widened_beside_one(halves):
-    return loops().normalised(np.stack([halves, np.ones_like(halves)], axis=1))[:, 0]
+    return normalised(np.stack([halves, np.ones_like(halves)], axis=1))[0][:, 0]
 
 
 @pytest.mark.parametrize("flush", [False, True], ids=["", "numbers below the normal ones are taken for zero"])
@@ -56,26 +56,36 @@ def test_every_half_is_widened(flush, tmp_path):
     assert np.count_nonzero(found[0]) == len(halves) - 2
 
 
-def test_what_is_not_finite_stays_so():
-    odd = HALVES[~np.isfinite(HALVES)]
-    assert len(odd) == 2048
-    assert not np.isfinite(widened_beside_one(odd)).any()
+@pytest.fixture(params=["C++", "numpy"])
+def how(request, monkeypatch):
+    if request.param == "numpy":
+        monkeypatch.setattr(row_loops, "loops", lambda: None)
+
+
+def test_rows_that_are_not_finite_are_told(how):
+    pairs = np.stack([HALVES, np.ones_like(HALVES)], axis=1)
+    _, finite = normalised(pairs)
+    assert finite.tolist() == np.isfinite(HALVES).tolist()
+    rows = np.float32([[1, 1e25], [-1e25, 1], [1, 1e18], [np.nan, 1], [1, -np.inf]])
+    assert normalised(rows)[1].tolist() == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("shape", [(0, 4), (1, 1), (3, 7), (9, 16), (5, 100), (40, 513)])
-def test_rows_are_normalised_as_by_numpy(dtype, shape):
+def test_rows_are_normalised(dtype, shape, how):
     rows = np.random.default_rng(4).standard_normal(shape).astype(dtype)
     rows[2:3] = 0
     wanted = normalise(rows)
     for given in (rows, somewhere(rows), np.asfortranarray(rows)):
-        np.testing.assert_allclose(loops().normalised(given), wanted, rtol=1e-6, atol=1e-7)
-    assert not loops().normalised(rows)[2:3].any()
+        found, finite = normalised(given)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-7)
+        assert finite.all()
+    assert not normalised(rows)[0][2:3].any()
 
 
-def test_very_small_and_very_large_rows():
+def test_very_small_and_very_large_rows(how):
     rows = np.float32([[1e-30, 0], [3e-15, 4e-15], [3e15, 4e15]])
-    np.testing.assert_allclose(loops().normalised(rows), normalise(rows), rtol=1e-6)
+    np.testing.assert_allclose(normalised(rows)[0], normalise(rows), rtol=1e-6)
 
 
 def check_best(scores, k, temperature):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from jclip_adapter import storage
 from jclip_adapter.core.errors import DataError
 from jclip_adapter.core.problems import counted
 from jclip_adapter.core.version import __version__
-from jclip_adapter.data.parts import DTYPES, MANIFEST, arrow, digest_of_parts, feature_type, part_paths
+from jclip_adapter.data.parts import DTYPES, MANIFEST, arrow, crc32, digest_of_parts, feature_type, part_paths
 from jclip_adapter.data.predictions import as_text
 from jclip_adapter.models.base import ImageEncoder
 from jclip_adapter.storage.checksums import json_bytes
@@ -170,7 +169,7 @@ def write_part(
         "rows": len(features),
         "errors": sum(error is not None for error in columns["error"]),
         "part_sha256": hashlib.sha256(data).hexdigest(),
-        "crc32": zlib.crc32(data),  # `data.parts` compares it whenever the features are read
+        "crc32": crc32(data),  # `data.parts` compares it whenever the features are read
         "unit": unit,
         "version": __version__,
         **plan.facts,
