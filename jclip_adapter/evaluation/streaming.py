@@ -19,6 +19,7 @@ import numpy.typing as npt
 from jclip_adapter import storage
 from jclip_adapter.core.console import print_note, progress
 from jclip_adapter.core.errors import UsageError
+from jclip_adapter.core.problems import counted
 from jclip_adapter.core.task import Array, Queries
 from jclip_adapter.data.parts import MANIFEST, Rows, arrow, part_digests, part_paths, read_manifest, stream
 from jclip_adapter.data.photos.decoders import in_threads
@@ -107,7 +108,9 @@ class Classifier:
         return best, shares
 
 
-def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[str, Any]:
+def classify_parts(
+    classifier: Classifier, source: Path, target: Path, about: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Predict all photos of a folder of features, into a folder of tables; finished tables are kept.
 
     A core works on a part at a time. A table is part-00000.parquet, of the same number as its features, with the
@@ -117,6 +120,7 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         classifier: What predicts.
         source: A finished folder of features.
         target: The folder of the tables; created if it is missing.
+        about: Further facts for the summary.
 
     Returns:
         The summary: numbers of rows, unreadable and unknown photos, and what they were predicted with.
@@ -137,18 +141,21 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         raise UsageError(f"{target} is a file; predictions of parts become a folder of tables.", "Give another name.")
     storage.check_place(target / SUMMARY, _SUMMARY)
     storage.check_folder_writable(target)
-    about = [{"classifier": digest, "features": features} for features in part_digests(source, whole)]
+    own = [{"classifier": digest, "features": features} for features in part_digests(source, whole)]
     tables = [part_paths(target, number)[0] for number in range(whole["parts"])]
+    made: list[int] = []
 
     def predict(number: int) -> _Counts:
-        counts = _done(tables[number], about[number], classifier)
+        counts = _done(tables[number], own[number], classifier)
         if counts is None:
+            made.append(number)
             storage.discard(target / SUMMARY, _SUMMARY)  # another command may have written one meanwhile
-            counts = _predict_part(classifier, source, number, target, about[number])
+            counts = _predict_part(classifier, source, number, target, own[number])
         return counts
 
-    others = [path for path, known in zip(tables, about, strict=True) if path.exists() and not _fits(path, known)]
+    others = [path for path, known in zip(tables, own, strict=True) if path.exists() and not _fits(path, known)]
     _replace([*others, *set(target.glob("*.parquet")).difference(tables)], target)
+    there = {number for number, path in enumerate(tables) if path.exists()}
     loops()  # a warning that they are missing comes before the progress bar
     totals = dict.fromkeys(_COUNTS, 0)
     numbers = range(whole["parts"])
@@ -161,13 +168,17 @@ def classify_parts(classifier: Classifier, source: Path, target: Path) -> dict[s
         for counts in in_threads(predict, numbers, waiting=1) if several else map(predict, numbers):
             totals = {name: totals[name] + counts[name] for name in totals}
             bar.update(counts["rows"])
-    if not all(path.exists() and _fits(path, known) for path, known in zip(tables, about, strict=True)):
+    if not all(path.exists() and _fits(path, known) for path, known in zip(tables, own, strict=True)):
         storage.discard(target / SUMMARY, _SUMMARY)
         raise UsageError(
             f"another command has changed the tables in {target} meanwhile.",
             "Run this one again: it makes them anew. Or give each a folder of its own.",
         )
-    summary = {"parts": whole["parts"], **totals, **facts}
+    if there:
+        damaged = len(there.intersection(made))
+        again = f"; damaged ones, made again: {damaged}" if damaged else ""
+        print_note(f"{counted(len(there) - damaged, 'table')} of {len(tables):,} done before{again}")
+    summary = {"parts": whole["parts"], **totals, **facts, **(about or {})}
     storage.write_checked_json(target / SUMMARY, summary, _SUMMARY)
     return summary
 

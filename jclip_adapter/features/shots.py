@@ -52,7 +52,8 @@ class Shots:
         changed = [photo.relative for photo, then, now in rows if now and then != now]
         known = "" if self.learnt is None else "; copies of the original photos are found by their SHA-256"
         found = []
-        for names, what in ((gone, "can no longer be read"), (changed, "have changed since training")):
+        absent = "are not in this data or can no longer be read"
+        for names, what in ((gone, absent), (changed, "have changed since training")):
             if names:
                 found.append(f"{len(names)} of {len(rows)} shots {what}: {first_of(names, _SHOWN)}{known}")
         return found

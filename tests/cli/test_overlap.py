@@ -95,7 +95,7 @@ def test_what_was_learnt_from_is_compared_and_not_what_lies_there_now(tmp_path: 
     assert overlap.identical.tolist() == [True, True, False]
     assert overlap.pairs == (("x", "0"), ("y", "1"))
     assert len(overlap.stale) == 2
-    assert "1 of 4 shots can no longer be read: 1" in overlap.stale[0]
+    assert "1 of 4 shots are not in this data or can no longer be read: 1" in overlap.stale[0]
     assert "1 of 4 shots have changed since training: 0" in overlap.stale[1]
 
 

@@ -78,6 +78,11 @@ def test_features_are_classified_without_the_training_data(trained_on: str, part
             assert (table[column] == wanted[column]).all()
         else:
             np.testing.assert_allclose(table[column], wanted[column], atol=2e-5)
+    assert found.out.strip().endswith("by run run")
+    beside, facts = (json.loads(Path(name).read_text()) for name in ("wanted.csv.json", "out.parquet/_manifest.json"))
+    same = ("run", "method", "temperature", "calibrated_on", "reject")
+    assert [facts[name] for name in same] == [beside[name] for name in same]
+    assert set(table["name_1"]) <= set(facts["classes"])
     assert cli("--predict", "out.parquet", "--data", "others", "--run", "run").out == found.out
 
 
@@ -115,6 +120,7 @@ def test_damaged_features_are_not_classified_and_their_repair_is(parts: Path, cl
 def test_features_are_classified_by_names_alone(parts: Path, cli: Cli) -> None:
     found = cli("--predict", "out.parquet", "--data", "others", "--classes", "cat, dog", "--top", 2)
     assert found.status == 0, found.err
+    assert found.out.strip().endswith("by 2 class names alone")
     photos = cli("--predict", "out.csv", *WEIGHTS, "--images", "Dataset/TestSetA", "--classes", "cat, dog", "--top", 2)
     assert photos.status == 0, photos.err
     by_name = {Path(row.path).name: row.name_1 for row in pd.read_csv("out.csv").itertuples()}

@@ -110,18 +110,22 @@ def test_the_folder_is_a_table_for_other_readers(features, classifier, tmp_path)
     assert len(pd.read_parquet(tmp_path / "out.parquet")) == len(rows)
 
 
-def test_a_stopped_prediction_goes_on(features, classifier, tmp_path, monkeypatch):
+def test_a_stopped_prediction_goes_on(features, classifier, tmp_path, monkeypatch, capsys):
     folder, _ = features
     out = tmp_path / "out"
     summary = classify_parts(classifier, folder, out)
     wanted = {path.name: path.read_bytes() for path in out.iterdir()}
     part_paths(out, 1)[0].unlink()
+    whole = part_paths(out, 2)[0].read_bytes()
+    part_paths(out, 2)[0].write_bytes(whole[:-9] + bytes(9))
     (out / SUMMARY).unlink()
+    assert "done before" not in capsys.readouterr().err
     made = []
     genuine = streaming._predict_part
     monkeypatch.setattr(streaming, "_predict_part", lambda *given: made.append(given[2]) or genuine(*given))
     assert classify_parts(classifier, folder, out) == summary
-    assert made == [1]
+    assert sorted(made) == [1, 2]
+    assert "1 table of 3 done before; damaged ones, made again: 1" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == wanted
 
 

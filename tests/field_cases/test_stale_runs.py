@@ -44,7 +44,12 @@ def swap(shot: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folders", "csv"])
 @pytest.mark.parametrize(
-    ("change", "said"), [(replace, "have changed since"), (remove, "can no longer be read"), (swap, "have changed")]
+    ("change", "said"),
+    [
+        (replace, "have changed since"),
+        (remove, "are not in this data or can no longer be read"),
+        (swap, "have changed"),
+    ],
 )
 def test_a_copy_of_what_was_learnt_is_found_though_the_shot_is_gone(
     workplace: Path, cli: Cli, kind: str, change: Callable[[Path], None], said: str
@@ -118,7 +123,7 @@ def test_a_run_of_an_older_version_is_evaluated_as_ever(workplace: Path, cli: Cl
     outcome = cli("--evaluate", *RUN)
     assert total(outcome) == "100.0 %"
     assert ("1 of 10 scored photos are byte-identical" in outcome.out) == (not gone)
-    assert ("1 of 12 shots can no longer be read" in outcome.out) == gone
+    assert ("1 of 12 shots are not in this data or can no longer be read" in outcome.out) == gone
 
 
 @pytest.mark.parametrize("network", ["tiny.pkl", "efficientnet-lite0"])

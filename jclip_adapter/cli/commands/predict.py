@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -133,9 +134,10 @@ def predict_parts(settings: Settings, result: Path) -> str:
     trained = open_on_parts(settings)
     top = min(settings.top, len(trained.images.classes))
     classifier = Classifier(trained.method, trained.images.class_names, top, settings.reject)
-    _ = trained.calibration  # logged where there is none
-    found = classify_parts(classifier, Path(settings.data), result)
-    text = [f"written: {result} ({counted(found['rows'], 'photo')} in {counted(found['parts'], 'table')})"]
+    about = {**_facts(trained, settings), "classes": list(classifier.class_names)}
+    found = classify_parts(classifier, Path(settings.data), result, about)
+    by = f"run {trained.folder}" if trained.folder else f"{counted(len(classifier.class_names), 'class name')} alone"
+    text = [f"written: {result} ({counted(found['rows'], 'photo')} in {counted(found['parts'], 'table')}), by {by}"]
     if found["unreadable"]:
         text.append(f"{counted(found['unreadable'], 'photo')} could not be read")
     if settings.reject is not None:
@@ -193,15 +195,7 @@ def _write_table(
 ) -> str:
     """Write a table and its facts; returns what was written, in words."""
     found, calibration = _predictions(trained, features, paths, settings), trained.calibration
-    facts = {
-        "run": str(trained.folder or ""),
-        "method": trained.method.meta.name,
-        "photos": len(paths),
-        "unreadable": len(features.bad),
-        "temperature": calibration.temperature,
-        "calibrated_on": calibration.source,
-        "reject": None if settings.reject is None else expected_of(calibration, settings.reject),
-    }
+    facts = {**_facts(trained, settings), "photos": len(paths), "unreadable": len(features.bad)}
     written, beside = write_predictions(path, found, facts)
     report_prediction(report, settings, trained, features.paths, found, path)
     kind = trained.images.kind
@@ -211,6 +205,18 @@ def _write_table(
     if settings.reject is not None and found.known is not None:
         text += [f"unknown: {counted(int((~found.known).sum()), kind)}", *in_words(calibration, settings.reject)]
     return "\n".join(text)
+
+
+def _facts(trained: Trained, settings: Settings) -> dict[str, Any]:
+    """What predictions are made with."""
+    calibration = trained.calibration  # logged where there is none
+    return {
+        "run": str(trained.folder or ""),
+        "method": trained.method.meta.name,
+        "temperature": calibration.temperature,
+        "calibrated_on": calibration.source,
+        "reject": None if settings.reject is None else expected_of(calibration, settings.reject),
+    }
 
 
 def classify(settings: Settings, result: Path | None = None) -> list[str]:
