@@ -38,8 +38,8 @@ def load(name: str, source: str, folder: Path, compiler: str, flags: Sequence[st
         The library; None, with a warning, if it is not there and cannot be compiled.
     """
     try:
-        made_of = "\n".join([source, compiler, *flags, _instructions()])
-        path = folder / f"{name}_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
+        made_of = "\n".join([source, compiler, *flags, _instructions()]).encode("utf-8", "surrogateescape")
+        path = folder / f"{name}_{hashlib.sha256(made_of).hexdigest()[:16]}.so"
         if not _is_whole(path):
             _compile(source, path, compiler, flags)
         return ctypes.CDLL(str(path))
@@ -51,7 +51,7 @@ def load(name: str, source: str, folder: Path, compiler: str, flags: Sequence[st
 def _is_whole(path: Path) -> bool:
     """Whether a library is there and ends in its SHA-256: a damaged one would kill the process."""
     data = path.read_bytes() if path.is_file() else b""
-    return hashlib.sha256(data[:-_DIGEST]).digest() == data[-_DIGEST:]
+    return len(data) > _DIGEST and hashlib.sha256(data[:-_DIGEST]).digest() == data[-_DIGEST:]
 
 
 def _compile(source: str, path: Path, compiler: str, flags: Sequence[str]) -> None:
@@ -65,8 +65,8 @@ def _compile(source: str, path: Path, compiler: str, flags: Sequence[str]) -> No
     fresh.touch()  # raises where the folder cannot be written, of which the linker only says that it failed
     command = [program, "-x", "c++", *flags, "-shared", "-fPIC", "-", "-o", str(fresh)]
     # A service may have no PATH or one of its own; the compiler looks there for the assembler and the linker.
-    path_of_tools = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(program).parent)])
-    environment = {**os.environ, "PATH": path_of_tools}
+    places = [os.environ.get("PATH"), str(Path(program).parent), os.defpath]
+    environment = {**os.environ, "PATH": os.pathsep.join(filter(None, places))}
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True, check=False, env=environment)
         if done.returncode:

@@ -153,12 +153,28 @@ def test_without_a_library_one_line_says_why(compiler, why, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("search", [None, "", "/nowhere"])
-def test_the_compiler_finds_its_linker_without_a_search_path(search, tmp_path, monkeypatch):
+@pytest.mark.parametrize("link", ["", "a link", "\udcff"])
+def test_the_compiler_finds_its_linker_without_a_search_path(search, link, tmp_path, monkeypatch):
     compiler = shutil.which("g++")
+    if link:
+        (tmp_path / link).mkdir()
+        (tmp_path / link / "g++").symlink_to(compiler)
+        compiler = str(tmp_path / link / "g++")
     monkeypatch.delenv("PATH")
     if search is not None:
         monkeypatch.setenv("PATH", search)
-    assert three(tmp_path, compiler) == 3
+    assert three(tmp_path / "libraries", compiler) == 3
+
+
+def test_a_compiler_that_wrote_nothing_is_tried_again(tmp_path):
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    arguments = ("three", 'extern "C" int three() { return 3; }', tmp_path / "libraries", str(compiler), FLAGS, "slow")
+    assert shared_library.load(*arguments) is None
+    compiler.unlink()
+    compiler.symlink_to(shutil.which("g++"))
+    assert shared_library.load(*arguments).three() == 3
 
 
 def test_another_processor_has_its_own_library(tmp_path, monkeypatch):
