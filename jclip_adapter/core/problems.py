@@ -94,6 +94,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
+def done_before(whole: int, of: int, noun: str, damaged: int, again: str) -> str:
+    """What a continued command found, in words.
+
+    >>> done_before(1, 3, "table", 1, "made")
+    '1 table of 3 done before; damaged ones, made again: 1'
+    """
+    found = f"{counted(whole, noun)} of {of:,} done before"
+    return f"{found}; damaged ones, {again} again: {damaged}" if damaged else found
+
+
 def first_of(names: Sequence[str], most: int) -> str:
     """The first names, and an ellipsis if there are more.
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from jclip_adapter import storage
 from jclip_adapter.core.console import print_note, progress
 from jclip_adapter.core.errors import UsageError
-from jclip_adapter.core.problems import counted
+from jclip_adapter.core.problems import done_before
 from jclip_adapter.core.task import Array, Queries
 from jclip_adapter.data.parts import MANIFEST, Rows, arrow, part_digests, part_paths, read_manifest, stream
 from jclip_adapter.data.photos.decoders import in_threads
@@ -176,8 +176,7 @@ def classify_parts(
         )
     if there:
         damaged = len(there.intersection(made))
-        again = f"; damaged ones, made again: {damaged}" if damaged else ""
-        print_note(f"{counted(len(there) - damaged, 'table')} of {len(tables):,} done before{again}")
+        print_note(done_before(len(there) - damaged, len(tables), "table", damaged, "made"))
     summary = {"parts": whole["parts"], **totals, **facts, **(about or {})}
     storage.write_checked_json(target / SUMMARY, summary, _SUMMARY)
     return summary

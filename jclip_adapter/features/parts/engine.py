@@ -10,7 +10,7 @@ from typing import Any
 
 from jclip_adapter.core.console import doing, print_note, progress
 from jclip_adapter.core.errors import UsageError
-from jclip_adapter.core.problems import counted
+from jclip_adapter.core.problems import done_before
 from jclip_adapter.data.parts import MANIFEST
 from jclip_adapter.data.photos.decoders import in_threads
 from jclip_adapter.features.sharding import Part
@@ -113,8 +113,7 @@ class Work:
             self._run(encode, bar)
             there, damaged = len(self._recorded), self.forget_damaged()
             if there and (bar.n or damaged):
-                again = f"; damaged ones, encoded again: {damaged}" if damaged else ""
-                print_note(f"{counted(there, 'part')} of {self.count:,} done before{again}")
+                print_note(done_before(there, self.count, "part", damaged, "encoded"))
             if damaged:
                 self._run(encode, bar)
 
